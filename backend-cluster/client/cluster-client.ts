@@ -1,0 +1,71 @@
+/**
+ * The door to Backend Dynamic Clusters: sessions, deliveries and calls over kept, multiplexed link connections.
+ * Implemented by link-client.ts beside this file.
+ */
+
+import type { ClusterStatus } from '#backend-cluster/client/status.ts';
+import type { AccountName, AccountUuid } from '#common/account-name.ts';
+import type { ClusterName, MemberName } from '#common/host-server.ts';
+import type { Connection } from '#common/network/network.ts';
+import type { Secret } from '#common/secret.ts';
+import type { OpenSession, OpenSessionAnswer } from '#protocol/link/messages.ts';
+
+/** Where a member is reached. */
+export interface MemberAddress {
+  readonly name: MemberName;
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What is known of a member from here. */
+export interface MemberHealth {
+  readonly member: MemberAddress;
+  /** down: the last attempt failed and it is too early for the next one. */
+  readonly state: 'unknown' | 'up' | 'draining' | 'down';
+  /** Sessions and open accounts it reported last; the least loaded member takes the next session. */
+  readonly load: number;
+  readonly lastError: string | undefined;
+}
+
+/** Speaks to members. One per process; connections are kept and shared by all sessions. */
+export interface LinkClient extends AsyncDisposable {
+  /**
+   * Asks one member to serve a session. With `opened` comes the channel, which behaves as any connection does. Rejects with
+   * `NET_*` or `LINK_*` when the member cannot be asked.
+   */
+  openSession(
+    member: MemberAddress,
+    request: OpenSession,
+  ): Promise<{ readonly answer: OpenSessionAnswer; readonly channel: Connection | undefined }>;
+  /** A call to one member. Rejects with the member's `PlatformError`, or `NET_*`. */
+  call(member: MemberAddress, method: string, params: unknown, timeoutMs?: number): Promise<unknown>;
+  health(member: MemberAddress): MemberHealth;
+}
+
+/** Account operations, run as journalled operations by the hosting cluster's Controller; any member may be asked. */
+export interface ClusterAccounts {
+  create(
+    cluster: ClusterName,
+    account: { name: AccountName; password?: Secret<string>; displayName?: string; quotaBytes?: number },
+  ): Promise<{ uuid: AccountUuid }>;
+  rename(cluster: ClusterName, uuid: AccountUuid, to: AccountName): Promise<void>;
+  remove(cluster: ClusterName, uuid: AccountUuid): Promise<void>;
+  status(cluster: ClusterName): Promise<ClusterStatus>;
+  /** Who has the account open, its sessions, and what the cluster knows of it. */
+  whereIs(cluster: ClusterName, uuid: AccountUuid): Promise<AccountWhereabouts>;
+}
+
+/** What a cluster says of one account. */
+export interface AccountWhereabouts {
+  /** `not-here`: another cluster hosts it; `tombstone`: removed, storage is kept until the grace ends. */
+  readonly state: 'open' | 'closed' | 'never-opened' | 'not-here' | 'tombstone';
+  readonly currentHost: MemberName | undefined;
+  readonly epoch: number | undefined;
+  readonly sessions: readonly {
+    readonly sessionId: string;
+    readonly service: string;
+    readonly clientAddress: string;
+    readonly frontend: string;
+    readonly sinceMs: number;
+  }[];
+}

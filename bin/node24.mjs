@@ -1,0 +1,43 @@
+// Runs a module under Node 24 or later: in this process when it is one, else in the Node that `npm ci` brought along.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const wanted = 24;
+
+/** Imports `moduleUrl` with `args` as its arguments, under Node 24 or later. */
+export async function underNode24(moduleUrl, args) {
+  const path = fileURLToPath(moduleUrl);
+  if (Number(process.versions.node.split('.')[0]) >= wanted) {
+    process.argv = [process.argv[0], path, ...args];
+    await import(moduleUrl.href);
+    return;
+  }
+  const node = broughtNode();
+  if (node === undefined) {
+    process.stderr.write(
+      `archipelago: this is Node ${process.versions.node}, and Node ${wanted} or later is needed.\n` +
+        `Run "npm ci" here, which brings one for Linux on x64 and arm64; elsewhere install Node ${wanted}.\n`,
+    );
+    process.exit(1);
+  }
+  const child = spawn(node, [path, ...args], {
+    stdio: 'inherit',
+    env: { ...process.env, PATH: `${dirname(node)}:${process.env.PATH ?? ''}` },
+  });
+  // The terminal sends Ctrl-C to both; a signal sent to this process alone must be passed on.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.on('exit', (code, signal) => process.exit(signal === null ? (code ?? 1) : 128 + (signal === 'SIGKILL' ? 9 : 15)));
+}
+
+function broughtNode() {
+  const require = createRequire(import.meta.url);
+  try {
+    const node = join(dirname(require.resolve(`node-${process.platform}-${process.arch}/package.json`)), 'bin', 'node');
+    return existsSync(node) ? node : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Pieces that several rooms' `config.ts` share. Each option is declared once: name, type, unit, default and description; from these
+ * declarations come the types, the checks, the reference page and the sample file (common/config/node-file.ts).
+ */
+import { type Static, Type } from 'typebox';
+
+/** A secret is named, never written: a file (mode 0600) or an environment variable. */
+export const SecretSource = Type.Object(
+  {
+    file: Type.Optional(Type.String({ description: 'File whose first line is the secret.' })),
+    env: Type.Optional(Type.String({ description: 'Environment variable that holds the secret.' })),
+  },
+  { additionalProperties: false, description: 'Where a secret is read from: exactly one of file, env.' },
+);
+export type SecretSource = Static<typeof SecretSource>;
+
+/** Certificate and key of a server, PEM files. */
+export const ServerTls = Type.Object(
+  {
+    certFile: Type.String({ description: 'PEM file: certificate, then its chain.' }),
+    keyFile: Type.String({ description: 'PEM file: private key.' }),
+  },
+  { additionalProperties: false },
+);
+export type ServerTls = Static<typeof ServerTls>;
+
+/** Mutual TLS between servers of the installation. */
+export const LinkTls = Type.Object(
+  {
+    caFile: Type.String({ description: 'PEM file: the cluster CA.' }),
+    certFile: Type.String({ description: "PEM file: this server's certificate; its SAN holds the server's name and role." }),
+    keyFile: Type.String({ description: 'PEM file: private key.' }),
+  },
+  { additionalProperties: false, description: 'Mutual TLS between servers. Without it the link runs in clear and on loopback only.' },
+);
+export type LinkTls = Static<typeof LinkTls>;
+
+/** How a service reaches the directory. */
+export const DirectoryAccess = Type.Object(
+  {
+    servers: Type.Array(Type.String({ description: 'ldap:// or ldaps:// URL.' }), {
+      minItems: 1,
+      description: 'Directory servers in the order they are tried: this subset’s replica first.',
+    }),
+    master: Type.String({ description: 'URL of the master directory: asked before anything permanent is said, and for writes.' }),
+    suffix: Type.String({ default: 'o=mail', description: 'Base of the directory tree.' }),
+    bindDn: Type.String({ description: 'Identity of this service, e.g. cn=frontend,ou=services,o=mail.' }),
+    bindPassword: SecretSource,
+    caFile: Type.Optional(Type.String({ description: 'PEM file: CA of the directory servers’ certificates.' })),
+    timeoutMs: Type.Integer({ default: 5000, minimum: 100, description: 'Time for one directory answer, milliseconds.' }),
+  },
+  { additionalProperties: false },
+);
+export type DirectoryAccess = Static<typeof DirectoryAccess>;
+
+/** A TCP address to listen on. */
+export const ListenAddress = Type.Object(
+  {
+    address: Type.String({ default: '127.0.0.1', description: 'Address to listen on.' }),
+    port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
+  },
+  { additionalProperties: false },
+);
+export type ListenAddress = Static<typeof ListenAddress>;

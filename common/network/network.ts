@@ -1,0 +1,116 @@
+/**
+ * Connections, as the rest of the code is given them. The real ones are in node-network.ts; the simulator brings its own.
+ *
+ * A connection calls its handlers from the event loop, never from inside a call made to it. Writes are queued by the connection;
+ * the one who writes watches `bufferedBytes` or the result of `write` and stops reading from the other side until `drain`.
+ */
+
+/** What is known of a TLS session once its handshake is over. */
+export interface TlsFacts {
+  readonly protocol: string;
+  readonly cipher: string;
+  /** Server name that the client asked for (SNI), if any. */
+  readonly serverName: string | undefined;
+  /** DNS and URI names in the verified peer certificate; empty when the peer showed none. */
+  readonly peerNames: readonly string[];
+}
+
+/** What a connection reports. Handlers may be replaced at any time by `handle`. */
+export interface ConnectionHandlers {
+  /** Bytes came. The buffer belongs to the handler. */
+  data(chunk: Buffer): void;
+  /** The peer will send no more (half-close). Without this handler the connection is ended in turn. */
+  end?(): void;
+  /** All that was written has been handed to the system; write on. */
+  drain?(): void;
+  /** The connection is gone; called exactly once, last of all. `error` is set when it did not end in good order. */
+  close(error: Error | undefined): void;
+}
+
+/** Server-side TLS: PEM texts and what to ask of the peer. */
+export interface TlsServerOptions {
+  readonly cert: string;
+  readonly key: string;
+  /** PEM of the CAs that may sign client certificates; set when `requestCert` is. */
+  readonly ca?: string;
+  readonly requestCert?: boolean;
+  readonly rejectUnauthorized?: boolean;
+  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
+}
+
+/** Client-side TLS. */
+export interface TlsClientOptions {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  /** Name the peer's certificate must carry. */
+  readonly serverName: string;
+}
+
+/** One stream connection, plain or under TLS. */
+export interface Connection {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+  /** Set while the connection runs under TLS. */
+  readonly tls: TlsFacts | undefined;
+  /** Bytes written that the system has not taken yet. */
+  readonly bufferedBytes: number;
+  /** Takes over the events of this connection. Data that came before the first call is kept. */
+  handle(handlers: ConnectionHandlers): void;
+  /** Queues bytes; `false` asks the writer to wait for `drain`. After close it does nothing. */
+  write(bytes: Uint8Array | string): boolean;
+  /** Several writes in one system call; the handlers see nothing of it. */
+  writeAll(parts: readonly Uint8Array[]): boolean;
+  pause(): void;
+  resume(): void;
+  /** Sends what is queued, then a half-close. */
+  end(): void;
+  /** Drops the connection and what is queued. */
+  destroy(error?: Error): void;
+  /**
+   * Server side of STARTTLS: bytes that came after the command are thrown away, so that nothing injected in clear survives
+   * (RFC 9051 §6.2.1, RFC 3207 §4.2). Rejects with `NET_TLS_FAILED`. The handlers stay.
+   */
+  startTls(options: TlsServerOptions): Promise<void>;
+}
+
+/** An open listener. */
+export interface Listener {
+  readonly address: string;
+  readonly port: number;
+  /** Stops accepting; open connections go on. Resolves once the port is free. */
+  close(): Promise<void>;
+}
+
+/** Where to listen: an address with a port (0 chooses one), or a socket path. */
+export interface ListenOptions {
+  readonly host?: string;
+  readonly port?: number;
+  readonly path?: string;
+  /** Implicit TLS. */
+  readonly tls?: TlsServerOptions;
+  /** Connections in the system's accept queue; default 4096. */
+  readonly backlog?: number;
+}
+
+/** Where to connect. */
+export interface ConnectOptions {
+  readonly host?: string;
+  readonly port?: number;
+  readonly path?: string;
+  readonly tls?: TlsClientOptions;
+  /** Whole time for connect and TLS handshake, milliseconds; default 10,000. */
+  readonly timeoutMs?: number;
+  /** Local address to connect from. */
+  readonly localAddress?: string;
+}
+
+/** Makes and accepts connections. */
+export interface Network {
+  /** Rejects with `NET_CONNECT_FAILED`, `NET_TIMEOUT` or `NET_TLS_FAILED`. */
+  connect(options: ConnectOptions): Promise<Connection>;
+  /** Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. With TLS, `accept` is called once the handshake is over. */
+  listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener>;
+}

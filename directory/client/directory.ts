@@ -1,0 +1,95 @@
+/**
+ * The door to the directory: following it, looking an address up with fail-over, and the writes that are made on the master.
+ * The implementations are follow.ts (RFC 4533), lookup.ts and write.ts beside this file.
+ */
+import type { AccountName, AccountUuid, DomainName } from '#common/account-name.ts';
+import type { ClusterName } from '#common/host-server.ts';
+import type { Secret } from '#common/secret.ts';
+import type { AccountRecord, AccountStatus, DirectoryRecord } from '#directory/client/records.ts';
+
+/** What following the directory reports, in order. */
+export type DirectoryChange =
+  /** Entry added, changed or renamed: the record replaces what was known of this `uuid`. */
+  | { readonly type: 'put'; readonly record: DirectoryRecord }
+  | { readonly type: 'remove'; readonly uuid: AccountUuid }
+  /** The whole content is known as of `cookie`; until the first of these nobody may be told that something does not exist. */
+  | { readonly type: 'refreshed'; readonly cookie: Buffer | undefined };
+
+/** State of a follower, for status pages and readiness. */
+export interface FollowerStatus {
+  /** URL followed now, or last. */
+  readonly server: string;
+  readonly state: 'connecting' | 'refreshing' | 'following' | 'frozen';
+  /** Once true it stays true: frozen routes are still routes. */
+  readonly refreshedOnce: boolean;
+  /** Milliseconds since the last sign of life from the server; its age when frozen. */
+  readonly silentMs: number;
+  readonly changes: number;
+  readonly lastError: string | undefined;
+}
+
+/** Follows one of a list of servers, going on to the next when one fails, for ever. */
+export interface DirectoryFollower extends AsyncDisposable {
+  status(): FollowerStatus;
+  /** Resolves at the first `refreshed`; rejects when `signal` aborts before. */
+  whenRefreshed(signal?: AbortSignal): Promise<void>;
+}
+
+/** Answer of a look-up. */
+export interface LookupAnswer {
+  readonly record: AccountRecord | undefined;
+  /** Server that answered. */
+  readonly server: string;
+  /** True when the master answered: only then does an `undefined` record mean that there is no such account. */
+  readonly authoritative: boolean;
+}
+
+/** Looks addresses up. */
+export interface DirectoryReader extends AsyncDisposable {
+  /**
+   * Finds the account that an address belongs to: name, `mail`, `mailAlternateAddress`, each also at domain aliases.
+   * `authoritative` asks the master and fails with `DIR_NO_MASTER` when it does not answer; otherwise the servers are tried in order
+   * (`DIR_UNAVAILABLE` when none answers).
+   */
+  findAccount(address: AccountName, options?: { authoritative?: boolean }): Promise<LookupAnswer>;
+  findAccountByUuid(uuid: AccountUuid, options?: { authoritative?: boolean }): Promise<LookupAnswer>;
+  /** Whether the domain, or an alias of it, is served here. */
+  findDomain(domain: DomainName): Promise<boolean>;
+  /** Accounts, at most `limit`, in no order; for lists. */
+  listAccounts(filter: { domain?: DomainName; hostServer?: ClusterName; text?: string }, limit: number): Promise<readonly AccountRecord[]>;
+  /** One line per server: reachable, and how far behind the master it is. */
+  servers(): Promise<readonly DirectoryServerStatus[]>;
+}
+
+/** One directory server, as seen from here. */
+export interface DirectoryServerStatus {
+  readonly url: string;
+  readonly isMaster: boolean;
+  readonly reachable: boolean;
+  readonly lastError: string | undefined;
+  /** `contextCSN` of the suffix; `undefined` when it could not be read. */
+  readonly contextCsn: string | undefined;
+  /** Time between the master's and this server's `contextCSN`, milliseconds; 0 when equal, `undefined` when unknown. */
+  readonly lagMs: number | undefined;
+}
+
+/** A new account. */
+export interface NewAccount {
+  readonly name: AccountName;
+  readonly hostServer?: ClusterName;
+  readonly password?: Secret<string>;
+  readonly displayName?: string;
+  readonly quotaBytes?: number;
+  readonly region?: string;
+}
+
+/** Writes on the master. Failures: `DIR_NO_MASTER`, `DIR_EXISTS`, `DIR_NOT_FOUND`, `DIR_DENIED`, `DIR_REFUSED`, `DIR_BUSY`. */
+export interface DirectoryWriter extends AsyncDisposable {
+  createAccount(account: NewAccount): Promise<AccountRecord>;
+  /** One Modify DN (RFC 4511 §4.9), with a new superior when the domain changes. */
+  renameAccount(uuid: AccountUuid, to: AccountName): Promise<AccountRecord>;
+  removeAccount(uuid: AccountUuid): Promise<void>;
+  setPassword(uuid: AccountUuid, password: Secret<string>): Promise<void>;
+  setStatus(uuid: AccountUuid, status: AccountStatus): Promise<void>;
+  createDomain(domain: DomainName): Promise<void>;
+}

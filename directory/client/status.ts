@@ -1,0 +1,18 @@
+/** What a Directory Server reports of itself; plain JSON. */
+
+/** One Directory Server's whole picture. */
+export interface DirectoryStatus {
+  readonly role: 'directory';
+  readonly name: string;
+  readonly mode: 'master' | 'replica';
+  readonly urls: readonly string[];
+  readonly suffix: string;
+  readonly entries: number;
+  readonly accounts: number;
+  readonly contextCsn: string;
+  /** Number of the last change in the journal. */
+  readonly lastChangeNumber: number;
+  readonly connections: number;
+  readonly followers: number;
+  readonly operations: Readonly<Record<string, number>>;
+}

@@ -1,0 +1,62 @@
+/** Options of one Directory Server. */
+import { type Static, Type } from 'typebox';
+import { SecretSource, ServerTls } from '#common/config/options.ts';
+
+/** An identity of the installation's services: it may bind with this password, whatever the tree holds. */
+export const ServiceIdentity = Type.Object(
+  {
+    dn: Type.String({ description: 'e.g. cn=frontend,ou=services,o=mail' }),
+    rights: Type.Enum(['admin', 'replicator', 'cluster', 'provisioner', 'frontend'], {
+      description:
+        'admin: all; replicator: reads all, and writes all on a replica; cluster: reads all, writes accounts; provisioner: accounts and domains; frontend: routing attributes.',
+    }),
+    password: SecretSource,
+  },
+  { additionalProperties: false },
+);
+export type ServiceIdentity = Static<typeof ServiceIdentity>;
+
+/** A Directory Server: the master or a replica. */
+export const DirectoryConfig = Type.Object(
+  {
+    role: Type.Literal('directory'),
+    name: Type.String({ description: 'Full name of this server, e.g. ldap-master.isp.example.' }),
+    mode: Type.Enum(['master', 'replica'], { description: 'A replica takes writes from the replication service only.' }),
+    master: Type.Optional(Type.String({ description: 'replica: URL that writers are referred to.' })),
+    suffix: Type.String({ default: 'o=mail', description: 'Base of the directory tree.' }),
+    dataDirectory: Type.String({ description: 'Directory on this server’s own disk for the database.' }),
+    listeners: Type.Array(
+      Type.Object(
+        {
+          address: Type.String({ default: '127.0.0.1', description: 'Address to listen on.' }),
+          port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
+          tls: Type.Enum(['implicit', 'starttls', 'none'], {
+            default: 'starttls',
+            description: 'implicit: ldaps; starttls: ldap with StartTLS on offer.',
+          }),
+        },
+        { additionalProperties: false },
+      ),
+      { minItems: 1 },
+    ),
+    tls: Type.Optional(ServerTls),
+    identities: Type.Array(ServiceIdentity, { default: [], description: 'Identities of the installation’s services.' }),
+    placement: Type.Enum(['fewest-accounts', 'weighted', 'none'], {
+      default: 'fewest-accounts',
+      description: 'master: which cluster gets an account that is added without hostServer.',
+    }),
+    messageBytesMax: Type.Integer({
+      default: 16777216,
+      minimum: 65536,
+      description: 'Largest LDAP message after bind, bytes; 64 kB before.',
+    }),
+    connectionsMax: Type.Integer({ default: 20000, minimum: 1, description: 'Connections at a time.' }),
+    idleTimeoutMs: Type.Integer({
+      default: 3600000,
+      minimum: 1000,
+      description: 'A connection without any request for so long is closed, milliseconds.',
+    }),
+  },
+  { additionalProperties: false },
+);
+export type DirectoryConfig = Static<typeof DirectoryConfig>;

@@ -1,0 +1,66 @@
+/** What a frontend reports of itself; plain JSON. */
+
+/** One frontend's whole picture. */
+export interface FrontendStatus {
+  readonly role: 'frontend';
+  readonly name: string;
+  readonly subset: string;
+  readonly region: string | undefined;
+  readonly state: 'starting' | 'ready' | 'draining';
+  readonly listeners: readonly {
+    readonly protocol: string;
+    readonly tls: string;
+    readonly address: string;
+    readonly port: number;
+    readonly sessions: number;
+  }[];
+  readonly routes: {
+    readonly accounts: number;
+    readonly domains: number;
+    readonly clusters: number;
+    readonly server: string;
+    /** following, or frozen: the directory is silent and routes stay as they were. */
+    readonly state: string;
+    readonly silentMs: number;
+  };
+  readonly clusters: readonly {
+    readonly name: string;
+    readonly members: readonly { readonly name: string; readonly state: string; readonly load: number }[];
+  }[];
+  readonly sessions: readonly FrontendSession[];
+  readonly logins: { readonly ok: number; readonly failed: number; readonly refused: number };
+  readonly queue: {
+    readonly messages: number;
+    readonly oldestAgeMs: number;
+    readonly delivered: number;
+    readonly deferred: number;
+    readonly bounced: number;
+  };
+}
+
+/** One live client session on a frontend, after login. */
+export interface FrontendSession {
+  readonly sessionId: string;
+  readonly protocol: string;
+  readonly account: string;
+  readonly clientAddress: string;
+  readonly cluster: string;
+  readonly member: string;
+  readonly startedAtMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+/** How a frontend would route an address now, step by step: the heart of `archipelago user why`. */
+export interface RouteExplanation {
+  readonly address: string;
+  readonly frontend: string;
+  readonly subset: string;
+  readonly steps: readonly { readonly what: string; readonly found: string }[];
+  readonly verdict: 'routed' | 'unknown-account' | 'unavailable';
+  readonly uuid: string | undefined;
+  readonly hostServer: string | undefined;
+  readonly member: string | undefined;
+  /** Why this member: current host, least loaded, only one up. */
+  readonly memberReason: string | undefined;
+}

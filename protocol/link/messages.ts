@@ -1,0 +1,62 @@
+/**
+ * What frontends and members say to each other on the link, apart from frames (frames.ts): plain JSON objects in control frames.
+ * Version N and N-1 interoperate: fields are only added, and unknown fields are ignored.
+ */
+import type { ErrorCode } from '#common/errors/catalogue.ts';
+import type { ErrorKind } from '#common/errors/platform-error.ts';
+
+/** Version of this file's messages and of the frames. */
+export const linkVersion = 1;
+
+/** What a channel carries once it is open. */
+export type LinkService = 'imap' | 'pop3' | 'lmtp';
+
+/** Asks a member to serve a client's session. */
+export interface OpenSession {
+  readonly service: LinkService;
+  /** Born at the frontend; on every log line of every server. */
+  readonly sessionId: string;
+  /** Missing for `lmtp`, where recipients are named in the dialogue. */
+  readonly account?: {
+    /** `entryUUID` from the frontend's route. */
+    readonly uuid: string;
+    /** Name that the client gave, folded. */
+    readonly name: string;
+  };
+  /** Missing for `lmtp`: the frontend's certificate is its right to deliver. */
+  readonly login?: {
+    readonly mechanism: 'PLAIN';
+    readonly authorizationId: string;
+    readonly authenticationId: string;
+    readonly password: string;
+  };
+  readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
+  /** Server that asks. */
+  readonly from: string;
+  /** Redirects so far; at `hopsMax` the session is refused with `ROUTE_LOOP`. */
+  readonly hops: number;
+}
+
+/** Most redirects of one session. */
+export const hopsMax = 3;
+
+/** Answer to `OpenSession`. */
+export type OpenSessionAnswer =
+  /** The channel is open. `capabilities`: what the member's protocol server offers after login, for the frontend's answer. */
+  | { readonly outcome: 'opened'; readonly capabilities: readonly string[]; readonly accountName: string }
+  /** Ask that member: it is the account's current host. */
+  | { readonly outcome: 'at'; readonly member: string; readonly host: string; readonly port: number }
+  /** The account is hosted by another cluster (`hostServer` when known): re-read the entry from the master and try once more. */
+  | { readonly outcome: 'moved'; readonly hostServer?: string }
+  | { readonly outcome: 'refused'; readonly code: ErrorCode; readonly kind: ErrorKind; readonly message: string };
+
+/** A named call with a JSON answer: account operations, status, cluster-internal messages. */
+export interface LinkCall {
+  readonly method: string;
+  readonly params: unknown;
+}
+
+/** Answer to a `LinkCall`. */
+export type LinkCallAnswer =
+  | { readonly ok: true; readonly result: unknown }
+  | { readonly ok: false; readonly code: ErrorCode; readonly kind: ErrorKind; readonly message: string };

@@ -1,0 +1,37 @@
+/** Options of the replication service. */
+import { type Static, Type } from 'typebox';
+import { SecretSource } from '#common/config/options.ts';
+
+const Server = {
+  url: Type.String({ description: 'ldap:// or ldaps:// URL.' }),
+  bindDn: Type.String({ description: 'Identity there, e.g. cn=replicator,ou=services,o=mail.' }),
+  bindPassword: SecretSource,
+  caFile: Type.Optional(Type.String({ description: 'PEM file: CA of the server’s certificate.' })),
+};
+
+/** The replication service: one master, any number of replicas. */
+export const ReplicationConfig = Type.Object(
+  {
+    role: Type.Literal('replication'),
+    name: Type.String({ description: 'Full name of this server, e.g. replication.isp.example.' }),
+    suffix: Type.String({ default: 'o=mail', description: 'Base of the tree that is replicated.' }),
+    master: Type.Object(Server, { additionalProperties: false }),
+    replicas: Type.Array(
+      Type.Object({ name: Type.String({ description: 'e.g. ldap-eu.isp.example' }), ...Server }, { additionalProperties: false }),
+      { minItems: 1 },
+    ),
+    stateDirectory: Type.String({ description: 'Directory on this server’s own disk for checkpoints.' }),
+    refreshDeletesMaxPercent: Type.Number({
+      default: 10,
+      minimum: 0,
+      maximum: 100,
+      description: 'A refresh that would delete more than this share of a replica stops and asks.',
+    }),
+    verifySchedule: Type.String({
+      default: '17 3 * * *',
+      description: 'cron expression, UTC: when replicas are compared with the master.',
+    }),
+  },
+  { additionalProperties: false },
+);
+export type ReplicationConfig = Static<typeof ReplicationConfig>;
