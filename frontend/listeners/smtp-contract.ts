@@ -1,0 +1,88 @@
+/**
+ * Where the frontend's mail half (SMTP and submission listeners, queue) meets the rest of the frontend. frontend/main.ts calls
+ * `startSmtp(options): Promise<RunningSmtp>` of smtp.ts with what stands here, and keeps routing, login and the link to itself:
+ * the mail half asks for recipients, passwords and delivery channels, and never sees a directory, a topology or a member's address.
+ */
+import type { AccountName, AccountUuid, DomainName } from '#common/account-name.ts';
+import type { PlatformError } from '#common/errors/platform-error.ts';
+import type { ClusterName } from '#common/host-server.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import type { Connection, TlsServerOptions } from '#common/network/network.ts';
+import type { Secret } from '#common/secret.ts';
+import type { FrontendStatus } from '#frontend/client/status.ts';
+import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
+
+/** What the frontend knows of a recipient's address now. */
+export type MailRoute =
+  /** An account of this installation: deliver to `cluster`, naming `name` in RCPT. */
+  | { readonly kind: 'local'; readonly uuid: AccountUuid; readonly name: AccountName; readonly cluster: ClusterName }
+  /** The domain is served here and the master says that it has no such address. */
+  | { readonly kind: 'unknown' }
+  /** The domain is not served here. */
+  | { readonly kind: 'foreign-domain' }
+  /** Nothing permanent may be said now; `error` is for the log, its kind for the peer. */
+  | { readonly kind: 'temporary'; readonly error: PlatformError };
+
+/** Answers for addresses. `resolve` never rejects for reasons of the network or the directory: those are `temporary`. */
+export interface MailRouter {
+  resolve(address: AccountName): Promise<MailRoute>;
+  /** Whether the domain, or an alias of it, is served here. Rejects with `DIR_*` while that cannot be known. */
+  isLocalDomain(domain: DomainName): Promise<boolean>;
+}
+
+/** A submission client's login. */
+export interface MailLogin {
+  /** As the client gave it: short or full. */
+  readonly loginName: string;
+  readonly password: Secret<string>;
+  readonly sessionId: string;
+  readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
+}
+
+/** What became of a login. `error` decides the reply by its kind; delays against guessing have been served when it comes. */
+export type MailLoginResult = { readonly ok: true; readonly name: AccountName } | { readonly ok: false; readonly error: PlatformError };
+
+/** Everything that `startSmtp` is given. */
+export interface SmtpOptions {
+  readonly config: FrontendConfig;
+  /** Those listeners of the configuration whose protocol is `smtp` or `submission`, in order. */
+  readonly listeners: readonly FrontendListener[];
+  /** Certificate and key; `undefined` when the configuration has none (then every listener has `tls: none`). */
+  readonly tls: TlsServerOptions | undefined;
+  readonly router: MailRouter;
+  authenticate(login: MailLogin): Promise<MailLoginResult>;
+  /** An LMTP channel to a ready member of the cluster: the member speaks first (`220`). Rejects with `ROUTE_*`, `NET_*` or `LINK_*`. */
+  openDelivery(cluster: ClusterName): Promise<Connection>;
+  readonly ports: Ports;
+}
+
+/** The running mail half. */
+export interface RunningSmtp extends AsyncDisposable {
+  /** One line per listener, in the order of `listeners`, with the bound port. */
+  listeners(): FrontendStatus['listeners'];
+  queue(): FrontendStatus['queue'];
+}
+
+/** Type of `startSmtp` in smtp.ts. */
+export type StartSmtp = (options: SmtpOptions) => Promise<RunningSmtp>;
+
+/**
+ * The link call by which a frontend has a password verified without opening a session: method, parameters and result. A wrong password
+ * rejects with `AUTH_FAILED`; an account that is not hosted there with `LINK_MOVED` or `LINK_NOT_HERE`.
+ */
+export const authenticateMethod = 'authenticate';
+
+/** Parameters of `authenticateMethod`. The password travels on the link only. */
+export interface AuthenticateParams {
+  readonly uuid: string;
+  readonly name: string;
+  readonly password: string;
+  readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
+}
+
+/** Result of `authenticateMethod`. */
+export interface AuthenticateResult {
+  readonly ok: true;
+  /** The account's name now, which the entry decides and not what the client typed. */
+  readonly name: string;
+}
