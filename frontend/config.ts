@@ -5,7 +5,9 @@ import { DirectoryAccess, LinkTls, ServerTls } from '#common/config/options.ts';
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
   {
-    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission'], { description: 'What is spoken there.' }),
+    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'http'], {
+      description: 'What is spoken there; http: health for load balancers, metrics and mail clients’ autoconfiguration.',
+    }),
     tls: Type.Enum(['implicit', 'starttls', 'none'], {
       default: 'starttls',
       description: 'implicit: TLS from the first byte; starttls: on command; none: never (loopback and tests).',
