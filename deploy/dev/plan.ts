@@ -53,7 +53,7 @@ const offsets = {
   directoryTls: { master: 636, eu: 637, us: 638 },
   console: 80,
   member: 700,
-  frontend: { imap: 143, imaps: 993, pop3: 110, pop3s: 995, smtp: 25, submission: 587, http: 8080 },
+  frontend: { imap: 143, imaps: 993, pop3: 110, pop3s: 995, smtp: 25, submission: 587, http: 880 },
 } as const;
 
 /** Name of a listener in the ready file. */
