@@ -1,0 +1,55 @@
+// Sees to the servers and clients that the tests run against and that are not ours: slapd, the OpenLDAP tools, Redis, curl, Chromium ...
+// On Debian or Ubuntu as root it installs what is missing; elsewhere it says what is missing and lets the tests that need it fail.
+// Plain JavaScript: `npm test` runs it before anything else, under whatever Node is there.
+import { spawnSync } from 'node:child_process';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+
+/** Program to look for → Debian package that brings it. */
+const peers = {
+  '/usr/sbin/slapd': 'slapd',
+  ldapadd: 'ldap-utils',
+  'redis-server': 'redis-server',
+  curl: 'curl',
+  openssl: 'openssl',
+  python3: 'python3',
+  swaks: 'swaks',
+  mbsync: 'isync',
+  chromium: 'chromium',
+};
+
+const missing = Object.entries(peers).filter(([program]) => !isHere(program));
+if (missing.length > 0) {
+  const packages = missing.map(([, name]) => name);
+  const mayInstall = process.getuid?.() === 0 && isHere('apt-get');
+  if (mayInstall) install(packages);
+  const still = missing.filter(([program]) => !isHere(program));
+  if (still.length > 0) {
+    process.stderr.write(
+      `Tests need programs that are missing: ${still.map(([program]) => program).join(', ')}.\n` +
+        `${mayInstall ? 'Installing them failed; see above.' : 'This user may not install them.'} ` +
+        `On Debian: apt-get install ${still.map(([, name]) => name).join(' ')}\n` +
+        'The tests that need them will fail and say so.\n',
+    );
+  }
+}
+
+function isHere(program) {
+  if (program.startsWith('/')) return existsSync(program);
+  return spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
+}
+
+function install(packages) {
+  process.stderr.write(`Installing for the tests: ${packages.join(' ')}\n`);
+  // The packages of servers start them at once; the tests start their own, on loopback, and want no other.
+  const policy = '/usr/sbin/policy-rc.d';
+  const hadPolicy = existsSync(policy);
+  if (!hadPolicy) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  try {
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+    const apt = (...args) => spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], env, timeout: 600_000 });
+    apt('update', '-qq');
+    apt('install', '-y', '-qq', '--no-install-recommends', ...packages);
+  } finally {
+    if (!hadPolicy) rmSync(policy, { force: true });
+  }
+}
