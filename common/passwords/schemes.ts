@@ -1,0 +1,92 @@
+/**
+ * The values `userPassword` may hold: `{SCHEME}data` (RFC 2307 §5.3 and what directories made of it), or the password in clear.
+ *
+ * An unknown scheme matches nothing: taking `{FOO}bar` for a password in clear would make the hash itself a password.
+ */
+import { createHash, pbkdf2, timingSafeEqual } from 'node:crypto';
+import { argon2Verify } from './argon2.ts';
+import { shaCryptVerify } from './sha-crypt.ts';
+
+/** More PBKDF2 rounds than this match nothing: a login would cost seconds. */
+const pbkdf2RoundsMax = 1_000_000;
+
+const digestSchemes: Readonly<Record<string, string>> = {
+  SHA: 'sha1',
+  SSHA: 'sha1',
+  SHA256: 'sha256',
+  SSHA256: 'sha256',
+  SHA384: 'sha384',
+  SSHA384: 'sha384',
+  SHA512: 'sha512',
+  SSHA512: 'sha512',
+};
+
+const pbkdf2Schemes: Readonly<Record<string, string>> = {
+  PBKDF2: 'sha1',
+  'PBKDF2-SHA1': 'sha1',
+  'PBKDF2-SHA256': 'sha256',
+  'PBKDF2-SHA512': 'sha512',
+  PBKDF2_SHA256: 'sha256',
+};
+
+const schemePattern = /^\{([A-Za-z0-9][A-Za-z0-9_/.-]{0,30})\}(.*)$/s;
+
+/** Splits `{SCHEME}data`; `undefined` for a password in clear. The scheme is in upper case. */
+export function schemeOf(stored: string): { scheme: string; data: string } | undefined {
+  const parts = schemePattern.exec(stored);
+  return parts === null ? undefined : { scheme: (parts[1] as string).toUpperCase(), data: parts[2] as string };
+}
+
+/** Whether `password` matches one stored value. */
+export async function verifyStored(stored: string, password: Buffer): Promise<boolean> {
+  const parts = schemeOf(stored);
+  if (parts === undefined) return equal(Buffer.from(stored), password);
+  const { scheme, data } = parts;
+  const digest = digestSchemes[scheme];
+  if (digest !== undefined) return verifyDigest(digest, scheme.startsWith('SS'), data, password);
+  const prf = pbkdf2Schemes[scheme];
+  if (prf !== undefined) return verifyPbkdf2(prf, data, password);
+  if (scheme === 'ARGON2') return argon2Verify(data, password);
+  if (scheme === 'CRYPT') return shaCryptVerify(data, password);
+  if (scheme === 'CLEARTEXT' || scheme === 'PLAIN') return equal(Buffer.from(data), password);
+  return false;
+}
+
+function verifyDigest(algorithm: string, salted: boolean, data: string, password: Buffer): boolean {
+  const bytes = Buffer.from(data, 'base64');
+  const given = createHash(algorithm).update(password);
+  const size = createHash(algorithm).digest().length;
+  if (salted ? bytes.length <= size : bytes.length !== size) return false;
+  return equal(given.update(bytes.subarray(size)).digest(), bytes.subarray(0, size));
+}
+
+// OpenLDAP's pw-pbkdf2 writes `rounds$salt$hash`, base64 with `.` for `+` and no padding; 389-DS writes one base64 block of
+// rounds (4 octets, network order), salt (64) and hash (256).
+function verifyPbkdf2(algorithm: string, data: string, password: Buffer): Promise<boolean> {
+  const fields = data.split('$');
+  let rounds: number;
+  let salt: Buffer;
+  let expected: Buffer;
+  if (fields.length === 3) {
+    rounds = /^\d{1,9}$/.test(fields[0] as string) ? Number(fields[0]) : 0;
+    [salt, expected] = fields.slice(1).map((field) => Buffer.from(field.replaceAll('.', '+'), 'base64')) as [Buffer, Buffer];
+  } else {
+    const block = Buffer.from(data, 'base64');
+    if (block.length !== 324) return Promise.resolve(false);
+    rounds = block.readUInt32BE(0);
+    salt = block.subarray(4, 68);
+    expected = block.subarray(68);
+  }
+  if (rounds < 1 || rounds > pbkdf2RoundsMax || salt.length === 0 || expected.length < 16) return Promise.resolve(false);
+  return new Promise((resolve, reject) => {
+    pbkdf2(password, salt, rounds, expected.length, algorithm, (error, key) => {
+      if (error === null) resolve(equal(key, expected));
+      else reject(error);
+    });
+  });
+}
+
+function equal(a: Buffer, b: Buffer): boolean {
+  // Hashing first makes the comparison's time independent of the lengths.
+  return timingSafeEqual(createHash('sha256').update(a).digest(), createHash('sha256').update(b).digest());
+}
