@@ -1,0 +1,136 @@
+/**
+ * The account store of one Backend Dynamic Cluster, as the rest of the member sees it: accounts that are opened and closed, tombstones
+ * of removed ones, the Controller's terms, and the intents of journalled account operations. All members of the cluster share it.
+ *
+ * What always holds: safety lives here and nowhere else. A change to an account is acknowledged only after the conditional create of the
+ * account's next log slot, and a term belongs to whoever created its file. Leases and the coordinator only decide who should try; being
+ * wrong about that costs a retry, never mail.
+ *
+ * Implemented by open-store.ts; layout.ts describes what lies on disk.
+ */
+import type { OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
+import type { AccountUuid } from '#common/account-name.ts';
+import type { MemberName } from '#common/host-server.ts';
+
+/** Who opens an account. */
+export interface AccountOpening {
+  readonly member: MemberName;
+  /** Random for each start of the member's process. */
+  readonly incarnation: string;
+  /** `member.incarnation.counter`: never used twice. Letters, digits, dots, hyphens and underscores; at most 200 characters. */
+  readonly openId: string;
+  /** From the account's directory entry; absent or 0 is none. */
+  readonly quotaBytes?: number;
+}
+
+/** An open account with what only its host may do. */
+export interface StoredAccount extends OpenAccount {
+  /** What the host was told at opening, changed: the directory entry has another quota now. */
+  setQuota(limitBytes: number | undefined): void;
+  /** True when a stored record failed its checksum: it can be read, and every change rejects with `STORE_CORRUPT`. */
+  readonly isReadOnly: boolean;
+  /** Bytes of memory that its index data takes, for an LRU. */
+  readonly memoryBytes: number;
+  /** Finishes the commit that runs, writes a snapshot when there is enough to save, and ends. Never rejects; a second call waits for the first. */
+  close(): Promise<void>;
+}
+
+/** What the store knows of an account without opening it. */
+export type AccountState = 'absent' | 'present' | 'tombstone';
+
+/** A removed account whose storage is kept until the grace ends. */
+export interface Tombstone {
+  readonly uuid: AccountUuid;
+  /** Its name when it was removed. */
+  readonly name: string;
+  /** Wall clock of the Controller that removed it. */
+  readonly removedAtMs: number;
+}
+
+/** Who claimed a term. */
+export interface TermClaim {
+  readonly member: MemberName;
+  readonly incarnation: string;
+}
+
+/** What the start-up probe found. It rejects with `STORE_UNSAFE` instead when the storage cannot be used. */
+export interface ProbeResult {
+  /** Each thing tried, in words, e.g. `a second create of the same name fails`. */
+  readonly checks: readonly string[];
+  /** What works but should be looked at. */
+  readonly warnings: readonly string[];
+  /** What the whole probe took. */
+  readonly durationMs: number;
+}
+
+/** Something wrong with an account's files. */
+export interface Finding {
+  /** Path below the store's root. */
+  readonly file: string;
+  readonly problem: string;
+}
+
+/** What `checkAccount` read and found. */
+export interface AccountCheck {
+  readonly uuid: AccountUuid;
+  readonly epoch: number;
+  readonly lastSlot: number;
+  readonly snapshots: number;
+  readonly slots: number;
+  readonly mailboxes: number;
+  readonly messages: number;
+  /** Sum of the sizes of all messages, as quota counts it. */
+  readonly usedBytes: number;
+  /** Bodies read and verified; a copied message counts once. */
+  readonly bodies: number;
+  readonly findings: readonly Finding[];
+}
+
+/** One intent as stored. */
+export interface Intent {
+  readonly id: string;
+  readonly value: unknown;
+}
+
+/** Small durable records by which a half-done account operation is finished or undone by the next Controller. */
+export interface Intents {
+  /** Creates or replaces; durable when it resolves. `value` is stored as JSON of at most 64 kB. Ids: letters, digits, dots, hyphens, underscores; at most 100. */
+  put(id: string, value: unknown): Promise<void>;
+  /** Creates; false when there is one of that id already. */
+  create(id: string, value: unknown): Promise<boolean>;
+  /** By id. */
+  list(): Promise<Intent[]>;
+  /** No failure when there is none. */
+  remove(id: string): Promise<void>;
+}
+
+/** See the header of this file. Any call may reject with `STORE_UNAVAILABLE`. */
+export interface AccountStore {
+  /** Tries what safety depends on. Rejects with `STORE_UNSAFE` (the message says what to change), `STORE_FULL` or `STORE_UNAVAILABLE`. */
+  probe(): Promise<ProbeResult>;
+  /**
+   * Opens the account here and takes it from whoever had it open: that one finds itself deposed at its next commit. A new account gets
+   * INBOX and the usual special-use mailboxes.
+   *
+   * Rejects with `CLUSTER_DEPOSED` when another opening won the race (back off at random, ask the Controller again), `ACCT_REMOVED` when
+   * there is a tombstone, `STORE_UNAVAILABLE`, `STORE_FULL`.
+   */
+  open(uuid: AccountUuid, opening: AccountOpening): Promise<StoredAccount>;
+  state(uuid: AccountUuid): Promise<AccountState>;
+  /** From now on `open` fails with `ACCT_REMOVED`; nothing is moved. The account should be closed first; an opening that is still there is deposed. */
+  entomb(uuid: AccountUuid, tombstone: { readonly name: string; readonly removedAtMs: number }): Promise<void>;
+  listTombstones(): Promise<Tombstone[]>;
+  /** Takes the tombstone away: the account can be opened again with all it had. */
+  restore(uuid: AccountUuid): Promise<void>;
+  /** Removes everything of an entombed account, the tombstone last. Rejects with `ACCT_EXISTS` when there is no tombstone. */
+  purge(uuid: AccountUuid): Promise<void>;
+  /** Highest term ever claimed; 0 when none was. */
+  highestTerm(): Promise<number>;
+  /** Conditional create: true when the term is this claimant's, also when it already was. */
+  claimTerm(term: number, claim: TermClaim): Promise<boolean>;
+  /** Who claimed a term; `undefined` when nobody did. */
+  readTerm(term: number): Promise<TermClaim | undefined>;
+  readonly intents: Intents;
+  /** Reads everything of an account and verifies it, without opening it and without disturbing its host. */
+  checkAccount(uuid: AccountUuid): Promise<AccountCheck>;
+}
