@@ -25,3 +25,6 @@ export type Filter =
 
 /** Deepest nesting of `and`, `or` and `not` that is accepted, from the wire and from text. */
 export const filterDepthMax = 32;
+
+/** Most parts (tests and substrings) of one filter, from the wire and from text. */
+export const filterNodesMax = 4096;
