@@ -62,3 +62,9 @@ export const ListenAddress = Type.Object(
   { additionalProperties: false },
 );
 export type ListenAddress = Static<typeof ListenAddress>;
+
+/** How much is logged. */
+export const LogLevelName = Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'], {
+  default: 'info',
+  description: 'Quietest last.',
+});

@@ -1,0 +1,204 @@
+/**
+ * What must hold between options, which no schema can say. Each rule passes over options that are missing or of a wrong type: those
+ * have been reported already.
+ */
+import { isIP } from 'node:net';
+import { tryParseDomainName } from '#common/account-name.ts';
+import { type Mistake, type Path, pathText, shown } from '#common/config/schema-check.ts';
+
+type Group = Readonly<Record<string, unknown>>;
+type Report = (path: Path, message: string, atKey?: boolean) => void;
+
+/** All rules over a whole node file. */
+export function checkRelations(file: Group): Mistake[] {
+  const mistakes: Mistake[] = [];
+  const report: Report = (path, message, atKey = false) => mistakes.push({ path, atKey, message });
+  checkAdmin(file.admin, report);
+  const taken = new Map<string, string>();
+  const names = new Map<string, string>();
+  claimAddress(file.admin, ['admin'], taken, report);
+  for (const [index, service] of listOf(file.services).entries()) {
+    if (!isGroup(service)) continue;
+    const path = ['services', index];
+    checkName(service, path, names, report);
+    for (const listener of [{ value: service.listen, path: [...path, 'listen'] }, ...listenersOf(service, path)]) {
+      claimAddress(listener.value, listener.path, taken, report);
+    }
+    roleRules[String(service.role)]?.(service, path, report);
+  }
+  checkSecretSources(file, [], report);
+  return mistakes;
+}
+
+const roleRules: Record<string, (service: Group, path: Path, report: Report) => void> = {
+  frontend(service, path, report) {
+    checkListenersTls(service, path, report);
+    if (isText(service.defaultDomain) && tryParseDomainName(service.defaultDomain) === undefined) {
+      report([...path, 'defaultDomain'], `${shown(service.defaultDomain)} is not a domain name`);
+    }
+    checkDirectoryAccess(service, path, report);
+  },
+  'backend-cluster'(service, path, report) {
+    const { heartbeatMs, leaseMs } = service;
+    if (isNumber(heartbeatMs) && isNumber(leaseMs) && leaseMs <= 3 * heartbeatMs) {
+      report(
+        [...path, 'leaseMs'],
+        `${leaseMs} is not more than three heartbeats (heartbeatMs is ${heartbeatMs}); a lost packet or two would cost the member its lease`,
+      );
+    }
+    if (isText(service.name) && tryParseDomainName(service.name) !== undefined && service.name.split('.').length < 3) {
+      report(
+        [...path, 'name'],
+        `${shown(service.name)} has no label before its cluster’s name; expected member.cluster, e.g. back1.west.isp.example`,
+      );
+    }
+    const coordinator = isGroup(service.coordinator) ? service.coordinator : {};
+    if (coordinator.engine === 'socket' && coordinator.path === undefined) {
+      report([...path, 'coordinator', 'path'], 'is missing: engine socket needs the path of the Unix socket', true);
+    }
+    if (coordinator.engine === 'redis' && coordinator.url === undefined) {
+      report([...path, 'coordinator', 'url'], 'is missing: engine redis needs a redis:// URL', true);
+    }
+    if (isText(service.advertise) && !/^.+:\d{1,5}$/.test(service.advertise)) {
+      report([...path, 'advertise'], `${shown(service.advertise)} is not host:port`);
+    }
+    for (const [index, address] of listOf(service.clusterNetwork).entries()) {
+      if (isText(address) && !isAddressOrRange(address)) {
+        report([...path, 'clusterNetwork', index], `${shown(address)} is not an IP address or a range such as 10.1.0.0/16`);
+      }
+    }
+    const listen = isGroup(service.listen) ? service.listen : {};
+    if (service.link === undefined && isText(listen.address) && !isLoopback(listen.address)) {
+      report(
+        [...path, 'link'],
+        `is missing: the link listens on ${listen.address}, which is not loopback, and must run under mutual TLS`,
+        true,
+      );
+    }
+    checkDirectoryAccess(service, path, report);
+  },
+  directory(service, path, report) {
+    checkListenersTls(service, path, report);
+    if (service.mode === 'replica' && service.master === undefined) {
+      report([...path, 'master'], 'is missing: a replica needs the URL of its master, to refer writers to', true);
+    }
+    if (service.mode === 'master' && service.master !== undefined) {
+      report([...path, 'master'], 'is not for a master; remove it, or set mode: replica', true);
+    }
+    checkUrl(service.master, ['ldap:', 'ldaps:'], [...path, 'master'], report);
+  },
+  replication(service, path, report) {
+    const servers = [
+      { server: service.master, path: [...path, 'master'] },
+      ...listOf(service.replicas).map((server, index) => ({ server, path: [...path, 'replicas', index] })),
+    ];
+    const urls = new Map<string, string>();
+    for (const { server, path: at } of servers) {
+      if (!isGroup(server)) continue;
+      checkUrl(server.url, ['ldap:', 'ldaps:'], [...at, 'url'], report);
+      if (!isText(server.url)) continue;
+      const other = urls.get(server.url);
+      if (other !== undefined) report([...at, 'url'], `${shown(server.url)} is already ${other}`);
+      urls.set(server.url, pathText(at));
+    }
+    if (isText(service.verifySchedule) && !/^\S+(?:\s+\S+){4,5}$/.test(service.verifySchedule.trim())) {
+      report(
+        [...path, 'verifySchedule'],
+        `${shown(service.verifySchedule)} is not a cron expression of five or six fields, e.g. "17 3 * * *"`,
+      );
+    }
+  },
+};
+
+function checkAdmin(admin: unknown, report: Report): void {
+  if (!isGroup(admin)) return;
+  if (isText(admin.address) && !isLoopback(admin.address) && admin.tls === undefined) {
+    report(['admin', 'tls'], `is missing: the admin API listens on ${admin.address}, which is not loopback, and must run under TLS`, true);
+  }
+  for (const [index, peer] of listOf(admin.peers).entries()) {
+    if (isGroup(peer)) checkUrl(peer.url, ['http:', 'https:'], ['admin', 'peers', index, 'url'], report);
+  }
+}
+
+function checkName(service: Group, path: Path, names: Map<string, string>, report: Report): void {
+  if (!isText(service.name)) return;
+  if (tryParseDomainName(service.name) === undefined || !service.name.includes('.')) {
+    report([...path, 'name'], `${shown(service.name)} is not a full server name; expected a name such as front1.eu.isp.example`);
+    return;
+  }
+  const other = names.get(service.name.toLowerCase());
+  if (other !== undefined) report([...path, 'name'], `${shown(service.name)} is already the name of ${other}`);
+  names.set(service.name.toLowerCase(), pathText(path));
+}
+
+function checkListenersTls(service: Group, path: Path, report: Report): void {
+  if (service.tls !== undefined) return;
+  for (const { value, path: at } of listenersOf(service, path)) {
+    if (isGroup(value) && (value.tls === 'implicit' || value.tls === 'starttls')) {
+      report([...at, 'tls'], `${shown(value.tls)} needs a certificate: give this service tls: {certFile, keyFile}, or set tls: none`);
+    }
+  }
+}
+
+function checkDirectoryAccess(service: Group, path: Path, report: Report): void {
+  if (!isGroup(service.directory)) return;
+  const at = [...path, 'directory'];
+  for (const [index, url] of listOf(service.directory.servers).entries()) {
+    checkUrl(url, ['ldap:', 'ldaps:'], [...at, 'servers', index], report);
+  }
+  checkUrl(service.directory.master, ['ldap:', 'ldaps:'], [...at, 'master'], report);
+}
+
+function checkUrl(value: unknown, protocols: readonly string[], path: Path, report: Report): void {
+  if (!isText(value)) return;
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (url === undefined || !protocols.includes(url.protocol) || url.hostname === '') {
+    report(path, `${shown(value)} is not a URL of the form ${protocols.map((protocol) => `${protocol}//host:port`).join(' or ')}`);
+  }
+}
+
+/** A secret is named by exactly one of file and env, wherever a key ends in `password` or `token`. */
+function checkSecretSources(value: unknown, path: Path, report: Report): void {
+  if (Array.isArray(value)) {
+    for (const [index, item] of value.entries()) checkSecretSources(item, [...path, index], report);
+  } else if (isGroup(value)) {
+    for (const [key, item] of Object.entries(value)) {
+      if (/(?:password|token)$/i.test(key) && isGroup(item)) {
+        const given = ['file', 'env'].filter((source) => item[source] !== undefined);
+        if (given.length === 0) report([...path, key], 'says nothing; give exactly one of file, env');
+        if (given.length === 2) report([...path, key], 'gives both file and env; give exactly one');
+      } else {
+        checkSecretSources(item, [...path, key], report);
+      }
+    }
+  }
+}
+
+function claimAddress(value: unknown, path: Path, taken: Map<string, string>, report: Report): void {
+  if (!isGroup(value) || !isNumber(value.port) || value.port === 0) return;
+  const key = `${isText(value.address) ? value.address : '127.0.0.1'}:${value.port}`;
+  const other = taken.get(key);
+  if (other !== undefined) report([...path, 'port'], `${key} is already taken by ${other}`);
+  taken.set(key, pathText(path));
+}
+
+function listenersOf(service: Group, path: Path): { value: unknown; path: Path }[] {
+  return listOf(service.listeners).map((value, index) => ({ value, path: [...path, 'listeners', index] }));
+}
+
+function isAddressOrRange(text: string): boolean {
+  const [address = '', bits, rest] = text.split('/');
+  const version = isIP(address);
+  if (version === 0 || rest !== undefined) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
+}
+
+/** Whether only this machine can reach the address. */
+export function isLoopback(address: string): boolean {
+  return address === 'localhost' || address === '::1' || /^127\.\d+\.\d+\.\d+$/.test(address);
+}
+
+const isGroup = (value: unknown): value is Group => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isText = (value: unknown): value is string => typeof value === 'string';
+const isNumber = (value: unknown): value is number => typeof value === 'number';
+const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);

@@ -1,0 +1,115 @@
+/**
+ * HTTP servers of the platform: fastify with this house's limits, error form and headers. The only importer of fastify.
+ *
+ * Errors leave as problem+json (RFC 9457) with `code` from the catalogue and, where there is one, a `hint`. A body, a header block and a
+ * request's time have limits; past one the request ends with a clear status and no other is disturbed.
+ */
+import { createRequire } from 'node:module';
+import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { errorCatalogue } from '#common/errors/catalogue.ts';
+import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
+import { httpStatuses } from '#common/errors/wire.ts';
+import type { Logger } from '#common/log/logger.ts';
+
+/** A server with its routes. */
+export type HttpServer = FastifyInstance;
+export type HttpRequest = FastifyRequest;
+export type HttpReply = FastifyReply;
+
+/** An error as the client sees it (RFC 9457 §3). */
+export interface ProblemDocument {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly code: string;
+  readonly retry: string;
+  readonly hint?: string;
+}
+
+/** Limits of every server, unless told otherwise. */
+export const httpLimits = {
+  bodyBytesMax: 65_536,
+  /** Time for a whole request to come in. */
+  requestTimeoutMs: 15_000,
+  keepAliveTimeoutMs: 30_000,
+  connectionsMax: 1_000,
+} as const;
+
+/** What a server is made of. */
+export interface HttpServerOptions {
+  readonly log: Logger;
+  /** PEM texts; plain HTTP without. */
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+  readonly bodyBytesMax?: number;
+}
+
+/** Makes a server without routes; the caller adds them and calls `listen`. */
+export function createHttpServer(options: HttpServerOptions): HttpServer {
+  const { tls, log } = options;
+  const shared = {
+    bodyLimit: options.bodyBytesMax ?? httpLimits.bodyBytesMax,
+    requestTimeout: httpLimits.requestTimeoutMs,
+    keepAliveTimeout: httpLimits.keepAliveTimeoutMs,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: 400 },
+    logger: false,
+  } as const;
+  // The two overloads of fastify differ only in the type of the raw server, which nobody here looks at.
+  const server: HttpServer =
+    tls === undefined
+      ? fastify(shared)
+      : (fastify({ ...shared, https: { cert: tls.cert, key: tls.key, minVersion: 'TLSv1.2' } }) as unknown as HttpServer);
+  server.server.maxConnections = httpLimits.connectionsMax;
+  server.server.headersTimeout = httpLimits.requestTimeoutMs;
+
+  server.addHook('onSend', async (_request, reply, payload) => {
+    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');
+    reply.header('x-content-type-options', 'nosniff');
+    reply.header('referrer-policy', 'no-referrer');
+    return payload;
+  });
+  server.setErrorHandler((error: FastifyError | PlatformError, request, reply) => {
+    const problem = problemOf(error);
+    const fields = { method: request.method, path: request.routeOptions.url, status: problem.status, errCode: problem.code };
+    if (problem.status >= 500 && problem.code === 'BUG_UNEXPECTED') log.error({ ...fields, err: error }, 'request failed');
+    else log.debug({ ...fields, detail: problem.detail }, 'request refused');
+    if (problem.status === 401) reply.header('www-authenticate', 'Bearer realm="archipelago"');
+    return reply.code(problem.status).type('application/problem+json').send(problem);
+  });
+  server.setNotFoundHandler((request) => {
+    throw new PlatformError('ADMIN_NOT_FOUND', `there is no ${request.method} ${request.url.split('?')[0]} here`);
+  });
+  return server;
+}
+
+/** Any failure as a problem document. */
+export function problemOf(thrown: unknown): ProblemDocument {
+  const status = (thrown as Partial<FastifyError> | undefined)?.statusCode;
+  if (!(thrown instanceof PlatformError) && typeof status === 'number' && status >= 400 && status < 500) {
+    // fastify's own refusals: a body too large, JSON that is none, a media type nobody reads.
+    return {
+      type: 'about:blank',
+      title: errorCatalogue.ADMIN_BAD_REQUEST.meaning,
+      status,
+      detail: (thrown as Error).message,
+      code: 'ADMIN_BAD_REQUEST',
+      retry: 'never',
+    };
+  }
+  const error = asPlatformError(thrown);
+  const hint = error.fields.hint;
+  return {
+    type: 'about:blank',
+    title: errorCatalogue[error.code].meaning,
+    // A browser or a client would follow a bare 307; here it is a fact about the account and nothing to follow.
+    status: error.kind === 'moved' ? 409 : httpStatuses[error.kind],
+    detail: error.message,
+    code: error.code,
+    retry: error.retry,
+    ...(typeof hint === 'string' ? { hint } : {}),
+  };
+}
+
+/** The product's version, from package.json. */
+export const productVersion: string = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;

@@ -1,0 +1,50 @@
+/** What the admin API is given, and what it is once it runs. */
+import type { ClusterAccounts } from '#backend-cluster/client/cluster-client.ts';
+import type { Ports, RunningService } from '#common/lifecycle.ts';
+import type { Secret } from '#common/secret.ts';
+import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
+import type { RouteExplanation } from '#frontend/client/status.ts';
+
+/** A service of this process, with what only some roles can do. */
+export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness'> {
+  /** Frontends: how this address would be routed now. */
+  explain?(address: string): Promise<RouteExplanation> | RouteExplanation;
+  /** Replication: compares a replica with the master now and repairs it. Resolves with one line on what was found. */
+  verify?(replica: string): Promise<string>;
+  /** Ends what can be ended in good order and takes nothing new. */
+  drain?(): Promise<void>;
+}
+
+/** Another process of the installation. */
+export interface AdminPeerAddress {
+  readonly name: string;
+  readonly url: string;
+  /** PEM of the CA of its certificate. */
+  readonly ca?: string | undefined;
+}
+
+/** What the admin API is made of. */
+export interface AdminOptions {
+  /** Name of this process. */
+  readonly node: string;
+  readonly listen: { readonly address: string; readonly port: number };
+  /** PEM texts. */
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+  /** Bearer token of the API, password of the console; the same on all peers. */
+  readonly token: Secret<string>;
+  readonly peers: readonly AdminPeerAddress[];
+  /** Looked at anew for every request: the caller may add and remove while the server runs. */
+  readonly services: readonly AdminService[];
+  readonly directory?: { readonly reader: DirectoryReader; readonly writer?: DirectoryWriter | undefined } | undefined;
+  readonly accounts?: ClusterAccounts | undefined;
+  /** Only in the demo. */
+  readonly demo?: { killMember(name: string): Promise<void> } | undefined;
+  readonly ports: Ports;
+}
+
+/** A running admin API. */
+export interface RunningAdmin extends AsyncDisposable {
+  /** `https://127.0.0.1:21080` */
+  readonly url: string;
+  readonly port: number;
+}
