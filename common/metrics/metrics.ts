@@ -18,15 +18,28 @@ export interface Metrics {
   ): { observe(labels: Labels, value: number): void };
   /** `collect` runs before each exposition and sets gauges. */
   onCollect(collect: () => void): void;
+  /** The same registry with these labels on every metric: one view per service of a process, all with the same label names. */
+  withLabels(fixed: Labels): Metrics;
   /** The text exposition. */
   render(): Promise<string>;
 }
 
 /** A registry of its own. */
 export function createMetrics(): Metrics {
-  const registry = new Registry();
-  const known = new Map<string, unknown>();
-  const collectors: (() => void)[] = [];
+  return view({ registry: new Registry(), known: new Map(), collectors: [] }, {});
+}
+
+interface Shared {
+  readonly registry: Registry;
+  readonly known: Map<string, unknown>;
+  readonly collectors: (() => void)[];
+}
+
+const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+function view(shared: Shared, fixed: Labels): Metrics {
+  const { registry, known, collectors } = shared;
+  const names = (labelNames: readonly string[]): string[] => [...Object.keys(fixed), ...labelNames];
   const once = <T>(name: string, make: () => T): T => {
     const found = known.get(name) as T | undefined;
     if (found !== undefined) return found;
@@ -35,24 +48,25 @@ export function createMetrics(): Metrics {
     return made;
   };
   return {
-    counter: (name, help, labelNames = []) =>
-      once(name, () => {
-        const counter = new Counter({ name, help, labelNames: [...labelNames], registers: [registry] });
-        return { add: (labels: Labels = {}, value = 1) => counter.inc(labels, value) };
-      }),
-    gauge: (name, help, labelNames = []) =>
-      once(name, () => {
-        const gauge = new Gauge({ name, help, labelNames: [...labelNames], registers: [registry] });
-        return { set: (labels: Labels, value: number) => gauge.set(labels, value) };
-      }),
-    histogram: (name, help, labelNames = [], buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]) =>
-      once(name, () => {
-        const histogram = new Histogram({ name, help, labelNames: [...labelNames], buckets: [...buckets], registers: [registry] });
-        return { observe: (labels: Labels, value: number) => histogram.observe(labels, value) };
-      }),
+    counter(name, help, labelNames = []) {
+      const counter = once(name, () => new Counter({ name, help, labelNames: names(labelNames), registers: [registry] }));
+      return { add: (labels: Labels = {}, value = 1) => counter.inc({ ...fixed, ...labels }, value) };
+    },
+    gauge(name, help, labelNames = []) {
+      const gauge = once(name, () => new Gauge({ name, help, labelNames: names(labelNames), registers: [registry] }));
+      return { set: (labels: Labels, value: number) => gauge.set({ ...fixed, ...labels }, value) };
+    },
+    histogram(name, help, labelNames = [], buckets = secondsBuckets) {
+      const histogram = once(
+        name,
+        () => new Histogram({ name, help, labelNames: names(labelNames), buckets: [...buckets], registers: [registry] }),
+      );
+      return { observe: (labels: Labels, value: number) => histogram.observe({ ...fixed, ...labels }, value) };
+    },
     onCollect: (collect) => {
       collectors.push(collect);
     },
+    withLabels: (more) => view(shared, { ...fixed, ...more }),
     render() {
       for (const collect of collectors) collect();
       return registry.metrics();
