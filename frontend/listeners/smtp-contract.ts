@@ -23,9 +23,14 @@ export type MailRoute =
   /** Nothing permanent may be said now; `error` is for the log, its kind for the peer. */
   | { readonly kind: 'temporary'; readonly error: PlatformError };
 
-/** Answers for addresses. `resolve` never rejects for reasons of the network or the directory: those are `temporary`. */
+/** Answers for addresses. `resolve` and `resolveUuid` never reject for reasons of the network or the directory: those are `temporary`. */
 export interface MailRouter {
   resolve(address: AccountName): Promise<MailRoute>;
+  /**
+   * Where an account is now and what it is called now, for mail that was accepted under an earlier name. `unknown` only when the master
+   * has no entry of that `entryUUID`; never `foreign-domain`.
+   */
+  resolveUuid(uuid: AccountUuid): Promise<MailRoute>;
   /** Whether the domain, or an alias of it, is served here. Rejects with `DIR_*` while that cannot be known. */
   isLocalDomain(domain: DomainName): Promise<boolean>;
 }
