@@ -1,0 +1,181 @@
+/**
+ * Frames of the link, the protocol between servers of an installation (frontend to member, member to member).
+ *
+ *   0        1        2        3        4                                   8
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+----------------
+ *   |   length of payload (24)   |  type  |         channel or call (32)       | payload ...
+ *   +--------+--------+--------+--------+--------+--------+--------+--------+----------------
+ *
+ * One connection carries many sessions. The one that dialled chooses the numbers, each once, counting up from 1; number 0 is the
+ * connection itself. Bytes of a session flow against credit: either side may have `windowBytes` on the way that the other has not
+ * consumed, so that a session whose client does not read holds up nobody else.
+ *
+ * Dialogue: `hello` from the dialler, `hello` or `refuse` back; then `open`/`answer` and `data`/`credit`/`end`/`reset` for sessions,
+ * `call`/`result` for calls, `ping`/`status` to notice a dead peer and to carry its load.
+ */
+import { PlatformError } from '#common/errors/platform-error.ts';
+
+/** What a frame is. The numbers are the protocol; they are never given a second meaning. */
+export const frameTypes = {
+  hello: 1,
+  refuse: 2,
+  ping: 3,
+  status: 4,
+  open: 5,
+  answer: 6,
+  data: 7,
+  credit: 8,
+  end: 9,
+  reset: 10,
+  call: 11,
+  result: 12,
+} as const;
+export type FrameType = (typeof frameTypes)[keyof typeof frameTypes];
+
+/** Octets before the payload. */
+export const headerBytes = 8;
+/** Largest `data` payload: small enough that other sessions' frames are never far behind. */
+export const dataBytesMax = 16_384;
+/** Bytes of one session and direction that may be on the way and not consumed. */
+export const windowBytes = 65_536;
+/** Largest JSON of a call or a result; longer lists are asked for in pages. */
+export const jsonBytesMax = 1_048_576;
+/** Largest JSON of a `hello`, `refuse`, `ping`, `status`, `open` or `answer`. */
+export const smallJsonBytesMax = 16_384;
+/** Longest reason in a `reset`. */
+export const reasonBytesMax = 512;
+/** Highest channel number. A connection that has used it up is replaced. */
+export const channelMax = 0xffff_ffff;
+
+const payloadBytesMax: Readonly<Record<number, number>> = {
+  [frameTypes.hello]: smallJsonBytesMax,
+  [frameTypes.refuse]: smallJsonBytesMax,
+  [frameTypes.ping]: smallJsonBytesMax,
+  [frameTypes.status]: smallJsonBytesMax,
+  [frameTypes.open]: smallJsonBytesMax,
+  [frameTypes.answer]: smallJsonBytesMax,
+  [frameTypes.data]: dataBytesMax,
+  [frameTypes.credit]: 4,
+  [frameTypes.end]: 0,
+  [frameTypes.reset]: reasonBytesMax,
+  [frameTypes.call]: jsonBytesMax,
+  [frameTypes.result]: jsonBytesMax,
+};
+
+/** Takes whole frames. `payload` may share memory with the chunk it came in; it stays valid. */
+export type FrameSink = (type: FrameType, channel: number, payload: Buffer) => void;
+
+/** The eight octets in front of a payload. */
+export function frameHeader(type: FrameType, channel: number, length: number): Buffer {
+  const header = Buffer.allocUnsafe(headerBytes);
+  header.writeUIntBE(length, 0, 3);
+  header[3] = type;
+  header.writeUInt32BE(channel, 4);
+  return header;
+}
+
+/** A whole frame with a JSON payload. Throws `LINK_PROTOCOL` when it would be too large to be accepted. */
+export function jsonFrame(type: FrameType, channel: number, value: unknown): Buffer {
+  const text = JSON.stringify(value);
+  const length = Buffer.byteLength(text);
+  if (length > (payloadBytesMax[type] as number)) {
+    throw new PlatformError('LINK_PROTOCOL', `a message of ${length} bytes is larger than the link takes (${payloadBytesMax[type]})`);
+  }
+  const frame = Buffer.allocUnsafe(headerBytes + length);
+  frame.writeUIntBE(length, 0, 3);
+  frame[3] = type;
+  frame.writeUInt32BE(channel, 4);
+  frame.write(text, headerBytes, 'utf8');
+  return frame;
+}
+
+/** Parses a JSON payload into an object, or throws `LINK_PROTOCOL`. Depth is bounded by the size limits of frames. */
+export function parseJsonObject(payload: Buffer): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(payload.toString('utf8'));
+  } catch (error) {
+    throw new PlatformError('LINK_PROTOCOL', 'a frame holds malformed JSON', { cause: error });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new PlatformError('LINK_PROTOCOL', 'a frame holds JSON that is no object');
+  }
+  return value as Record<string, unknown>;
+}
+
+/** Turns bytes into frames: push decoder, any split of the bytes gives the same frames. Throws `LINK_PROTOCOL` and is dead from then on. */
+export class FrameDecoder {
+  #pending: Buffer[] = [];
+  #pendingBytes = 0;
+  #wanted = headerBytes;
+  #isDead = false;
+
+  /** Bytes held back until a frame is whole; never more than one frame. */
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
+  push(chunk: Buffer, sink: FrameSink): void {
+    if (this.#isDead) return;
+    let rest = chunk;
+    if (this.#pendingBytes > 0) {
+      // Gather until the frame is whole; its length becomes known with the header.
+      while (this.#pendingBytes < this.#wanted && rest.length > 0) {
+        const piece = rest.subarray(0, this.#wanted - this.#pendingBytes);
+        this.#pending.push(piece);
+        this.#pendingBytes += piece.length;
+        rest = rest.subarray(piece.length);
+        if (this.#wanted === headerBytes && this.#pendingBytes === headerBytes) {
+          const header = Buffer.concat(this.#pending);
+          this.#pending = [header];
+          this.#wanted = headerBytes + this.#lengthOf(header);
+        }
+      }
+      if (this.#pendingBytes < this.#wanted) return;
+      const whole = this.#pending.length === 1 ? (this.#pending[0] as Buffer) : Buffer.concat(this.#pending);
+      this.#pending = [];
+      this.#pendingBytes = 0;
+      this.#wanted = headerBytes;
+      this.#emit(whole, sink);
+    }
+    while (rest.length >= headerBytes && !this.#isDead) {
+      const length = headerBytes + this.#lengthOf(rest);
+      if (rest.length < length) {
+        this.#wanted = length;
+        break;
+      }
+      this.#emit(rest.subarray(0, length), sink);
+      rest = rest.subarray(length);
+    }
+    if (rest.length > 0 && !this.#isDead) {
+      this.#pending.push(rest);
+      this.#pendingBytes = rest.length;
+    }
+  }
+
+  /** Nothing is decoded any more; what is held back is dropped. */
+  stop(): void {
+    this.#isDead = true;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+  }
+
+  #emit(frame: Buffer, sink: FrameSink): void {
+    sink(frame[3] as FrameType, frame.readUInt32BE(4), frame.subarray(headerBytes));
+  }
+
+  // Checked on the header alone, so that garbage is noticed before anything is gathered for it.
+  #lengthOf(header: Buffer): number {
+    const length = header.readUIntBE(0, 3);
+    const type = header[3] as number;
+    const max = payloadBytesMax[type];
+    if (max === undefined || length > max || (type === frameTypes.credit && length !== 4)) {
+      this.stop();
+      throw new PlatformError(
+        'LINK_PROTOCOL',
+        max === undefined ? `frame type ${type} is unknown` : `a frame of type ${type} claims ${length} bytes; at most ${max} are allowed`,
+      );
+    }
+    return length;
+  }
+}

@@ -1,0 +1,84 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { dataBytesMax, FrameDecoder, type FrameType, frameHeader, frameTypes, jsonFrame, parseJsonObject } from '#protocol/link/frames.ts';
+
+interface Seen {
+  type: number;
+  channel: number;
+  payload: string;
+}
+
+function decode(chunks: readonly Buffer[]): Seen[] {
+  const seen: Seen[] = [];
+  const decoder = new FrameDecoder();
+  for (const chunk of chunks) {
+    decoder.push(chunk, (type, channel, payload) => seen.push({ type, channel, payload: payload.toString('hex') }));
+    expect(decoder.pendingBytes).toBeLessThan(dataBytesMax + 9);
+  }
+  return seen;
+}
+
+const frame = fc.oneof(
+  fc.record({
+    type: fc.constant(frameTypes.data),
+    channel: fc.integer({ min: 1, max: 0xffff_ffff }),
+    payload: fc.uint8Array({ maxLength: 300 }),
+  }),
+  fc.record({
+    type: fc.constant(frameTypes.reset),
+    channel: fc.integer({ min: 1, max: 0xffff_ffff }),
+    payload: fc.uint8Array({ maxLength: 40 }),
+  }),
+  fc.record({ type: fc.constant(frameTypes.end), channel: fc.integer({ min: 1, max: 9 }), payload: fc.constant(new Uint8Array()) }),
+  fc.record({
+    type: fc.constant(frameTypes.credit),
+    channel: fc.integer({ min: 1, max: 9 }),
+    payload: fc.uint8Array({ minLength: 4, maxLength: 4 }),
+  }),
+);
+
+describe('frames of the link', () => {
+  it('come out the same however the bytes are split', () => {
+    fc.assert(
+      fc.property(
+        fc.array(frame, { maxLength: 12 }),
+        fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 40 }),
+        (frames, cuts) => {
+          const bytes = Buffer.concat(
+            frames.flatMap((f) => [frameHeader(f.type as FrameType, f.channel, f.payload.length), Buffer.from(f.payload)]),
+          );
+          const chunks: Buffer[] = [];
+          for (let at = 0, i = 0; at < bytes.length; i += 1) {
+            const length = cuts[i % cuts.length] as number;
+            chunks.push(bytes.subarray(at, at + length));
+            at += length;
+          }
+          const expected = frames.map((f) => ({ type: f.type, channel: f.channel, payload: Buffer.from(f.payload).toString('hex') }));
+          expect(decode(chunks)).toEqual(expected);
+          expect(decode([bytes])).toEqual(expected);
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  it.each([
+    ['an HTTP request', Buffer.from('GET / HTTP/1.1\r\n\r\n')],
+    ['a TLS client hello', Buffer.from('16030100a5010000a10303', 'hex')],
+    ['a data frame that is too long', frameHeader(frameTypes.data, 1, dataBytesMax + 1)],
+    ['an unknown type', Buffer.from([0, 0, 0, 99, 0, 0, 0, 1])],
+    ['a credit without its number', frameHeader(frameTypes.credit, 1, 0)],
+  ])('refuses %s on its header alone and decodes nothing after it', (_what, bytes) => {
+    const decoder = new FrameDecoder();
+    const seen: number[] = [];
+    expect(() => decoder.push(bytes, (type) => seen.push(type))).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
+    decoder.push(frameHeader(frameTypes.end, 1, 0), (type) => seen.push(type));
+    expect(seen).toEqual([]);
+  });
+
+  it('refuses JSON that is no object, and never sends what would not be accepted', () => {
+    expect(() => parseJsonObject(Buffer.from('[1]'))).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
+    expect(() => parseJsonObject(Buffer.from('{"a":'))).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
+    expect(() => jsonFrame(frameTypes.open, 1, { text: 'x'.repeat(20_000) })).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
+  });
+});
