@@ -12,7 +12,7 @@
  */
 import { dirname, resolve } from 'node:path';
 import { type Static, type TSchema, Type } from 'typebox';
-import { LogLevelName, ServerTls } from '#common/config/options.ts';
+import { DirectoryAccess, LinkTls, LogLevelName, ServerTls } from '#common/config/options.ts';
 import { checkRelations } from '#common/config/relations.ts';
 import { checkAgainst, type Mistake, pathText, shown, suggestion } from '#common/config/schema-check.ts';
 import { parseYaml } from '#common/config/yaml-source.ts';
@@ -35,6 +35,8 @@ export const AdminConfig = Type.Object(
     port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
     tls: Type.Optional(ServerTls),
     tokenFile: Type.String({ description: 'File whose first line is the token of the API and the password of the console.' }),
+    directory: Type.Optional(DirectoryAccess),
+    link: Type.Optional(LinkTls),
     peers: Type.Array(AdminPeer, {
       default: [],
       description: 'Processes that are asked too when the whole installation is shown; they take the same token.',
