@@ -89,6 +89,8 @@ export const errorCatalogue = {
   REPL_TARGET_REFUSED: entry('config', 'later', 'A replica refused a change; the attribute and the fix are in the message.'),
 
   ADMIN_UNAUTHORIZED: entry('auth', 'never', 'The admin API needs a valid token.'),
+  ADMIN_FORBIDDEN: entry('denied', 'never', 'A change came with the console’s cookie, but not from the console’s own page.'),
+  ADMIN_NOT_ABLE: entry('unavailable', 'elsewhere', 'This process cannot do that; ask the admin API of another node.'),
   ADMIN_NOT_FOUND: entry('not-found', 'never', 'The admin API knows no such object.'),
   ADMIN_BAD_REQUEST: entry('protocol', 'never', 'The request to the admin API is malformed.'),
 

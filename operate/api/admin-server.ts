@@ -5,33 +5,36 @@
  *                           │
  *                           └──► /api/v1/node... of each peer (same token), answers merged, silence marked
  *
- * `/livez`, `/readyz` and `/metrics` are open, for load balancers and collectors; everything else needs the token (auth.ts).
+ * `/livez`, `/readyz` and `/metrics` are open, for load balancers and collectors; the console's page and assets hold no data and are open
+ * as well; everything else needs the token (auth.ts).
  */
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { createHttpServer } from '#common/http/server.ts';
+import { addAuth } from './auth.ts';
 import { addHealthRoutes } from './health.ts';
 import type { AdminOptions, RunningAdmin } from './options.ts';
+import { addRoutes } from './routes.ts';
 
 export type { AdminOptions, AdminPeerAddress, AdminService, RunningAdmin } from './options.ts';
 
 /** Starts the admin API. Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. */
 export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
-  const server = createHttpServer({ log: options.ports.log.child({ component: 'admin' }), tls: options.tls });
+  const { log, clock, random } = options.ports;
+  const server = createHttpServer({ log: log.child({ component: 'admin' }), tls: options.tls });
+  let url = '';
   addHealthRoutes(server, options);
+  addAuth(server, { token: options.token, isTls: options.tls !== undefined, clock, random });
+  addRoutes(server, options, () => url);
+  const { address, port: wantedPort } = options.listen;
   try {
-    await server.listen({ host: options.listen.address, port: options.listen.port });
+    await server.listen({ host: address, port: wantedPort });
   } catch (error) {
-    const { address, port } = options.listen;
-    throw new PlatformError('NET_CONNECT_FAILED', `the admin API cannot listen on ${address}:${port}: ${messageOf(error)}`, {
+    throw new PlatformError('NET_CONNECT_FAILED', `the admin API cannot listen on ${address}:${wantedPort}: ${messageOf(error)}`, {
       cause: error,
     });
   }
   const bound = server.server.address();
-  const port = typeof bound === 'object' && bound !== null ? bound.port : options.listen.port;
-  const host = options.listen.address.includes(':') ? `[${options.listen.address}]` : options.listen.address;
-  return {
-    url: `${options.tls === undefined ? 'http' : 'https'}://${host}:${port}`,
-    port,
-    [Symbol.asyncDispose]: () => server.close(),
-  };
+  const port = typeof bound === 'object' && bound !== null ? bound.port : wantedPort;
+  url = `${options.tls === undefined ? 'http' : 'https'}://${address.includes(':') ? `[${address}]` : address}:${port}`;
+  return { url, port, [Symbol.asyncDispose]: () => server.close() };
 }

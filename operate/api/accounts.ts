@@ -1,0 +1,173 @@
+/**
+ * Account operations. They run on the hosting cluster's Controller, which journals them; this file only finds the cluster and asks.
+ * Nothing permanent is said about an account that the master has not been asked about.
+ */
+import type { ClusterAccounts } from '#backend-cluster/client/cluster-client.ts';
+import { type AccountName, parseAccountName } from '#common/account-name.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { type ClusterName, parseClusterName } from '#common/host-server.ts';
+import { Secret } from '#common/secret.ts';
+import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
+import type { AccountRecord } from '#directory/client/records.ts';
+import type { AdminOptions } from './options.ts';
+import type { AccountView, ClusterView, StatusReport } from './reports.ts';
+
+/** Longest password that is taken, octets. */
+export const passwordBytesMax = 1024;
+
+/** Creates an account; without `cluster` the cluster with the fewest accounts takes it. */
+export async function createAccount(
+  options: AdminOptions,
+  request: Readonly<Record<string, unknown>>,
+  status: () => Promise<StatusReport>,
+): Promise<{ uuid: string; name: string; cluster: string; placedBy: string }> {
+  const accounts = clustersOf(options);
+  const name = parseAccountName(textOf(request, 'name'));
+  const given = optionalText(request, 'cluster');
+  const quotaBytes = request.quotaBytes;
+  if (quotaBytes !== undefined && !(Number.isSafeInteger(quotaBytes) && (quotaBytes as number) >= 0)) {
+    throw new PlatformError('ADMIN_BAD_REQUEST', 'quotaBytes is not a whole number of bytes');
+  }
+  const password = optionalText(request, 'password');
+  if (password !== undefined) checkPassword(password);
+  const displayName = optionalText(request, 'displayName');
+  const account = {
+    name,
+    ...(password === undefined ? {} : { password: new Secret(password) }),
+    ...(displayName === undefined ? {} : { displayName }),
+    ...(quotaBytes === undefined ? {} : { quotaBytes: quotaBytes as number }),
+  };
+  if (given !== undefined) {
+    const cluster = parseClusterName(given);
+    return { ...(await accounts.create(cluster, account)), name, cluster, placedBy: 'request' };
+  }
+  const cluster = clusterWithFewest((await status()).clusters);
+  return { ...(await accounts.create(cluster, account)), name, cluster, placedBy: 'fewest accounts' };
+}
+
+/** Renames an account; sessions and mail stay with it. */
+export async function renameAccount(
+  options: AdminOptions,
+  address: string,
+  request: Readonly<Record<string, unknown>>,
+): Promise<AccountView> {
+  const to = parseAccountName(textOf(request, 'to'));
+  const accounts = clustersOf(options);
+  const record = await knownAccount(readerOf(options), parseAccountName(address));
+  await accounts.rename(hostOf(record), record.uuid, to);
+  return { ...accountView(record, 'master'), name: to, dn: '' };
+}
+
+/** Removes an account; its storage is kept for the configured grace. */
+export async function removeAccount(options: AdminOptions, address: string): Promise<{ uuid: string; name: string }> {
+  const accounts = clustersOf(options);
+  const record = await knownAccount(readerOf(options), parseAccountName(address));
+  await accounts.remove(hostOf(record), record.uuid);
+  return { uuid: record.uuid, name: record.name };
+}
+
+/** Sets a password at the master. */
+export async function setPassword(options: AdminOptions, address: string, request: Readonly<Record<string, unknown>>): Promise<void> {
+  const password = textOf(request, 'password');
+  checkPassword(password);
+  const writer = writerOf(options);
+  const record = await knownAccount(readerOf(options), parseAccountName(address));
+  await writer.setPassword(record.uuid, new Secret(password));
+}
+
+/** One account as the directory holds it. */
+export async function showAccount(options: AdminOptions, address: string): Promise<AccountView> {
+  const reader = readerOf(options);
+  const name = parseAccountName(address);
+  const answer = await reader.findAccount(name);
+  if (answer.record !== undefined) return accountView(answer.record, answer.server);
+  const sure = await reader.findAccount(name, { authoritative: true });
+  if (sure.record === undefined) throw noSuchAccount(name);
+  return accountView(sure.record, sure.server);
+}
+
+/** An entry as the API shows it: without password hashes. */
+export function accountView(record: AccountRecord, server: string): AccountView {
+  const { uuid, name, dn, hostServer, hostServerProblem, status, addresses, quotaBytes, region, displayName } = record;
+  return { uuid, name, dn, hostServer, hostServerProblem, status, addresses, quotaBytes, region, displayName, server };
+}
+
+/** The directory's reader, or the error that says to ask elsewhere. */
+export function readerOf(options: AdminOptions): DirectoryReader {
+  if (options.directory === undefined) throw notAble(options, 'it has no directory access');
+  return options.directory.reader;
+}
+
+async function knownAccount(reader: DirectoryReader, name: AccountName): Promise<AccountRecord> {
+  const { record } = await reader.findAccount(name, { authoritative: true });
+  if (record === undefined) throw noSuchAccount(name);
+  return record;
+}
+
+function hostOf(record: AccountRecord): ClusterName {
+  if (record.hostServer !== undefined) return record.hostServer;
+  throw new PlatformError(
+    'ROUTE_NO_HOST_SERVER',
+    `${record.name} has no usable hostServer: ${record.hostServerProblem ?? 'the attribute is missing'}`,
+    {
+      fields: { hint: `set hostServer of ${record.dn} to a cluster of the topology` },
+    },
+  );
+}
+
+function clusterWithFewest(clusters: readonly ClusterView[]): ClusterName {
+  const able = clusters.filter(
+    (cluster) => cluster.controller !== undefined && cluster.members.some((member) => member.state === 'active'),
+  );
+  able.sort((a, b) => a.accounts - b.accounts || (a.name < b.name ? -1 : 1));
+  const chosen = able[0];
+  if (chosen !== undefined) return parseClusterName(chosen.name);
+  throw new PlatformError(
+    'CLUSTER_NO_CONTROLLER',
+    `none of ${clusters.length} clusters seen from here has a Controller and an active member`,
+    {
+      fields: { hint: 'name a cluster, or see archipelago status' },
+    },
+  );
+}
+
+function clustersOf(options: AdminOptions): ClusterAccounts {
+  if (options.accounts === undefined) throw notAble(options, 'it speaks to no cluster');
+  return options.accounts;
+}
+
+function writerOf(options: AdminOptions): DirectoryWriter {
+  if (options.directory?.writer === undefined) throw notAble(options, 'it may not write the directory');
+  return options.directory.writer;
+}
+
+function notAble(options: AdminOptions, why: string): PlatformError {
+  return new PlatformError('ADMIN_NOT_ABLE', `node ${options.node} cannot do this: ${why}`, {
+    fields: { hint: `ask another node: ${options.peers.map((peer) => peer.url).join(', ') || 'none is listed as a peer'}` },
+  });
+}
+
+function noSuchAccount(name: AccountName): PlatformError {
+  return new PlatformError('ACCT_NOT_FOUND', `the master directory has no account ${name}`, {
+    fields: { hint: `archipelago account create ${name}` },
+  });
+}
+
+function checkPassword(password: string): void {
+  if (password === '' || Buffer.byteLength(password) > passwordBytesMax) {
+    throw new PlatformError('ADMIN_BAD_REQUEST', `a password has 1 to ${passwordBytesMax} octets`);
+  }
+}
+
+function textOf(request: Readonly<Record<string, unknown>>, key: string): string {
+  const value = optionalText(request, key);
+  if (value === undefined) throw new PlatformError('ADMIN_BAD_REQUEST', `the request has no text "${key}"`);
+  return value;
+}
+
+function optionalText(request: Readonly<Record<string, unknown>>, key: string): string | undefined {
+  const value = request[key];
+  if (value === undefined || value === null) return undefined;
+  if (typeof value !== 'string') throw new PlatformError('ADMIN_BAD_REQUEST', `"${key}" is not a text`);
+  return value;
+}

@@ -1,0 +1,96 @@
+/** What is not as it should be, in words, with what to do. An empty list means that all who answered are well. */
+import type { Finding, Replies, ServiceReport, StatusReport } from './reports.ts';
+
+type Picture = Pick<StatusReport, 'subsets' | 'directories' | 'replication' | 'replicas' | 'clusters'>;
+
+/** From where on a replica counts as behind, and a queue as stuck. */
+export const findingLimits = { replicaLagMs: 30_000, queueAgeMs: 3_600_000 } as const;
+
+/** Builds the list, failures first. */
+export function findingsOf(replies: Replies, services: readonly (ServiceReport & { node: string })[], picture: Picture): Finding[] {
+  const findings: Finding[] = [];
+  const add = (severity: Finding['severity'], about: string, what: string, fix: string): void => {
+    findings.push({ severity, about, what, fix });
+  };
+  for (const node of replies.nodes.filter((each) => !each.ok)) {
+    add(
+      'failure',
+      node.node,
+      `does not answer: ${node.error ?? 'no reason known'}`,
+      `see that the process runs and that ${node.url} can be reached`,
+    );
+  }
+  for (const service of services.filter((each) => !each.ready)) {
+    const reasons = service.readiness.filter((check) => !check.ok).map((check) => `${check.name}: ${check.detail}`);
+    add(
+      'failure',
+      service.name,
+      `is not ready: ${reasons.join('; ') || 'it has not finished starting'}`,
+      `see the log of node ${service.node} for service ${service.role}`,
+    );
+  }
+  for (const subset of picture.subsets) {
+    if (!subset.frontends.some((frontend) => frontend.ready)) {
+      add('failure', `subset ${subset.name}`, 'has no frontend that is ready', 'start one, or send its clients to another subset');
+    }
+    for (const frontend of subset.frontends) {
+      if (frontend.routes.state === 'frozen') {
+        add(
+          'warning',
+          frontend.name,
+          `routes are frozen: ${frontend.routes.server} has been silent for ${Math.round(frontend.routes.silentMs / 1000)} s`,
+          'mail goes on with the routes known; bring the directory server back',
+        );
+      }
+      if (frontend.queue.oldestAgeMs > findingLimits.queueAgeMs) {
+        add(
+          'warning',
+          frontend.name,
+          `mail waits in the queue: ${frontend.queue.messages} messages, the oldest for ${Math.round(frontend.queue.oldestAgeMs / 60_000)} min`,
+          'see the frontend’s log for the reason of the last deferral',
+        );
+      }
+    }
+  }
+  for (const replica of picture.replicas) {
+    if (replica.state === 'stopped' || replica.state === 'retrying') {
+      add(
+        replica.state === 'stopped' ? 'failure' : 'warning',
+        replica.name,
+        `replication is ${replica.state}: ${replica.lastError ?? 'no reason known'}`,
+        replica.state === 'stopped' ? 'an operator must decide; see archipelago replica status -o wide' : `see that ${replica.url} answers`,
+      );
+    } else if (replica.lagMs > findingLimits.replicaLagMs) {
+      add(
+        'warning',
+        replica.name,
+        `is ${Math.round(replica.lagMs / 1000)} s and ${replica.backlogChanges} changes behind`,
+        'see the load of that server and the network between',
+      );
+    }
+  }
+  for (const cluster of picture.clusters) {
+    if (cluster.controller === undefined) {
+      add('failure', cluster.name, 'has no Controller', 'open accounts go on; see that its members reach the coordinator and the storage');
+    }
+    for (const other of cluster.disagreement) {
+      add(
+        'warning',
+        cluster.name,
+        `observers disagree on the Controller: ${other}`,
+        'wait for one lease; if it stays, see the network between the members',
+      );
+    }
+    for (const member of cluster.members) {
+      if (member.state === 'dead' || member.state === 'leaving') {
+        add('failure', member.name, `is ${member.state}`, 'its accounts are served by the other members; start it again');
+      } else if (member.state !== 'active') {
+        add('warning', member.name, `is ${member.state}`, 'wait until it is done');
+      }
+      for (const other of member.disagreement) {
+        add('warning', member.name, `observers disagree on its state (${member.state}): ${other}`, 'see the network between the members');
+      }
+    }
+  }
+  return findings.sort((a, b) => Number(a.severity === 'warning') - Number(b.severity === 'warning'));
+}

@@ -1,0 +1,64 @@
+/**
+ * The other processes of the installation. All are asked at once, each has the same short time, and one that is silent is named in the
+ * answer instead of being left out of it.
+ */
+import { messageOf } from '#common/errors/platform-error.ts';
+import { requestJson } from '#common/http/client.ts';
+import type { AdminOptions, AdminPeerAddress } from './options.ts';
+import type { NodeReply, Replies } from './reports.ts';
+
+/** Time that a peer has to answer. */
+export const peerTimeoutMs = 3_000;
+
+/** Answers of this process and its peers to one question; this process comes first. */
+export interface Gathered<T> {
+  readonly replies: Replies;
+  readonly answers: readonly T[];
+}
+
+/**
+ * Asks every peer for `path`, and puts `own` before their answers.
+ *
+ * @param path below the peer's URL, e.g. `/api/v1/node`
+ */
+export async function gather<T>(options: AdminOptions, ownUrl: string, path: string, own: T): Promise<Gathered<T>> {
+  const { clock } = options.ports;
+  const asked = await Promise.all(
+    // The same list of peers may stand in every node file: a process does not ask itself.
+    options.peers
+      .filter((peer) => peer.name !== options.node && peer.url.replace(/\/$/, '') !== ownUrl)
+      .map(async (peer) => {
+        const startedAtMs = clock.monotonicMs();
+        const reply = (ok: boolean, error: string | undefined): NodeReply => ({
+          node: peer.name,
+          url: peer.url,
+          ok,
+          error,
+          tookMs: Math.round(clock.monotonicMs() - startedAtMs),
+        });
+        try {
+          const answer = await requestJson(clock, { ...peerRequest(options, peer, path), timeoutMs: peerTimeoutMs });
+          return { reply: reply(true, undefined), answer: answer.body as T };
+        } catch (error) {
+          return { reply: reply(false, messageOf(error)), answer: undefined };
+        }
+      }),
+  );
+  const nodes: NodeReply[] = [
+    { node: options.node, url: ownUrl, ok: true, error: undefined, tookMs: 0 },
+    ...asked.map(({ reply }) => reply),
+  ];
+  return {
+    replies: { asked: nodes.length, replied: nodes.filter((node) => node.ok).length, nodes },
+    answers: [own, ...asked.flatMap(({ reply, answer }) => (reply.ok ? [answer as T] : []))],
+  };
+}
+
+/** The request that every peer understands: the token is the installation's. */
+export function peerRequest(
+  options: Pick<AdminOptions, 'token'>,
+  peer: AdminPeerAddress,
+  path: string,
+): { url: string; token: AdminOptions['token']; ca: string | undefined } {
+  return { url: `${peer.url.replace(/\/$/, '')}${path}`, token: options.token, ca: peer.ca };
+}

@@ -1,0 +1,181 @@
+/**
+ * The routes of the admin API. `/api/v1/node...` speaks for this process alone, and is what peers ask each other; the others speak for
+ * the whole installation.
+ */
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { requestJson } from '#common/http/client.ts';
+import { type HttpRequest, type HttpServer, productVersion } from '#common/http/server.ts';
+import { createAccount, removeAccount, renameAccount, setPassword, showAccount } from './accounts.ts';
+import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
+import { mergeStatus } from './merge.ts';
+import type { AdminOptions } from './options.ts';
+import { gather, peerRequest } from './peers.ts';
+import type { ReplicasReport, SessionsReport, StatusReport } from './reports.ts';
+import { topologyOf } from './topology.ts';
+import { explainUser } from './why.ts';
+
+/** Time that a comparison of a whole replica may take. */
+const verifyTimeoutMs = 600_000;
+
+type Address = { Params: { address: string } };
+
+/** Adds all routes. `ownUrl` is asked for late: the port is known only once the server listens. */
+export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () => string): void {
+  const { clock } = options.ports;
+  const startedAtMs = clock.monotonicMs();
+  const ownReport = () => localReport(options, startedAtMs);
+  const status = async (): Promise<StatusReport> => {
+    const { replies, answers } = await gather(options, ownUrl(), '/api/v1/node', ownReport());
+    const abilities = {
+      accounts: options.accounts !== undefined,
+      passwords: options.directory?.writer !== undefined,
+      killMember: options.demo !== undefined,
+    };
+    return mergeStatus({ node: options.node, version: productVersion, atMs: clock.nowMs(), abilities }, replies, answers);
+  };
+
+  server.get('/api/v1/node', ownReport);
+  server.get('/api/v1/node/sessions', (request) => localSessions(options, filterOf(request), limitOf(request)));
+  server.get<Address>('/api/v1/node/explain/:address', async (request) => ({
+    explanations: await localExplanations(options, request.params.address),
+  }));
+
+  server.get('/api/v1/status', status);
+  server.get('/api/v1/topology', async () => topologyOf(await status()));
+  server.get('/api/v1/replicas', async (): Promise<ReplicasReport> => {
+    const { replies, replicas, replication } = await status();
+    const master = replication[0]?.master;
+    return { replies, master: master === undefined ? undefined : { url: master.url, state: master.state }, replicas };
+  });
+  server.get('/api/v1/sessions', async (request): Promise<SessionsReport> => {
+    const filter = filterOf(request);
+    const limit = limitOf(request);
+    const query = new URLSearchParams({ ...definedOnly(filter), limit: String(limit) });
+    const own = localSessions(options, filter, limit);
+    const { replies, answers } = await gather(options, ownUrl(), `/api/v1/node/sessions?${query.toString()}`, own);
+    const sessions = answers.flatMap((answer) => answer.sessions).sort((a, b) => b.startedAtMs - a.startedAtMs);
+    return { replies, total: answers.reduce((total, answer) => total + answer.total, 0), sessions: sessions.slice(0, limit) };
+  });
+  server.get<Address>('/api/v1/users/:address/why', (request) => explainUser(options, ownUrl(), request.params.address));
+
+  server.post('/api/v1/accounts', async (request, reply) => {
+    const created = await createAccount(options, bodyOf(request), status);
+    return reply.code(201).send(created);
+  });
+  server.get<Address>('/api/v1/accounts/:address', (request) => showAccount(options, request.params.address));
+  server.post<Address>('/api/v1/accounts/:address/rename', (request) => renameAccount(options, request.params.address, bodyOf(request)));
+  server.put<Address>('/api/v1/accounts/:address/password', async (request, reply) => {
+    await setPassword(options, request.params.address, bodyOf(request));
+    return reply.code(204).send();
+  });
+  server.delete<Address>('/api/v1/accounts/:address', (request) => removeAccount(options, request.params.address));
+
+  addVerify(server, options);
+  addDrain(server, options);
+  server.post<{ Params: { name: string } }>('/api/v1/members/:name/kill', async (request, reply) => {
+    if (options.demo === undefined) {
+      throw new PlatformError('ADMIN_NOT_ABLE', 'members are killed by this API in the demo only', {
+        fields: { hint: 'stop the process itself' },
+      });
+    }
+    await options.demo.killMember(request.params.name);
+    return reply.code(204).send();
+  });
+}
+
+/** Compares a replica with the master now; asks the peers when the replication service runs elsewhere. */
+function addVerify(server: HttpServer, options: AdminOptions): void {
+  type Replica = { Params: { name: string } };
+  const here = (name: string) =>
+    options.services.find(
+      (service) =>
+        service.verify !== undefined &&
+        (service.status() as { replicas?: { name: string }[] }).replicas?.some((replica) => replica.name === name),
+    );
+  const verifyHere = async (name: string): Promise<{ replica: string; result: string }> => {
+    const service = here(name);
+    if (service?.verify === undefined)
+      throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
+    return { replica: name, result: await service.verify(name) };
+  };
+  server.post<Replica>('/api/v1/node/replicas/:name/verify', (request) => verifyHere(request.params.name));
+  server.post<Replica>('/api/v1/replicas/:name/verify', (request) =>
+    here(request.params.name) !== undefined
+      ? verifyHere(request.params.name)
+      : askPeersInTurn(
+          options,
+          `/api/v1/node/replicas/${encodeURIComponent(request.params.name)}/verify`,
+          `replica ${request.params.name}`,
+        ),
+  );
+}
+
+/** Drains a service of this process or of a peer. */
+function addDrain(server: HttpServer, options: AdminOptions): void {
+  type Service = { Params: { name: string } };
+  const here = (name: string) => options.services.find((service) => service.name === name);
+  const drainHere = async (name: string): Promise<{ service: string; drained: true }> => {
+    const service = here(name);
+    if (service === undefined) throw new PlatformError('ADMIN_NOT_FOUND', `this process runs no service ${name}`);
+    if (service.drain === undefined) throw new PlatformError('ADMIN_NOT_ABLE', `a service of role ${service.role} cannot be drained`);
+    await service.drain();
+    return { service: name, drained: true };
+  };
+  server.post<Service>('/api/v1/node/services/:name/drain', (request) => drainHere(request.params.name));
+  server.post<Service>('/api/v1/services/:name/drain', (request) =>
+    here(request.params.name) !== undefined
+      ? drainHere(request.params.name)
+      : askPeersInTurn(options, `/api/v1/node/services/${encodeURIComponent(request.params.name)}/drain`, `service ${request.params.name}`),
+  );
+}
+
+async function askPeersInTurn(options: AdminOptions, path: string, what: string): Promise<unknown> {
+  const silent: string[] = [];
+  for (const peer of options.peers) {
+    try {
+      return (await requestJson(options.ports.clock, { ...peerRequest(options, peer, path), method: 'POST', timeoutMs: verifyTimeoutMs }))
+        .body;
+    } catch (error) {
+      const known = error instanceof PlatformError ? error : undefined;
+      if (known?.code.startsWith('NET_')) silent.push(peer.name);
+      else if (known?.code !== 'ADMIN_NOT_FOUND') throw error;
+    }
+  }
+  // Whoever is silent may be the one who has it: only with all answers in does it not exist.
+  if (silent.length > 0)
+    throw new PlatformError('NET_TIMEOUT', `${what} is not known to any node that answered; silent: ${silent.join(', ')}`);
+  throw new PlatformError('ADMIN_NOT_FOUND', `no node has a ${what}`, { fields: { hint: 'archipelago status' } });
+}
+
+function bodyOf(request: HttpRequest): Readonly<Record<string, unknown>> {
+  const { body } = request;
+  if (typeof body !== 'object' || body === null || Array.isArray(body))
+    throw new PlatformError('ADMIN_BAD_REQUEST', 'expected a JSON object');
+  return body as Record<string, unknown>;
+}
+
+function filterOf(request: HttpRequest): SessionFilter {
+  const query = request.query as Record<string, unknown>;
+  const text = (key: string): string | undefined => (typeof query[key] === 'string' && query[key] !== '' ? query[key] : undefined);
+  return {
+    account: text('account'),
+    protocol: text('protocol'),
+    cluster: text('cluster'),
+    member: text('member'),
+    frontend: text('frontend'),
+  };
+}
+
+function limitOf(request: HttpRequest): number {
+  const given = (request.query as Record<string, unknown>).limit;
+  if (given === undefined) return 200;
+  const limit = Number(given);
+  if (!Number.isInteger(limit) || limit < 0 || limit > sessionsLimitMax) {
+    throw new PlatformError('ADMIN_BAD_REQUEST', `limit is not a whole number from 0 to ${sessionsLimitMax}`);
+  }
+  return limit;
+}
+
+function definedOnly(filter: SessionFilter): Record<string, string> {
+  return Object.fromEntries(Object.entries(filter).filter((pair): pair is [string, string] => pair[1] !== undefined));
+}
