@@ -48,6 +48,7 @@ export const errorCatalogue = {
   ROUTE_NO_HOST_SERVER: entry('unavailable', 'later', 'The account has no hostServer; place it.'),
   ROUTE_UNKNOWN_CLUSTER: entry('unavailable', 'later', 'The account’s hostServer names no cluster of the topology.'),
   ROUTE_NO_MEMBER: entry('unavailable', 'later', 'No member of the account’s cluster can be reached.'),
+  ROUTE_MASTER_BUSY: entry('unavailable', 'later', 'Too many addresses had to be asked for at the master directory in this second.'),
   ROUTE_LOOP: entry('unavailable', 'later', 'A session was redirected too often.'),
 
   LINK_PROTOCOL: entry('protocol', 'never', 'A peer sent a malformed frame on the link; the connection was closed.'),
