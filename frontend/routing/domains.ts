@@ -1,0 +1,60 @@
+/**
+ * The domains served here, and their aliases. Addresses are taken to the domain's own name before they are looked for, so that aliases
+ * cost nothing in the route index.
+ */
+import { type AccountName, type AccountUuid, type DomainName, domainOf, localPartOf } from '#common/account-name.ts';
+import type { DomainRecord } from '#directory/client/records.ts';
+
+/** See the header of this file. */
+export class Domains {
+  readonly #records = new Map<AccountUuid, DomainRecord>();
+  /** Name or alias → name. */
+  readonly #names = new Map<DomainName, DomainName>();
+
+  /** Domains, aliases not counted. */
+  get count(): number {
+    return this.#records.size;
+  }
+
+  /** Replaces what was known of this entry. */
+  put(record: DomainRecord): void {
+    this.remove(record.uuid);
+    this.#records.set(record.uuid, record);
+    this.#add(record);
+  }
+
+  /** Forgets an entry; `false` when it is not a domain's. */
+  remove(uuid: AccountUuid): boolean {
+    const record = this.#records.get(uuid);
+    if (record === undefined) return false;
+    this.#records.delete(uuid);
+    let isShared = false;
+    for (const name of [record.name, ...record.aliases]) {
+      if (this.#names.get(name) === record.name) this.#names.delete(name);
+      else isShared = true;
+    }
+    // Another domain claimed one of the names as well: with this one gone it must get back what this one had hidden.
+    if (isShared) for (const other of this.#records.values()) this.#add(other);
+    return true;
+  }
+
+  /** The domain's own name, or `undefined` when it is not served here as far as is known. */
+  canonical(domain: DomainName): DomainName | undefined {
+    return this.#names.get(domain);
+  }
+
+  /** The address at its domain's own name; unchanged when the domain is not known. */
+  canonicalAddress(address: AccountName): AccountName {
+    const domain = domainOf(address);
+    const canonical = this.#names.get(domain);
+    return canonical === undefined || canonical === domain ? address : (`${localPartOf(address)}@${canonical}` as AccountName);
+  }
+
+  /** A domain's own name goes before another's alias. */
+  #add(record: DomainRecord): void {
+    this.#names.set(record.name, record.name);
+    for (const alias of record.aliases) {
+      if (this.#names.get(alias) !== alias) this.#names.set(alias, record.name);
+    }
+  }
+}

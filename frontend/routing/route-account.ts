@@ -1,0 +1,183 @@
+/**
+ * From an address to the account's uuid and cluster.
+ *
+ *   route index ──hit──► route
+ *        │ miss
+ *   recently answered "no such account"? (at most 2 s ago, by the master)
+ *        │ no
+ *   this subset's directory servers, in order ──found──► route
+ *        │ nothing, or none answers
+ *   master, within a rate limit ──found──► route
+ *        │ nothing: the only way to `unknown`      │ silent: temporary
+ *
+ * What always holds: `unknown` was said by the master at most 2 s ago. Everything else that stands in the way is temporary and has a code of
+ * its own. Questions for one address at a time are asked once, whoever waits for them.
+ */
+import type { AccountName, AccountUuid } from '#common/account-name.ts';
+import type { Clock } from '#common/clock.ts';
+import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
+import type { ClusterName } from '#common/host-server.ts';
+import type { Metrics } from '#common/metrics/metrics.ts';
+import type { DirectoryReader } from '#directory/client/directory.ts';
+import type { AccountRecord, ClusterRecord } from '#directory/client/records.ts';
+import { RateLimit } from './rate-limit.ts';
+import type { Routes } from './routes.ts';
+
+/** Time for which the master's "no such account" is believed, milliseconds. */
+export const negativeCacheMs = 2000;
+const negativeCacheMax = 20_000;
+const masterPerSecond = 200;
+const masterBurst = 400;
+
+/** Where an address leads. */
+export type AccountRoute =
+  | {
+      readonly kind: 'routed';
+      readonly uuid: AccountUuid;
+      readonly cluster: ClusterRecord;
+      readonly source: 'index' | 'subset' | 'master';
+    }
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'temporary'; readonly error: PlatformError };
+
+/** See the header of this file. */
+export class AccountRouter {
+  readonly #routes: Routes;
+  readonly #reader: DirectoryReader;
+  readonly #clock: Clock;
+  readonly #masterLimit: RateLimit;
+  readonly #asking = new Map<string, Promise<AccountRoute>>();
+  /** Address → when the master said that there is no such account; in order of time. */
+  readonly #absent = new Map<AccountName, number>();
+  readonly #results: ReturnType<Metrics['counter']>;
+
+  constructor(options: { routes: Routes; reader: DirectoryReader; clock: Clock; metrics: Metrics }) {
+    this.#routes = options.routes;
+    this.#reader = options.reader;
+    this.#clock = options.clock;
+    this.#masterLimit = new RateLimit(options.clock, masterPerSecond, masterBurst);
+    this.#results = options.metrics.counter('archipelago_frontend_routes_total', 'Addresses routed, by result and source.', [
+      'result',
+      'source',
+    ]);
+  }
+
+  /** Routes an address; never rejects. */
+  async route(address: AccountName): Promise<AccountRoute> {
+    const indexed = this.#routes.find(address);
+    const route =
+      indexed === undefined
+        ? await this.#once(`any ${address}`, () => this.#lookUp(address))
+        : this.#toCluster(indexed.uuid, indexed.cluster, 'index', undefined);
+    return this.#counted(route);
+  }
+
+  /**
+   * Routes an address by the master alone: after a member said that the account is not its own, or does not exist. Never rejects.
+   */
+  async routeByMaster(address: AccountName): Promise<AccountRoute> {
+    return this.#counted(await this.#once(`master ${address}`, () => this.#askMaster(address)));
+  }
+
+  #counted(route: AccountRoute): AccountRoute {
+    const source = route.kind === 'routed' ? route.source : 'none';
+    this.#results.add({ result: route.kind === 'temporary' ? route.error.code : route.kind, source });
+    return route;
+  }
+
+  async #lookUp(address: AccountName): Promise<AccountRoute> {
+    if (this.#isAbsent(address)) return { kind: 'unknown' };
+    try {
+      const answer = await this.#reader.findAccount(address);
+      if (answer.record !== undefined) return this.#ofRecord(answer.record, 'subset');
+      if (answer.authoritative) return this.#absentNow(address);
+    } catch (thrown) {
+      const error = asPlatformError(thrown);
+      if (error.kind !== 'unavailable') return { kind: 'temporary', error: temporary(error) };
+      // None of the subset's servers answers; the master still may.
+    }
+    return this.#askMaster(address);
+  }
+
+  async #askMaster(address: AccountName): Promise<AccountRoute> {
+    if (this.#isAbsent(address)) return { kind: 'unknown' };
+    if (!this.#masterLimit.take()) {
+      return {
+        kind: 'temporary',
+        error: new PlatformError(
+          'ROUTE_MASTER_BUSY',
+          `more than ${masterPerSecond} questions a second for the master directory; ${address} was not asked for. Look for clients that try names at random, or for a replica that is far behind`,
+          { fields: { account: address } },
+        ),
+      };
+    }
+    try {
+      const { record } = await this.#reader.findAccount(address, { authoritative: true });
+      return record === undefined ? this.#absentNow(address) : this.#ofRecord(record, 'master');
+    } catch (thrown) {
+      return { kind: 'temporary', error: temporary(asPlatformError(thrown)) };
+    }
+  }
+
+  #ofRecord(record: AccountRecord, source: 'subset' | 'master'): AccountRoute {
+    return this.#toCluster(record.uuid, record.hostServer, source, record.hostServerProblem);
+  }
+
+  #toCluster(
+    uuid: AccountUuid,
+    hostServer: ClusterName | undefined,
+    source: 'index' | 'subset' | 'master',
+    problem: string | undefined,
+  ): AccountRoute {
+    if (hostServer === undefined) {
+      const error = new PlatformError(
+        'ROUTE_NO_HOST_SERVER',
+        `the entry ${uuid} has no usable hostServer (${problem ?? 'missing, malformed or given twice'}); set it to the name of the account's cluster`,
+        { fields: { uuid } },
+      );
+      return { kind: 'temporary', error };
+    }
+    const cluster = this.#routes.topology.clusters.get(hostServer);
+    if (cluster === undefined) {
+      const known = [...this.#routes.topology.clusters.keys()].slice(0, 10).join(', ');
+      const error = new PlatformError(
+        'ROUTE_UNKNOWN_CLUSTER',
+        `hostServer ${hostServer} of the entry ${uuid} names no cluster of the topology (known: ${known === '' ? 'none yet' : known})`,
+        { fields: { uuid, hostServer } },
+      );
+      return { kind: 'temporary', error };
+    }
+    return { kind: 'routed', uuid, cluster, source };
+  }
+
+  #once(question: string, ask: () => Promise<AccountRoute>): Promise<AccountRoute> {
+    const asking = this.#asking.get(question);
+    if (asking !== undefined) return asking;
+    const answer = ask().finally(() => this.#asking.delete(question));
+    this.#asking.set(question, answer);
+    return answer;
+  }
+
+  #absentNow(address: AccountName): AccountRoute {
+    this.#absent.delete(address);
+    this.#absent.set(address, this.#clock.monotonicMs());
+    // The map is in order of time: drop from the front what is too old, and one more when it is full.
+    const oldestMs = this.#clock.monotonicMs() - negativeCacheMs;
+    for (const [known, atMs] of this.#absent) {
+      if (atMs > oldestMs && this.#absent.size <= negativeCacheMax) break;
+      this.#absent.delete(known);
+    }
+    return { kind: 'unknown' };
+  }
+
+  #isAbsent(address: AccountName): boolean {
+    const atMs = this.#absent.get(address);
+    return atMs !== undefined && this.#clock.monotonicMs() - atMs < negativeCacheMs;
+  }
+}
+
+/** A directory that refuses or misbehaves is our trouble and not the client's fault: what it costs is temporary. */
+function temporary(error: PlatformError): PlatformError {
+  if (error.kind === 'unavailable' || error.kind === 'limit') return error;
+  return new PlatformError('DIR_UNAVAILABLE', `the directory could not answer: ${error.message}`, { cause: error, fields: error.fields });
+}
