@@ -1,0 +1,94 @@
+/**
+ * Makes guessing passwords slow without letting anybody lock an account out: failures are counted by client address, by account and by the
+ * pair, and what grows with them is the time until an attempt is answered. Only an address with very many failures is refused unheard.
+ *
+ * An attempt for an account that does not exist is counted and delayed as one with a wrong password is, and no failed attempt is answered
+ * before `failureFloorMs`, which is longer than verifying a password takes: the two look and time alike.
+ *
+ * Counts halve every `halfLifeMs`. Each of the three tables holds `entriesMax` keys; beyond that the one that failed longest ago is forgotten.
+ */
+import type { Clock } from '#common/clock.ts';
+import type { Random } from '#common/random.ts';
+
+/** Least time from an attempt to the answer that it failed, milliseconds. */
+export const failureFloorMs = 400;
+/** Longest delay of an attempt, milliseconds. */
+export const delayMaxMs = 8000;
+/** Failures of one address, after halving, from which it is refused unheard. */
+export const addressFailuresMax = 100;
+const halfLifeMs = 300_000;
+const entriesMax = 20_000;
+
+interface Count {
+  failures: number;
+  atMs: number;
+}
+
+/** See the header of this file. */
+export class LoginGuard {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #byAddress = new Map<string, Count>();
+  readonly #byAccount = new Map<string, Count>();
+  readonly #byPair = new Map<string, Count>();
+
+  constructor(clock: Clock, random: Random) {
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  /**
+   * Before the password is looked at: how long to wait first, milliseconds, or `refused`. Waiting before and not after the attempt is
+   * what keeps many connections at once from guessing faster than one.
+   */
+  before(address: string, account: string): number | 'refused' {
+    const ofAddress = this.#failuresOf(this.#byAddress, address);
+    if (ofAddress >= addressFailuresMax) return 'refused';
+    const ofPair = this.#failuresOf(this.#byPair, pairKey(address, account));
+    const ofAccount = this.#failuresOf(this.#byAccount, account);
+    // A mistyped password or two cost nothing; an owner whose account others guess at waits a little, and less than they do.
+    return Math.round(
+      Math.min(delayMaxMs, growing(ofPair, 2, 250) + growing(ofAddress, 8, 100) + Math.min(2000, growing(ofAccount, 10, 50))),
+    );
+  }
+
+  /** Counts a failure; the answer must not go out before so many more milliseconds, given the time that the attempt took. */
+  failed(address: string, account: string, tookMs: number): number {
+    for (const [table, key] of this.#tables(address, account)) {
+      const failures = this.#failuresOf(table, key) + 1;
+      table.delete(key);
+      table.set(key, { failures, atMs: this.#clock.monotonicMs() });
+      if (table.size > entriesMax) table.delete(table.keys().next().value as string);
+    }
+    // A few milliseconds of chance cover what is left of the difference.
+    return Math.max(0, failureFloorMs - tookMs) + this.#random.integer(20);
+  }
+
+  /** A right password clears its pair; the address may still be guessing at others. */
+  succeeded(address: string, account: string): void {
+    this.#byPair.delete(pairKey(address, account));
+  }
+
+  #tables(address: string, account: string): [Map<string, Count>, string][] {
+    return [
+      [this.#byAddress, address],
+      [this.#byAccount, account],
+      [this.#byPair, pairKey(address, account)],
+    ];
+  }
+
+  #failuresOf(table: Map<string, Count>, key: string): number {
+    const count = table.get(key);
+    if (count === undefined) return 0;
+    return count.failures * 0.5 ** ((this.#clock.monotonicMs() - count.atMs) / halfLifeMs);
+  }
+}
+
+function pairKey(address: string, account: string): string {
+  return `${address} ${account}`;
+}
+
+/** Nothing up to `free` failures, then doubling from `firstMs`. */
+function growing(failures: number, free: number, firstMs: number): number {
+  return failures <= free ? 0 : Math.min(delayMaxMs, firstMs * 2 ** (failures - free - 1));
+}

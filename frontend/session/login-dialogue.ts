@@ -1,0 +1,318 @@
+/**
+ * What the dialogues before login have in common, whatever the protocol: they read bounded input, do one thing at a time, give up after
+ * a while, and hand the connection to the relay when a member has taken the session.
+ *
+ * States: `talking` (reading), `busy` (a login or a handshake is under way and the client is not read), `relaying`, `closing` (the last
+ * words were written), `closed`. There is no way back from the last three.
+ */
+import type { Timer } from '#common/clock.ts';
+import type { PlatformError } from '#common/errors/platform-error.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { Connection, TlsServerOptions } from '#common/network/network.ts';
+import { Secret } from '#common/secret.ts';
+import type { FrontendSession } from '#frontend/client/status.ts';
+import type { FrontendListener } from '#frontend/config.ts';
+import { type Splice, type SpliceEnd, splice } from '#frontend/relay/splice.ts';
+import { isWrongLogin, type LoginResult, type SessionOpener } from './open-session.ts';
+
+/** Bytes that a client may send before it is logged in. */
+export const loginBytesMax = 65_536;
+/** Bytes taken while a login is being answered and the client should not have been read; then the client is sent away. */
+const bytesWhileBusyMax = 262_144;
+/** Commands that a client may send before it is logged in. */
+export const loginCommandsMax = 20;
+/** Wrong logins after which a connection is closed. */
+export const wrongLoginsMax = 5;
+/** Time for the client to hang up after the last words, milliseconds. */
+const closeMs = 2000;
+
+/** What a dialogue is made of. */
+export interface DialogueOptions {
+  readonly opener: SessionOpener;
+  readonly listener: FrontendListener;
+  /** Certificate for STARTTLS; `undefined` when there is none. */
+  readonly tls: TlsServerOptions | undefined;
+  readonly loginTimeoutMs: number;
+  readonly ports: Pick<Ports, 'clock' | 'log'>;
+  /** Called once, when the connection is gone. */
+  ended(session: LoginDialogue): void;
+}
+
+/** The states; see the header of this file. */
+export const dialogueStates = { talking: 'talking', busy: 'busy', relaying: 'relaying', closing: 'closing', closed: 'closed' } as const;
+type DialogueState = (typeof dialogueStates)[keyof typeof dialogueStates];
+
+/** One client's connection, from its greeting to its end. */
+export abstract class LoginDialogue {
+  abstract readonly protocol: 'imap' | 'pop3';
+  readonly sessionId: string;
+  protected readonly connection: Connection;
+  protected readonly options: DialogueOptions;
+  #state: DialogueState = dialogueStates.talking;
+  #bytes = 0;
+  #commands = 0;
+  #wrongLogins = 0;
+  #hasClientEnded = false;
+  /** A TLS handshake is under way. */
+  #isSecuring = false;
+  /** What the dialogue is at, for the log line when it ends there. */
+  #step = 'greeting';
+  #outcome: string | undefined;
+  #timer: Timer | undefined;
+  readonly #log: Logger;
+  readonly #startedAtMs: number;
+  readonly #startedWallMs: number;
+  #login: LoginResult | undefined;
+  #relay: Splice | undefined;
+
+  constructor(connection: Connection, options: DialogueOptions) {
+    this.connection = connection;
+    this.options = options;
+    this.sessionId = options.opener.newSessionId();
+    this.#log = options.ports.log;
+    this.#startedAtMs = options.ports.clock.monotonicMs();
+    this.#startedWallMs = options.ports.clock.nowMs();
+  }
+
+  /** Greets the client and begins to listen. */
+  start(): void {
+    this.#timer = this.options.ports.clock.after(this.options.loginTimeoutMs, () => this.#tooLate());
+    this.connection.handle({
+      data: (chunk) => this.#data(chunk),
+      end: () => this.#clientEnded(),
+      close: (error) => this.#closed(error),
+    });
+    this.greet();
+  }
+
+  /** The session as status pages show it; `undefined` before login. */
+  snapshot(): FrontendSession | undefined {
+    if (this.#relay === undefined || this.#login?.ok !== true) return undefined;
+    return {
+      sessionId: this.sessionId,
+      protocol: this.protocol,
+      account: this.#login.accountName,
+      clientAddress: this.connection.remoteAddress,
+      cluster: this.#login.cluster,
+      member: this.#login.member,
+      startedAtMs: this.#startedWallMs,
+      bytesIn: this.#relay.bytesIn,
+      bytesOut: this.#relay.bytesOut,
+    };
+  }
+
+  /** The frontend stops: a client that is not logged in yet is told to come back, a session under way is ended in good order. */
+  stop(): void {
+    if (this.#relay !== undefined) this.#relay.close();
+    else if (this.#isSecuring) this.drop();
+    else this.finish(this.farewell('unavailable', 'Shutting down, connect again'), 'frontend-stopped');
+  }
+
+  /** Drops whatever is left. */
+  drop(): void {
+    this.#outcome ??= 'frontend-stopped';
+    if (this.#relay !== undefined) this.#relay.destroy();
+    else this.connection.destroy();
+  }
+
+  protected abstract greet(): void;
+  /** Takes bytes in. */
+  protected abstract push(chunk: Buffer): void;
+  /** Handles the next whole thing the client said; `false` when more bytes are needed. */
+  protected abstract advance(): boolean;
+  /** Bytes after the last command that was handled; nothing is left behind. */
+  protected abstract takeRest(): Buffer;
+  /** Starts anew after a TLS handshake: nothing said before it counts (RFC 9051 §6.2.1, RFC 2595 §4). */
+  protected abstract reset(): void;
+  /** The last words to a client that is sent away. */
+  protected abstract farewell(why: 'timeout' | 'limit' | 'unavailable' | 'protocol', text: string): string;
+
+  protected write(text: string): void {
+    if (this.#state === dialogueStates.talking || this.#state === dialogueStates.busy) this.connection.write(text);
+  }
+
+  /** Whether passwords may be sent on this connection as it is. */
+  protected get mayLogIn(): boolean {
+    return (
+      this.connection.tls !== undefined || this.options.listener.allowPlaintextLogin || isLoopbackAddress(this.connection.remoteAddress)
+    );
+  }
+
+  protected get maySecure(): boolean {
+    return this.connection.tls === undefined && this.options.listener.tls === 'starttls' && this.options.tls !== undefined;
+  }
+
+  /** Counts a command; `false` when it was one too many and the client has been sent away. */
+  protected countCommand(step: string): boolean {
+    this.#step = step;
+    this.#commands += 1;
+    if (this.#commands <= loginCommandsMax) return true;
+    this.finish(this.farewell('limit', 'Too many commands before login'), 'too-many-commands');
+    return false;
+  }
+
+  /** Writes the last words and closes. */
+  protected finish(lastWords: string, outcome: string): void {
+    if (this.#state !== dialogueStates.talking && this.#state !== dialogueStates.busy) return;
+    this.write(lastWords);
+    this.#state = dialogueStates.closing;
+    this.#outcome ??= outcome;
+    this.takeRest();
+    this.connection.end();
+    this.connection.resume();
+    this.#timer?.cancel();
+    this.#timer = this.options.ports.clock.after(closeMs, () => this.connection.destroy());
+  }
+
+  /**
+   * Logs in and, when a member took the session, relays. The client is not read meanwhile.
+   *
+   * @param welcome what the client is told when it is in, given the member's capabilities
+   * @param refusal what it is told when it is not; the dialogue goes on after it, unless there were too many
+   */
+  protected login(
+    loginName: string,
+    password: string,
+    replies: { welcome(capabilities: readonly string[]): string; refusal(error: PlatformError): string },
+  ): void {
+    const { connection } = this;
+    this.#become(dialogueStates.busy);
+    const client = { address: connection.remoteAddress, port: connection.remotePort, tls: connection.tls !== undefined };
+    const request = { service: this.protocol, sessionId: this.sessionId, loginName, password: new Secret(password), client };
+    void this.options.opener.open(request).then((result) => {
+      this.#login = result;
+      if (this.#state !== dialogueStates.busy) {
+        // The client left while the member was being asked.
+        if (result.ok) result.channel.destroy();
+        return;
+      }
+      if (result.ok) {
+        connection.write(replies.welcome(result.capabilities));
+        this.#startRelay(result.channel);
+        return;
+      }
+      const { error } = result;
+      const fields = { sessionId: this.sessionId, protocol: this.protocol, errCode: error.code, hostServer: result.cluster };
+      if (isWrongLogin(error) || error.kind === 'limit') this.#log.debug(fields, `login refused: ${error.message}`);
+      else this.#log.warn(fields, `login not possible: ${error.message}`);
+      this.#outcome = error.code;
+      this.write(replies.refusal(error));
+      if (isWrongLogin(error)) this.#wrongLogins += 1;
+      if (this.#wrongLogins >= wrongLoginsMax) this.finish(this.farewell('limit', 'Too many failed logins'), error.code);
+      else this.#become(dialogueStates.talking);
+    });
+  }
+
+  /** Goes over to TLS; `go` is what the client waits for. */
+  protected startTls(go: string): void {
+    const { tls } = this.options;
+    if (tls === undefined) return;
+    this.#become(dialogueStates.busy);
+    this.connection.write(go);
+    // Whatever came with the command was sent in clear, by anybody: the decoder forgets it, the connection drops the rest.
+    this.reset();
+    this.#isSecuring = true;
+    this.connection.startTls(tls).then(
+      () => {
+        this.#isSecuring = false;
+        if (this.#state === dialogueStates.busy) this.#become(dialogueStates.talking);
+      },
+      (error: PlatformError) => {
+        this.#outcome = error.code;
+        this.#closed(error);
+      },
+    );
+  }
+
+  #become(state: 'talking' | 'busy'): void {
+    this.#state = state;
+    if (state === 'busy') {
+      this.connection.pause();
+      return;
+    }
+    this.connection.resume();
+    this.#run();
+  }
+
+  #data(chunk: Buffer): void {
+    if (this.#state !== dialogueStates.talking && this.#state !== dialogueStates.busy) return;
+    this.#bytes += chunk.length;
+    this.push(chunk);
+    if (this.#state === dialogueStates.talking) this.#run();
+    else if (this.#bytes > bytesWhileBusyMax) this.#tooMuch();
+  }
+
+  #run(): void {
+    while (this.#state === dialogueStates.talking && this.advance());
+    if (this.#state !== dialogueStates.talking) return;
+    // What follows a login that is being answered is not counted before it has failed: it is meant for the member.
+    if (this.#bytes > loginBytesMax) this.#tooMuch();
+    else if (this.#hasClientEnded) this.#hangUp();
+  }
+
+  #tooMuch(): void {
+    this.finish(this.farewell('limit', 'Too much before login'), 'too-many-bytes');
+  }
+
+  #startRelay(channel: Connection): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#state = dialogueStates.relaying;
+    this.#outcome = undefined;
+    this.#relay = splice(this.options.ports.clock, this.connection, channel, this.takeRest(), (by, error) => this.#relayEnded(by, error));
+    if (this.#hasClientEnded) channel.end();
+  }
+
+  #relayEnded(by: SpliceEnd, error: Error | undefined): void {
+    this.#outcome ??= error === undefined ? `ended-by-${by}` : `lost-by-${by}`;
+    this.#closed(error);
+  }
+
+  #clientEnded(): void {
+    // A client that has said its last word may still be waiting for the answer to it.
+    this.#hasClientEnded = true;
+    if (this.#state !== dialogueStates.busy) this.#hangUp();
+  }
+
+  #hangUp(): void {
+    this.#outcome ??= 'client-closed';
+    this.connection.end();
+  }
+
+  #tooLate(): void {
+    this.#outcome = 'login-timeout';
+    // In a handshake nothing can be said.
+    if (this.#isSecuring) this.connection.destroy();
+    else this.finish(this.farewell('timeout', 'Too slow to log in'), 'login-timeout');
+  }
+
+  #closed(error: Error | undefined): void {
+    if (this.#state === dialogueStates.closed) return;
+    this.#state = dialogueStates.closed;
+    this.#timer?.cancel();
+    const login = this.#login;
+    const fields = {
+      sessionId: this.sessionId,
+      protocol: this.protocol,
+      clientIp: this.connection.remoteAddress,
+      tls: this.connection.tls?.protocol ?? 'none',
+      account: login?.ok === true ? login.accountName : undefined,
+      hostServer: login?.ok === true ? login.cluster : undefined,
+      member: login?.ok === true ? login.member : undefined,
+      bytesIn: this.#relay?.bytesIn ?? 0,
+      bytesOut: this.#relay?.bytesOut ?? 0,
+      durationMs: Math.round(this.options.ports.clock.monotonicMs() - this.#startedAtMs),
+      outcome: this.#outcome ?? (error === undefined ? 'client-closed' : 'client-lost'),
+      wrongLogins: this.#wrongLogins,
+    };
+    if (this.#relay !== undefined || this.#commands > 0) this.#log.info(fields, 'session ended');
+    // Port scans and load balancers' probes come by the thousand and say nothing.
+    else this.#log.debug(fields, `connection ended in ${this.#step}`);
+    this.options.ended(this);
+  }
+}
+
+function isLoopbackAddress(address: string): boolean {
+  return address === '::1' || /^127\./.test(address);
+}

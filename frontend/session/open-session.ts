@@ -1,0 +1,218 @@
+/**
+ * Logins and deliveries over the link: what the listeners of all protocols ask for once they have a name and a password, or a cluster.
+ *
+ * What always holds: a client hears `auth` only when a member refused the password or the master knows no such account, and the two
+ * look and time alike (guard/login-guard.ts); whatever else goes wrong is temporary. A password leaves here only over the link.
+ */
+import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
+import {
+  type AccountName,
+  type AccountUuid,
+  type DomainName,
+  parseAccountName,
+  printable,
+  tryParseAccountName,
+} from '#common/account-name.ts';
+import { sleep } from '#common/clock.ts';
+import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
+import { type ClusterName, parseMemberName } from '#common/host-server.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import type { Connection } from '#common/network/network.ts';
+import type { Secret } from '#common/secret.ts';
+import type { LoginGuard } from '#frontend/guard/login-guard.ts';
+import { type AuthenticateParams, authenticateMethod, type MailLogin, type MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
+import type { AccountRouter } from '#frontend/routing/route-account.ts';
+import type { Routes } from '#frontend/routing/routes.ts';
+import type { LinkService, OpenSession } from '#protocol/link/messages.ts';
+import { type MemberStep, type Reached, type ReachOptions, reachMember } from './reach-member.ts';
+
+/** The client, as members are told of it. */
+export interface ClientFacts {
+  readonly address: string;
+  readonly port: number;
+  readonly tls: boolean;
+}
+
+/** A login to an account's mail. */
+export interface LoginRequest {
+  readonly service: 'imap' | 'pop3';
+  readonly sessionId: string;
+  /** As the client gave it: short or full. */
+  readonly loginName: string;
+  readonly password: Secret<string>;
+  readonly client: ClientFacts;
+}
+
+/** A session that a member serves from now on. */
+export interface OpenedSession {
+  readonly channel: Connection;
+  /** What the member's protocol server offers. */
+  readonly capabilities: readonly string[];
+  /** The account's name now. */
+  readonly accountName: string;
+}
+
+/** What became of a login. When it failed, delays against guessing have been served, and `error.kind` decides the answer. */
+export type LoginResult =
+  | (OpenedSession & { readonly ok: true; readonly cluster: ClusterName; readonly member: string })
+  | { readonly ok: false; readonly error: PlatformError; readonly cluster: string | undefined; readonly member: string | undefined };
+
+/** Logins so far, for the status page. */
+export interface LoginCounts {
+  /** A right password. */
+  ok: number;
+  /** A wrong name or password. */
+  failed: number;
+  /** Anything else: temporary refusals and limits. */
+  refused: number;
+}
+
+/** What the opener is made of. */
+export interface SessionOpenerOptions {
+  /** This frontend's name. */
+  readonly name: string;
+  readonly defaultDomain: DomainName | undefined;
+  readonly routes: Routes;
+  readonly router: AccountRouter;
+  readonly link: LinkClient;
+  readonly guard: LoginGuard;
+  readonly ports: Pick<Ports, 'clock' | 'random' | 'log' | 'metrics'>;
+}
+
+/** Time for a member to verify a password without opening a session, milliseconds. */
+const authenticateTimeoutMs = 10_000;
+
+/** See the header of this file. */
+export class SessionOpener {
+  readonly counts: LoginCounts = { ok: 0, failed: 0, refused: 0 };
+  readonly #options: SessionOpenerOptions;
+  readonly #reach: ReachOptions;
+  readonly #logins: ReturnType<Ports['metrics']['counter']>;
+  readonly #durations: ReturnType<Ports['metrics']['histogram']>;
+
+  constructor(options: SessionOpenerOptions) {
+    this.#options = options;
+    const { clock, random, log, metrics } = options.ports;
+    this.#reach = { link: options.link, clock, random, log };
+    this.#logins = metrics.counter('archipelago_frontend_logins_total', 'Logins, by protocol and outcome.', ['protocol', 'outcome']);
+    this.#durations = metrics.histogram(
+      'archipelago_frontend_login_duration_seconds',
+      'Time from password to answer, without delays against guessing.',
+      ['protocol'],
+    );
+  }
+
+  /** Logs a client in and opens its session. Never rejects. */
+  async open(request: LoginRequest): Promise<LoginResult> {
+    const { service, sessionId, password, client } = request;
+    const reached = await this.#login<OpenedSession>(service, request, async (member, uuid, name, hops) => {
+      const { answer, channel } = await this.#options.link.openSession(member, {
+        ...this.#opening(service, sessionId, client, hops),
+        account: { uuid, name },
+        login: { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password: password.reveal() },
+      });
+      if (answer.outcome !== 'opened') return stepOf(answer);
+      if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
+      return { kind: 'done', value: { channel, capabilities: answer.capabilities, accountName: answer.accountName } };
+    });
+    if (!reached.ok) return { ok: false, error: reached.error, cluster: reached.cluster?.name, member: reached.member?.name };
+    return { ok: true, ...reached.value, cluster: reached.cluster.name, member: reached.member.name };
+  }
+
+  /** Verifies a submission client's password. Never rejects. */
+  async authenticate(login: MailLogin): Promise<MailLoginResult> {
+    const reached = await this.#login('submission', login, async (member, uuid, name): Promise<MemberStep<AccountName>> => {
+      const params: AuthenticateParams = { uuid, name, password: login.password.reveal(), client: login.client };
+      try {
+        const result = (await this.#options.link.call(member, authenticateMethod, params, authenticateTimeoutMs)) as { name?: unknown };
+        return { kind: 'done', value: parseAccountName(typeof result?.name === 'string' ? result.name : name) };
+      } catch (thrown) {
+        const error = asPlatformError(thrown);
+        // What the member said of the account is an answer; what kept it from being asked is not.
+        if (error.kind === 'bug' || (error.kind !== 'moved' && /^(NET|LINK)_/.test(error.code))) throw error;
+        return { kind: 'refused', error };
+      }
+    });
+    return reached.ok ? { ok: true, name: reached.value } : { ok: false, error: reached.error };
+  }
+
+  /** Opens an LMTP channel to a ready member of the cluster. Rejects with `ROUTE_*`, `NET_*`, `LINK_*` or what the member refused with. */
+  async openDelivery(name: ClusterName): Promise<Connection> {
+    const cluster = this.#options.routes.topology.clusters.get(name);
+    if (cluster === undefined) throw new PlatformError('ROUTE_UNKNOWN_CLUSTER', `${name} is no cluster of the topology (any more)`);
+    const sessionId = this.newSessionId();
+    const reached = await reachMember<Connection>(this.#reach, {
+      route: { kind: 'routed', uuid: '' as AccountUuid, cluster, source: 'index' },
+      ask: async (member, _uuid, hops) => {
+        const request = this.#opening('lmtp', sessionId, { address: '', port: 0, tls: false }, hops);
+        const { answer, channel } = await this.#options.link.openSession(member, request);
+        if (answer.outcome !== 'opened') return stepOf(answer);
+        if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a delivery without a channel`);
+        return { kind: 'done', value: channel };
+      },
+    });
+    if (!reached.ok) throw reached.error;
+    return reached.value;
+  }
+
+  /** A name for a session that no other session of the installation has: on every log line of every server. */
+  newSessionId(): string {
+    return this.#options.ports.random.bytes(9).toString('base64url');
+  }
+
+  async #login<T>(
+    protocol: string,
+    login: { readonly loginName: string; readonly client: ClientFacts },
+    ask: (member: MemberAddress, uuid: string, name: AccountName, hops: number) => Promise<MemberStep<T>>,
+  ): Promise<Reached<T>> {
+    const { clock } = this.#options.ports;
+    const { guard, router } = this.#options;
+    const address = tryParseAccountName(login.loginName, this.#options.defaultDomain);
+    const account = address ?? printable(login.loginName);
+    const delayMs = guard.before(login.client.address, account);
+    if (delayMs === 'refused') {
+      const error = new PlatformError(
+        'LIMIT_LOGINS',
+        `${login.client.address} had too many failed logins; it is heard again after some minutes`,
+      );
+      return this.#counted(protocol, { ok: false, error, cluster: undefined, member: undefined });
+    }
+    if (delayMs > 0) await sleep(clock, delayMs);
+    const startedAtMs = clock.monotonicMs();
+    const reached: Reached<T> =
+      address === undefined
+        ? { ok: false, error: new PlatformError('AUTH_FAILED', 'the login name is no account name'), cluster: undefined, member: undefined }
+        : await reachMember<T>(this.#reach, {
+            route: await router.route(address),
+            reread: () => router.routeByMaster(address),
+            ask: (member, uuid, hops) => ask(member, uuid, address, hops),
+          });
+    const tookMs = clock.monotonicMs() - startedAtMs;
+    this.#durations.observe({ protocol }, tookMs / 1000);
+    if (reached.ok) guard.succeeded(login.client.address, account);
+    else if (isWrongLogin(reached.error)) await sleep(clock, guard.failed(login.client.address, account, tookMs));
+    return this.#counted(protocol, reached);
+  }
+
+  #counted<T>(protocol: string, reached: Reached<T>): Reached<T> {
+    const outcome = reached.ok ? 'ok' : isWrongLogin(reached.error) ? 'failed' : 'refused';
+    this.counts[outcome] += 1;
+    this.#logins.add({ protocol, outcome });
+    return reached;
+  }
+
+  #opening(service: LinkService, sessionId: string, client: ClientFacts, hops: number): OpenSession {
+    return { service, sessionId, client, from: this.#options.name, hops };
+  }
+}
+
+/** A wrong name or password, which are the same to the one who asks. */
+export function isWrongLogin(error: PlatformError): boolean {
+  return error.kind === 'auth' || error.kind === 'not-found';
+}
+
+function stepOf(answer: Exclude<Awaited<ReturnType<LinkClient['openSession']>>['answer'], { outcome: 'opened' }>): MemberStep<never> {
+  if (answer.outcome === 'moved') return { kind: 'moved' };
+  if (answer.outcome === 'refused') return { kind: 'refused', error: new PlatformError(answer.code, answer.message) };
+  return { kind: 'at', member: { name: parseMemberName(answer.member), host: answer.host, port: answer.port } };
+}
