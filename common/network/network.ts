@@ -74,6 +74,11 @@ export interface Connection {
    * (RFC 9051 §6.2.1, RFC 3207 §4.2). Rejects with `NET_TLS_FAILED`. The handlers stay.
    */
   startTls(options: TlsServerOptions): Promise<void>;
+  /**
+   * Client side of STARTTLS, once the server has agreed. Bytes that came after its answer are thrown away. Rejects with `NET_TLS_FAILED`.
+   * The handlers stay. Missing on connections that are no sockets of their own.
+   */
+  startTlsAsClient?(options: TlsClientOptions): Promise<void>;
 }
 
 /** An open listener. */

@@ -194,17 +194,27 @@ class NodeConnection implements Connection {
   }
 
   startTls(options: TlsServerOptions): Promise<void> {
+    return this.#secure('secure', (plain) => {
+      return new TLSSocket(plain, {
+        isServer: true,
+        secureContext: createSecureContext(secureOptions(options)),
+        requestCert: options.requestCert ?? false,
+      });
+    });
+  }
+
+  startTlsAsClient(options: TlsClientOptions): Promise<void> {
+    return this.#secure('secureConnect', (plain) => connectTls(tlsClientOptions({ socket: plain }, options)));
+  }
+
+  #secure(readyEvent: 'secure' | 'secureConnect', wrap: (plain: Socket) => TLSSocket): Promise<void> {
     const plain = this.#socket;
     plain.removeAllListeners();
     plain.pause();
     // What was read but not handed on was sent in clear after the command: drop it.
     while (plain.read() !== null);
     return new Promise((resolve, reject) => {
-      const secure = new TLSSocket(plain, {
-        isServer: true,
-        secureContext: createSecureContext(secureOptions(options)),
-        requestCert: options.requestCert ?? false,
-      });
+      const secure = wrap(plain);
       const fail = (why: string): void => {
         clearTimeout(timer);
         secure.destroy();
@@ -214,8 +224,8 @@ class NodeConnection implements Connection {
       };
       const timer = setTimeout(() => fail(`nothing came within ${handshakeTimeoutMs} ms`), handshakeTimeoutMs);
       secure.once('error', (error) => fail(messageOf(error)));
-      secure.once('close', () => fail('the client hung up'));
-      secure.once('secure', () => {
+      secure.once('close', () => fail('the peer hung up'));
+      secure.once(readyEvent, () => {
         clearTimeout(timer);
         secure.removeAllListeners();
         this.#socket = secure;

@@ -1,0 +1,359 @@
+/**
+ * An LDAPv3 client connection (RFC 4511): requests are pipelined, answers are matched by message ID, what is asked in one turn of the
+ * event loop leaves in one write.
+ *
+ * Whatever ends the connection ends every request on it with one error. A request that is not answered within `timeoutMs` is abandoned
+ * and fails with `NET_TIMEOUT`; the connection goes on. A search hands its items out one by one; when its reader is slow the whole
+ * connection stops reading, so long searches have a connection of their own.
+ */
+import type { Clock, Timer } from '#common/clock.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import type { Connection, Network } from '#common/network/network.ts';
+import type { Secret } from '#common/secret.ts';
+import { Secret as SecretBox } from '#common/secret.ts';
+import { errorFromResult } from '#directory/client/ldap-errors.ts';
+import { type SearchItem, type SearchOptions, SearchStream } from '#directory/client/search-stream.ts';
+import { BerWriter } from '#protocol/ldap/ber.ts';
+import { LdapDecoder } from '#protocol/ldap/decoder.ts';
+import { writeOperation } from '#protocol/ldap/encode.ts';
+import {
+  type Attribute,
+  type Control,
+  extendedOids,
+  type LdapMessage,
+  type LdapRequest,
+  type LdapResult,
+  type Modification,
+  type ModifyDnRequest,
+} from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { parseLdapUrl } from '#protocol/ldap/url.ts';
+
+/** Where and how to connect. */
+export interface LdapConnectionOptions {
+  /** `ldaps://`: TLS from the first byte. `ldap://`: StartTLS when `ca` is given, else in clear. */
+  readonly url: string;
+  /** PEM of the CA that the server's certificate must come from. */
+  readonly ca?: string | undefined;
+  /** Time for one answer, and for connecting; default 5 seconds. */
+  readonly timeoutMs?: number;
+  /** Largest message taken from the server; default 16 MiB. */
+  readonly messageBytesMax?: number;
+}
+
+/** Answer to a request that is no search: success, or `compareTrue` and `compareFalse`. */
+export interface LdapAnswer {
+  readonly result: LdapResult;
+  readonly controls: readonly Control[];
+  /** Value of an extended response. */
+  readonly value: Buffer | undefined;
+}
+
+/** Requests that may wait for their answer at a time; one more fails with `DIR_BUSY`. */
+const outstandingMax = 10_000;
+
+interface Pending {
+  readonly what: string;
+  readonly deadlineMs: number;
+  readonly settle: (answer: LdapAnswer) => void;
+  readonly fail: (error: PlatformError) => void;
+}
+
+/** See the header of this file. */
+export class LdapConnection implements AsyncDisposable {
+  readonly url: string;
+  readonly #connection: Connection;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  readonly #decoder: LdapDecoder;
+  readonly #writer = new BerWriter();
+  readonly #pending = new Map<number, Pending>();
+  readonly #searches = new Map<number, SearchStream>();
+  readonly #sweep: Timer;
+  readonly #closed = Promise.withResolvers<PlatformError>();
+  #flushPlanned = false;
+  #lastId = 0;
+  #lastHeardMs: number;
+  #error: PlatformError | undefined;
+
+  private constructor(url: string, connection: Connection, clock: Clock, options: LdapConnectionOptions) {
+    this.url = url;
+    this.#connection = connection;
+    this.#clock = clock;
+    this.#timeoutMs = options.timeoutMs ?? 5000;
+    this.#decoder = new LdapDecoder({ messageBytesMax: options.messageBytesMax ?? 16_777_216 });
+    this.#lastHeardMs = clock.monotonicMs();
+    this.#sweep = clock.every(Math.max(10, this.#timeoutMs / 4), () => this.#expire());
+    connection.handle({
+      data: (chunk) => this.#onData(chunk),
+      close: (error) => this.#end(new PlatformError('NET_CLOSED', `${url} closed the connection${error ? `: ${messageOf(error)}` : ''}`)),
+    });
+  }
+
+  /** Connects, with TLS where the options ask for it. Rejects with `NET_…`, `CONFIG_INVALID` or what the server says to StartTLS. */
+  static async open(network: Network, clock: Clock, options: LdapConnectionOptions): Promise<LdapConnection> {
+    const url = parseLdapUrl(options.url);
+    if (url === undefined) {
+      throw new PlatformError('CONFIG_INVALID', `"${options.url}" is no LDAP URL; expected ldap://host:port or ldaps://host:port`);
+    }
+    const host = url.host === '' ? '127.0.0.1' : url.host;
+    const tls = { serverName: host, ...(options.ca === undefined ? {} : { ca: options.ca }) };
+    const connection = await network.connect({
+      host,
+      port: url.port,
+      timeoutMs: options.timeoutMs ?? 5000,
+      ...(url.scheme === 'ldaps' ? { tls } : {}),
+    });
+    const ldap = new LdapConnection(options.url, connection, clock, options);
+    if (url.scheme === 'ldaps' || options.ca === undefined) return ldap;
+    try {
+      await ldap.extended(extendedOids.startTls);
+      if (connection.startTlsAsClient === undefined) throw new PlatformError('NET_TLS_FAILED', `${options.url} cannot be secured`);
+      ldap.#decoder.discard();
+      await connection.startTlsAsClient(tls);
+      return ldap;
+    } catch (error) {
+      ldap.destroy();
+      throw error;
+    }
+  }
+
+  /** Whether requests can still be made. */
+  get isOpen(): boolean {
+    return this.#error === undefined;
+  }
+
+  /** Resolves, never rejects, with why the connection ended. */
+  get closed(): Promise<PlatformError> {
+    return this.#closed.promise;
+  }
+
+  /** Milliseconds since the last byte from the server. */
+  get silentMs(): number {
+    return this.#clock.monotonicMs() - this.#lastHeardMs;
+  }
+
+  /**
+   * Simple bind. An empty password is refused here: servers take it for an anonymous bind and answer success (RFC 4513 §5.1.2),
+   * so that a wrong login would pass.
+   */
+  async bind(dn: string, password: Secret<string>): Promise<void> {
+    const bytes = Buffer.from(password.reveal());
+    if (dn === '' || bytes.length === 0) {
+      throw new PlatformError('CONFIG_INVALID', `a bind to ${this.url} needs a DN and a password; one of them is empty`);
+    }
+    await this.request({
+      type: 'bindRequest',
+      version: 3,
+      name: dn,
+      authentication: { method: 'simple', password: new SecretBox(bytes) },
+    });
+  }
+
+  /** Sends a request that has one answer and waits for it; a result that is no success rejects (see ldap-errors.ts). */
+  request(
+    operation: Exclude<LdapRequest, { type: 'searchRequest' | 'unbindRequest' | 'abandonRequest' }>,
+    controls: readonly Control[] = [],
+  ): Promise<LdapAnswer> {
+    const what = describe(operation);
+    return new Promise((resolve, reject) => {
+      const id = this.#send(operation, controls);
+      if (typeof id !== 'number') {
+        reject(id);
+        return;
+      }
+      this.#pending.set(id, {
+        what,
+        deadlineMs: this.#clock.monotonicMs() + this.#timeoutMs,
+        settle: resolve,
+        fail: reject,
+      });
+    });
+  }
+
+  /** Starts a search; iterate over what it gives. Leaving the loop early abandons it. */
+  search(search: SearchOptions, controls: readonly Control[] = []): SearchStream {
+    const stream = new SearchStream(search, {
+      clock: this.#clock,
+      server: this.url,
+      timeoutMs: search.timeoutMs ?? this.#timeoutMs,
+      pause: () => this.#connection.pause(),
+      resume: () => this.#resume(),
+      abandon: () => this.#abandonSearch(id),
+    });
+    const id = this.#send(stream.request, controls);
+    if (typeof id !== 'number') stream.fail(id);
+    else this.#searches.set(id, stream);
+    return stream;
+  }
+
+  /** All entries of a search that is known to be small: `limit` bounds it. */
+  async searchAll(search: SearchOptions, limit = 1000, controls: readonly Control[] = []): Promise<SearchEntry[]> {
+    const entries: SearchEntry[] = [];
+    for await (const item of this.search(search, controls)) {
+      if (item.kind === 'entry') entries.push(item);
+      if (entries.length >= limit) break;
+    }
+    return entries;
+  }
+
+  /** The entry of that name; `undefined` when there is none or it does not match. */
+  async readEntry(dn: string, attributes: readonly string[], search: Partial<SearchOptions> = {}): Promise<SearchEntry | undefined> {
+    try {
+      return (await this.searchAll({ baseDn: dn, scope: 'base', attributes, ...search }, 1))[0];
+    } catch (error) {
+      if (error instanceof PlatformError && error.code === 'DIR_NOT_FOUND') return undefined;
+      throw error;
+    }
+  }
+
+  add(dn: string, attributes: readonly Attribute[], controls?: readonly Control[]): Promise<LdapAnswer> {
+    return this.request({ type: 'addRequest', dn, attributes }, controls);
+  }
+
+  modify(dn: string, changes: readonly Modification[], controls?: readonly Control[]): Promise<LdapAnswer> {
+    return this.request({ type: 'modifyRequest', dn, changes }, controls);
+  }
+
+  modifyDn(rename: Omit<ModifyDnRequest, 'type'>, controls?: readonly Control[]): Promise<LdapAnswer> {
+    return this.request({ type: 'modifyDnRequest', ...rename }, controls);
+  }
+
+  delete(dn: string, controls?: readonly Control[]): Promise<LdapAnswer> {
+    return this.request({ type: 'deleteRequest', dn }, controls);
+  }
+
+  extended(oid: string, value?: Buffer): Promise<LdapAnswer> {
+    return this.request({ type: 'extendedRequest', oid, value });
+  }
+
+  /** Drops the connection; every request on it fails. */
+  destroy(why = 'the connection was given up here'): void {
+    this.#end(new PlatformError('NET_CLOSED', `${this.url}: ${why}`));
+    this.#connection.destroy();
+  }
+
+  /** Says good-bye (RFC 4511 §4.3) and closes. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#error !== undefined) return;
+    this.#send({ type: 'unbindRequest' }, []);
+    this.#flush();
+    this.#end(new PlatformError('NET_CLOSED', `${this.url}: the connection was closed here`));
+    this.#connection.end();
+    this.#connection.resume();
+  }
+
+  #send(operation: LdapRequest, controls: readonly Control[]): number | PlatformError {
+    if (this.#error !== undefined) return this.#error;
+    if (this.#pending.size + this.#searches.size >= outstandingMax) {
+      return new PlatformError('DIR_BUSY', `${outstandingMax} requests to ${this.url} wait for their answers already`);
+    }
+    // RFC 4511 §4.1.1.1: an ID must not be one of a request still under way; 0 is kept for the server's notices.
+    do this.#lastId = this.#lastId === 0x7fffffff ? 1 : this.#lastId + 1;
+    while (this.#pending.has(this.#lastId) || this.#searches.has(this.#lastId));
+    writeOperation(this.#writer, this.#lastId, operation, controls);
+    if (!this.#flushPlanned) {
+      this.#flushPlanned = true;
+      queueMicrotask(() => this.#flush());
+    }
+    return this.#lastId;
+  }
+
+  #flush(): void {
+    this.#flushPlanned = false;
+    if (this.#writer.length > 0) this.#connection.write(this.#writer.take());
+  }
+
+  #abandonSearch(id: number | PlatformError): void {
+    if (typeof id !== 'number' || !this.#searches.delete(id)) return;
+    this.#send({ type: 'abandonRequest', abandonedId: id }, []);
+    this.#resume();
+  }
+
+  // Another search may still be full; it stops the connection again with its next item.
+  #resume(): void {
+    this.#connection.resume();
+  }
+
+  #onData(chunk: Buffer): void {
+    this.#lastHeardMs = this.#clock.monotonicMs();
+    this.#decoder.push(chunk);
+    for (;;) {
+      const next = this.#decoder.next();
+      if (next.outcome === 'needs-more') return;
+      if (next.outcome !== 'message') {
+        this.#end(new PlatformError('PROTO_SYNTAX', `${this.url} sent something that is no LDAP message: ${next.detail}`));
+        this.#connection.destroy();
+        return;
+      }
+      this.#onMessage(next.message);
+      if (this.#error !== undefined) return;
+    }
+  }
+
+  #onMessage({ id, operation, controls }: LdapMessage): void {
+    const search = this.#searches.get(id);
+    if (search !== undefined) {
+      if (search.take(operation, controls)) this.#searches.delete(id);
+      return;
+    }
+    if (operation.type === 'extendedResponse' && id === 0) {
+      // RFC 4511 §4.4.1: the server says why before it hangs up.
+      this.#end(errorFromResult(operation, 'our connection (notice of disconnection)', this.url));
+      this.#connection.destroy();
+      return;
+    }
+    const pending = this.#pending.get(id);
+    // The late answer to something abandoned.
+    if (pending === undefined || operation.type === 'intermediateResponse') return;
+    this.#pending.delete(id);
+    if (!('resultCode' in operation)) {
+      pending.fail(new PlatformError('PROTO_SYNTAX', `${this.url} answered ${operation.type} to ${pending.what}`));
+    } else if (
+      operation.resultCode === resultCodes.success ||
+      operation.resultCode === resultCodes.compareTrue ||
+      operation.resultCode === resultCodes.compareFalse
+    ) {
+      pending.settle({ result: operation, controls, value: operation.type === 'extendedResponse' ? operation.value : undefined });
+    } else {
+      pending.fail(errorFromResult(operation, pending.what, this.url));
+    }
+  }
+
+  #expire(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const [id, pending] of this.#pending) {
+      // Deadlines are in the order of the requests.
+      if (pending.deadlineMs > nowMs) break;
+      this.#pending.delete(id);
+      this.#send({ type: 'abandonRequest', abandonedId: id }, []);
+      pending.fail(new PlatformError('NET_TIMEOUT', `${this.url} did not answer ${pending.what} within ${this.#timeoutMs} ms`));
+    }
+    for (const [id, search] of this.#searches) {
+      if (!search.isOverdue(nowMs)) continue;
+      this.#searches.delete(id);
+      this.#send({ type: 'abandonRequest', abandonedId: id }, []);
+      search.fail(new PlatformError('NET_TIMEOUT', `${this.url} did not answer ${search.what} in time`));
+    }
+  }
+
+  #end(error: PlatformError): void {
+    if (this.#error !== undefined) return;
+    this.#error = error;
+    this.#sweep.cancel();
+    for (const pending of this.#pending.values()) pending.fail(error);
+    this.#pending.clear();
+    for (const search of this.#searches.values()) search.fail(error);
+    this.#searches.clear();
+    this.#closed.resolve(error);
+  }
+}
+
+type SearchEntry = Extract<SearchItem, { kind: 'entry' }>;
+
+function describe(operation: LdapRequest): string {
+  if (operation.type === 'bindRequest') return `a bind as "${operation.name}"`;
+  if (operation.type === 'extendedRequest') return `extended operation ${operation.oid}`;
+  if ('dn' in operation) return `${operation.type.replace('Request', '')} of "${operation.dn}"`;
+  return operation.type;
+}

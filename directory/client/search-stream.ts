@@ -1,0 +1,166 @@
+/**
+ * One search under way: an asynchronous sequence of what the server sends, with back-pressure. After the last item `done` is set; a
+ * result that is no success ends the iteration with the error.
+ */
+import type { Clock } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { errorFromResult } from '#directory/client/ldap-errors.ts';
+import { type Filter, formatFilter, present } from '#protocol/ldap/filter.ts';
+import type { Attribute, Control, LdapOperation, LdapResult, SearchRequest, SearchScope } from '#protocol/ldap/messages.ts';
+
+/** What is searched for. Defaults: subtree, any entry, all user attributes, no limits. */
+export interface SearchOptions {
+  readonly baseDn: string;
+  readonly scope?: SearchScope;
+  readonly filter?: Filter;
+  readonly attributes?: readonly string[];
+  readonly sizeLimit?: number;
+  readonly typesOnly?: boolean;
+  /** Longest silence between two items; default: the connection's; 0: for ever, as a search that persists needs. */
+  readonly timeoutMs?: number;
+}
+
+/** One thing the server sent. Values are views into the received bytes. */
+export type SearchItem =
+  | { readonly kind: 'entry'; readonly dn: string; readonly attributes: readonly Attribute[]; readonly controls: readonly Control[] }
+  | { readonly kind: 'reference'; readonly urls: readonly string[]; readonly controls: readonly Control[] }
+  | { readonly kind: 'intermediate'; readonly oid: string | undefined; readonly value: Buffer | undefined };
+
+/** The connection's side of a search. */
+export interface SearchCarrier {
+  readonly clock: Clock;
+  readonly server: string;
+  readonly timeoutMs: number;
+  pause(): void;
+  resume(): void;
+  abandon(): void;
+}
+
+/** Items that wait for their reader before the connection stops reading, and at which it goes on. */
+const queuedMax = 512;
+const queuedLow = 128;
+
+/** See the header of this file. */
+export class SearchStream implements AsyncIterable<SearchItem> {
+  readonly request: SearchRequest;
+  readonly what: string;
+  /** Set once the server has sent its result with success. */
+  done: { readonly result: LdapResult; readonly controls: readonly Control[] } | undefined;
+  readonly #carrier: SearchCarrier;
+  #queue: SearchItem[] = [];
+  #read = 0;
+  #wake: (() => void) | undefined;
+  #error: PlatformError | undefined;
+  #isPaused = false;
+  #lastItemMs: number;
+
+  constructor(search: SearchOptions, carrier: SearchCarrier) {
+    this.request = {
+      type: 'searchRequest',
+      baseDn: search.baseDn,
+      scope: search.scope ?? 'sub',
+      derefAliases: 'never',
+      sizeLimit: search.sizeLimit ?? 0,
+      timeLimitSeconds: 0,
+      typesOnly: search.typesOnly ?? false,
+      filter: search.filter ?? present('objectClass'),
+      attributes: search.attributes ?? [],
+    };
+    this.what = `a search for ${formatFilter(this.request.filter)} below "${search.baseDn}"`;
+    this.#carrier = carrier;
+    this.#lastItemMs = carrier.clock.monotonicMs();
+  }
+
+  /** Items that have come and were not read yet. */
+  get queued(): number {
+    return this.#queue.length - this.#read;
+  }
+
+  /** The connection hands in what came; true when it was the last. */
+  take(operation: LdapOperation, controls: readonly Control[]): boolean {
+    this.#lastItemMs = this.#carrier.clock.monotonicMs();
+    switch (operation.type) {
+      case 'searchResultEntry':
+        this.#queue.push({ kind: 'entry', dn: operation.dn, attributes: operation.attributes, controls });
+        break;
+      case 'searchResultReference':
+        this.#queue.push({ kind: 'reference', urls: operation.urls, controls });
+        break;
+      case 'intermediateResponse':
+        this.#queue.push({ kind: 'intermediate', oid: operation.oid, value: operation.value });
+        break;
+      case 'searchResultDone':
+        if (operation.resultCode === 0) this.done = { result: operation, controls };
+        else this.#error = errorFromResult(operation, this.what, this.#carrier.server);
+        this.#release();
+        this.#notify();
+        return true;
+      default:
+        this.#error = new PlatformError('PROTO_SYNTAX', `${this.#carrier.server} answered ${operation.type} to ${this.what}`);
+        this.#release();
+        this.#notify();
+        return true;
+    }
+    if (this.queued > queuedMax) {
+      this.#isPaused = true;
+      this.#carrier.pause();
+    }
+    this.#notify();
+    return false;
+  }
+
+  /** The connection ended, or the search took too long. */
+  fail(error: PlatformError): void {
+    this.#error ??= error;
+    this.#release();
+    this.#notify();
+  }
+
+  isOverdue(nowMs: number): boolean {
+    return this.#carrier.timeoutMs > 0 && !this.#isPaused && nowMs - this.#lastItemMs > this.#carrier.timeoutMs;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<SearchItem, void, undefined> {
+    try {
+      for (;;) {
+        while (this.#read < this.#queue.length) {
+          const item = this.#queue[this.#read] as SearchItem;
+          this.#read += 1;
+          if (this.#read === this.#queue.length || this.#read > queuedMax) this.#compact();
+          yield item;
+        }
+        if (this.#error !== undefined) throw this.#error;
+        if (this.done !== undefined) return;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      // Left early: the rest is not wanted. After the end this does nothing.
+      this.#queue = [];
+      this.#read = 0;
+      this.#isPaused = false;
+      this.#carrier.abandon();
+    }
+  }
+
+  #compact(): void {
+    this.#queue = this.#queue.slice(this.#read);
+    this.#read = 0;
+    if (this.#isPaused && this.#queue.length <= queuedLow) this.#release();
+  }
+
+  #release(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    // Silence while paused was ours.
+    this.#lastItemMs = this.#carrier.clock.monotonicMs();
+    this.#carrier.resume();
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}
