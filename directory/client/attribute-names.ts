@@ -1,0 +1,70 @@
+/**
+ * The one table of attribute and class names that the platform's entries have. Everything in this folder names attributes through it.
+ */
+
+/** Names as they stand in a schema; compared without regard to case. */
+export interface AttributeNames {
+  readonly accountClass: string;
+  readonly domainClass: string;
+  readonly clusterClass: string;
+  /** Naming attribute of accounts; of domains and clusters. */
+  readonly uid: string;
+  readonly cn: string;
+  readonly hostServer: string;
+  readonly mail: string;
+  readonly mailAlternateAddress: string;
+  readonly accountStatus: string;
+  readonly mailQuota: string;
+  readonly mailRegion: string;
+  readonly userPassword: string;
+  readonly displayName: string;
+  readonly mailDomainAlias: string;
+  readonly clusterMember: string;
+  readonly clusterWeight: string;
+  readonly entryUuid: string;
+  readonly entryCsn: string;
+}
+
+/** Our own schema (directory/schema, deploy/openldap). */
+export const archipelagoNames: AttributeNames = {
+  accountClass: 'mailAccount',
+  domainClass: 'mailDomain',
+  clusterClass: 'mailCluster',
+  uid: 'uid',
+  cn: 'cn',
+  hostServer: 'hostServer',
+  mail: 'mail',
+  mailAlternateAddress: 'mailAlternateAddress',
+  accountStatus: 'accountStatus',
+  mailQuota: 'mailQuota',
+  mailRegion: 'mailRegion',
+  userPassword: 'userPassword',
+  displayName: 'displayName',
+  mailDomainAlias: 'mailDomainAlias',
+  clusterMember: 'clusterMember',
+  clusterWeight: 'clusterWeight',
+  entryUuid: 'entryUUID',
+  entryCsn: 'entryCSN',
+};
+
+/** What must be read of an entry to make its record; `userPassword` for those who verify passwords only. */
+export function recordAttributes(names: AttributeNames, withPasswords: boolean): readonly string[] {
+  const list = [
+    'objectClass',
+    names.uid,
+    names.cn,
+    names.hostServer,
+    names.mail,
+    names.mailAlternateAddress,
+    names.accountStatus,
+    names.mailQuota,
+    names.mailRegion,
+    names.displayName,
+    names.mailDomainAlias,
+    names.clusterMember,
+    names.clusterWeight,
+    names.entryUuid,
+    names.entryCsn,
+  ];
+  return withPasswords ? [...list, names.userPassword] : list;
+}

@@ -1,0 +1,159 @@
+/**
+ * From an LDAP entry to the record that the other rooms see. An account's name is `uid`@`cn of the domain entry`, both taken from the DN,
+ * so that the name and the entry can never disagree. What a value breaks concerns that value only: a bad alternate address is left
+ * out, a bad hostServer is reported in the record; an entry whose name cannot be read at all gives no record, with the reason.
+ */
+import {
+  type AccountName,
+  type DomainName,
+  printable,
+  tryParseAccountName,
+  tryParseAccountUuid,
+  tryParseDomainName,
+} from '#common/account-name.ts';
+import { type ClusterName, parseMemberName, tryParseClusterName } from '#common/host-server.ts';
+import { Secret } from '#common/secret.ts';
+import { type AttributeNames, archipelagoNames } from '#directory/client/attribute-names.ts';
+import type { AccountRecord, AccountStatus, ClusterRecord, DirectoryRecord, DomainRecord } from '#directory/client/records.ts';
+import { type Dn, normalizeAttributeType, parseDn } from '#protocol/ldap/dn.ts';
+import { type Attribute, findAttribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
+
+/** An entry as a search gives it. */
+export interface Entry {
+  readonly dn: string;
+  readonly attributes: readonly Attribute[];
+}
+
+/** The record, or why there is none: `other` entries are not of our classes and concern nobody. */
+export type RecordOutcome =
+  | { readonly outcome: 'record'; readonly record: DirectoryRecord }
+  | { readonly outcome: 'other' }
+  | { readonly outcome: 'unusable'; readonly detail: string };
+
+/** Makes the record of an entry. `uuid` is given when it came otherwise, as in a sync state control. */
+export function recordFromEntry(entry: Entry, options: { uuid?: string; names?: AttributeNames } = {}): RecordOutcome {
+  const names = options.names ?? archipelagoNames;
+  const classes = textsOf(entry.attributes, 'objectClass').map((value) => value.toLowerCase());
+  const isA = (name: string): boolean => classes.includes(name.toLowerCase());
+  const kind = isA(names.accountClass) ? 'account' : isA(names.domainClass) ? 'domain' : isA(names.clusterClass) ? 'cluster' : undefined;
+  if (kind === undefined) return { outcome: 'other' };
+  const uuid = tryParseAccountUuid(options.uuid ?? textOf(entry.attributes, names.entryUuid) ?? '');
+  if (uuid === undefined) return unusable(entry, 'has no entryUUID that this identity may read');
+  const dn = parseDn(entry.dn);
+  if (dn === undefined) return unusable(entry, 'has a name that is no DN');
+  const common = { uuid, dn: entry.dn, csn: textOf(entry.attributes, names.entryCsn) ?? '' };
+  if (kind === 'account') return accountRecord(entry, dn, common, names);
+  return kind === 'domain' ? domainRecord(entry, dn, common, names) : clusterRecord(entry, dn, common, names);
+}
+
+type Common = Pick<AccountRecord, 'uuid' | 'dn' | 'csn'>;
+
+function accountRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNames): RecordOutcome {
+  const local = namingValue(dn, 0, names.uid);
+  const domain = namingValue(dn, 1, names.cn);
+  if (local === undefined || domain === undefined) {
+    return unusable(entry, `is an account whose DN does not start with ${names.uid}=…,${names.cn}=…`);
+  }
+  const name = tryParseAccountName(`${local}@${domain}`);
+  if (name === undefined) return unusable(entry, `names no account: "${printable(`${local}@${domain}`)}"`);
+  const addresses = new Set<AccountName>();
+  for (const text of [...textsOf(entry.attributes, names.mail), ...textsOf(entry.attributes, names.mailAlternateAddress)]) {
+    const address = tryParseAccountName(text);
+    if (address !== undefined && address !== name) addresses.add(address);
+  }
+  const passwords = textsOf(entry.attributes, names.userPassword);
+  const record: AccountRecord = {
+    kind: 'account',
+    ...common,
+    name,
+    ...hostServerOf(entry, names),
+    addresses: [...addresses],
+    status: statusOf(textOf(entry.attributes, names.accountStatus)),
+    quotaBytes: countOf(textOf(entry.attributes, names.mailQuota)),
+    passwords: passwords.length === 0 ? noPasswords : new Secret(passwords),
+    region: textOf(entry.attributes, names.mailRegion),
+    displayName: textOf(entry.attributes, names.displayName) ?? textOf(entry.attributes, names.cn),
+  };
+  return { outcome: 'record', record };
+}
+
+const noPasswords = new Secret<readonly string[]>([]);
+
+function domainRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNames): RecordOutcome {
+  const name = tryParseDomainName(namingValue(dn, 0, names.cn) ?? '');
+  if (name === undefined) return unusable(entry, `is a domain whose DN does not start with ${names.cn}=a.domain`);
+  const aliases = new Set<DomainName>();
+  for (const text of textsOf(entry.attributes, names.mailDomainAlias)) {
+    const alias = tryParseDomainName(text);
+    if (alias !== undefined && alias !== name) aliases.add(alias);
+  }
+  const record: DomainRecord = { kind: 'domain', ...common, name, aliases: [...aliases] };
+  return { outcome: 'record', record };
+}
+
+function clusterRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNames): RecordOutcome {
+  const name = tryParseClusterName(namingValue(dn, 0, names.cn) ?? '');
+  if (name === undefined) return unusable(entry, `is a cluster whose DN does not start with ${names.cn}=a.cluster.name`);
+  const members = textsOf(entry.attributes, names.clusterMember).flatMap((text) => parseMember(text) ?? []);
+  const weight = countOf(textOf(entry.attributes, names.clusterWeight)) ?? 100;
+  const record: ClusterRecord = {
+    kind: 'cluster',
+    ...common,
+    name,
+    members,
+    weight: Math.min(100, weight),
+    region: textOf(entry.attributes, names.mailRegion),
+  };
+  return { outcome: 'record', record };
+}
+
+/** `back1.west.isp.example 127.0.0.1:4711`; `undefined` when it is not of that form. */
+export function parseMember(text: string): ClusterRecord['members'][number] | undefined {
+  const match = /^(\S+)\s+(\[[0-9a-fA-F:.]+\]|[^\s:]+):(\d{1,5})$/.exec(text.trim());
+  if (match === null || Number(match[3]) > 65_535) return undefined;
+  try {
+    return {
+      name: parseMemberName(match[1] as string),
+      host: (match[2] as string).replace(/^\[|\]$/g, ''),
+      port: Number(match[3]),
+    };
+  } catch {
+    // Not a member's name: the line is passed over as any malformed value is.
+    return undefined;
+  }
+}
+
+function hostServerOf(entry: Entry, names: AttributeNames): { hostServer: ClusterName | undefined; hostServerProblem: string | undefined } {
+  const values = findAttribute(entry.attributes, names.hostServer)?.values ?? [];
+  if (values.length === 0) return { hostServer: undefined, hostServerProblem: `${names.hostServer} is missing` };
+  const text = (values[0] as Buffer).toString('utf8');
+  if (values.length > 1)
+    return { hostServer: undefined, hostServerProblem: `${names.hostServer} has ${values.length} values, expected one` };
+  const hostServer = tryParseClusterName(text);
+  return {
+    hostServer,
+    hostServerProblem: hostServer === undefined ? `${names.hostServer} "${printable(text)}" is no cluster name` : undefined,
+  };
+}
+
+/** A missing status is `active`; one that is not known is taken for `maintenance`: refused for now, lost for nobody. */
+function statusOf(text: string | undefined): AccountStatus {
+  if (text === undefined) return 'active';
+  const folded = text.trim().toLowerCase();
+  return folded === 'active' || folded === 'locked' || folded === 'closed' ? folded : 'maintenance';
+}
+
+function countOf(text: string | undefined): number | undefined {
+  if (text === undefined || !/^\d{1,15}$/.test(text)) return undefined;
+  return Number(text);
+}
+
+// Value of that type in the RDN at `level`; RDNs of several parts are looked through.
+function namingValue(dn: Dn, level: number, type: string): string | undefined {
+  const wanted = normalizeAttributeType(type);
+  return dn[level]?.find((ava) => normalizeAttributeType(ava.type) === wanted)?.value;
+}
+
+function unusable(entry: Entry, why: string): RecordOutcome {
+  return { outcome: 'unusable', detail: `entry "${printable(entry.dn)}" ${why}` };
+}

@@ -1,0 +1,108 @@
+/**
+ * One refreshAndPersist search (RFC 4533 §3.4) read as plain events. Both the follower (frontends, clusters) and replication stand on it.
+ *
+ *   entries, presents, deletes …  then `refreshed` once, then entries and deletes as they happen, each with a cookie now and then
+ *
+ * What the provider may say in different ways comes out in one: state controls, Sync Id Sets and the end of each phase. `refreshed` says
+ * whether everything that was not named in the refresh is gone (`unnamedAreGone`): always when no cookie was given, and after a
+ * present phase (§3.3.1); never after a delete phase alone (§3.3.2).
+ */
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { resultCodeOf } from '#directory/client/ldap-errors.ts';
+import type { SearchItem } from '#directory/client/search-stream.ts';
+import { controlOids, findControl, makeSyncRequest, readSyncInfo, readSyncState } from '#protocol/ldap/controls.ts';
+import type { Filter } from '#protocol/ldap/filter.ts';
+import type { Attribute } from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+
+/** What the provider reports. */
+export type SyncEvent =
+  | {
+      readonly type: 'entry';
+      readonly isAdd: boolean;
+      readonly uuid: string;
+      readonly dn: string;
+      readonly attributes: readonly Attribute[];
+      readonly cookie: Buffer | undefined;
+    }
+  /** Unchanged, and still there. */
+  | { readonly type: 'present'; readonly uuids: readonly string[]; readonly cookie: Buffer | undefined }
+  | { readonly type: 'delete'; readonly uuids: readonly string[]; readonly cookie: Buffer | undefined }
+  | { readonly type: 'refreshed'; readonly unnamedAreGone: boolean; readonly cookie: Buffer | undefined }
+  | { readonly type: 'cookie'; readonly cookie: Buffer };
+
+/** What to follow. */
+export interface SyncOptions {
+  readonly baseDn: string;
+  readonly filter: Filter;
+  readonly attributes: readonly string[];
+  /** From where; `undefined` for everything. */
+  readonly cookie: Buffer | undefined;
+}
+
+/** Whether the provider cannot go on from our cookie (e-syncRefreshRequired): ask again without one. */
+export function isRefreshRequired(error: unknown): boolean {
+  return resultCodeOf(error) === resultCodes.syncRefreshRequired;
+}
+
+/** Runs the search until the connection ends or the provider ends it, which throws; leaving the loop ends the search. */
+export async function* syncEvents(connection: LdapConnection, options: SyncOptions): AsyncGenerator<SyncEvent, never, undefined> {
+  const control = makeSyncRequest({ mode: 'refreshAndPersist', cookie: options.cookie, reloadHint: false });
+  const search = connection.search(
+    { baseDn: options.baseDn, scope: 'sub', filter: options.filter, attributes: options.attributes, timeoutMs: 0 },
+    [control],
+  );
+  const phase: Phase = { unnamedAreGone: options.cookie === undefined, refreshed: false };
+  for await (const item of search) {
+    const event = eventOf(item, phase, connection.url);
+    if (event !== undefined) yield event;
+  }
+  throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the synchronization search; it should persist`);
+}
+
+interface Phase {
+  unnamedAreGone: boolean;
+  refreshed: boolean;
+}
+
+function eventOf(item: SearchItem, phase: Phase, server: string): SyncEvent | undefined {
+  if (item.kind === 'reference') return undefined;
+  if (item.kind === 'entry') {
+    const state = readSyncState(findControl(item.controls, controlOids.syncState)?.value);
+    if (state === undefined) {
+      throw new PlatformError(
+        'PROTO_SYNTAX',
+        `${server} sent "${item.dn}" without a sync state control; is content synchronization enabled?`,
+      );
+    }
+    if (state.state === 'present') return { type: 'present', uuids: [state.uuid], cookie: state.cookie };
+    if (state.state === 'delete') return { type: 'delete', uuids: [state.uuid], cookie: state.cookie };
+    return {
+      type: 'entry',
+      isAdd: state.state === 'add',
+      uuid: state.uuid,
+      dn: item.dn,
+      attributes: item.attributes,
+      cookie: state.cookie,
+    };
+  }
+  if (item.oid !== controlOids.syncInfo) return undefined;
+  const info = readSyncInfo(item.value);
+  if (info === undefined) throw new PlatformError('PROTO_SYNTAX', `${server} sent a malformed Sync Info message`);
+  switch (info.kind) {
+    case 'newCookie':
+      return { type: 'cookie', cookie: info.cookie };
+    case 'syncIdSet':
+      return { type: info.refreshDeletes ? 'delete' : 'present', uuids: info.uuids, cookie: info.cookie };
+    default: {
+      if (info.kind === 'refreshPresent') phase.unnamedAreGone = true;
+      if (phase.refreshed || !info.refreshDone) {
+        // A present phase may be followed by a delete phase; its cookie counts once the refresh is whole.
+        return phase.refreshed && info.cookie !== undefined ? { type: 'cookie', cookie: info.cookie } : undefined;
+      }
+      phase.refreshed = true;
+      return { type: 'refreshed', unnamedAreGone: phase.unnamedAreGone, cookie: info.cookie };
+    }
+  }
+}
