@@ -1,0 +1,50 @@
+/**
+ * What a storage engine does for one account: the few operations on which everything else rests. posix-log.ts is the engine for a shared
+ * directory; an engine for an object store has the same ones.
+ */
+
+/** Reads an account; needs no opening. Missing files reject with `ENOENT` in `code`. */
+export interface AccountReader {
+  /** Ascending. */
+  listSnapshots(): Promise<number[]>;
+  readSnapshot(slot: number): Promise<Buffer>;
+  /** Ascending. */
+  listSlots(): Promise<number[]>;
+  readSlot(slot: number, offset: number, length: number): Promise<Buffer>;
+  /** The `at` of every body that is not in the log: slots that left it (above 0) and files of their own (below 0). */
+  listBodies(): Promise<number[]>;
+  readBody(at: number, offset: number, length: number): Promise<Buffer>;
+  /** Where something is, for messages: path below the store's root. */
+  nameOf(what: { readonly slot: number } | { readonly snapshot: number } | { readonly body: number }): string;
+}
+
+/**
+ * What became of a commit. `full` and `refused`: certainly nothing happened. `deposed`: somebody else has the slot, or this opening was
+ * revoked. `unknown`: it may or may not be there; the account must be opened again to find out.
+ */
+export type CommitOutcome =
+  | { readonly kind: 'committed' }
+  | { readonly kind: 'full'; readonly cause: unknown }
+  | { readonly kind: 'deposed'; readonly cause?: unknown }
+  | { readonly kind: 'unknown'; readonly cause: unknown };
+
+/** One opening of an account: the only way to change it. Whatever it still has under way when it is revoked comes to nothing. */
+export interface OpeningLog extends AccountReader {
+  /** Lets this machine forget what it may remember of the account's directories. */
+  refresh(): Promise<void>;
+  /** Creates the slot, whole and durable, unless it is there. `nonce` is in the parts and tells an own slot from another's. */
+  commit(slot: number, nonce: string, parts: readonly Uint8Array[]): Promise<CommitOutcome>;
+  /** Writes a large message; durable on return. */
+  writeBody(at: number, parts: readonly Uint8Array[]): Promise<void>;
+  /** Creates a snapshot, durable on return; nothing when it is there. */
+  writeSnapshot(slot: number, parts: readonly Uint8Array[]): Promise<void>;
+  /** Makes the bodies in a slot outlive its removal from the log; durable after `syncBodies`. Nothing when that was done before. */
+  keepBodiesOf(slot: number): Promise<void>;
+  syncBodies(): Promise<void>;
+  /** These do nothing when there is no such thing. */
+  removeSlot(slot: number): Promise<void>;
+  removeSnapshot(slot: number): Promise<void>;
+  removeBody(at: number): Promise<void>;
+  /** Ends the opening in good order. */
+  end(): Promise<void>;
+}

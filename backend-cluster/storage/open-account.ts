@@ -1,0 +1,132 @@
+/**
+ * Opening an account: revoke every other opening, read what is there, commit the opening as a record. posix-log.ts tells why this is safe.
+ */
+
+import { initialRecords } from '#backend-cluster/mailboxes/mailbox-changes.ts';
+import { type AccountTuning, StoredAccountOverLog } from '#backend-cluster/mailboxes/stored-account.ts';
+import type { AccountUuid } from '#common/account-name.ts';
+import { type Clock, withTimeout } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { errnoOf } from '#common/files/files.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { Random } from '#common/random.ts';
+import type { OpeningLog } from './account-log.ts';
+import type { AccountOpening } from './account-store.ts';
+import { type AccountHistory, readHistory } from './history.ts';
+import type { LogRecord } from './records.ts';
+import { encodeSlot } from './slot.ts';
+import { storageFailure } from './small-records.ts';
+import type { StoreMetrics } from './store-metrics.ts';
+
+/** What opening needs. */
+export interface OpenerParts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly metrics: StoreMetrics;
+  readonly tuning: AccountTuning;
+  /** `beginOpening` of the engine: the opening's directory is made and all others are revoked. */
+  begin(uuid: AccountUuid, openId: string): Promise<OpeningLog>;
+  /** Throws `ACCT_REMOVED` when there is a tombstone. */
+  checkNotRemoved(uuid: AccountUuid): Promise<void>;
+  readonly ended: (account: StoredAccountOverLog) => void;
+}
+
+/** See `AccountStore.open`. */
+export async function openAccount(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpening): Promise<StoredAccountOverLog> {
+  const { clock, metrics, tuning } = parts;
+  if (!/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$/.test(opening.openId)) {
+    throw new PlatformError('BUG_UNEXPECTED', `"${opening.openId}" is no id of an opening`);
+  }
+  const startedMs = clock.monotonicMs();
+  try {
+    const account = await withTimeout(
+      clock,
+      tuning.timeoutMs,
+      open(parts, uuid, opening),
+      () =>
+        new PlatformError(
+          'STORE_UNAVAILABLE',
+          `account ${uuid} could not be opened within ${tuning.timeoutMs} ms: storage does not answer`,
+        ),
+    );
+    metrics.opened('opened', (clock.monotonicMs() - startedMs) / 1000);
+    return account;
+  } catch (error) {
+    const failure = openingFailure(error, uuid);
+    metrics.opened(failure.code, 0);
+    throw failure;
+  }
+}
+
+async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpening): Promise<StoredAccountOverLog> {
+  const { clock, tuning } = parts;
+  const logger = parts.logger.child({ account: uuid });
+  await parts.checkNotRemoved(uuid);
+  const log = await parts.begin(uuid, opening.openId);
+  let history = await readHistory(log, uuid);
+  if (!history.isComplete) {
+    // A listing that this machine remembers may be older than what another one removed: look once more before calling it damage.
+    await log.refresh();
+    history = await readHistory(log, uuid);
+  }
+  reportFindings(history, logger, parts.metrics);
+  const { state } = history;
+  if (history.isComplete) await commitOpening(parts, log, history, opening);
+  // The account may have been removed while it was being opened.
+  await parts.checkNotRemoved(uuid);
+  const account: StoredAccountOverLog = new StoredAccountOverLog({
+    state,
+    log,
+    limits: { quotaBytes: opening.quotaBytes === 0 ? undefined : opening.quotaBytes },
+    snapshotSlot: history.snapshotSlot,
+    recordsSince: history.slotsReplayed,
+    isReadOnly: !history.isComplete,
+    tuning,
+    clock,
+    random: parts.random,
+    logger: logger.child({ epoch: state.epoch }),
+    metrics: parts.metrics,
+    ended: () => parts.ended(account),
+  });
+  return account;
+}
+
+async function commitOpening(parts: OpenerParts, log: OpeningLog, history: AccountHistory, opening: AccountOpening): Promise<void> {
+  const { state } = history;
+  const nowMs = parts.clock.nowMs();
+  const slot = state.slot + 1;
+  const epoch = state.epoch + 1;
+  const nonce = parts.random.bytes(16).toString('hex');
+  const records: LogRecord[] = [{ kind: 'open', epoch, member: opening.member, incarnation: opening.incarnation, atMs: nowMs }];
+  if (state.slot === 0) records.push(...initialRecords(nowMs));
+  const encoded = encodeSlot({ slot, epoch, nonce, records, bodies: [] });
+  const outcome = await log.commit(slot, nonce, encoded.parts);
+  if (outcome.kind === 'full') {
+    throw new PlatformError('STORE_FULL', `shared storage is full: ${log.nameOf({ slot })} was not written`, { cause: outcome.cause });
+  }
+  if (outcome.kind === 'unknown') throw storageFailure(outcome.cause, log.nameOf({ slot }));
+  if (outcome.kind === 'deposed') throw lostRace(state.uuid, outcome.cause);
+  for (const record of records) state.apply(record, { slot, epoch, bodiesOffset: encoded.bodiesOffset });
+  state.slot = slot;
+}
+
+function reportFindings(history: AccountHistory, logger: Logger, metrics: StoreMetrics): void {
+  for (const { file, problem } of history.findings) {
+    metrics.corruptionFound();
+    const consequence = history.isComplete ? 'an older snapshot covers for it' : 'the account is read-only until it is repaired';
+    logger.error({ errCode: 'STORE_CORRUPT', file }, `${file}: ${problem}; ${consequence}`);
+  }
+}
+
+function openingFailure(error: unknown, uuid: AccountUuid): PlatformError {
+  if (error instanceof PlatformError) return error;
+  // Our directory went away under us: somebody else is opening the account, or it was purged.
+  const errno = errnoOf(error);
+  if (errno === 'ENOENT' || errno === 'ESTALE') return lostRace(uuid, error);
+  return storageFailure(error, `accounts/${uuid}`);
+}
+
+function lostRace(uuid: AccountUuid, cause: unknown): PlatformError {
+  return new PlatformError('CLUSTER_DEPOSED', `another opening of account ${uuid} was faster; ask the Controller who has it`, { cause });
+}
