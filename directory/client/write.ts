@@ -1,0 +1,155 @@
+/**
+ * Writes accounts and domains on the master. Each operation is one LDAP write; where the master is a plain LDAP server, what ours does by
+ * itself (keeping `mail` in step with a rename) is a second one.
+ *
+ * A write whose answer did not come may have happened: it fails with `DIR_NO_MASTER`, and the caller, whose operation is journalled,
+ * looks again before it repeats.
+ */
+import { type AccountName, type AccountUuid, type DomainName, domainOf, localPartOf } from '#common/account-name.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { createPasswordHasher, type PasswordHasher } from '#common/passwords/password-hasher.ts';
+import type { Secret } from '#common/secret.ts';
+import type { DirectoryPorts, ResolvedAccess } from '#directory/client/access.ts';
+import { type AttributeNames, archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
+import type { DirectoryWriter, NewAccount } from '#directory/client/directory.ts';
+import { DirectoryServers } from '#directory/client/directory-servers.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { domainDn } from '#directory/client/lookup.ts';
+import type { AccountRecord, AccountStatus } from '#directory/client/records.ts';
+import { recordFromEntry } from '#directory/client/records-from-entry.ts';
+import { escapeDnValue, splitDn } from '#protocol/ldap/dn.ts';
+import { and, equal } from '#protocol/ldap/filter.ts';
+import { type Attribute, attribute, textOf } from '#protocol/ldap/messages.ts';
+
+/** What a writer needs. */
+export interface WriterOptions {
+  readonly access: ResolvedAccess;
+  readonly ports: DirectoryPorts;
+  /** Shared with whoever else hashes in this process; default: one of its own. */
+  readonly hasher?: PasswordHasher;
+}
+
+/** Makes a writer; the connection to the master is opened when first needed. */
+export function openDirectoryWriter(options: WriterOptions): DirectoryWriter {
+  return new Writer(options);
+}
+
+class Writer implements DirectoryWriter {
+  readonly #access: ResolvedAccess;
+  readonly #names: AttributeNames;
+  readonly #attributes: readonly string[];
+  readonly #servers: DirectoryServers;
+  readonly #hasher: PasswordHasher;
+
+  constructor(options: WriterOptions) {
+    this.#access = options.access;
+    this.#names = options.access.names ?? archipelagoNames;
+    this.#attributes = recordAttributes(this.#names, true);
+    this.#servers = new DirectoryServers({ ...options.access, urls: [] }, options.ports);
+    this.#hasher = options.hasher ?? createPasswordHasher(options.ports.random);
+  }
+
+  async createAccount(account: NewAccount): Promise<AccountRecord> {
+    const names = this.#names;
+    const local = localPartOf(account.name);
+    const title = account.displayName ?? local;
+    const attributes: Attribute[] = [
+      attribute('objectClass', 'top', 'person', 'organizationalPerson', 'inetOrgPerson', names.accountClass),
+      attribute(names.uid, local),
+      attribute(names.cn, title),
+      attribute('sn', title),
+      attribute(names.mail, account.name),
+    ];
+    if (account.displayName !== undefined) attributes.push(attribute(names.displayName, account.displayName));
+    if (account.hostServer !== undefined) attributes.push(attribute(names.hostServer, account.hostServer));
+    if (account.quotaBytes !== undefined) attributes.push(attribute(names.mailQuota, String(account.quotaBytes)));
+    if (account.region !== undefined) attributes.push(attribute(names.mailRegion, account.region));
+    if (account.password !== undefined) attributes.push(attribute(names.userPassword, await this.#hasher.hashPassword(account.password)));
+    const dn = `${names.uid}=${escapeDnValue(local)},${domainDn(domainOf(account.name), this.#access.suffix, names)}`;
+    return this.#servers.askMaster(async (master) => {
+      await this.#forEntry(master.add(dn, attributes), `domain ${domainOf(account.name)}`);
+      // Read back: the master chose entryUUID, and hostServer if none was given.
+      return this.#readAccount(master, dn);
+    });
+  }
+
+  async renameAccount(uuid: AccountUuid, to: AccountName): Promise<AccountRecord> {
+    const names = this.#names;
+    return this.#servers.askMaster(async (master) => {
+      const before = await this.#findByUuid(master, uuid);
+      const oldParent = splitDn(before.dn)?.parent ?? '';
+      const newRdn = `${names.uid}=${escapeDnValue(localPartOf(to))}`;
+      const moves = domainOf(to) !== domainOf(before.name);
+      const newSuperior = moves ? domainDn(domainOf(to), this.#access.suffix, names) : undefined;
+      if (before.name !== to) {
+        const rename = master.modifyDn({ dn: before.dn, newRdn, deleteOldRdn: true, newSuperior });
+        await this.#forEntry(rename, `domain ${domainOf(to)} or account ${before.name}`);
+      }
+      const dn = `${newRdn},${newSuperior ?? oldParent}`;
+      const entry = await master.readEntry(dn, [names.mail]);
+      if (entry !== undefined && textOf(entry.attributes, names.mail)?.toLowerCase() === before.name && before.name !== to) {
+        await master.modify(dn, [{ kind: 'replace', attribute: attribute(names.mail, to) }]);
+      }
+      return this.#readAccount(master, dn);
+    });
+  }
+
+  async removeAccount(uuid: AccountUuid): Promise<void> {
+    await this.#servers.askMaster(async (master) => master.delete((await this.#findByUuid(master, uuid)).dn));
+  }
+
+  async setPassword(uuid: AccountUuid, password: Secret<string>): Promise<void> {
+    const hash = await this.#hasher.hashPassword(password);
+    await this.#replace(uuid, attribute(this.#names.userPassword, hash));
+  }
+
+  async setStatus(uuid: AccountUuid, status: AccountStatus): Promise<void> {
+    await this.#replace(uuid, attribute(this.#names.accountStatus, status));
+  }
+
+  async createDomain(domain: DomainName): Promise<void> {
+    const names = this.#names;
+    const attributes = [attribute('objectClass', 'top', names.domainClass), attribute(names.cn, domain)];
+    await this.#servers.askMaster((master) => master.add(domainDn(domain, this.#access.suffix, names), attributes));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#servers[Symbol.asyncDispose]();
+  }
+
+  async #replace(uuid: AccountUuid, value: Attribute): Promise<void> {
+    await this.#servers.askMaster(async (master) =>
+      master.modify((await this.#findByUuid(master, uuid)).dn, [{ kind: 'replace', attribute: value }]),
+    );
+  }
+
+  async #findByUuid(master: LdapConnection, uuid: AccountUuid): Promise<AccountRecord> {
+    const names = this.#names;
+    const filter = and(equal('objectClass', names.accountClass), equal(names.entryUuid, uuid));
+    const [entry] = await master.searchAll({ baseDn: this.#access.suffix, filter, attributes: this.#attributes }, 1);
+    const made = entry === undefined ? undefined : recordFromEntry(entry, { names });
+    if (made?.outcome === 'record' && made.record.kind === 'account') return made.record;
+    throw new PlatformError('DIR_NOT_FOUND', `the master directory has no account with entryUUID ${uuid}`);
+  }
+
+  async #readAccount(master: LdapConnection, dn: string): Promise<AccountRecord> {
+    const entry = await master.readEntry(dn, this.#attributes);
+    const made = entry === undefined ? undefined : recordFromEntry(entry, { names: this.#names });
+    if (made?.outcome === 'record' && made.record.kind === 'account') return made.record;
+    const why = made?.outcome === 'unusable' ? made.detail : `"${dn}" cannot be read back by ${this.#access.bindDn}`;
+    throw new PlatformError('DIR_DENIED', `the entry was written, but ${why}`);
+  }
+
+  /** noSuchObject to an Add or Modify DN is about what is above the entry: say what that is. */
+  async #forEntry(write: Promise<unknown>, parent: string): Promise<void> {
+    try {
+      await write;
+    } catch (error) {
+      if (!(error instanceof PlatformError) || error.code !== 'DIR_NOT_FOUND') throw error;
+      throw new PlatformError('DIR_NOT_FOUND', `the master directory has no ${parent}: ${error.message}`, {
+        fields: error.fields,
+        cause: error,
+      });
+    }
+  }
+}
