@@ -3,10 +3,19 @@
  * `/livez` this process turns its event loop; `/readyz` every service of it is ready; `/metrics` Prometheus exposition.
  */
 import type { HttpServer } from '#common/http/server.ts';
-import type { AdminOptions, AdminService } from './options.ts';
+import type { RunningService } from '#common/lifecycle.ts';
+import type { Metrics } from '#common/metrics/metrics.ts';
+
+type Service = Pick<RunningService<unknown>, 'role' | 'name' | 'readiness'>;
+
+/** Services are looked at anew for every request. */
+export interface HealthOptions {
+  readonly services: readonly Service[];
+  readonly metrics: Metrics;
+}
 
 /** Adds the three routes. */
-export function addHealthRoutes(server: HttpServer, options: Pick<AdminOptions, 'services' | 'ports'>): void {
+export function addHealthRoutes(server: HttpServer, options: HealthOptions): void {
   server.get('/livez', (_request, reply) => reply.type('text/plain; charset=utf-8').send('ok\n'));
   server.get<{ Querystring: Record<string, string | undefined> }>('/readyz', (request, reply) => {
     const checks = options.services.flatMap((service) =>
@@ -29,12 +38,12 @@ export function addHealthRoutes(server: HttpServer, options: Pick<AdminOptions, 
       .send(`${lines.join('\n')}\n`);
   });
   server.get('/metrics', async (_request, reply) =>
-    reply.type('text/plain; version=0.0.4; charset=utf-8').send(await options.ports.metrics.render()),
+    reply.type('text/plain; version=0.0.4; charset=utf-8').send(await options.metrics.render()),
   );
 }
 
 /** Whether a service takes work: it has been ready once and no check fails. */
-export function isReady(service: AdminService): boolean {
+export function isReady(service: Service): boolean {
   const checks = service.readiness();
   return checks.length > 0 && checks.every((check) => check.ok);
 }
