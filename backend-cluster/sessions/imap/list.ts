@@ -32,7 +32,7 @@ export const list: Command = {
     }
     for (const listed of listedNames(session.account, request)) {
       const line = new ResponseWriter().text(`* LIST (${listed.attributes.join(' ')}) "${delimiter}" `).mailbox(listed.name);
-      if (listed.childInfo) line.text(' (CHILDINFO ("SUBSCRIBED"))');
+      if (listed.childInfo) line.text(' ("CHILDINFO" ("SUBSCRIBED"))');
       await out.send(line.finish());
       if (request.returnStatus !== undefined && listed.mailbox !== undefined) {
         await out.send(statusResponse(listed.mailbox, request.returnStatus));

@@ -4,7 +4,7 @@
  *   C: a1 SELECT INBOX
  *   S: * 1 EXISTS
  *   S: ...             skips lines until the next `S:` line matches
- *   C: + text          sends without a line end being added to what follows a literal announcement: `C+:` sends raw, `\r\n` written out
+ *   C+: a2 NOOP\r\n   sent as it is, with `\r\n` and `\n` put in: for literals and pipelining
  *   X: deliver INBOX   something another session does meanwhile
  *
  * In `S:` lines `<*>` stands for any text within the line.
@@ -118,7 +118,7 @@ export async function runTranscript(text: string, account: OpenAccount): Promise
   for (const [index, line] of text.split('\n').entries()) {
     const where = `line ${index + 1}: ${line}`;
     if (line.startsWith('C: ')) client.send(`${line.slice(3)}\r\n`);
-    else if (line.startsWith('C+: ')) client.send(line.slice(4).replaceAll('\\r\\n', '\r\n'));
+    else if (line.startsWith('C+: ')) client.send(line.slice(4).replaceAll('\\r\\n', '\r\n').replaceAll('\\n', '\n'));
     else if (line.startsWith('X: ')) await elsewhere(line.slice(3), account);
     else if (line === 'S: ...') skipping = true;
     else if (line === 'S: (closed)') {
