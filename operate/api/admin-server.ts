@@ -11,6 +11,7 @@
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { addHealthRoutes } from '#common/http/health.ts';
 import { createHttpServer } from '#common/http/server.ts';
+import { addConsole } from '../console/serve.ts';
 import { addAuth } from './auth.ts';
 import type { AdminOptions, RunningAdmin } from './options.ts';
 import { addRoutes } from './routes.ts';
@@ -25,6 +26,7 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   addHealthRoutes(server, { services: options.services, metrics: options.ports.metrics });
   addAuth(server, { token: options.token, isTls: options.tls !== undefined, clock, random });
   addRoutes(server, options, () => url);
+  await addConsole(server);
   const { address, port: wantedPort } = options.listen;
   try {
     await server.listen({ host: address, port: wantedPort });

@@ -3,7 +3,7 @@
 import type { BackendStatus } from '#backend-cluster/client/status.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
 import { isReady } from '#common/http/health.ts';
-import { productVersion } from '#common/http/server.ts';
+import { productVersion } from '#common/version.ts';
 import type { FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { AdminOptions } from './options.ts';
 import type { NodeReport, ServiceReport, SessionView } from './reports.ts';
