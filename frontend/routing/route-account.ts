@@ -79,6 +79,31 @@ export class AccountRouter {
     return this.#counted(await this.#once(`master ${address}`, () => this.#askMaster(address)));
   }
 
+  /**
+   * Where an account is now and what it is called, by its entry's uuid: for mail that was accepted under an earlier name. Never rejects.
+   */
+  async routeUuid(uuid: AccountUuid): Promise<{ readonly route: AccountRoute; readonly name: AccountName | undefined }> {
+    let record: AccountRecord | undefined;
+    let source: 'subset' | 'master' = 'subset';
+    try {
+      const answer = await this.#reader.findAccountByUuid(uuid).catch((thrown: unknown) => {
+        // None of the subset's servers answers; the master still may.
+        if (asPlatformError(thrown).kind !== 'unavailable') throw thrown;
+        return undefined;
+      });
+      record = answer?.record;
+      if (record === undefined && answer?.authoritative !== true) {
+        source = 'master';
+        if (!this.#masterLimit.take()) return { route: { kind: 'temporary', error: masterBusy(uuid) }, name: undefined };
+        record = (await this.#reader.findAccountByUuid(uuid, { authoritative: true })).record;
+      }
+    } catch (thrown) {
+      return { route: { kind: 'temporary', error: temporary(asPlatformError(thrown)) }, name: undefined };
+    }
+    if (record === undefined) return { route: this.#counted({ kind: 'unknown' }), name: undefined };
+    return { route: this.#counted(this.#ofRecord(record, source)), name: record.name };
+  }
+
   #counted(route: AccountRoute): AccountRoute {
     const source = route.kind === 'routed' ? route.source : 'none';
     this.#results.add({ result: route.kind === 'temporary' ? route.error.code : route.kind, source });
@@ -101,16 +126,7 @@ export class AccountRouter {
 
   async #askMaster(address: AccountName): Promise<AccountRoute> {
     if (this.#isAbsent(address)) return { kind: 'unknown' };
-    if (!this.#masterLimit.take()) {
-      return {
-        kind: 'temporary',
-        error: new PlatformError(
-          'ROUTE_MASTER_BUSY',
-          `more than ${masterPerSecond} questions a second for the master directory; ${address} was not asked for. Look for clients that try names at random, or for a replica that is far behind`,
-          { fields: { account: address } },
-        ),
-      };
-    }
+    if (!this.#masterLimit.take()) return { kind: 'temporary', error: masterBusy(address) };
     try {
       const { record } = await this.#reader.findAccount(address, { authoritative: true });
       return record === undefined ? this.#absentNow(address) : this.#ofRecord(record, 'master');
@@ -180,4 +196,12 @@ export class AccountRouter {
 function temporary(error: PlatformError): PlatformError {
   if (error.kind === 'unavailable' || error.kind === 'limit') return error;
   return new PlatformError('DIR_UNAVAILABLE', `the directory could not answer: ${error.message}`, { cause: error, fields: error.fields });
+}
+
+function masterBusy(account: string): PlatformError {
+  return new PlatformError(
+    'ROUTE_MASTER_BUSY',
+    `more than ${masterPerSecond} questions a second for the master directory; ${account} was not asked for. Look for clients that try names at random, or for a replica that is far behind`,
+    { fields: { account } },
+  );
 }
