@@ -49,6 +49,7 @@ export class AccountRouter {
   readonly #asking = new Map<string, Promise<AccountRoute>>();
   /** Address → when the master said that there is no such account; in order of time. */
   readonly #absent = new Map<AccountName, number>();
+  #learning: { readonly atMs: number; readonly done: Promise<void> } | undefined;
   readonly #results: ReturnType<Metrics['counter']>;
 
   constructor(options: { routes: Routes; reader: DirectoryReader; clock: Clock; metrics: Metrics }) {
@@ -68,7 +69,7 @@ export class AccountRouter {
     const route =
       indexed === undefined
         ? await this.#once(`any ${address}`, () => this.#lookUp(address))
-        : this.#toCluster(indexed.uuid, indexed.cluster, 'index', undefined);
+        : await this.#toCluster(indexed.uuid, indexed.cluster, 'index', undefined);
     return this.#counted(route);
   }
 
@@ -101,7 +102,7 @@ export class AccountRouter {
       return { route: { kind: 'temporary', error: temporary(asPlatformError(thrown)) }, name: undefined };
     }
     if (record === undefined) return { route: this.#counted({ kind: 'unknown' }), name: undefined };
-    return { route: this.#counted(this.#ofRecord(record, source)), name: record.name };
+    return { route: this.#counted(await this.#ofRecord(record, source)), name: record.name };
   }
 
   #counted(route: AccountRoute): AccountRoute {
@@ -114,7 +115,7 @@ export class AccountRouter {
     if (this.#isAbsent(address)) return { kind: 'unknown' };
     try {
       const answer = await this.#reader.findAccount(address);
-      if (answer.record !== undefined) return this.#ofRecord(answer.record, 'subset');
+      if (answer.record !== undefined) return await this.#ofRecord(answer.record, 'subset');
       if (answer.authoritative) return this.#absentNow(address);
     } catch (thrown) {
       const error = asPlatformError(thrown);
@@ -129,22 +130,22 @@ export class AccountRouter {
     if (!this.#masterLimit.take()) return { kind: 'temporary', error: masterBusy(address) };
     try {
       const { record } = await this.#reader.findAccount(address, { authoritative: true });
-      return record === undefined ? this.#absentNow(address) : this.#ofRecord(record, 'master');
+      return record === undefined ? this.#absentNow(address) : await this.#ofRecord(record, 'master');
     } catch (thrown) {
       return { kind: 'temporary', error: temporary(asPlatformError(thrown)) };
     }
   }
 
-  #ofRecord(record: AccountRecord, source: 'subset' | 'master'): AccountRoute {
+  #ofRecord(record: AccountRecord, source: 'subset' | 'master'): Promise<AccountRoute> {
     return this.#toCluster(record.uuid, record.hostServer, source, record.hostServerProblem);
   }
 
-  #toCluster(
+  async #toCluster(
     uuid: AccountUuid,
     hostServer: ClusterName | undefined,
     source: 'index' | 'subset' | 'master',
     problem: string | undefined,
-  ): AccountRoute {
+  ): Promise<AccountRoute> {
     if (hostServer === undefined) {
       const error = new PlatformError(
         'ROUTE_NO_HOST_SERVER',
@@ -153,6 +154,7 @@ export class AccountRouter {
       );
       return { kind: 'temporary', error };
     }
+    if (!this.#routes.isRefreshed && !this.#routes.topology.clusters.has(hostServer)) await this.#learnClusters();
     const cluster = this.#routes.topology.clusters.get(hostServer);
     if (cluster === undefined) {
       const known = [...this.#routes.topology.clusters.keys()].slice(0, 10).join(', ');
@@ -164,6 +166,21 @@ export class AccountRouter {
       return { kind: 'temporary', error };
     }
     return { kind: 'routed', uuid, cluster, source };
+  }
+
+  /** Before the directory has been seen whole its clusters are asked for, at most once in `negativeCacheMs`. */
+  #learnClusters(): Promise<void> {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#learning !== undefined && nowMs - this.#learning.atMs < negativeCacheMs) return this.#learning.done;
+    const done = this.#reader.listClusters().then(
+      (records) => {
+        for (const record of records) this.#routes.apply({ type: 'put', record });
+      },
+      // Whoever waited is told that the cluster is not known (yet), which is temporary.
+      () => {},
+    );
+    this.#learning = { atMs: nowMs, done };
+    return done;
   }
 
   #once(question: string, ask: () => Promise<AccountRoute>): Promise<AccountRoute> {

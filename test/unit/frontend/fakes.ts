@@ -77,6 +77,7 @@ export class FakeDirectory implements DirectoryReader {
   readonly subset = new Map<AccountName, AccountRecord>();
   readonly master = new Map<AccountName, AccountRecord>();
   readonly domains = new Set<string>();
+  readonly clusters: ClusterRecord[] = [];
   isSubsetDown = false;
   isMasterDown = false;
   /** Questions so far: `subset alice@...`, `master alice@...`. */
@@ -106,6 +107,12 @@ export class FakeDirectory implements DirectoryReader {
 
   async listAccounts(): Promise<readonly AccountRecord[]> {
     return [];
+  }
+
+  async listClusters(): Promise<readonly ClusterRecord[]> {
+    this.asked.push('clusters');
+    if (this.isSubsetDown) throw new PlatformError('DIR_UNAVAILABLE', 'no server answers');
+    return this.clusters;
   }
 
   async servers(): Promise<readonly never[]> {
@@ -213,6 +220,7 @@ export function federation(options: { password?: string; records?: readonly Dire
     routes.apply({ type: 'put', record });
     if (record.kind === 'account') directory.put(record);
     if (record.kind === 'domain') directory.domains.add(record.name);
+    if (record.kind === 'cluster') directory.clusters.push(record);
   }
   routes.apply({ type: 'refreshed', cookie: undefined });
   for (const name of ['back1.west.isp.example', 'back2.west.isp.example', 'back1.east.isp.example']) {
