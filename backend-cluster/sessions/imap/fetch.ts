@@ -155,7 +155,9 @@ class FetchRun {
         const raw = await content.raw();
         const bytes = isAll ? raw : readSection(raw, await content.structure(), section);
         out.text(`${item.label} `);
-        out.nstring(bytes === undefined || partial === undefined ? bytes : bytes.subarray(partial.offset, partial.offset + partial.length));
+        if (bytes === undefined) out.text('NIL');
+        // Always a literal: the grammar has quoted strings here too, and clients exist that read only literals as octets.
+        else out.literal(partial === undefined ? bytes : bytes.subarray(partial.offset, partial.offset + partial.length));
       }
     }
   }
