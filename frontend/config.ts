@@ -38,6 +38,18 @@ export const FrontendConfig = Type.Object(
     directory: DirectoryAccess,
     link: Type.Optional(LinkTls),
     queueDirectory: Type.String({ description: 'Directory on this server’s own disk for the mail queue.' }),
+    relay: Type.Optional(
+      Type.Object(
+        {
+          host: Type.String({ description: 'Host name or address of the relay.' }),
+          port: Type.Integer({ default: 25, minimum: 1, maximum: 65535, description: 'Its SMTP port.' }),
+        },
+        {
+          additionalProperties: false,
+          description: 'Server that takes submitted mail for domains that are not served here. Without it such mail is refused.',
+        },
+      ),
+    ),
     messageBytesMax: Type.Integer({ default: 52428800, minimum: 1024, description: 'Largest message accepted by SMTP, bytes.' }),
     loginTimeoutMs: Type.Integer({ default: 60000, minimum: 1000, description: 'Time a client has to log in, milliseconds.' }),
     drainMs: Type.Integer({

@@ -1,7 +1,7 @@
 /**
  * A YAML text with the position of everything in it, so that a mistake found later can still be shown where it was made.
  */
-import { isMap, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
+import { isMap, isSeq, LineCounter, type Node, parseDocument, stringify } from 'yaml';
 
 /** Where in a file; both count from 1. */
 export interface Position {
@@ -72,6 +72,11 @@ export function parseYaml(text: string): YamlSource {
     valueAt: (path) => position(offsetOf(path, false)),
     keyAt: (path) => position(offsetOf(path, true)),
   };
+}
+
+/** Plain data as YAML text; what is `undefined` is left out. */
+export function toYaml(data: unknown): string {
+  return stringify(data, { lineWidth: 0, aliasDuplicateObjects: false });
 }
 
 function startOf(node: unknown): number | undefined {

@@ -85,6 +85,7 @@ export const errorCatalogue = {
   LIMIT_LOGINS: entry('limit', 'later', 'Too many failed logins from this address or for this account.'),
 
   QUEUE_FULL: entry('limit', 'later', 'The frontend’s queue is full.'),
+  QUEUE_UNAVAILABLE: entry('unavailable', 'later', 'The frontend’s queue directory cannot be read or written; look at its disk.'),
 
   REPL_TOO_MANY_DELETES: entry('config', 'later', 'A refresh would delete more entries than allowed; check the master, then allow it.'),
   REPL_TARGET_REFUSED: entry('config', 'later', 'A replica refused a change; the attribute and the fix are in the message.'),

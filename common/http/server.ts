@@ -4,7 +4,6 @@
  * Errors leave as problem+json (RFC 9457) with `code` from the catalogue and, where there is one, a `hint`. A body, a header block and a
  * request's time have limits; past one the request ends with a clear status and no other is disturbed.
  */
-import { createRequire } from 'node:module';
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { errorCatalogue } from '#common/errors/catalogue.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
@@ -110,6 +109,3 @@ export function problemOf(thrown: unknown): ProblemDocument {
     ...(typeof hint === 'string' ? { hint } : {}),
   };
 }
-
-/** The product's version, from package.json. */
-export const productVersion: string = (createRequire(import.meta.url)('../../package.json') as { version: string }).version;

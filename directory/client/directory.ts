@@ -5,7 +5,7 @@
 import type { AccountName, AccountUuid, DomainName } from '#common/account-name.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Secret } from '#common/secret.ts';
-import type { AccountRecord, AccountStatus, DirectoryRecord } from '#directory/client/records.ts';
+import type { AccountRecord, AccountStatus, ClusterRecord, DirectoryRecord } from '#directory/client/records.ts';
 
 /** What following the directory reports, in order. */
 export type DirectoryChange =
@@ -57,6 +57,8 @@ export interface DirectoryReader extends AsyncDisposable {
   findDomain(domain: DomainName): Promise<boolean>;
   /** Accounts, at most `limit`, in no order; for lists. */
   listAccounts(filter: { domain?: DomainName; hostServer?: ClusterName; text?: string }, limit: number): Promise<readonly AccountRecord[]>;
+  /** Every cluster of the topology. */
+  listClusters(): Promise<readonly ClusterRecord[]>;
   /** One line per server: reachable, and how far behind the master it is. */
   servers(): Promise<readonly DirectoryServerStatus[]>;
 }

@@ -13,7 +13,7 @@ import type { DirectoryReader, DirectoryServerStatus, LookupAnswer } from '#dire
 import { DirectoryServers } from '#directory/client/directory-servers.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
-import type { AccountRecord, DomainRecord } from '#directory/client/records.ts';
+import type { AccountRecord, ClusterRecord, DomainRecord } from '#directory/client/records.ts';
 import { type Entry, recordFromEntry } from '#directory/client/records-from-entry.ts';
 import { escapeDnValue } from '#protocol/ldap/dn.ts';
 import { and, equal, type Filter, or } from '#protocol/ldap/filter.ts';
@@ -22,6 +22,8 @@ import { resultCodes } from '#protocol/ldap/result-codes.ts';
 
 /** Entries taken from one answer when one is expected; more are a mistake in the tree, reported in the log. */
 const ambiguousMax = 5;
+/** Most clusters of one installation. */
+const clustersMax = 1000;
 
 /** What a reader needs. */
 export interface LookupOptions {
@@ -78,6 +80,19 @@ class Lookup implements DirectoryReader {
     const base = filter.domain === undefined ? this.#options.access.suffix : this.#domainDn(filter.domain);
     const { answer } = await this.#servers.askAny((connection) => this.#accounts(connection, and(...tests), limit, base));
     return answer;
+  }
+
+  async listClusters(): Promise<readonly ClusterRecord[]> {
+    const names = this.#names;
+    const filter = equal('objectClass', names.clusterClass);
+    const { answer } = await this.#servers.askAny((connection) =>
+      connection.searchAll({ baseDn: this.#options.access.suffix, filter, attributes: this.#attributes }, clustersMax),
+    );
+    return answer.flatMap((entry) => {
+      const made = recordFromEntry(entry, { names });
+      if (made.outcome === 'unusable') this.#options.ports.log.warn({ component: 'directory-lookup' }, made.detail);
+      return made.outcome === 'record' && made.record.kind === 'cluster' ? [made.record] : [];
+    });
   }
 
   async servers(): Promise<readonly DirectoryServerStatus[]> {

@@ -6,7 +6,7 @@
  */
 import type { Clock } from '#common/clock.ts';
 import type { ErrorCode } from '#common/errors/catalogue.ts';
-import { messageOf } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
@@ -75,7 +75,13 @@ class MailListener implements RunningMailListener {
   }
 
   async open(): Promise<void> {
-    const { listener, ports } = this.#options;
+    const { listener, tls, ports } = this.#options;
+    if (listener.tls !== 'none' && tls === undefined) {
+      throw new PlatformError(
+        'CONFIG_INVALID',
+        `the ${listener.protocol} listener at port ${listener.port} has tls: ${listener.tls}, and no certificate is configured (tls: {certFile, keyFile})`,
+      );
+    }
     this.#port = await ports.network.listen({ host: listener.address, port: listener.port }, (connection) => this.#accept(connection));
   }
 
@@ -130,7 +136,7 @@ class MailListener implements RunningMailListener {
 
   #secure(connection: Connection): void {
     const { tls, ports } = this.#options;
-    if (tls === undefined) throw new Error('a listener with implicit TLS was started without a certificate');
+    if (tls === undefined) return;
     this.#handshakes += 1;
     let isGone = false;
     connection.handle({

@@ -70,24 +70,3 @@ export interface RunningSmtp extends AsyncDisposable {
 
 /** Type of `startSmtp` in smtp.ts. */
 export type StartSmtp = (options: SmtpOptions) => Promise<RunningSmtp>;
-
-/**
- * The link call by which a frontend has a password verified without opening a session: method, parameters and result. A wrong password
- * rejects with `AUTH_FAILED`; an account that is not hosted there with `LINK_MOVED` or `LINK_NOT_HERE`.
- */
-export const authenticateMethod = 'authenticate';
-
-/** Parameters of `authenticateMethod`. The password travels on the link only. */
-export interface AuthenticateParams {
-  readonly uuid: string;
-  readonly name: string;
-  readonly password: string;
-  readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
-}
-
-/** Result of `authenticateMethod`. */
-export interface AuthenticateResult {
-  readonly ok: true;
-  /** The account's name now, which the entry decides and not what the client typed. */
-  readonly name: string;
-}

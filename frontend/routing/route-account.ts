@@ -49,6 +49,7 @@ export class AccountRouter {
   readonly #asking = new Map<string, Promise<AccountRoute>>();
   /** Address → when the master said that there is no such account; in order of time. */
   readonly #absent = new Map<AccountName, number>();
+  #learning: { readonly atMs: number; readonly done: Promise<void> } | undefined;
   readonly #results: ReturnType<Metrics['counter']>;
 
   constructor(options: { routes: Routes; reader: DirectoryReader; clock: Clock; metrics: Metrics }) {
@@ -68,7 +69,7 @@ export class AccountRouter {
     const route =
       indexed === undefined
         ? await this.#once(`any ${address}`, () => this.#lookUp(address))
-        : this.#toCluster(indexed.uuid, indexed.cluster, 'index', undefined);
+        : await this.#toCluster(indexed.uuid, indexed.cluster, 'index', undefined);
     return this.#counted(route);
   }
 
@@ -77,6 +78,31 @@ export class AccountRouter {
    */
   async routeByMaster(address: AccountName): Promise<AccountRoute> {
     return this.#counted(await this.#once(`master ${address}`, () => this.#askMaster(address)));
+  }
+
+  /**
+   * Where an account is now and what it is called, by its entry's uuid: for mail that was accepted under an earlier name. Never rejects.
+   */
+  async routeUuid(uuid: AccountUuid): Promise<{ readonly route: AccountRoute; readonly name: AccountName | undefined }> {
+    let record: AccountRecord | undefined;
+    let source: 'subset' | 'master' = 'subset';
+    try {
+      const answer = await this.#reader.findAccountByUuid(uuid).catch((thrown: unknown) => {
+        // None of the subset's servers answers; the master still may.
+        if (asPlatformError(thrown).kind !== 'unavailable') throw thrown;
+        return undefined;
+      });
+      record = answer?.record;
+      if (record === undefined && answer?.authoritative !== true) {
+        source = 'master';
+        if (!this.#masterLimit.take()) return { route: { kind: 'temporary', error: masterBusy(uuid) }, name: undefined };
+        record = (await this.#reader.findAccountByUuid(uuid, { authoritative: true })).record;
+      }
+    } catch (thrown) {
+      return { route: { kind: 'temporary', error: temporary(asPlatformError(thrown)) }, name: undefined };
+    }
+    if (record === undefined) return { route: this.#counted({ kind: 'unknown' }), name: undefined };
+    return { route: this.#counted(await this.#ofRecord(record, source)), name: record.name };
   }
 
   #counted(route: AccountRoute): AccountRoute {
@@ -89,7 +115,7 @@ export class AccountRouter {
     if (this.#isAbsent(address)) return { kind: 'unknown' };
     try {
       const answer = await this.#reader.findAccount(address);
-      if (answer.record !== undefined) return this.#ofRecord(answer.record, 'subset');
+      if (answer.record !== undefined) return await this.#ofRecord(answer.record, 'subset');
       if (answer.authoritative) return this.#absentNow(address);
     } catch (thrown) {
       const error = asPlatformError(thrown);
@@ -101,34 +127,25 @@ export class AccountRouter {
 
   async #askMaster(address: AccountName): Promise<AccountRoute> {
     if (this.#isAbsent(address)) return { kind: 'unknown' };
-    if (!this.#masterLimit.take()) {
-      return {
-        kind: 'temporary',
-        error: new PlatformError(
-          'ROUTE_MASTER_BUSY',
-          `more than ${masterPerSecond} questions a second for the master directory; ${address} was not asked for. Look for clients that try names at random, or for a replica that is far behind`,
-          { fields: { account: address } },
-        ),
-      };
-    }
+    if (!this.#masterLimit.take()) return { kind: 'temporary', error: masterBusy(address) };
     try {
       const { record } = await this.#reader.findAccount(address, { authoritative: true });
-      return record === undefined ? this.#absentNow(address) : this.#ofRecord(record, 'master');
+      return record === undefined ? this.#absentNow(address) : await this.#ofRecord(record, 'master');
     } catch (thrown) {
       return { kind: 'temporary', error: temporary(asPlatformError(thrown)) };
     }
   }
 
-  #ofRecord(record: AccountRecord, source: 'subset' | 'master'): AccountRoute {
+  #ofRecord(record: AccountRecord, source: 'subset' | 'master'): Promise<AccountRoute> {
     return this.#toCluster(record.uuid, record.hostServer, source, record.hostServerProblem);
   }
 
-  #toCluster(
+  async #toCluster(
     uuid: AccountUuid,
     hostServer: ClusterName | undefined,
     source: 'index' | 'subset' | 'master',
     problem: string | undefined,
-  ): AccountRoute {
+  ): Promise<AccountRoute> {
     if (hostServer === undefined) {
       const error = new PlatformError(
         'ROUTE_NO_HOST_SERVER',
@@ -137,6 +154,7 @@ export class AccountRouter {
       );
       return { kind: 'temporary', error };
     }
+    if (!this.#routes.isRefreshed && !this.#routes.topology.clusters.has(hostServer)) await this.#learnClusters();
     const cluster = this.#routes.topology.clusters.get(hostServer);
     if (cluster === undefined) {
       const known = [...this.#routes.topology.clusters.keys()].slice(0, 10).join(', ');
@@ -148,6 +166,21 @@ export class AccountRouter {
       return { kind: 'temporary', error };
     }
     return { kind: 'routed', uuid, cluster, source };
+  }
+
+  /** Before the directory has been seen whole its clusters are asked for, at most once in `negativeCacheMs`. */
+  #learnClusters(): Promise<void> {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#learning !== undefined && nowMs - this.#learning.atMs < negativeCacheMs) return this.#learning.done;
+    const done = this.#reader.listClusters().then(
+      (records) => {
+        for (const record of records) this.#routes.apply({ type: 'put', record });
+      },
+      // Whoever waited is told that the cluster is not known (yet), which is temporary.
+      () => {},
+    );
+    this.#learning = { atMs: nowMs, done };
+    return done;
   }
 
   #once(question: string, ask: () => Promise<AccountRoute>): Promise<AccountRoute> {
@@ -180,4 +213,12 @@ export class AccountRouter {
 function temporary(error: PlatformError): PlatformError {
   if (error.kind === 'unavailable' || error.kind === 'limit') return error;
   return new PlatformError('DIR_UNAVAILABLE', `the directory could not answer: ${error.message}`, { cause: error, fields: error.fields });
+}
+
+function masterBusy(account: string): PlatformError {
+  return new PlatformError(
+    'ROUTE_MASTER_BUSY',
+    `more than ${masterPerSecond} questions a second for the master directory; ${account} was not asked for. Look for clients that try names at random, or for a replica that is far behind`,
+    { fields: { account } },
+  );
 }

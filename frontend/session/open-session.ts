@@ -20,10 +20,10 @@ import type { Ports } from '#common/lifecycle.ts';
 import type { Connection } from '#common/network/network.ts';
 import type { Secret } from '#common/secret.ts';
 import type { LoginGuard } from '#frontend/guard/login-guard.ts';
-import { type AuthenticateParams, authenticateMethod, type MailLogin, type MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
+import type { MailLogin, MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
 import type { AccountRouter } from '#frontend/routing/route-account.ts';
 import type { Routes } from '#frontend/routing/routes.ts';
-import type { LinkService, OpenSession } from '#protocol/link/messages.ts';
+import { type AuthenticateParams, authenticateMethod, type LinkService, type OpenSession } from '#protocol/link/messages.ts';
 import { type MemberStep, type Reached, type ReachOptions, reachMember } from './reach-member.ts';
 
 /** The client, as members are told of it. */

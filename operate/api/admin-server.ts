@@ -9,9 +9,10 @@
  * as well; everything else needs the token (auth.ts).
  */
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { addHealthRoutes } from '#common/http/health.ts';
 import { createHttpServer } from '#common/http/server.ts';
+import { addConsole } from '../console/serve.ts';
 import { addAuth } from './auth.ts';
-import { addHealthRoutes } from './health.ts';
 import type { AdminOptions, RunningAdmin } from './options.ts';
 import { addRoutes } from './routes.ts';
 
@@ -22,9 +23,10 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   const { log, clock, random } = options.ports;
   const server = createHttpServer({ log: log.child({ component: 'admin' }), tls: options.tls });
   let url = '';
-  addHealthRoutes(server, options);
+  addHealthRoutes(server, { services: options.services, metrics: options.ports.metrics });
   addAuth(server, { token: options.token, isTls: options.tls !== undefined, clock, random });
   addRoutes(server, options, () => url);
+  await addConsole(server);
   const { address, port: wantedPort } = options.listen;
   try {
     await server.listen({ host: address, port: wantedPort });

@@ -63,9 +63,7 @@ export function addAuth(server: HttpServer, options: AuthOptions): void {
     } finally {
       waiting -= 1;
     }
-    throw new PlatformError('ADMIN_UNAUTHORIZED', message, {
-      fields: { hint: 'send "Authorization: Bearer TOKEN"; the token is the first line of the node file’s admin.tokenFile' },
-    });
+    throw unauthorized(message);
   };
 
   const sessionOf = (request: HttpRequest): string | undefined => {
@@ -88,7 +86,8 @@ export function addAuth(server: HttpServer, options: AuthOptions): void {
       if (token !== undefined && timingSafeEqual(digest(token), expected)) return;
       await refuse(request.ip, token === undefined ? 'the Authorization header is not "Bearer TOKEN"' : 'the token is not the right one');
     }
-    if (sessionOf(request) === undefined) await refuse(request.ip, 'no token was sent and no console session is open');
+    // Nothing was guessed here, so nothing is slowed: a page without a session asks once and shows its login.
+    if (sessionOf(request) === undefined) throw unauthorized('no token was sent and no console session is open');
     if (request.method !== 'GET' && request.method !== 'HEAD') requireOwnPage(request);
   });
 
@@ -109,6 +108,12 @@ export function addAuth(server: HttpServer, options: AuthOptions): void {
     if (session !== undefined) sessions.delete(session);
     setCookie(reply, '', 0, options.isTls);
     return reply.code(204).send();
+  });
+}
+
+function unauthorized(message: string): PlatformError {
+  return new PlatformError('ADMIN_UNAUTHORIZED', message, {
+    fields: { hint: 'send "Authorization: Bearer TOKEN"; the token is the first line of the node file’s admin.tokenFile' },
   });
 }
 

@@ -1,9 +1,10 @@
 /** What this process alone can say: its services, their sessions, how its frontends would route. */
+
 import type { BackendStatus } from '#backend-cluster/client/status.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
-import { productVersion } from '#common/http/server.ts';
+import { isReady } from '#common/http/health.ts';
+import { productVersion } from '#common/version.ts';
 import type { FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
-import { isReady } from './health.ts';
 import type { AdminOptions } from './options.ts';
 import type { NodeReport, ServiceReport, SessionView } from './reports.ts';
 

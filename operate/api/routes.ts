@@ -4,7 +4,8 @@
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { requestJson } from '#common/http/client.ts';
-import { type HttpRequest, type HttpServer, productVersion } from '#common/http/server.ts';
+import type { HttpRequest, HttpServer } from '#common/http/server.ts';
+import { productVersion } from '#common/version.ts';
 import { createAccount, removeAccount, renameAccount, setPassword, showAccount } from './accounts.ts';
 import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
 import { mergeStatus } from './merge.ts';

@@ -8,8 +8,8 @@ import type { ErrorKind } from '#common/errors/platform-error.ts';
 /** Version of this file's messages and of the frames. */
 export const linkVersion = 1;
 
-/** What a channel carries once it is open. `deliver`: a message from one member to the current host; only members may. */
-export type LinkService = 'imap' | 'pop3' | 'lmtp' | 'deliver';
+/** What a channel carries once it is open. */
+export type LinkService = 'imap' | 'pop3' | 'lmtp';
 
 /** Asks a member to serve a client's session. */
 export interface OpenSession {
@@ -20,7 +20,11 @@ export interface OpenSession {
   readonly account?: {
     /** `entryUUID` from the frontend's route. */
     readonly uuid: string;
-    /** Name that the client gave, folded. */
+    /**
+     * Name that the client gave, folded. The frontend finds `uuid` by a hash of it that may be stale: a member that sees that the name is
+     * not the account's (its name, `mail` or an alternate, at the domain or an alias of it), or that there is no such account, refuses with
+     * `LINK_NOT_HERE` and not with `AUTH_FAILED`. The frontend then asks the master and comes back, or says that the login is wrong.
+     */
     readonly name: string;
   };
   /** Missing for `lmtp`: the frontend's certificate is its right to deliver. */
@@ -60,3 +64,24 @@ export interface LinkCall {
 export type LinkCallAnswer =
   | { readonly ok: true; readonly result: unknown }
   | { readonly ok: false; readonly code: ErrorCode; readonly kind: ErrorKind; readonly message: string };
+
+/** The call by which a frontend has a password verified without opening a session (submission). */
+export const authenticateMethod = 'authenticate';
+
+/**
+ * Parameters of `authenticateMethod`; `uuid` and `name` as in `OpenSession`. The call rejects with `AUTH_FAILED` for a wrong password, with
+ * `LINK_NOT_HERE` or `LINK_MOVED` for an account that is not hosted there or is not of that name.
+ */
+export interface AuthenticateParams {
+  readonly uuid: string;
+  readonly name: string;
+  readonly password: string;
+  readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
+}
+
+/** Result of `authenticateMethod`. */
+export interface AuthenticateResult {
+  readonly ok: true;
+  /** The account's name now, which the entry decides and not what the client typed. */
+  readonly name: string;
+}

@@ -241,6 +241,7 @@ export function fakeDirectoryAccess(records: AccountRecord[]): {
       }),
       findDomain: async () => true,
       listAccounts: async () => records,
+      listClusters: async () => [],
       servers: async () => [
         { url: 'ldap://ldap-eu.isp.example', isMaster: false, reachable: true, lastError: undefined, contextCsn: 'x', lagMs: 12 },
         { url: 'ldap://ldap-master.isp.example', isMaster: true, reachable: true, lastError: undefined, contextCsn: 'x', lagMs: 0 },

@@ -25,6 +25,7 @@ export class MemoryConnection implements Connection {
   #paused = false;
   #closed = false;
   #ended = false;
+  #peerEnded = false;
   #scheduled = false;
 
   constructor(remoteAddress: string, localAddress: string) {
@@ -72,6 +73,8 @@ export class MemoryConnection implements Connection {
     if (this.#closed || this.#ended) return;
     this.#ended = true;
     this.peer?.receive('end');
+    // Both halves are over: as a socket does, this end closes.
+    if (this.#peerEnded) this.#close(undefined);
   }
 
   destroy(error?: Error): void {
@@ -113,6 +116,7 @@ export class MemoryConnection implements Connection {
     while (!this.#paused && !this.#closed && this.#handlers !== undefined) {
       const item = this.#inbox.shift();
       if (item === undefined) break;
+      if (item === 'end') this.#peerEnded = true;
       if (item !== 'end') this.#handlers.data(item);
       else if (this.#handlers.end === undefined) this.end();
       else this.#handlers.end();

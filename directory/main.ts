@@ -1,0 +1,186 @@
+/**
+ * One Directory Server, master or replica: an LDAPv3 server on a store of its own.
+ *
+ *   listeners ─► session (one per connection) ─► dispatch ─► bind, search, add, modify, ... ─► tree ─► store (SQLite)
+ *                                                     └────► sync: followers, fed from the journal ◄────┘
+ *
+ * What always holds: an answered write is durable; entry, indexes and journal agree; change numbers and CSNs only rise; a failure of one
+ * connection ends that connection. What may be lost: nothing that was answered.
+ */
+import { join } from 'node:path';
+import { readPem, readSecret } from '#common/config/resolve.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
+import type { Listener, TlsServerOptions } from '#common/network/network.ts';
+import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
+import type { DirectoryStatus } from '#directory/client/status.ts';
+import { BindGuard } from './access/bind-guard.ts';
+import { generalizedTime } from './changelog/csn.ts';
+import { startJournalCare } from './changelog/journal-care.ts';
+import type { DirectoryConfig } from './config.ts';
+import { createMailSchema, indexKeys, tallies } from './schema/mail-schema.ts';
+import type { Identity } from './server/bind.ts';
+import { createDispatcher } from './server/dispatch.ts';
+import { seedTree } from './server/seed.ts';
+import { LdapSession } from './server/session.ts';
+import { Tree } from './server/tree.ts';
+import { EntryStore } from './store/entry-store.ts';
+
+const version = '0.1.0';
+/** Connections are looked at so often for being idle. */
+const idleSweepMs = 10_000;
+
+/** A Directory Server that runs. */
+export interface RunningDirectory extends RunningService<DirectoryStatus> {
+  readonly role: 'directory';
+  /** Where it listens, in the order of the configuration. */
+  readonly urls: readonly string[];
+}
+
+/** Starts a Directory Server; resolves when it listens. */
+export async function startDirectory(config: DirectoryConfig, ports: Ports): Promise<RunningDirectory> {
+  const { clock, random, files, network, metrics } = ports;
+  const log = ports.log.child({ component: 'directory', service: 'directory', node: config.name });
+  const tls = await readTls(config, ports);
+  await files.mkdirAll(config.dataDirectory);
+  const schema = createMailSchema();
+  await using cleanup = new AsyncDisposableStack();
+  const store = cleanup.use(
+    new EntryStore(join(config.dataDirectory, 'directory.sqlite'), {
+      keysOf: (attributes) => indexKeys(schema, attributes),
+      talliesOf: (attributes) => tallies(schema, attributes),
+    }),
+  );
+  const tree = new Tree({ store, schema, suffix: config.suffix, clock, mode: config.mode });
+  const write = { tree, clock, random, placement: config.placement, masterUrl: config.master };
+  await seedTree(write);
+  const identities = await readIdentities(config, tree, ports);
+  const sessions = new Set<LdapSession>();
+  let followers = 0;
+  const dispatcher = createDispatcher({
+    write,
+    binding: { tree, identities, hasher: createPasswordHasher(random), guard: new BindGuard(clock), log },
+    sync: {
+      tree,
+      clock,
+      counted: (by) => {
+        followers += by;
+      },
+    },
+    clock,
+    log,
+    metrics,
+    version,
+    startedAt: generalizedTime(clock.nowMs()),
+  });
+  const care = startJournalCare(tree, clock, log);
+  cleanup.defer(() => care.cancel());
+  const sweep = clock.every(idleSweepMs, () => {
+    const before = clock.monotonicMs() - config.idleTimeoutMs;
+    for (const session of sessions) {
+      // A session with operations under way is not idle: followers wait for changes.
+      if (session.outstanding === 0 && session.lastRequestAtMs < before) session.disconnect('other', 'idle for too long');
+    }
+  });
+  cleanup.defer(() => sweep.cancel());
+
+  const listeners: Listener[] = [];
+  const urls: string[] = [];
+  cleanup.defer(async () => {
+    await Promise.all(listeners.map((listener) => listener.close()));
+    for (const session of sessions) session.disconnect('unavailable', 'the server is stopping');
+  });
+  for (const listen of config.listeners) {
+    if (listen.tls === 'implicit' && tls === undefined) {
+      throw new PlatformError(
+        'CONFIG_INVALID',
+        `directory ${config.name}: listener ${listen.address}:${listen.port} needs "tls" with certificate and key`,
+      );
+    }
+    const implicit = listen.tls === 'implicit' ? tls : undefined;
+    const startTls = listen.tls === 'starttls' ? tls : undefined;
+    const listener = await network.listen(
+      { host: listen.address, port: listen.port, ...(implicit === undefined ? {} : { tls: implicit }) },
+      (connection) => {
+        const session = new LdapSession(connection, {
+          clock,
+          log,
+          dispatcher,
+          messageBytesMax: config.messageBytesMax,
+          startTls,
+          closed: (gone) => sessions.delete(gone),
+        });
+        sessions.add(session);
+        if (sessions.size > config.connectionsMax) session.disconnect('busy', `${config.connectionsMax} connections are open already`);
+      },
+    );
+    listeners.push(listener);
+    const host = listener.address.includes(':') ? `[${listener.address}]` : listener.address;
+    urls.push(`${implicit === undefined ? 'ldap' : 'ldaps'}://${host}:${listener.port}`);
+  }
+
+  const gauge = (name: string, help: string, read: () => number): void => {
+    const made = metrics.gauge(name, help);
+    metrics.onCollect(() => made.set({}, read()));
+  };
+  gauge('archipelago_directory_connections', 'Open LDAP connections', () => sessions.size);
+  gauge('archipelago_directory_followers', 'Followers in the persist phase', () => followers);
+  let stopped = false;
+  gauge('archipelago_directory_change_number', 'Number of the last change', () => (stopped ? 0 : store.lastChangeNumber()));
+  log.info({ urls, mode: config.mode, entries: store.tally('entries') }, 'directory server listens');
+
+  const owned = cleanup.move();
+  return {
+    role: 'directory',
+    name: config.name,
+    urls,
+    status: () => ({
+      role: 'directory',
+      name: config.name,
+      mode: config.mode,
+      urls,
+      suffix: config.suffix,
+      entries: store.tally('entries'),
+      accounts: store.tally('accounts'),
+      contextCsn: tree.contextCsn,
+      lastChangeNumber: store.lastChangeNumber(),
+      connections: sessions.size,
+      followers,
+      operations: { ...dispatcher.counts },
+    }),
+    readiness: () => readinessOf(config, tree),
+    async [Symbol.asyncDispose]() {
+      if (stopped) return;
+      stopped = true;
+      await owned.disposeAsync();
+    },
+  };
+}
+
+function readinessOf(config: DirectoryConfig, tree: Tree): ReadinessCheck[] {
+  const entries = tree.store.tally('entries');
+  return [
+    {
+      name: 'content',
+      ok: entries > 0 && tree.contextCsn !== '',
+      detail: entries === 0 ? 'the replica is empty: replication has not filled it yet' : `${entries} entries as of ${tree.contextCsn}`,
+    },
+    { name: 'listening', ok: true, detail: `${config.listeners.length} listeners` },
+  ];
+}
+
+async function readTls(config: DirectoryConfig, ports: Ports): Promise<TlsServerOptions | undefined> {
+  if (config.tls === undefined) return undefined;
+  return { cert: await readPem(config.tls.certFile, ports.files), key: await readPem(config.tls.keyFile, ports.files) };
+}
+
+async function readIdentities(config: DirectoryConfig, tree: Tree, ports: Ports): Promise<Identity[]> {
+  const identities: Identity[] = [];
+  for (const { dn, rights, password } of config.identities) {
+    const key = tree.keyOf(tree.parseName(dn));
+    if (identities.some((known) => known.key === key))
+      throw new PlatformError('CONFIG_INVALID', `directory ${config.name}: identity ${dn} is given twice`);
+    identities.push({ dn, key, rights, password: await readSecret(password, ports.files) });
+  }
+  return identities;
+}

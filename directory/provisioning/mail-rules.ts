@@ -1,0 +1,195 @@
+/**
+ * Rules for our own entries that a schema cannot say: names that are real names, `hostServer` that names a known cluster, addresses that
+ * belong to one account only. Every refusal says what is there and what would be accepted.
+ *
+ * An account's addresses are its name (`uid`@`cn of its domain`, and at each alias of the domain), `mail` and `mailAlternateAddress`.
+ */
+import { domainOf, localPartOf, printable, tryParseAccountName, tryParseDomainName } from '#common/account-name.ts';
+import { clusterOf, parseMemberName, tryParseClusterName } from '#common/host-server.ts';
+import { type Attribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
+import { hostTally } from '../schema/mail-schema.ts';
+import { Refusal } from '../schema/refusal.ts';
+import type { Tree } from '../server/tree.ts';
+import type { StoredEntry } from '../store/entry-store.ts';
+import type { PlacementCandidate } from './place.ts';
+
+const clustersMax = 1000;
+const statuses = ['active', 'locked', 'maintenance', 'closed'];
+const memberPattern = /^(\S+) (\S+):(\d{1,5})$/;
+
+/** What is to be checked: an entry as it would be. */
+export interface EntryDraft {
+  readonly parentId: number;
+  readonly attributes: readonly Attribute[];
+  /** Keys of all its classes and those above them. */
+  readonly classKeys: ReadonlySet<string>;
+  /** The entry as it is; undefined for a new one. */
+  readonly before: StoredEntry | undefined;
+}
+
+/** Refuses an account, domain or cluster that breaks a rule; other entries pass. */
+export function checkMailRules(tree: Tree, draft: EntryDraft): void {
+  if (draft.classKeys.has('mailaccount')) checkAccount(tree, draft);
+  if (draft.classKeys.has('maildomain')) checkDomain(tree, draft);
+  if (draft.classKeys.has('mailcluster')) checkCluster(draft);
+}
+
+/** The names of a domain entry: `cn`, then its aliases. Empty when the entry is no domain. */
+export function domainNames(domain: StoredEntry | undefined): string[] {
+  if (domain === undefined || !hasClass(domain, 'maildomain')) return [];
+  return [...textsOf(domain.attributes, 'cn').slice(0, 1), ...textsOf(domain.attributes, 'mailDomainAlias')].map((name) =>
+    name.toLowerCase(),
+  );
+}
+
+/** `uid`@`domain` of an account below that parent; `undefined` when it has none. */
+export function accountNameOf(tree: Tree, parentId: number, uid: string | undefined): string | undefined {
+  const domain = domainNames(tree.store.byId(parentId))[0];
+  return uid === undefined || domain === undefined ? undefined : tryParseAccountName(`${uid}@${domain}`);
+}
+
+/** The clusters of the topology. */
+export function knownClusters(tree: Tree): PlacementCandidate[] {
+  return tree.store
+    .idsWithKey({ attribute: 'objectclass', value: 'mailcluster' }, 0, clustersMax)
+    .map((id) => tree.store.byId(id) as StoredEntry)
+    .map(({ attributes }) => {
+      const name = (textOf(attributes, 'cn') ?? '').toLowerCase();
+      return {
+        name,
+        weight: Number(textOf(attributes, 'clusterWeight') ?? 100),
+        region: textOf(attributes, 'mailRegion'),
+        accounts: tree.store.tally(hostTally(name)),
+      };
+    });
+}
+
+function checkAccount(tree: Tree, draft: EntryDraft): void {
+  const { attributes, before } = draft;
+  const status = textOf(attributes, 'accountStatus');
+  if (status !== undefined && !statuses.includes(status.toLowerCase())) {
+    throw new Refusal('constraintViolation', `accountStatus is "${printable(status)}"; it must be one of ${statuses.join(', ')}`);
+  }
+  const quota = textOf(attributes, 'mailQuota');
+  if (quota?.startsWith('-')) throw new Refusal('constraintViolation', `mailQuota is ${quota}; it must be 0 or more bytes`);
+  checkHostServer(tree, textOf(attributes, 'hostServer'), before === undefined ? undefined : textOf(before.attributes, 'hostServer'));
+
+  const domain = tree.store.byId(draft.parentId);
+  const names = domainNames(domain);
+  if (domain === undefined || names.length === 0) {
+    const parent = domain === undefined ? 'nothing' : tree.store.dnOf(domain);
+    throw new Refusal('namingViolation', `an account stands directly below its mailDomain entry; ${parent} is none`);
+  }
+  const addresses = new Set<string>();
+  for (const uid of textsOf(attributes, 'uid')) {
+    for (const name of names) addresses.add(accountAddress('uid', `${uid}@${name}`));
+  }
+  for (const type of ['mail', 'mailAlternateAddress']) {
+    for (const address of textsOf(attributes, type)) addresses.add(accountAddress(type, address));
+  }
+  for (const address of addresses) {
+    const other = ownerOf(tree, address, before?.id);
+    if (other !== undefined) {
+      throw new Refusal('constraintViolation', `the address ${printable(address)} belongs to ${tree.store.dnOf(other)} already`);
+    }
+  }
+}
+
+function checkHostServer(tree: Tree, value: string | undefined, before: string | undefined): void {
+  if (value === undefined || value === before) return;
+  const name = tryParseClusterName(value);
+  const known = knownClusters(tree).map((cluster) => cluster.name);
+  if (name !== undefined && known.includes(name)) return;
+  const list = known.length === 0 ? 'the topology holds no cluster yet' : `known clusters: ${known.sort().slice(0, 20).join(', ')}`;
+  throw new Refusal('constraintViolation', `hostServer "${printable(value)}" names no cluster of the topology; ${list}`);
+}
+
+function accountAddress(type: string, text: string): string {
+  const address = tryParseAccountName(text);
+  if (address === undefined)
+    throw new Refusal('constraintViolation', `${type}: "${printable(text)}" is not an address of the form local@domain`);
+  return address;
+}
+
+// Whoever has the address already: as mail, as mailAlternateAddress, or as its name in a domain of ours.
+function ownerOf(tree: Tree, address: string, exceptId: number | undefined): StoredEntry | undefined {
+  const { store } = tree;
+  for (const attribute of ['mail', 'mailalternateaddress']) {
+    for (const id of store.idsWithKey({ attribute, value: address }, 0, 10)) {
+      const entry = store.byId(id);
+      if (id !== exceptId && entry !== undefined && hasClass(entry, 'mailaccount')) return entry;
+    }
+  }
+  const name = tryParseAccountName(address);
+  if (name === undefined) return undefined;
+  for (const domain of domainsNamed(tree, domainOf(name))) {
+    const uid = tree.schema.attributeType('uid')?.equality?.key(Buffer.from(localPartOf(name)));
+    for (const id of store.idsWithKey({ attribute: 'uid', value: uid ?? '' }, 0, 1000)) {
+      const entry = store.byId(id);
+      if (entry?.parentId === domain.id && id !== exceptId && hasClass(entry, 'mailaccount')) return entry;
+    }
+  }
+  return undefined;
+}
+
+function domainsNamed(tree: Tree, name: string): StoredEntry[] {
+  const found: StoredEntry[] = [];
+  for (const attribute of ['cn', 'maildomainalias']) {
+    for (const id of tree.store.idsWithKey({ attribute, value: name }, 0, 10)) {
+      const entry = tree.store.byId(id);
+      if (entry !== undefined && hasClass(entry, 'maildomain')) found.push(entry);
+    }
+  }
+  return found;
+}
+
+function checkDomain(tree: Tree, draft: EntryDraft): void {
+  const names = [...textsOf(draft.attributes, 'cn'), ...textsOf(draft.attributes, 'mailDomainAlias')];
+  for (const name of names) {
+    if (tryParseDomainName(name) !== name.toLowerCase()) {
+      const ascii = tryParseDomainName(name);
+      const hint = ascii === undefined ? 'use letters, digits, hyphens and dots' : `write it as ${ascii}`;
+      throw new Refusal('constraintViolation', `"${printable(name)}" is not a domain name here; ${hint}`);
+    }
+    const other = domainsNamed(tree, name.toLowerCase()).find((domain) => domain.id !== draft.before?.id);
+    if (other !== undefined) {
+      throw new Refusal('constraintViolation', `the domain name ${printable(name)} belongs to ${tree.store.dnOf(other)} already`);
+    }
+  }
+}
+
+function checkCluster(draft: EntryDraft): void {
+  const name = textOf(draft.attributes, 'cn') ?? '';
+  const cluster = tryParseClusterName(name);
+  if (cluster === undefined)
+    throw new Refusal('constraintViolation', `"${printable(name)}" is not a cluster name such as west.isp.example`);
+  const weight = Number(textOf(draft.attributes, 'clusterWeight') ?? 100);
+  if (weight < 0 || weight > 100) throw new Refusal('constraintViolation', `clusterWeight is ${weight}; it must be from 0 to 100`);
+  for (const member of textsOf(draft.attributes, 'clusterMember')) {
+    const parts = memberPattern.exec(member);
+    if (parts === null || Number(parts[3]) > 65_535 || Number(parts[3]) < 1) {
+      throw new Refusal(
+        'constraintViolation',
+        `clusterMember "${printable(member)}" is malformed; write the full name, a space and host:port, as in "back1.west.isp.example 192.0.2.1:4711"`,
+      );
+    }
+    if (memberCluster(parts[1] as string) !== cluster) {
+      throw new Refusal(
+        'constraintViolation',
+        `clusterMember "${printable(member)}" is not of cluster ${cluster}: a member is <label>.${cluster}`,
+      );
+    }
+  }
+}
+
+function memberCluster(member: string): string | undefined {
+  try {
+    return clusterOf(parseMemberName(member));
+  } catch {
+    return undefined;
+  }
+}
+
+function hasClass(entry: StoredEntry, key: string): boolean {
+  return textsOf(entry.attributes, 'objectClass').some((name) => name.toLowerCase() === key);
+}

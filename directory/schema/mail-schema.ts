@@ -1,0 +1,84 @@
+/**
+ * The schema that every Directory Server of this platform has: the standards' and our own, with names compared by its rules.
+ */
+import { type Dn, normalizeDn, normalizeRdn, parseDn, type Rdn } from '#protocol/ldap/dn.ts';
+import type { Attribute } from '#protocol/ldap/messages.ts';
+import { mailAttributeTypes, mailObjectClasses } from './mail-definitions.ts';
+import { Schema } from './schema.ts';
+import { standardAttributeTypes, standardObjectClasses } from './standard-definitions.ts';
+
+/** Builds the schema. */
+export function createMailSchema(): Schema {
+  return new Schema(
+    [...standardAttributeTypes, ...mailAttributeTypes],
+    [...standardObjectClasses, ...mailObjectClasses],
+    (schema, text) => {
+      const dn = parseDn(text);
+      return dn === undefined ? undefined : dnKey(schema, dn);
+    },
+  );
+}
+
+/** Key of a DN under this schema. */
+export function dnKey(schema: Schema, dn: Dn): string {
+  return normalizeDn(dn, (type, value) => avaKey(schema, type, value));
+}
+
+/** Key of an RDN under this schema. */
+export function rdnKey(schema: Schema, rdn: Rdn): string {
+  return normalizeRdn(rdn, (type, value) => avaKey(schema, type, value));
+}
+
+function avaKey(schema: Schema, type: string, value: string): string {
+  const equality = schema.attributeType(type)?.equality;
+  return equality?.key(Buffer.from(value)) ?? value.toLowerCase();
+}
+
+/** Attributes with an equality index. objectClass is indexed for rare classes only: `person` would name every account. */
+const indexedAttributes = new Set([
+  'uid',
+  'cn',
+  'mail',
+  'mailalternateaddress',
+  'hostserver',
+  'maildomainalias',
+  'ou',
+  'displayname',
+  'member',
+]);
+const indexedClasses = new Set(['maildomain', 'mailcluster', 'organizationalunit', 'organization', 'groupofnames']);
+
+/** Whether an equality on this attribute can be answered from the index. */
+export function isIndexed(attributeKey: string, valueKey: string): boolean {
+  return attributeKey === 'objectclass' ? indexedClasses.has(valueKey) : indexedAttributes.has(attributeKey);
+}
+
+/** The index keys of an entry. */
+export function indexKeys(schema: Schema, attributes: readonly Attribute[]): { attribute: string; value: string }[] {
+  const keys: { attribute: string; value: string }[] = [];
+  for (const { type: description, values } of attributes) {
+    const type = schema.description(description)?.type;
+    if (type?.equality === undefined) continue;
+    if (type.key !== 'objectclass' && !indexedAttributes.has(type.key)) continue;
+    for (const value of values) {
+      const key = type.equality.key(value);
+      if (key !== undefined && isIndexed(type.key, key)) keys.push({ attribute: type.key, value: key });
+    }
+  }
+  return keys;
+}
+
+/** The counters an entry counts in: accounts, and accounts per cluster. */
+export function tallies(schema: Schema, attributes: readonly Attribute[]): string[] {
+  const isAccount = attributes
+    .find((attribute) => attribute.type === 'objectClass')
+    ?.values.some((value) => schema.objectClass(value.toString('utf8'))?.key === 'mailaccount');
+  if (isAccount !== true) return [];
+  const host = attributes.find((attribute) => attribute.type === 'hostServer')?.values[0];
+  return host === undefined ? ['accounts'] : ['accounts', hostTally(host.toString('utf8'))];
+}
+
+/** Name of the counter of a cluster's accounts. */
+export function hostTally(cluster: string): string {
+  return `hostServer=${cluster.toLowerCase()}`;
+}

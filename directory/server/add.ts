@@ -1,0 +1,110 @@
+/**
+ * Add (RFC 4511 §4.7). On the master an account without `hostServer` is placed, and one without `mail` gets its name as `mail`.
+ */
+import { printable, tryParseAccountUuid } from '#common/account-name.ts';
+import type { Rdn } from '#protocol/ldap/dn.ts';
+import { type AddRequest, type Attribute, attribute, type Control, textOf } from '#protocol/ldap/messages.ts';
+import { generalizedTime } from '../changelog/csn.ts';
+import { accountNameOf, knownClusters } from '../provisioning/mail-rules.ts';
+import { placeAccount } from '../provisioning/place.ts';
+import { Refusal } from '../schema/refusal.ts';
+import { csnPattern } from '../schema/syntaxes.ts';
+import { canonicalAttributes, checkNaming, classKeysOf, structuralClassOf, withAttribute } from './draft.ts';
+import {
+  checkAssertion,
+  checkMayWrite,
+  checkMode,
+  checkWholeEntry,
+  csnFor,
+  isRelaxed,
+  readEntryControl,
+  type WriteContext,
+  type WriteRequest,
+} from './write-rules.ts';
+
+/** Adds an entry; inside `store.write`. Returns the response controls. */
+export function addEntry(context: WriteContext, operation: AddRequest, request: WriteRequest): Control[] {
+  const { tree } = context;
+  const name = tree.parseName(operation.dn);
+  checkMode(context, request, operation.dn);
+  const relaxed = isRelaxed(request);
+  if (name.keys.length === 0) throw new Refusal('entryAlreadyExists', 'the root DSE cannot be added');
+  if (!tree.isWithinSuffix(name)) {
+    throw new Refusal('noSuchObject', `"${printable(operation.dn)}" is not below ${tree.suffix.text}, the base of this tree`);
+  }
+  const given = canonicalAttributes(tree.schema, operation.attributes, relaxed && tree.mode === 'replica');
+  checkMayWrite(context, request.who, given);
+  if (tree.find(name) !== undefined) throw new Refusal('entryAlreadyExists', `there is an entry "${printable(operation.dn)}" already`);
+  const place = tree.requireParent(name);
+  const kept = takeOperational(context, given, relaxed);
+  const classKeys = classKeysOf(tree.schema, kept.attributes);
+  let attributes = kept.attributes;
+  if (classKeys.has('mailaccount') && !(relaxed && tree.mode === 'replica'))
+    attributes = completeAccount(context, attributes, place.parentId);
+  checkNaming(tree.schema, attributes, name.dn[0] as Rdn);
+  checkWholeEntry(context, { parentId: place.parentId, attributes, before: undefined }, relaxed);
+
+  const structural = structuralClassOf(tree.schema, attributes);
+  if (structural !== undefined) attributes = withAttribute(attributes, 'structuralObjectClass', structural);
+  const now = generalizedTime(context.clock.nowMs());
+  const stamps: Record<string, string> = {
+    createTimestamp: now,
+    creatorsName: request.who.dn,
+    modifyTimestamp: now,
+    modifiersName: request.who.dn,
+  };
+  for (const [type, value] of Object.entries(stamps)) attributes = withAttribute(attributes, type, kept.stamps.get(type) ?? value);
+
+  const uuid = kept.uuid ?? context.random.uuid();
+  if (tree.store.byUuid(uuid) !== undefined) {
+    throw new Refusal('constraintViolation', `entryUUID ${uuid} belongs to ${tree.store.dnOf(tree.store.byUuid(uuid) as never)} already`);
+  }
+  const csn = csnFor(context, kept.csn, undefined);
+  const entry = tree.store.add({ ...place, uuid, csn, attributes });
+  checkAssertion(context, request, entry);
+  const post = readEntryControl(context, request, 'postRead', entry);
+  return post === undefined ? [] : [post];
+}
+
+interface KeptOperational {
+  readonly attributes: Attribute[];
+  readonly uuid: string | undefined;
+  readonly csn: string | undefined;
+  readonly stamps: ReadonlyMap<string, string>;
+}
+
+// Operational attributes leave the list: with relax they are honoured, without they are refused.
+function takeOperational(context: WriteContext, attributes: readonly Attribute[], relaxed: boolean): KeptOperational {
+  const { tree } = context;
+  const serverOnly = attributes.filter((one) => tree.schema.description(one.type)?.type.isServerOnly === true);
+  if (serverOnly.length > 0 && !relaxed) {
+    throw new Refusal('constraintViolation', `attribute ${serverOnly[0]?.type ?? ''} is kept by the server and cannot be written`);
+  }
+  const uuidText = textOf(serverOnly, 'entryUUID');
+  const uuid = uuidText === undefined ? undefined : tryParseAccountUuid(uuidText);
+  if (uuidText !== undefined && uuid === undefined) throw new Refusal('invalidAttributeSyntax', 'entryUUID is not a UUID');
+  const csn = textOf(serverOnly, 'entryCSN');
+  if (csn !== undefined && !csnPattern.test(csn)) throw new Refusal('invalidAttributeSyntax', 'entryCSN is not a change sequence number');
+  const contextCsn = textOf(serverOnly, 'contextCSN');
+  if (contextCsn !== undefined && csnPattern.test(contextCsn)) tree.setContextCsn(contextCsn);
+  const stamps = new Map<string, string>();
+  for (const type of ['createTimestamp', 'creatorsName', 'modifyTimestamp', 'modifiersName']) {
+    const value = textOf(serverOnly, type);
+    if (value !== undefined) stamps.set(type, value);
+  }
+  return { attributes: attributes.filter((one) => !serverOnly.includes(one)), uuid, csn, stamps };
+}
+
+function completeAccount(context: WriteContext, attributes: Attribute[], parentId: number): Attribute[] {
+  const { tree } = context;
+  let completed = attributes;
+  if (textOf(completed, 'mail') === undefined) {
+    const name = accountNameOf(tree, parentId, textOf(completed, 'uid'));
+    if (name !== undefined) completed = [...completed, attribute('mail', name)];
+  }
+  if (textOf(completed, 'hostServer') === undefined) {
+    const cluster = placeAccount(context.placement, knownClusters(tree), textOf(completed, 'mailRegion'), context.random);
+    if (cluster !== undefined) completed = [...completed, attribute('hostServer', cluster)];
+  }
+  return completed;
+}

@@ -1,0 +1,236 @@
+/**
+ * From a request to the operation that answers it: checks the controls, counts, and says which operations hold back the ones behind them.
+ */
+
+import { printable } from '#common/account-name.ts';
+import type { Clock } from '#common/clock.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { Metrics } from '#common/metrics/metrics.ts';
+import { controlOids, findControl } from '#protocol/ldap/controls.ts';
+import { type Attribute, type Control, extendedOids, type LdapRequest, type SearchRequest } from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { anonymous } from '../access/access.ts';
+import { Refusal } from '../schema/refusal.ts';
+import { addEntry } from './add.ts';
+import { type BindContext, bind } from './bind.ts';
+import { compare } from './compare.ts';
+import { deleteEntry } from './delete.ts';
+import { compileFilter } from './filter-match.ts';
+import { modifyEntry } from './modify.ts';
+import { modifyDn } from './modify-dn.ts';
+import type { Operation } from './operation.ts';
+import { modifyPassword } from './password-modify.ts';
+import { hasClearPassword, withHashedPasswords } from './prepare-passwords.ts';
+import { search } from './search.ts';
+import { compileSelection } from './selection.ts';
+import type { Dispatcher, LdapSession } from './session.ts';
+import { rootDse, subschema, supportedControls } from './special-entries.ts';
+import { followChanges, type SyncContext } from './sync.ts';
+import { subschemaDn } from './tree.ts';
+import type { WriteContext } from './write-rules.ts';
+
+type Started = ReturnType<Dispatcher['dispatch']>;
+type WriteOperation = Extract<LdapRequest, { type: 'addRequest' | 'modifyRequest' | 'modifyDnRequest' | 'deleteRequest' }>;
+
+/** What the operations of one server work with. */
+export interface DispatchContext {
+  readonly write: WriteContext;
+  readonly binding: BindContext;
+  readonly sync: SyncContext;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly version: string;
+  /** Generalized time of the start. */
+  readonly startedAt: string;
+}
+
+/** Makes the dispatcher; `counts` holds the operations so far by name. */
+export function createDispatcher(context: DispatchContext): Dispatcher & { readonly counts: Record<string, number> } {
+  const { tree } = context.write;
+  const counts: Record<string, number> = {};
+  const total = context.metrics.counter('archipelago_directory_operations_total', 'LDAP operations begun', ['operation']);
+  const duration = context.metrics.histogram('archipelago_directory_operation_seconds', 'Time until an LDAP operation was answered', [
+    'operation',
+  ]);
+
+  const write = (request: WriteOperation, operation: Operation): Started => {
+    const relaxed = findControl(operation.controls, controlOids.relax) !== undefined;
+    const run = (ready: WriteOperation): Promise<void> =>
+      tree.store
+        .write(() => execute(context.write, ready, operation))
+        .then((controls) => {
+          operation.send({ type: answerOf[ready.type], ...success }, controls);
+          logWrite(context.log, ready, operation);
+        });
+    if (relaxed || !mayHoldPassword(request)) return { done: run(request) };
+    const ready = hashed(context.binding.hasher, request);
+    // What is behind this request starts after it has entered its transaction.
+    let done: Promise<void> | undefined;
+    const started = ready.then((prepared) => {
+      done = run(prepared);
+      done.catch(() => {});
+    });
+    return { done: started.then(() => done), started };
+  };
+
+  const special = (request: SearchRequest, operation: Operation, attributes: readonly Attribute[]): void => {
+    const matches = compileFilter(tree.schema, request.filter, () => true)(attributes);
+    if (matches === true) {
+      const selection = compileSelection(tree.schema, request.attributes, request.typesOnly, () => true);
+      operation.send({ type: 'searchResultEntry', dn: request.baseDn, attributes: selection.select(attributes) });
+    }
+    operation.send({ type: 'searchResultDone', ...success });
+  };
+
+  const searching = async (session: LdapSession, request: SearchRequest, operation: Operation): Promise<void> => {
+    if (request.scope === 'base') {
+      if (request.baseDn === '')
+        return special(request, operation, rootDse(tree.suffix.text, session.startTls !== undefined, context.version));
+      if (request.baseDn.toLowerCase() === subschemaDn.toLowerCase())
+        return special(request, operation, subschema(tree.schema, context.startedAt));
+    }
+    if (findControl(operation.controls, controlOids.syncRequest) !== undefined) return followChanges(context.sync, request, operation);
+    return search(tree, context.clock, request, operation);
+  };
+
+  const extended = async (session: LdapSession, oid: string, value: Buffer | undefined, operation: Operation): Promise<void> => {
+    if (oid === extendedOids.whoAmI) {
+      const { dn } = operation.who;
+      operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(dn === '' ? '' : `dn:${dn}`) });
+    } else if (oid === extendedOids.passwordModify) {
+      const made = await modifyPassword(context.write, context.binding, value, operation);
+      operation.send({ type: 'extendedResponse', ...success, value: made });
+    } else if (oid === extendedOids.startTls) {
+      // RFC 4511 §4.14.1: not while other operations run, and once only.
+      if (session.isTls) throw new Refusal('operationsError', 'the connection is under TLS already');
+      if (session.outstanding > 1) throw new Refusal('operationsError', 'StartTLS must wait for the operations before it');
+      await session.upgrade(() => operation.send({ type: 'extendedResponse', ...success, oid: extendedOids.startTls }));
+    } else {
+      throw new Refusal('protocolError', `the extended operation ${printable(oid)} is not offered here`);
+    }
+  };
+
+  const start = (session: LdapSession, request: LdapRequest, operation: Operation): Started => {
+    checkControls(request, operation.controls);
+    switch (request.type) {
+      case 'bindRequest': {
+        session.requester = anonymous;
+        const done = bind(context.binding, request, operation).then((requester) => {
+          session.requester = requester;
+          operation.send({ type: 'bindResponse', ...success });
+        });
+        return { done, started: done };
+      }
+      case 'searchRequest':
+        return { done: searching(session, request, operation) };
+      case 'compareRequest':
+        return {
+          done: compare(tree, request, operation).then((resultCode) => operation.send({ type: 'compareResponse', ...success, resultCode })),
+        };
+      case 'extendedRequest': {
+        const done = extended(session, request.oid, request.value, operation);
+        return request.oid === extendedOids.whoAmI ? { done } : { done, started: done };
+      }
+      case 'addRequest':
+      case 'modifyRequest':
+      case 'modifyDnRequest':
+      case 'deleteRequest':
+        return write(request, operation);
+      default:
+        return { done: Promise.resolve() };
+    }
+  };
+
+  return {
+    counts,
+    dispatch(session, request, operation) {
+      const name = request.type.replace('Request', '');
+      counts[name] = (counts[name] ?? 0) + 1;
+      total.add({ operation: name });
+      const beganAtMs = context.clock.monotonicMs();
+      let begun: Started;
+      try {
+        begun = start(session, request, operation);
+      } catch (error) {
+        return { done: Promise.reject(error) };
+      }
+      const observed = (): void => duration.observe({ operation: name }, (context.clock.monotonicMs() - beganAtMs) / 1000);
+      begun.done.then(observed, observed);
+      return begun;
+    },
+  };
+}
+
+const success = { resultCode: resultCodes.success, matchedDn: '', diagnosticMessage: '' };
+
+const answerOf = {
+  addRequest: 'addResponse',
+  modifyRequest: 'modifyResponse',
+  modifyDnRequest: 'modifyDnResponse',
+  deleteRequest: 'deleteResponse',
+} as const;
+
+function execute(context: WriteContext, request: WriteOperation, operation: Operation): Control[] {
+  switch (request.type) {
+    case 'addRequest':
+      return addEntry(context, request, operation);
+    case 'modifyRequest':
+      return modifyEntry(context, request, operation);
+    case 'modifyDnRequest':
+      return modifyDn(context, request, operation);
+    case 'deleteRequest':
+      return deleteEntry(context, request, operation);
+  }
+}
+
+// RFC 4511 §4.1.11: a critical control that is not known, or not for this operation, stops the operation.
+function checkControls(request: LdapRequest, controls: readonly Control[]): void {
+  const isWrite = request.type in answerOf;
+  const fitting: Record<string, boolean> = {
+    [controlOids.pagedResults]: request.type === 'searchRequest',
+    [controlOids.syncRequest]: request.type === 'searchRequest',
+    [controlOids.manageDsaIt]: true,
+    [controlOids.assertion]: isWrite,
+    [controlOids.preRead]: isWrite && request.type !== 'addRequest',
+    [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',
+    [controlOids.relax]: isWrite,
+  };
+  for (const control of controls) {
+    if (!control.critical || fitting[control.oid] === true) continue;
+    const why = supportedControls.includes(control.oid) ? 'does not go with this operation' : 'is not known here';
+    throw new Refusal('unavailableCriticalExtension', `the critical control ${printable(control.oid)} ${why}`);
+  }
+}
+
+function mayHoldPassword(request: WriteOperation): boolean {
+  if (request.type === 'addRequest') return hasClearPassword(request.attributes);
+  if (request.type === 'modifyRequest') return hasClearPassword(newValues(request));
+  return false;
+}
+
+function newValues(request: Extract<WriteOperation, { type: 'modifyRequest' }>): Attribute[] {
+  return request.changes.filter((change) => change.kind === 'add' || change.kind === 'replace').map((change) => change.attribute);
+}
+
+async function hashed(hasher: BindContext['hasher'], request: WriteOperation): Promise<WriteOperation> {
+  if (request.type === 'addRequest') return { ...request, attributes: await withHashedPasswords(hasher, request.attributes) };
+  if (request.type !== 'modifyRequest') return request;
+  const changes = await Promise.all(
+    request.changes.map(async (change) => {
+      if (change.kind !== 'add' && change.kind !== 'replace') return change;
+      const [attribute] = await withHashedPasswords(hasher, [change.attribute]);
+      return { ...change, attribute: attribute as Attribute };
+    }),
+  );
+  return { ...request, changes };
+}
+
+function logWrite(log: Logger, request: WriteOperation, operation: Operation): void {
+  // Replication writes every change of the master; one line each would say nothing new.
+  const level = operation.who.rights === 'replicator' ? 'debug' : 'info';
+  log[level](
+    { by: operation.who.dn, dn: printable(request.dn), op: request.type.replace('Request', ''), outcome: 'done' },
+    'entry written',
+  );
+}

@@ -1,0 +1,67 @@
+/**
+ * Attributes on their way into the store: canonical descriptions, one attribute for each, and the operational ones that the server keeps.
+ */
+import { printable } from '#common/account-name.ts';
+import type { Rdn } from '#protocol/ldap/dn.ts';
+import { type Attribute, attribute, findAttribute } from '#protocol/ldap/messages.ts';
+import { classesOf } from '../schema/check-entry.ts';
+import { Refusal } from '../schema/refusal.ts';
+import type { Schema } from '../schema/schema.ts';
+
+/** Attributes under their canonical descriptions, those given twice joined. */
+export function canonicalAttributes(schema: Schema, attributes: readonly Attribute[], lenient: boolean): Attribute[] {
+  const joined = new Map<string, Buffer[]>();
+  for (const { type, values } of attributes) {
+    const described = schema.description(type, lenient);
+    if (described === undefined) throw new Refusal('undefinedAttributeType', `attribute ${printable(type)} is not known here`);
+    if (values.length === 0) throw new Refusal('invalidAttributeSyntax', `attribute ${described.type.name} is given without a value`);
+    const known = joined.get(described.canonical);
+    if (known === undefined) joined.set(described.canonical, [...values]);
+    else known.push(...values);
+  }
+  return [...joined].map(([type, values]) => ({ type, values }));
+}
+
+/** Replaces one attribute, or removes it when no value is given. */
+export function withAttribute(attributes: readonly Attribute[], type: string, ...values: readonly string[]): Attribute[] {
+  const rest = attributes.filter((one) => one.type !== type);
+  return values.length === 0 ? rest : [...rest, attribute(type, ...values)];
+}
+
+/** All classes, with those above them, as keys. Unknown classes count by their name. */
+export function classKeysOf(schema: Schema, attributes: readonly Attribute[]): Set<string> {
+  const keys = new Set<string>();
+  for (const value of findAttribute(attributes, 'objectClass')?.values ?? []) {
+    const name = value.toString('utf8');
+    for (const key of schema.objectClass(name)?.lineage ?? [name.toLowerCase()]) keys.add(key);
+  }
+  return keys;
+}
+
+/** Name of the structural class; undefined when the classes are not all known, which a replica takes over as they are. */
+export function structuralClassOf(schema: Schema, attributes: readonly Attribute[]): string | undefined {
+  try {
+    return classesOf(schema, attributes).structural.name;
+  } catch (error) {
+    if (error instanceof Refusal) return undefined;
+    throw error;
+  }
+}
+
+/** Whether the attributes hold this value, by the attribute's own equality. */
+export function holdsValue(schema: Schema, attributes: readonly Attribute[], type: string, value: Buffer): boolean {
+  const described = schema.description(type, true);
+  if (described === undefined) return false;
+  const key = (one: Buffer): string | undefined => described.type.equality?.key(one) ?? one.toString('latin1');
+  const wanted = key(value);
+  return attributes.find((one) => one.type === described.canonical)?.values.some((one) => key(one) === wanted) ?? false;
+}
+
+/** Refuses a name whose values are not in the entry (RFC 4511 §4.7, namingViolation). */
+export function checkNaming(schema: Schema, attributes: readonly Attribute[], rdn: Rdn): void {
+  for (const { type, value } of rdn) {
+    if (!holdsValue(schema, attributes, type, Buffer.from(value))) {
+      throw new Refusal('namingViolation', `the entry is named ${printable(`${type}=${value}`)} but does not hold that value`);
+    }
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * Filters against entries (RFC 4511 §4.5.1.7): compiled once per search into a function with three results, true, false and `undefined`
+ * for what cannot be decided: an unknown attribute or rule, a value not of the attribute's syntax, an attribute the requester may not read.
+ */
+import type { Filter } from '#protocol/ldap/filter.ts';
+import type { Attribute } from '#protocol/ldap/messages.ts';
+import type { MatchingRule } from '../schema/matching-rules.ts';
+import type { AttributeType, Schema } from '../schema/schema.ts';
+
+/** Tests an entry's attributes, operational ones included. */
+export type Matcher = (attributes: readonly Attribute[]) => boolean | undefined;
+
+const undecided: Matcher = () => undefined;
+
+/** Compiles a filter. `mayRead` gets attribute keys. */
+export function compileFilter(schema: Schema, filter: Filter, mayRead: (attributeKey: string) => boolean): Matcher {
+  const compile = (one: Filter): Matcher => {
+    switch (one.kind) {
+      case 'and':
+        return allOf(one.filters.map(compile));
+      case 'or':
+        return anyOf(one.filters.map(compile));
+      case 'not': {
+        const inner = compile(one.filter);
+        return (attributes) => {
+          const result = inner(attributes);
+          return result === undefined ? undefined : !result;
+        };
+      }
+      case 'extensible':
+        return extensible(one);
+      default: {
+        const described = schema.description(one.attribute);
+        if (described === undefined || !mayRead(described.type.key)) return undecided;
+        const { type, options } = described;
+        if (one.kind === 'present') return (attributes) => attributes.some((attribute) => isOf(attribute, type, options));
+        if (one.kind === 'substrings') return withValues(type, options, substringsTest(type, one));
+        return withValues(type, options, valueTest(schema, type, one.kind, one.value));
+      }
+    }
+  };
+
+  // `attribute:=value`, `attribute:rule:=value` and `:rule:=value` (RFC 4511 §4.5.1.7.7); DN attributes are not looked at.
+  const extensible = (one: Filter & { kind: 'extensible' }): Matcher => {
+    const rule =
+      one.rule === undefined ? undefined : schema.matchingRules.find((known) => known.name === one.rule || known.oid === one.rule);
+    if (one.rule !== undefined && rule === undefined) return undecided;
+    if (one.attribute !== undefined) {
+      const described = schema.description(one.attribute);
+      if (described === undefined || !mayRead(described.type.key)) return undecided;
+      const used = rule ?? described.type.equality;
+      return used === undefined ? undecided : withValues(described.type, described.options, keyTest(used, one.value));
+    }
+    if (rule === undefined) return undecided;
+    const test = keyTest(rule, one.value);
+    if (test === undefined) return undecided;
+    return (attributes) =>
+      attributes.some((attribute) => {
+        const type = schema.description(attribute.type)?.type;
+        return type !== undefined && mayRead(type.key) && type.equality?.syntaxOid === rule.syntaxOid && attribute.values.some(test);
+      });
+  };
+
+  // A description without options matches the attribute with any options, and its subtypes (RFC 4512 §2.5).
+  const isOf = (attribute: Attribute, type: AttributeType, options: readonly string[]): boolean => {
+    if (attribute.type === type.name && options.length === 0) return true;
+    const described = schema.description(attribute.type, true);
+    if (described === undefined || !type.family.has(described.type.key)) return false;
+    return options.every((option) => described.options.includes(option));
+  };
+
+  const withValues = (type: AttributeType, options: readonly string[], test: ((value: Buffer) => boolean) | undefined): Matcher => {
+    if (test === undefined) return undecided;
+    return (attributes) => attributes.some((attribute) => isOf(attribute, type, options) && attribute.values.some(test));
+  };
+
+  return compile(filter);
+}
+
+function allOf(matchers: readonly Matcher[]): Matcher {
+  return (attributes) => {
+    let all: boolean | undefined = true;
+    for (const matcher of matchers) {
+      const result = matcher(attributes);
+      if (result === false) return false;
+      if (result === undefined) all = undefined;
+    }
+    return all;
+  };
+}
+
+function anyOf(matchers: readonly Matcher[]): Matcher {
+  return (attributes) => {
+    let any: boolean | undefined = false;
+    for (const matcher of matchers) {
+      const result = matcher(attributes);
+      if (result === true) return true;
+      if (result === undefined) any = undefined;
+    }
+    return any;
+  };
+}
+
+function keyTest(rule: MatchingRule, asserted: Buffer): ((value: Buffer) => boolean) | undefined {
+  const wanted = rule.key(asserted);
+  return wanted === undefined ? undefined : (value) => rule.key(value) === wanted;
+}
+
+function valueTest(
+  schema: Schema,
+  type: AttributeType,
+  kind: 'equal' | 'approx' | 'greaterOrEqual' | 'lessOrEqual',
+  asserted: Buffer,
+): ((value: Buffer) => boolean) | undefined {
+  if (type.key === 'objectclass') {
+    // An entry of a class is of every class above it too (RFC 4512 §2.4).
+    const wanted = schema.objectClass(asserted.toString('utf8'));
+    if (wanted === undefined || (kind !== 'equal' && kind !== 'approx')) return undefined;
+    return (value) => schema.objectClass(value.toString('utf8'))?.lineage.has(wanted.key) ?? false;
+  }
+  if (kind === 'equal' || kind === 'approx') return type.equality === undefined ? undefined : keyTest(type.equality, asserted);
+  const rule = type.ordering;
+  const bound = rule?.key(asserted);
+  if (rule === undefined || bound === undefined) return undefined;
+  return kind === 'greaterOrEqual'
+    ? (value) => {
+        const key = rule.key(value);
+        return key !== undefined && key >= bound;
+      }
+    : (value) => {
+        const key = rule.key(value);
+        return key !== undefined && key <= bound;
+      };
+}
+
+function substringsTest(type: AttributeType, filter: Filter & { kind: 'substrings' }): ((value: Buffer) => boolean) | undefined {
+  const rule = type.substrings;
+  if (rule?.pieceKey === undefined) return undefined;
+  const pieceKey = rule.pieceKey;
+  // Spaces at the outer ends of a value are insignificant, so they are in the pieces that meet them (RFC 4518 §2.6.1).
+  const initial = filter.initial === undefined ? '' : (pieceKey(filter.initial)?.trimStart() ?? '');
+  const final = filter.final === undefined ? '' : (pieceKey(filter.final)?.trimEnd() ?? '');
+  const any = filter.any.map((piece) => pieceKey(piece) ?? '');
+  return (value) => {
+    const key = rule.key(value);
+    if (key === undefined || !key.startsWith(initial)) return false;
+    let at = initial.length;
+    for (const piece of any) {
+      const found = key.indexOf(piece, at);
+      if (found < 0) return false;
+      at = found + piece.length;
+    }
+    return key.length - final.length >= at && key.endsWith(final);
+  };
+}

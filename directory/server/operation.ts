@@ -1,0 +1,20 @@
+/**
+ * What an operation sees of the connection it came by.
+ */
+import type { Control, LdapResponse, SearchResultEntry } from '#protocol/ldap/messages.ts';
+import type { Requester } from '../access/access.ts';
+
+/** One running operation: where it answers, who asked, and when to give up. */
+export interface Operation {
+  readonly id: number;
+  readonly who: Requester;
+  readonly controls: readonly Control[];
+  readonly remoteAddress: string;
+  readonly isTls: boolean;
+  /** Aborts on abandon and when the connection is gone. */
+  readonly signal: AbortSignal;
+  /** Queues an answer; answers of one turn leave in one write. */
+  send(response: LdapResponse | SearchResultEntry, controls?: readonly Control[]): void;
+  /** `undefined` while the client takes what is sent; else resolves when it does again, or when the operation is aborted. */
+  writable(): Promise<void> | undefined;
+}

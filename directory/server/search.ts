@@ -1,0 +1,121 @@
+/**
+ * Search (RFC 4511 §4.5) with paged results (RFC 2696). Entries are looked at in pages between which other connections get their turn, and a
+ * client that does not read holds up its own search only.
+ */
+import type { Clock } from '#common/clock.ts';
+import { controlOids, findControl, makePagedResults, readPagedResults } from '#protocol/ldap/controls.ts';
+import type { Filter } from '#protocol/ldap/filter.ts';
+import type { Attribute, SearchRequest } from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { mayRead, maySearch, maySeeEntry, sizeLimitOf } from '../access/access.ts';
+import { Refusal } from '../schema/refusal.ts';
+import type { StoredEntry } from '../store/entry-store.ts';
+import { planCandidates } from './candidates.ts';
+import { compileFilter } from './filter-match.ts';
+import type { Operation } from './operation.ts';
+import { compileSelection } from './selection.ts';
+import type { Tree } from './tree.ts';
+
+/** Longest search, seconds, when the client sets no lower limit. */
+const timeLimitMaxSeconds = 3600;
+
+/** Runs a search below the suffix to its end, SearchResultDone included. */
+export async function search(tree: Tree, clock: Clock, request: SearchRequest, operation: Operation): Promise<void> {
+  const { who } = operation;
+  if (!maySearch(who)) throw new Refusal('insufficientAccessRights', 'anonymous sees the root DSE and the subschema only; bind first');
+  const pagedControl = findControl(operation.controls, controlOids.pagedResults);
+  const paged = pagedControl === undefined ? undefined : readPagedResults(pagedControl.value);
+  if (pagedControl !== undefined && paged === undefined) throw new Refusal('protocolError', 'the paged results control is malformed');
+  const settled = tree.store.settled();
+  if (settled !== undefined) await settled;
+
+  const base = tree.require(tree.parseName(request.baseDn));
+  if (who.rights === 'self' && request.scope === 'base' && !maySeeEntry(who, base.uuid)) {
+    throw new Refusal('noSuchObject', 'there is no such entry');
+  }
+  const readable = (key: string): boolean => mayRead(who, key);
+  const matches = compileFilter(tree.schema, request.filter, readable);
+  const selection = compileSelection(tree.schema, request.attributes, request.typesOnly, readable);
+  const needsOperational = selection.wantsOperational || mentionsOperational(tree, request.filter);
+  const candidates = planCandidates(tree.store, tree.schema, base, request.scope, request.filter);
+
+  const limits = [request.sizeLimit === 0 ? undefined : request.sizeLimit, sizeLimitOf(who)].filter((limit) => limit !== undefined);
+  const sizeLimit = Math.min(...limits, Number.MAX_SAFE_INTEGER);
+  const seconds = Math.min(request.timeLimitSeconds === 0 ? timeLimitMaxSeconds : request.timeLimitSeconds, timeLimitMaxSeconds);
+  const endMs = clock.monotonicMs() + seconds * 1000;
+
+  let cursor = paged === undefined ? 0 : readCursor(paged.cookie);
+  let sent = 0;
+  if (paged !== undefined && paged.size === 0) return done(operation, 0, '');
+  for (let page = candidates.next(cursor); page.length > 0; page = candidates.next(cursor)) {
+    for (const id of page) {
+      cursor = id;
+      const entry = tree.store.byId(id);
+      if (entry === undefined || !isInScope(tree, request, base, entry) || !maySeeEntry(who, entry.uuid)) continue;
+      const attributes = tree.attributesOf(entry, needsOperational);
+      if (matches(attributes) !== true) continue;
+      if (sent >= sizeLimit) throw new Refusal('sizeLimitExceeded', `more than ${sizeLimit} entries match`);
+      sendEntry(tree, operation, entry, selection.select(attributes));
+      sent += 1;
+      if (paged !== undefined && sent >= paged.size) return done(operation, 0, String(id));
+      const room = operation.writable();
+      if (room !== undefined) await room;
+      if (operation.signal.aborted) return;
+    }
+    if (request.scope === 'base') break;
+    if (clock.monotonicMs() > endMs) throw new Refusal('timeLimitExceeded', `the search took longer than ${seconds} s`);
+    await nextTurn();
+    // A commit may be open now; its changes are not to be seen before they are durable.
+    const open = tree.store.settled();
+    if (open !== undefined) await open;
+    if (operation.signal.aborted) return;
+  }
+  done(operation, 0, paged === undefined ? undefined : '');
+}
+
+/** Sends one entry. */
+export function sendEntry(tree: Tree, operation: Operation, entry: StoredEntry, attributes: readonly Attribute[]): void {
+  operation.send({ type: 'searchResultEntry', dn: tree.store.dnOf(entry), attributes });
+}
+
+/** Whether the entry is within base and scope. */
+export function isInScope(tree: Tree, request: Pick<SearchRequest, 'scope'>, base: StoredEntry, entry: StoredEntry): boolean {
+  if (request.scope === 'base') return entry.id === base.id;
+  if (request.scope === 'one') return entry.parentId === base.id;
+  return tree.store.isWithin(entry, base.id);
+}
+
+/** Whether a filter asks for attributes that are computed on demand. */
+export function mentionsOperational(tree: Tree, filter: Filter): boolean {
+  switch (filter.kind) {
+    case 'and':
+    case 'or':
+      return filter.filters.some((part) => mentionsOperational(tree, part));
+    case 'not':
+      return mentionsOperational(tree, filter.filter);
+    default:
+      return filter.attribute === undefined || (tree.schema.description(filter.attribute)?.type.isOperational ?? false);
+  }
+}
+
+/** Lets the event loop turn. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function done(operation: Operation, resultCode: number, pagedCookie: string | undefined): void {
+  const controls = pagedCookie === undefined ? [] : [makePagedResults({ size: 0, cookie: Buffer.from(pagedCookie) }, false)];
+  operation.send(
+    { type: 'searchResultDone', resultCode: resultCode || resultCodes.success, matchedDn: '', diagnosticMessage: '' },
+    controls,
+  );
+}
+
+// The cursor is the last entry's id: candidates come in rising order of it.
+function readCursor(cookie: Buffer): number {
+  if (cookie.length === 0) return 0;
+  const text = cookie.toString('latin1');
+  if (!/^\d{1,15}$/.test(text))
+    throw new Refusal('unwillingToPerform', 'the cookie of the paged results control is not one of this server');
+  return Number(text);
+}

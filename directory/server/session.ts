@@ -1,0 +1,327 @@
+/**
+ * One LDAP connection: bytes in, operations started in order, answers out, and the limits of both.
+ *
+ *   bytes ──► decoder ──► pump: one message after the other ──► dispatch ──► send ──► one write per turn
+ *                          └ waits while: an exclusive operation runs (bind, StartTLS, a password being hashed),
+ *                            too many operations are outstanding, or the client does not read its answers
+ *
+ * Order: an operation starts after all before it have started, so a child's add behind its parent's add finds the parent; answers come as
+ * they are ready. A malformed or oversized message ends the connection with a notice of disconnection (RFC 4511 §4.4.1) and nothing else.
+ */
+import type { Clock } from '#common/clock.ts';
+import { asPlatformError, messageOf } from '#common/errors/platform-error.ts';
+import { ldapResultCodes } from '#common/errors/wire.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { Connection, TlsServerOptions } from '#common/network/network.ts';
+import { LdapDecoder } from '#protocol/ldap/decoder.ts';
+import { encodeMessage } from '#protocol/ldap/encode.ts';
+import {
+  type Control,
+  extendedOids,
+  type LdapMessage,
+  type LdapOperation,
+  type LdapRequest,
+  type LdapResult,
+} from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { anonymous, type Requester } from '../access/access.ts';
+import { Refusal } from '../schema/refusal.ts';
+import type { Operation } from './operation.ts';
+
+/** Largest message before bind, bytes. */
+export const messageBytesBeforeBind = 65_536;
+/** Operations of one connection that may run at a time; more wait in the socket. */
+const outstandingMax = 256;
+/** Unread answers above which a connection's requests and searches wait, bytes. */
+const unreadBytesMax = 1_048_576;
+
+/** What a session hands requests to. */
+export interface Dispatcher {
+  /**
+   * Starts an operation. The returned promise settles when it has been answered; `exclusive` holds back the requests behind it until `started`
+   * resolves.
+   */
+  dispatch(session: LdapSession, request: LdapRequest, operation: Operation): { done: Promise<void>; started?: Promise<unknown> };
+}
+
+/** What a session is made with. */
+export interface SessionOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly dispatcher: Dispatcher;
+  readonly messageBytesMax: number;
+  /** For StartTLS, where it is on offer. */
+  readonly startTls: TlsServerOptions | undefined;
+  closed(session: LdapSession): void;
+}
+
+/** See the header of this file. */
+export class LdapSession {
+  readonly #connection: Connection;
+  readonly #options: SessionOptions;
+  readonly #decoder = new LdapDecoder({ messageBytesMax: messageBytesBeforeBind });
+  readonly #running = new Map<number, AbortController>();
+  #out: Buffer[] = [];
+  #outBytes = 0;
+  #flushPending = false;
+  #held = false;
+  #paused = false;
+  #closed = false;
+  #requester: Requester = anonymous;
+  #waiting: (() => void)[] = [];
+  /** Monotonic time of the last request. */
+  lastRequestAtMs: number;
+
+  constructor(connection: Connection, options: SessionOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    this.lastRequestAtMs = options.clock.monotonicMs();
+    connection.handle({
+      data: (chunk) => {
+        this.#decoder.push(chunk);
+        this.#pump();
+      },
+      end: () => this.close(),
+      drain: () => this.#drained(),
+      close: () => this.#gone(),
+    });
+  }
+
+  get requester(): Requester {
+    return this.#requester;
+  }
+
+  /** Sets who is bound; the limit of messages follows. */
+  set requester(requester: Requester) {
+    this.#requester = requester;
+    this.#decoder.setMessageBytesMax(requester.rights === 'anonymous' ? messageBytesBeforeBind : this.#options.messageBytesMax);
+  }
+
+  get outstanding(): number {
+    return this.#running.size;
+  }
+
+  get startTls(): TlsServerOptions | undefined {
+    return this.#connection.tls === undefined ? this.#options.startTls : undefined;
+  }
+
+  get isTls(): boolean {
+    return this.#connection.tls !== undefined;
+  }
+
+  /** Abandons a running operation; the client gets no answer to it any more (RFC 4511 §4.11). */
+  abandon(id: number): void {
+    this.#running.get(id)?.abort();
+  }
+
+  /** The client's bytes after the StartTLS request are dropped; the answer goes out in clear, then the handshake follows. */
+  async upgrade(answer: () => void): Promise<void> {
+    const options = this.startTls;
+    if (options === undefined) throw new Refusal('protocolError', 'StartTLS is not on offer here');
+    answer();
+    this.#flush();
+    this.#decoder.discard();
+    await this.#connection.startTls(options);
+    this.requester = anonymous;
+  }
+
+  /** Ends the connection with a notice of disconnection. */
+  disconnect(result: keyof typeof resultCodes, message: string): void {
+    if (this.#closed) return;
+    this.#send(0, {
+      type: 'extendedResponse',
+      resultCode: resultCodes[result],
+      matchedDn: '',
+      diagnosticMessage: message,
+      oid: extendedOids.noticeOfDisconnection,
+    });
+    this.close();
+  }
+
+  /** Sends what is queued and closes. */
+  close(): void {
+    if (this.#closed) return;
+    this.#flush();
+    this.#connection.end();
+    this.#gone();
+    // A client that never reads its last answers does not keep the socket.
+    this.#options.clock.after(5000, () => this.#connection.destroy());
+  }
+
+  #pump(): void {
+    while (!this.#closed && !this.#mustWait()) {
+      const next = this.#decoder.next();
+      if (next.outcome === 'needs-more') break;
+      if (next.outcome === 'message') {
+        this.#start(next.message);
+        continue;
+      }
+      this.#options.log.debug({ clientIp: this.#connection.remoteAddress, detail: next.detail }, 'LDAP message refused');
+      this.disconnect('protocolError', next.detail);
+      return;
+    }
+    const mustWait = this.#mustWait();
+    if (mustWait !== this.#paused && !this.#closed) {
+      this.#paused = mustWait;
+      if (mustWait) this.#connection.pause();
+      else this.#connection.resume();
+    }
+  }
+
+  #mustWait(): boolean {
+    return this.#held || this.#running.size >= outstandingMax || this.#unreadBytes() > unreadBytesMax;
+  }
+
+  #start(message: LdapMessage): void {
+    this.lastRequestAtMs = this.#options.clock.monotonicMs();
+    const { id, operation: request, controls } = message;
+    if (request.type === 'unbindRequest') {
+      this.close();
+      return;
+    }
+    if (!request.type.endsWith('Request') || id === 0) {
+      this.disconnect('protocolError', `a ${request.type} with message ID ${id} cannot be asked here`);
+      return;
+    }
+    if (request.type === 'abandonRequest') {
+      this.abandon(request.abandonedId);
+      return;
+    }
+    if (this.#running.has(id)) {
+      this.disconnect('protocolError', `message ID ${id} is in use by an operation that still runs`);
+      return;
+    }
+    const controller = new AbortController();
+    this.#running.set(id, controller);
+    const operation: Operation = {
+      id,
+      who: this.#requester,
+      controls,
+      remoteAddress: this.#connection.remoteAddress,
+      isTls: this.isTls,
+      signal: controller.signal,
+      send: (response, responseControls) => {
+        if (!controller.signal.aborted) this.#send(id, response, responseControls);
+      },
+      writable: () => this.#writable(controller.signal),
+    };
+    const { done, started } = this.#options.dispatcher.dispatch(this, request as LdapRequest, operation);
+    if (started !== undefined) {
+      this.#held = true;
+      const release = (): void => {
+        this.#held = false;
+        this.#pump();
+      };
+      started.then(release, release);
+    }
+    done
+      .catch((error: unknown) => this.#fail(request as LdapRequest, operation, error))
+      .finally(() => {
+        this.#running.delete(id);
+        if (this.#paused) this.#pump();
+      });
+  }
+
+  // The one place where a failure becomes an answer.
+  #fail(request: LdapRequest, operation: Operation, error: unknown): void {
+    const type = answerType(request);
+    if (type === undefined) return;
+    if (error instanceof Refusal) {
+      operation.send({ type, ...resultOf(error) });
+      return;
+    }
+    const failure = asPlatformError(error);
+    const busy = failure.code === 'DIR_BUSY' || failure.code === 'AUTH_BUSY';
+    if (failure.kind === 'bug') {
+      this.#options.log.error({ errCode: failure.code, err: error, operation: request.type }, 'an LDAP operation failed unexpectedly');
+    } else {
+      this.#options.log.warn({ errCode: failure.code, detail: messageOf(failure), operation: request.type }, 'an LDAP operation failed');
+    }
+    if (failure.code === 'LIMIT_CONNECTIONS') {
+      this.#connection.destroy();
+      return;
+    }
+    operation.send({
+      type,
+      resultCode: busy ? resultCodes.busy : ldapResultCodes[failure.kind],
+      matchedDn: '',
+      diagnosticMessage: failure.kind === 'bug' ? 'internal error' : failure.message,
+    });
+  }
+
+  #send(id: number, operation: LdapOperation, controls: readonly Control[] = []): void {
+    if (this.#closed) return;
+    const bytes = encodeMessage({ id, operation, controls });
+    this.#out.push(bytes);
+    this.#outBytes += bytes.length;
+    if (this.#outBytes > unreadBytesMax / 4) {
+      this.#flush();
+    } else if (!this.#flushPending) {
+      this.#flushPending = true;
+      setImmediate(() => {
+        this.#flushPending = false;
+        this.#flush();
+      });
+    }
+  }
+
+  #flush(): void {
+    if (this.#out.length === 0) return;
+    const parts = this.#out;
+    this.#out = [];
+    this.#outBytes = 0;
+    this.#connection.write(parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts));
+  }
+
+  #unreadBytes(): number {
+    return this.#outBytes + this.#connection.bufferedBytes;
+  }
+
+  #writable(signal: AbortSignal): Promise<void> | undefined {
+    if (this.#closed || signal.aborted || this.#unreadBytes() <= unreadBytesMax) return undefined;
+    this.#flush();
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+  }
+
+  #drained(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+    if (this.#paused) this.#pump();
+  }
+
+  #gone(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const controller of this.#running.values()) controller.abort();
+    this.#drained();
+    this.#options.closed(this);
+  }
+}
+
+function resultOf(refusal: Refusal): LdapResult {
+  return {
+    resultCode: refusal.resultCode,
+    matchedDn: refusal.matchedDn,
+    diagnosticMessage: refusal.message,
+    ...(refusal.referrals === undefined ? {} : { referrals: refusal.referrals }),
+  };
+}
+
+const answerTypes = {
+  bindRequest: 'bindResponse',
+  searchRequest: 'searchResultDone',
+  modifyRequest: 'modifyResponse',
+  addRequest: 'addResponse',
+  deleteRequest: 'deleteResponse',
+  modifyDnRequest: 'modifyDnResponse',
+  compareRequest: 'compareResponse',
+  extendedRequest: 'extendedResponse',
+} as const;
+
+function answerType(request: LdapRequest) {
+  return request.type in answerTypes ? answerTypes[request.type as keyof typeof answerTypes] : undefined;
+}

@@ -1,0 +1,60 @@
+/**
+ * The two entries outside the tree that everybody may read: the root DSE (RFC 4512 §5.1) and the subschema (RFC 4512 §4.2). Tools learn from
+ * them what this server can do, so they name only what works.
+ */
+import { controlOids } from '#protocol/ldap/controls.ts';
+import { type Attribute, attribute, extendedOids } from '#protocol/ldap/messages.ts';
+import type { Schema } from '../schema/schema.ts';
+import { syntaxes } from '../schema/syntaxes.ts';
+import { subschemaDn } from './tree.ts';
+
+/** Controls that are obeyed. */
+export const supportedControls: readonly string[] = [
+  controlOids.pagedResults,
+  controlOids.manageDsaIt,
+  controlOids.syncRequest,
+  controlOids.assertion,
+  controlOids.preRead,
+  controlOids.postRead,
+  controlOids.relax,
+];
+
+/** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */
+const supportedFeatures = ['1.3.6.1.4.1.4203.1.5.1', '1.3.6.1.4.1.4203.1.5.2', '1.3.6.1.4.1.4203.1.5.3', '1.3.6.1.1.14'];
+
+/** Attributes of the root DSE. */
+export function rootDse(suffix: string, offersStartTls: boolean, version: string): Attribute[] {
+  const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI];
+  if (offersStartTls) extensions.push(extendedOids.startTls);
+  return [
+    attribute('objectClass', 'top', 'extensibleObject'),
+    attribute('structuralObjectClass', 'top'),
+    attribute('namingContexts', suffix),
+    attribute('subschemaSubentry', subschemaDn),
+    attribute('supportedLDAPVersion', '3'),
+    attribute('supportedControl', ...supportedControls),
+    attribute('supportedExtension', ...extensions),
+    attribute('supportedFeatures', ...supportedFeatures),
+    attribute('vendorName', 'Archipelago'),
+    attribute('vendorVersion', version),
+    attribute('entryDN', ''),
+  ];
+}
+
+/** Attributes of the subschema entry. `startedAt` is a generalized time: clients cache by modifyTimestamp. */
+export function subschema(schema: Schema, startedAt: string): Attribute[] {
+  return [
+    attribute('objectClass', 'top', 'subentry', 'subschema', 'extensibleObject'),
+    attribute('structuralObjectClass', 'subentry'),
+    attribute('cn', 'Subschema'),
+    attribute('createTimestamp', startedAt),
+    attribute('modifyTimestamp', startedAt),
+    attribute('entryDN', subschemaDn),
+    attribute('subschemaSubentry', subschemaDn),
+    attribute('hasSubordinates', 'FALSE'),
+    attribute('ldapSyntaxes', ...syntaxes.map((syntax) => `( ${syntax.oid} DESC '${syntax.description}' )`)),
+    attribute('matchingRules', ...schema.matchingRules.map((rule) => `( ${rule.oid} NAME '${rule.name}' SYNTAX ${rule.syntaxOid} )`)),
+    attribute('attributeTypes', ...schema.attributeTypeTexts),
+    attribute('objectClasses', ...schema.objectClassTexts),
+  ];
+}

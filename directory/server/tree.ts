@@ -1,0 +1,124 @@
+/**
+ * The tree as LDAP sees it: names resolved to entries, entries with their operational attributes, and the state of the whole
+ * (`contextCSN`). Store and schema meet here; the operations beside this file work on it.
+ */
+import { printable } from '#common/account-name.ts';
+import type { Clock } from '#common/clock.ts';
+import { type Dn, formatRdn, parseDn } from '#protocol/ldap/dn.ts';
+import type { Attribute } from '#protocol/ldap/messages.ts';
+import { CsnSource } from '../changelog/csn.ts';
+import { rdnKey } from '../schema/mail-schema.ts';
+import { Refusal } from '../schema/refusal.ts';
+import type { Schema } from '../schema/schema.ts';
+import { type EntryStore, rootId, type StoredEntry } from '../store/entry-store.ts';
+
+/** DN of the subschema entry. */
+export const subschemaDn = 'cn=Subschema';
+
+/** A name that was parsed: as given, and the keys of its levels from the entry up. */
+export interface EntryName {
+  readonly text: string;
+  readonly dn: Dn;
+  readonly keys: readonly string[];
+}
+
+/** See the header of this file. */
+export class Tree {
+  readonly store: EntryStore;
+  readonly schema: Schema;
+  readonly suffix: EntryName;
+  readonly csns: CsnSource;
+  readonly mode: 'master' | 'replica';
+
+  constructor(options: { store: EntryStore; schema: Schema; suffix: string; clock: Clock; mode: 'master' | 'replica' }) {
+    this.store = options.store;
+    this.schema = options.schema;
+    this.mode = options.mode;
+    this.suffix = this.parseName(options.suffix);
+    this.csns = new CsnSource(options.clock, 0, this.contextCsn);
+  }
+
+  /** CSN up to which this tree is complete; empty before the first change. */
+  get contextCsn(): string {
+    return this.store.meta('contextCsn') ?? '';
+  }
+
+  /** Moves `contextCsn` up to `csn`; inside a write. */
+  raiseContextCsn(csn: string): void {
+    if (csn > this.contextCsn) this.store.setMeta('contextCsn', csn);
+  }
+
+  /**
+   * Sets `contextCsn` as the replicator says; inside a write. The first time on a replica, its content is whole as of then: from there on
+   * the journal knows every change, deletes included.
+   */
+  setContextCsn(csn: string): void {
+    this.store.setMeta('contextCsn', csn);
+    if (this.store.meta('floorCsn') === undefined) this.store.setMeta('floorCsn', csn);
+  }
+
+  /** Parses a DN or refuses with invalidDNSyntax. */
+  parseName(text: string): EntryName {
+    const dn = parseDn(text);
+    if (dn === undefined) throw new Refusal('invalidDNSyntax', `"${printable(text)}" is not a distinguished name (RFC 4514)`);
+    return { text, dn, keys: dn.map((rdn) => rdnKey(this.schema, rdn)) };
+  }
+
+  /** The key of a whole name. */
+  keyOf(name: EntryName): string {
+    return name.keys.join(',');
+  }
+
+  /** Whether the name is the suffix or below it. */
+  isWithinSuffix(name: EntryName): boolean {
+    const offset = name.keys.length - this.suffix.keys.length;
+    return offset >= 0 && this.suffix.keys.every((key, i) => key === name.keys[offset + i]);
+  }
+
+  /** The entry of that name. */
+  find(name: EntryName): StoredEntry | undefined {
+    return this.#descend(name).entry;
+  }
+
+  /** The entry of that name, or a refusal with noSuchObject that names the nearest one above. */
+  require(name: EntryName): StoredEntry {
+    const { entry, nearest } = this.#descend(name);
+    if (entry !== undefined) return entry;
+    const matchedDn = nearest === undefined ? '' : this.store.dnOf(nearest);
+    throw new Refusal('noSuchObject', `there is no entry "${printable(name.text)}"`, { matchedDn });
+  }
+
+  /** The parent that a new entry of that name would have. */
+  requireParent(name: EntryName): { parentId: number; rdn: string; rdnNorm: string } {
+    const levels = name.keys.length - this.suffix.keys.length;
+    if (levels === 0) return { parentId: rootId, rdn: name.text, rdnNorm: this.keyOf(this.suffix) };
+    const parent = this.require({ text: name.text, dn: name.dn.slice(1), keys: name.keys.slice(1) });
+    return { parentId: parent.id, rdn: formatRdn(name.dn[0] as Dn[number]), rdnNorm: name.keys[0] as string };
+  }
+
+  /** All attributes with the operational ones that are not stored as such. `hasSubordinates` and the like are computed on demand only. */
+  attributesOf(entry: StoredEntry, wantsOperational: boolean): readonly Attribute[] {
+    if (!wantsOperational) return entry.attributes;
+    const text = (type: string, value: string): Attribute => ({ type, values: [Buffer.from(value)] });
+    const extra = [
+      text('entryUUID', entry.uuid),
+      text('entryCSN', entry.csn),
+      text('entryDN', this.store.dnOf(entry)),
+      text('subschemaSubentry', subschemaDn),
+      text('hasSubordinates', this.store.hasChildren(entry.id) ? 'TRUE' : 'FALSE'),
+    ];
+    if (entry.parentId === rootId && this.contextCsn !== '') extra.push(text('contextCSN', this.contextCsn));
+    return [...entry.attributes, ...extra];
+  }
+
+  #descend(name: EntryName): { entry: StoredEntry | undefined; nearest: StoredEntry | undefined } {
+    if (!this.isWithinSuffix(name)) return { entry: undefined, nearest: undefined };
+    let entry = this.store.child(rootId, this.keyOf(this.suffix));
+    let nearest: StoredEntry | undefined;
+    for (let i = name.keys.length - this.suffix.keys.length - 1; entry !== undefined && i >= 0; i -= 1) {
+      nearest = entry;
+      entry = this.store.child(entry.id, name.keys[i] as string);
+    }
+    return { entry, nearest };
+  }
+}

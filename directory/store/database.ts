@@ -1,0 +1,66 @@
+/**
+ * The database file of one Directory Server: opening, tables, and the version of both.
+ *
+ * WAL with synchronous=FULL: an acknowledged write survives a power failure. locking_mode=EXCLUSIVE: a second server on the same data
+ * directory is refused at its start instead of giving out the same change numbers.
+ */
+import { DatabaseSync } from 'node:sqlite';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+
+const schemaVersion = 1;
+
+const tables = `
+  CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE entry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    parentId INTEGER NOT NULL,
+    rdnNorm TEXT NOT NULL,
+    rdn TEXT NOT NULL,
+    uuid BLOB NOT NULL UNIQUE,
+    csn TEXT NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (parentId, rdnNorm)
+  );
+  CREATE INDEX entryParent ON entry (parentId);
+  CREATE TABLE attribute (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+  CREATE TABLE indexed (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL,
+    PRIMARY KEY (attributeId, value, entryId)) WITHOUT ROWID;
+  CREATE TABLE journal (
+    changeNumber INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid BLOB NOT NULL,
+    op TEXT NOT NULL,
+    csn TEXT NOT NULL,
+    entryId INTEGER NOT NULL,
+    oldParentId INTEGER,
+    oldRdn TEXT,
+    newParentId INTEGER,
+    newRdn TEXT
+  );
+  CREATE TABLE tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE INDEX journalCsn ON journal (csn);
+`;
+
+/**
+ * Opens the database, creating it when it is not there.
+ *
+ * @param path the file, or `:memory:`
+ */
+export function openDatabase(path: string): DatabaseSync {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path);
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536');
+    const version = database.prepare('PRAGMA user_version').get()?.user_version;
+    if (version === 0) {
+      database.exec(`BEGIN EXCLUSIVE; ${tables} PRAGMA user_version = ${schemaVersion}; COMMIT`);
+    } else if (version !== schemaVersion) {
+      throw new PlatformError('CONFIG_INVALID', `${path} has version ${String(version)}; this server reads version ${schemaVersion}`);
+    }
+    return database;
+  } catch (error) {
+    database?.close();
+    if (error instanceof PlatformError) throw error;
+    const hint = /locked/.test(messageOf(error)) ? '; another directory server uses this data directory' : '';
+    throw new PlatformError('CONFIG_UNREADABLE', `cannot open the database ${path}: ${messageOf(error)}${hint}`, { cause: error });
+  }
+}

@@ -1,0 +1,338 @@
+/**
+ * One SMTP or submission listener: the adapter to the smtp-server library, which brings its own sockets. The dialogue is the library's
+ * (strict CRLF.CRLF, nothing survives STARTTLS); limits, policy and the queue are ours.
+ *
+ *   connect ─► limits ─► [STARTTLS, AUTH] ─► MAIL ─► RCPT: router ─► DATA: into the queue, fsynced ─► 250
+ *
+ * The library's own enhanced status codes are off: it derives them from the reply code and would call every 550 an unknown address.
+ * Ours stand in the text of each refusal.
+ */
+import type { AddressInfo, Socket } from 'node:net';
+import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
+import { type AccountName, type AccountUuid, tryParseDomainName } from '#common/account-name.ts';
+import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { smtpReplies } from '#common/errors/wire.ts';
+import type { Logger } from '#common/log/logger.ts';
+import { Secret } from '#common/secret.ts';
+import { normaliseLineEnds } from '#protocol/mime/summary.ts';
+import type { FrontendStatus } from '../client/status.ts';
+import type { FrontendListener } from '../config.ts';
+import type { QueuedRecipient } from '../queue/envelope.ts';
+import type { MailQueue } from '../queue/queue.ts';
+import type { SmtpOptions } from './smtp-contract.ts';
+import type { Receiving } from './smtp-message.ts';
+import { judgeRecipient, judgeSubmissionSender, type PolicyOptions, type Refusal, refused } from './smtp-policy.ts';
+import { hopCount, hopsMax, missingHeaders, receivedHeader } from './smtp-trace.ts';
+
+/** Recipients of one message: five times what every client may count on (RFC 5321 §4.5.3.1.8); more get 452 and come in another message. */
+export const recipientsMax = 500;
+/** Failed logins of one connection. */
+const loginFailuresMax = 3;
+/** A client that sends nothing for so long is closed (RFC 5321 §4.5.3.2.7). */
+const silenceMaxMs = 5 * 60_000;
+const commandBytesMax = 4096;
+/** Commands of the library that no server should offer. */
+const neverCommands = ['XCLIENT', 'XFORWARD', 'WIZ', 'SHELL', 'KILL', 'HELP'];
+
+/** What we know of a session beyond the library. */
+interface SessionState {
+  readonly sessionId: string;
+  readonly address: string;
+  readonly startedAtMs: number;
+  readonly log: Logger;
+  login: { readonly name: AccountName; readonly uuid: AccountUuid | undefined } | undefined;
+  loginFailures: number;
+  /** Accepted recipients of the open transaction, by address as the library keeps it. */
+  recipients: Map<string, QueuedRecipient>;
+  messages: number;
+  refusals: number;
+}
+
+/** See the header of this file. */
+export class SmtpListener implements AsyncDisposable {
+  readonly #options: SmtpOptions;
+  readonly #listener: FrontendListener;
+  readonly #queue: MailQueue;
+  readonly #receiving: Receiving;
+  readonly #policy: PolicyOptions;
+  readonly #isSubmission: boolean;
+  readonly #server: SMTPServer;
+  readonly #log: Logger;
+  readonly #sessions = new Map<string, SessionState>();
+  readonly #perAddress = new Map<string, number>();
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(options: SmtpOptions, listener: FrontendListener, queue: MailQueue, receiving: Receiving) {
+    this.#options = options;
+    this.#listener = listener;
+    this.#queue = queue;
+    this.#receiving = receiving;
+    this.#isSubmission = listener.protocol === 'submission';
+    this.#log = options.ports.log.child({ component: listener.protocol, protocol: listener.protocol });
+    const { config } = options;
+    const defaultDomain = config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain);
+    this.#policy = { router: options.router, defaultDomain, hasRelay: config.relay !== undefined };
+    this.#server = this.#createServer();
+  }
+
+  /** Listens. Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. */
+  static async start(options: SmtpOptions, listener: FrontendListener, queue: MailQueue, receiving: Receiving): Promise<SmtpListener> {
+    const started = new SmtpListener(options, listener, queue, receiving);
+    await started.#listen();
+    return started;
+  }
+
+  status(): FrontendStatus['listeners'][number] {
+    const { protocol, tls } = this.#listener;
+    const bound = this.#server.server.address() as AddressInfo | null;
+    return { protocol, tls, address: this.#listener.address, port: bound?.port ?? this.#listener.port, sessions: this.#sessions.size };
+  }
+
+  /** Accepts no more; sessions have `drainMs` to end, then hear 421. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #createServer(): SMTPServer {
+    const { config, tls } = this.#options;
+    const mode = tls === undefined ? 'none' : this.#listener.tls;
+    const server = new SMTPServer({
+      name: config.name,
+      banner: 'ready',
+      heloResponse: '%s',
+      secure: mode === 'implicit',
+      ...(tls === undefined ? {} : { cert: tls.cert, key: tls.key, minVersion: tls.minVersion ?? 'TLSv1.2' }),
+      disabledCommands: this.#disabledCommands(),
+      hideENHANCEDSTATUSCODES: true,
+      authMethods: ['PLAIN', 'LOGIN'],
+      // Whether a password may come in clear is decided for each session in #connected: AUTH is then not offered at all.
+      allowInsecureAuth: true,
+      authRequiredMessage: '5.7.0 Log in first',
+      maxAllowedUnauthenticatedCommands: 30,
+      size: config.messageBytesMax,
+      maxRecipients: recipientsMax,
+      maxClients: this.#listener.connectionsMax,
+      maxCommandLength: commandBytesMax,
+      disableReverseLookup: true,
+      socketTimeout: silenceMaxMs,
+      closeTimeout: Math.max(1, config.drainMs),
+      logger: false,
+      onConnect: (session, done) => this.#connected(session, done),
+      onSecure: (_socket, session, done) => this.#secured(session, done),
+      onAuth: (auth, session, done) => {
+        const { username = '', password } = auth;
+        void this.#login(session, username, new Secret(password ?? '')).then(
+          (user) => done(null, { user }),
+          (refusal: Error) => done(refusal),
+        );
+      },
+      onMailFrom: (address, session, done) => this.#answer(session, done, this.#mail(session, address.address)),
+      onRcptTo: (address, session, done) => this.#answer(session, done, this.#rcpt(session, address.address)),
+      onData: (stream, session, done) => void this.#data(stream, session).then((text) => done(null, text), done),
+      onClose: (session) => this.#closed(session),
+    });
+    // Of clients: resets, failed handshakes. They end their own session only.
+    server.on('error', (error) => this.#log.debug({ err: error }, `connection failed: ${messageOf(error)}`));
+    server.server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
+    return server;
+  }
+
+  #listen(): Promise<void> {
+    const { address, port } = this.#listener;
+    return new Promise((resolve, reject) => {
+      const failed = (error: Error): void =>
+        reject(new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${address}:${port}: ${error.message}`, { cause: error }));
+      this.#server.server.once('error', failed);
+      this.#server.listen(port, address, () => {
+        this.#server.server.off('error', failed);
+        resolve();
+      });
+    });
+  }
+
+  /** `isClear`: the session has no TLS yet, so that a password would be read on the way. */
+  #disabledCommands(isClear = false): string[] {
+    const disabled = [...neverCommands];
+    if (this.#options.tls === undefined || this.#listener.tls !== 'starttls') disabled.push('STARTTLS');
+    if (!this.#isSubmission || isClear) disabled.push('AUTH');
+    return disabled;
+  }
+
+  #connected(session: SMTPServerSession, done: (error?: Error) => void): void {
+    const address = session.remoteAddress;
+    const ofAddress = this.#perAddress.get(address) ?? 0;
+    if (ofAddress >= this.#listener.perAddressMax) {
+      this.#log.info({ clientIp: address, errCode: 'LIMIT_CONNECTIONS' }, 'too many connections from one address');
+      done(replyError(421, '4.7.0', 'Too many connections from your address'));
+      return;
+    }
+    this.#perAddress.set(address, ofAddress + 1);
+    const sessionId = this.#options.ports.random.uuid();
+    this.#sessions.set(session.id, {
+      sessionId,
+      address,
+      startedAtMs: this.#options.ports.clock.monotonicMs(),
+      log: this.#log.child({ sessionId, clientIp: address }),
+      login: undefined,
+      loginFailures: 0,
+      recipients: new Map(),
+      messages: 0,
+      refusals: 0,
+    });
+    const mayLogInClear = session.secure || isLoopback(address) || this.#listener.allowPlaintextLogin;
+    session.disabledCommands = this.#disabledCommands(!mayLogInClear);
+    done();
+  }
+
+  #secured(session: SMTPServerSession, done: (error?: Error) => void): void {
+    session.disabledCommands = this.#disabledCommands();
+    const state = this.#sessions.get(session.id);
+    // RFC 3207 §4.2: what was known before the handshake is forgotten.
+    if (state !== undefined) state.login = undefined;
+    done();
+  }
+
+  #closed(session: SMTPServerSession): void {
+    const state = this.#sessions.get(session.id);
+    if (state === undefined) return;
+    this.#sessions.delete(session.id);
+    const left = (this.#perAddress.get(state.address) ?? 1) - 1;
+    if (left > 0) this.#perAddress.set(state.address, left);
+    else this.#perAddress.delete(state.address);
+    const durationMs = Math.round(this.#options.ports.clock.monotonicMs() - state.startedAtMs);
+    const { messages, refusals, login } = state;
+    state.log.info({ durationMs, messages, refusals, account: login?.name, tls: session.secure }, 'session ended');
+  }
+
+  /** The account's name, or rejects with the reply. */
+  async #login(session: SMTPServerSession, loginName: string, password: Secret<string>): Promise<string> {
+    const state = this.#stateOf(session);
+    const client = { address: session.remoteAddress, port: session.remotePort, tls: session.secure };
+    const result = await this.#options.authenticate({ loginName, password, sessionId: state.sessionId, client });
+    if (result.ok) {
+      const route = await this.#options.router.resolve(result.name);
+      state.login = { name: result.name, uuid: route.kind === 'local' ? route.uuid : undefined };
+      return result.name;
+    }
+    state.loginFailures += 1;
+    const { error } = result;
+    state.log.info({ errCode: error.code, failures: state.loginFailures }, 'login refused');
+    if (state.loginFailures >= loginFailuresMax) throw replyError(421, '4.7.0', 'Too many failed logins');
+    if (error.kind === 'auth' || error.kind === 'not-found') throw replyError(535, '5.7.8', smtpReplies.auth.text);
+    if (error.kind === 'denied' || error.kind === 'protocol') throw replyError(535, '5.7.8', smtpReplies.auth.text);
+    // RFC 4954 §6: 454 asks the client to try again and not for another password.
+    throw replyError(454, '4.7.0', 'Temporary authentication failure, try again later');
+  }
+
+  async #mail(session: SMTPServerSession, sender: string): Promise<Refusal | undefined> {
+    const state = this.#stateOf(session);
+    state.recipients = new Map();
+    if (!this.#isSubmission) return undefined;
+    // The library asks for a login only where it offers AUTH; in clear it does not.
+    if (state.login === undefined) return refused(530, '5.7.0', session.secure ? 'Log in first' : 'Use STARTTLS and log in first');
+    const verdict = await judgeSubmissionSender(sender, state.login, this.#policy);
+    return verdict.kind === 'refused' ? verdict : undefined;
+  }
+
+  async #rcpt(session: SMTPServerSession, address: string): Promise<Refusal | undefined> {
+    const state = this.#stateOf(session);
+    const verdict = await judgeRecipient(address, this.#isSubmission, this.#policy);
+    if (verdict.kind === 'refused') return verdict;
+    state.recipients.set(address.toLowerCase(), verdict.recipient);
+    return undefined;
+  }
+
+  /** The text of the 250, or rejects with the refusal. */
+  async #data(stream: SMTPServerDataStream, session: SMTPServerSession): Promise<string> {
+    const { config, ports } = this.#options;
+    const state = this.#stateOf(session);
+    const { envelope } = session;
+    // The library forgets recipients at RSET; what it kept counts.
+    const recipients = envelope.rcptTo
+      .map((entry) => state.recipients.get(entry.address.toLowerCase()))
+      .filter((entry) => entry !== undefined);
+    if (recipients.length !== envelope.rcptTo.length)
+      throw new PlatformError('BUG_UNEXPECTED', 'a recipient was accepted and is not known');
+    const { text, release } = await this.#receiving.read(stream, config.messageBytesMax);
+    try {
+      if (text.kind === 'lost') throw replyError(421, '4.4.2', 'Connection lost');
+      if (text.kind === 'busy') throw replyError(452, '4.3.1', 'Too much mail is coming in at this moment, try again later');
+      if (text.kind === 'too-big') throw replyError(552, '5.3.4', `Message is larger than ${config.messageBytesMax} bytes`);
+      const body = normaliseLineEnds(text.raw);
+      if (hopCount(body) > hopsMax)
+        throw replyError(554, '5.4.6', 'Message has been through too many servers; it seems to go round in circles');
+      const queueId = this.#queue.newId();
+      const nowMs = ports.clock.nowMs();
+      const trace = receivedHeader({
+        clientName: session.hostNameAppearsAs,
+        clientAddress: session.remoteAddress,
+        hostName: config.name,
+        protocol: session.transmissionType,
+        queueId,
+        sessionId: state.sessionId,
+        nowMs,
+      });
+      const completed = this.#isSubmission ? missingHeaders(body, { nowMs, queueId, hostName: config.name }) : Buffer.alloc(0);
+      await this.#queue.accept({
+        id: queueId,
+        sender: envelope.mailFrom === false ? '' : envelope.mailFrom.address,
+        recipients,
+        sessionId: state.sessionId,
+        raw: Buffer.concat([trace, completed, body]),
+      });
+      state.messages += 1;
+      return `2.0.0 Queued as ${queueId}`;
+    } catch (thrown) {
+      if (isReplyError(thrown)) throw thrown;
+      const error = asPlatformError(thrown);
+      state.log.warn({ errCode: error.code, err: error }, `message was not queued: ${error.message}`);
+      // Whatever went wrong here is ours and may be mended: the client keeps the message.
+      if (error.kind === 'limit') throw replyError(452, '4.3.1', 'The queue is full, try again later');
+      throw replyError(451, '4.3.0', smtpReplies.unavailable.text);
+    } finally {
+      release();
+    }
+  }
+
+  /** Turns a decision into the library's callback. */
+  #answer(session: SMTPServerSession, done: (error?: Error) => void, decision: Promise<Refusal | undefined>): void {
+    decision.then(
+      (refusal) => {
+        if (refusal === undefined) return done();
+        const state = this.#sessions.get(session.id);
+        if (state !== undefined) state.refusals += 1;
+        done(replyError(refusal.code, refusal.enhanced, refusal.text));
+      },
+      (thrown: unknown) => {
+        const error = asPlatformError(thrown);
+        this.#log.error({ errCode: error.code, err: error }, `command failed unexpectedly: ${error.message}`);
+        done(replyError(451, '4.3.0', smtpReplies.unavailable.text));
+      },
+    );
+  }
+
+  #stateOf(session: SMTPServerSession): SessionState {
+    const state = this.#sessions.get(session.id);
+    if (state === undefined) throw new PlatformError('BUG_UNEXPECTED', `session ${session.id} is not known`);
+    return state;
+  }
+}
+
+/** An error that the library answers with: the code from `responseCode`, the rest is its message. */
+type ReplyError = Error & { readonly responseCode: number };
+
+function replyError(code: number, enhanced: string, text: string): ReplyError {
+  return Object.assign(new Error(`${enhanced} ${text}`), { responseCode: code });
+}
+
+function isReplyError(thrown: unknown): thrown is ReplyError {
+  return thrown instanceof Error && 'responseCode' in thrown;
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || /^(?:::ffff:)?127\./.test(address);
+}

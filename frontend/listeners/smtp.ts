@@ -1,0 +1,43 @@
+/**
+ * The mail half of a frontend: its SMTP and submission listeners, the durable queue behind them, and the relay to the world outside where
+ * one is configured. See smtp-contract.ts for what it is given.
+ */
+import { MailQueue } from '../queue/queue.ts';
+import { createRelay } from '../queue/relay.ts';
+import type { RunningSmtp, SmtpOptions } from './smtp-contract.ts';
+import { SmtpListener } from './smtp-listener.ts';
+import { Receiving } from './smtp-message.ts';
+
+/** Opens the queue, which begins to deliver what it held, then listens. When one listener cannot, all that was started is stopped. */
+export async function startSmtp(options: SmtpOptions): Promise<RunningSmtp> {
+  const { config, ports } = options;
+  const queue = await MailQueue.open({
+    directory: config.queueDirectory,
+    hostName: config.name,
+    router: options.router,
+    openDelivery: (cluster) => options.openDelivery(cluster),
+    relay: config.relay === undefined ? undefined : createRelay({ ...config.relay, hostName: config.name }),
+    clock: ports.clock,
+    random: ports.random,
+    files: ports.files,
+    log: ports.log.child({ component: 'queue' }),
+    metrics: ports.metrics,
+  });
+  const started: SmtpListener[] = [];
+  const stop = async (): Promise<void> => {
+    await Promise.all(started.map((listener) => listener[Symbol.asyncDispose]()));
+    await queue[Symbol.asyncDispose]();
+  };
+  try {
+    const receiving = new Receiving();
+    for (const listener of options.listeners) started.push(await SmtpListener.start(options, listener, queue, receiving));
+  } catch (thrown) {
+    await stop();
+    throw thrown;
+  }
+  return {
+    listeners: () => started.map((listener) => listener.status()),
+    queue: () => queue.status(),
+    [Symbol.asyncDispose]: stop,
+  };
+}

@@ -1,0 +1,118 @@
+/**
+ * How this frontend would route an address now, step by step, as the login would go: the heart of `archipelago user why`. It asks the same
+ * index, the same servers and the same chooser as a login does, and in addition compares them with each other and with the master.
+ */
+import type { LinkClient } from '#backend-cluster/client/cluster-client.ts';
+import { type DomainName, domainOf, printable, tryParseAccountName } from '#common/account-name.ts';
+import { messageOf } from '#common/errors/platform-error.ts';
+import type { DirectoryFollower, DirectoryReader } from '#directory/client/directory.ts';
+import type { AccountRecord } from '#directory/client/records.ts';
+import type { RouteExplanation } from '#frontend/client/status.ts';
+import type { AccountRouter } from './route-account.ts';
+import type { Routes } from './routes.ts';
+import { selectMember } from './select-member.ts';
+
+/** What explaining needs. */
+export interface ExplainOptions {
+  readonly frontend: string;
+  readonly subset: string;
+  readonly defaultDomain: DomainName | undefined;
+  readonly routes: Routes;
+  readonly router: AccountRouter;
+  readonly reader: DirectoryReader;
+  readonly follower: DirectoryFollower;
+  readonly link: LinkClient;
+}
+
+/** Explains an address as a client would give it. Never rejects. */
+export async function explainRoute(options: ExplainOptions, text: string): Promise<RouteExplanation> {
+  const { routes, router, link } = options;
+  const steps: { what: string; found: string }[] = [];
+  const nothing = { uuid: undefined, hostServer: undefined, member: undefined, memberReason: undefined };
+  const base = { frontend: options.frontend, subset: options.subset, steps };
+  const address = tryParseAccountName(text, options.defaultDomain);
+  if (address === undefined) {
+    steps.push({ what: 'login name', found: `"${printable(text)}" is no account name; expected local@domain` });
+    return { ...base, address: printable(text), verdict: 'unknown-account', ...nothing };
+  }
+  const canonical = routes.domains.canonicalAddress(address);
+  steps.push({ what: 'login name', found: canonical === address ? address : `${address}, which is ${canonical} by a domain alias` });
+  if (!routes.hasDomain(domainOf(address)))
+    steps.push({ what: 'domain', found: `${domainOf(address)} is not among the ${routes.domains.count} known here` });
+  steps.push({ what: 'directory followed', found: followed(options.follower) });
+  const indexed = routes.find(address);
+  steps.push({
+    what: 'route index',
+    found:
+      indexed === undefined
+        ? `not among ${routes.index.accounts} accounts`
+        : `${indexed.uuid} at ${indexed.cluster ?? 'no cluster (no usable hostServer)'}`,
+  });
+  const ofSubset = await entry(options.reader, address, false);
+  steps.push({ what: `entry at ${ofSubset.server ?? 'the subset’s directory'}`, found: ofSubset.found });
+  const ofMaster = await entry(options.reader, address, true);
+  steps.push({ what: 'entry at the master', found: ofMaster.found });
+  const stale = [indexed, ofSubset.record]
+    .filter((known) => known !== undefined)
+    .some(
+      (known) => ofMaster.record !== undefined && (known.uuid !== ofMaster.record.uuid || hostOf(known) !== ofMaster.record.hostServer),
+    );
+  if (stale)
+    steps.push({
+      what: 'comparison',
+      found: 'what is known here is behind the master; the first login costs one more question and then goes the right way',
+    });
+
+  const route = await router.route(address);
+  if (route.kind === 'unknown') return { ...base, address, verdict: 'unknown-account', ...nothing };
+  if (route.kind === 'temporary') {
+    steps.push({ what: 'route', found: `${route.error.code}: ${route.error.message}` });
+    const hostServer = indexed?.cluster ?? ofSubset.record?.hostServer;
+    return { ...base, address, verdict: 'unavailable', ...nothing, uuid: indexed?.uuid ?? ofSubset.record?.uuid, hostServer };
+  }
+  const { cluster, uuid } = route;
+  const health = cluster.members.map((member) => link.health(member));
+  for (const { member, state, load, lastError } of health) {
+    steps.push({
+      what: `member ${member.name}`,
+      found: `${state} at ${member.host}:${member.port}, load ${load}${lastError === undefined ? '' : `, last error: ${lastError}`}`,
+    });
+  }
+  const choice = selectMember(health, new Set(), 0);
+  if (choice === undefined) steps.push({ what: 'choice of member', found: `no member of ${cluster.name} is up` });
+  return {
+    ...base,
+    address,
+    verdict: choice === undefined ? 'unavailable' : 'routed',
+    uuid,
+    hostServer: cluster.name,
+    member: choice?.health.member.name,
+    memberReason: choice?.reason,
+  };
+}
+
+function hostOf(known: AccountRecord | { readonly cluster: string | undefined }): string | undefined {
+  return 'kind' in known ? known.hostServer : known.cluster;
+}
+
+async function entry(
+  reader: DirectoryReader,
+  address: Parameters<DirectoryReader['findAccount']>[0],
+  authoritative: boolean,
+): Promise<{ readonly record: AccountRecord | undefined; readonly server: string | undefined; readonly found: string }> {
+  try {
+    const { record, server } = await reader.findAccount(address, { authoritative });
+    const found =
+      record === undefined
+        ? 'no entry'
+        : `${record.dn} (${record.uuid}), ${record.status}, hostServer ${record.hostServer ?? record.hostServerProblem ?? 'missing'}`;
+    return { record, server, found };
+  } catch (thrown) {
+    return { record: undefined, server: undefined, found: `no answer: ${messageOf(thrown)}` };
+  }
+}
+
+function followed(follower: DirectoryFollower): string {
+  const { server, state, silentMs, lastError } = follower.status();
+  return `${server}, ${state}, last heard of ${Math.round(silentMs / 1000)} s ago${lastError === undefined ? '' : `, last error: ${lastError}`}`;
+}

@@ -1,0 +1,276 @@
+/**
+ * One frontend server, put together from its parts.
+ *
+ *   clients ─► listeners ─► dialogue (session/) ──name, password──► opener ─► member, over the link
+ *                                │                                  │   ▲
+ *                                └──► relay: bytes both ways        ▼   │ a miss is asked for
+ *                                                     routes (index, domains, clusters) ◄── follows this subset's directory
+ *
+ * What always holds: nobody hears that an account does not exist unless the master said so; a silent directory freezes routes and stops no
+ * mail; one session's failure ends that session. What may be lost when this process dies: its clients' connections, which come back elsewhere.
+ */
+import { X509Certificate } from 'node:crypto';
+import type { LinkClient } from '#backend-cluster/client/cluster-client.ts';
+import { tryParseDomainName } from '#common/account-name.ts';
+import { sleep } from '#common/clock.ts';
+import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
+import type { TlsServerOptions } from '#common/network/network.ts';
+import type { DirectoryChange, DirectoryFollower, DirectoryReader } from '#directory/client/directory.ts';
+import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
+import type { FrontendConfig } from '#frontend/config.ts';
+import { LoginGuard } from './guard/login-guard.ts';
+import { startImap } from './listeners/imap.ts';
+import type { RunningMailListener } from './listeners/mail-listener.ts';
+import { startPop3 } from './listeners/pop3.ts';
+import type { RunningSmtp, StartSmtp } from './listeners/smtp-contract.ts';
+import { explainRoute } from './routing/explain.ts';
+import { createMailRouter } from './routing/mail-router.ts';
+import { AccountRouter } from './routing/route-account.ts';
+import { Routes } from './routing/routes.ts';
+import { SessionOpener } from './session/open-session.ts';
+
+/** The doors to the other rooms, opened. The frontend closes them when it stops. */
+export interface FrontendDoors {
+  readonly link: LinkClient;
+  readonly reader: DirectoryReader;
+  /** Begins to follow this subset's directory. */
+  follow(onChange: (change: DirectoryChange) => void): DirectoryFollower;
+  readonly startSmtp: StartSmtp;
+}
+
+/** A running frontend. */
+export interface RunningFrontend extends RunningService<FrontendStatus> {
+  /** How an address, as a client would give it, would be routed now. Never rejects. */
+  explain(address: string): Promise<RouteExplanation>;
+}
+
+/** Time that starting waits for the routes; without them every login is a look-up, so serving goes on regardless. */
+const warmUpMs = 3000;
+/** Sessions listed in the status; there may be a million. */
+const sessionsListedMax = 10_000;
+
+/** Starts the parts. Rejects when a port cannot be bound; whatever had been started is stopped again. */
+export async function startFrontendService(
+  config: FrontendConfig,
+  tls: TlsServerOptions | undefined,
+  doors: FrontendDoors,
+  ports: Ports,
+): Promise<RunningFrontend> {
+  const frontend = new Frontend(config, tls, doors, ports);
+  try {
+    await frontend.start();
+    return frontend;
+  } catch (error) {
+    await frontend[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+class Frontend implements RunningFrontend {
+  readonly role = 'frontend';
+  readonly name: string;
+  readonly #config: FrontendConfig;
+  readonly #tls: TlsServerOptions | undefined;
+  readonly #doors: FrontendDoors;
+  readonly #ports: Ports;
+  readonly #routes: Routes;
+  readonly #follower: DirectoryFollower;
+  readonly #router: AccountRouter;
+  readonly #opener: SessionOpener;
+  #listeners: RunningMailListener[] = [];
+  #smtp: RunningSmtp | undefined;
+  #state: FrontendStatus['state'] = 'starting';
+
+  constructor(config: FrontendConfig, tls: TlsServerOptions | undefined, doors: FrontendDoors, ports: Ports) {
+    this.name = config.name;
+    this.#config = config;
+    this.#tls = tls;
+    this.#doors = doors;
+    this.#ports = { ...ports, log: ports.log.child({ service: 'frontend', node: config.name, subset: config.subset }) };
+    const { clock, random, metrics } = this.#ports;
+    this.#routes = new Routes(random);
+    this.#follower = doors.follow((change) => this.#routes.apply(change));
+    this.#router = new AccountRouter({ routes: this.#routes, reader: doors.reader, clock, metrics });
+    this.#opener = new SessionOpener({
+      name: config.name,
+      defaultDomain: config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain),
+      routes: this.#routes,
+      router: this.#router,
+      link: doors.link,
+      guard: new LoginGuard(clock, random),
+      ports: this.#ports,
+    });
+    this.#registerGauges();
+  }
+
+  async start(): Promise<void> {
+    const config = this.#config;
+    const ports = this.#ports;
+    const gaveUp = new AbortController();
+    await Promise.race([this.#follower.whenRefreshed(gaveUp.signal).catch(() => {}), sleep(ports.clock, warmUpMs, gaveUp.signal)]);
+    gaveUp.abort();
+    for (const listener of config.listeners) {
+      if (listener.protocol !== 'imap' && listener.protocol !== 'pop3') continue;
+      const start = listener.protocol === 'imap' ? startImap : startPop3;
+      const log = ports.log.child({ component: listener.protocol });
+      const session = {
+        opener: this.#opener,
+        listener,
+        tls: this.#tls,
+        loginTimeoutMs: config.loginTimeoutMs,
+        ports: { clock: ports.clock, log },
+      };
+      this.#listeners.push(await start({ listener, tls: this.#tls, ports: { ...ports, log } }, session));
+    }
+    const forMail = config.listeners.filter(({ protocol }) => protocol === 'smtp' || protocol === 'submission');
+    this.#smtp = await this.#doors.startSmtp({
+      config,
+      listeners: forMail,
+      tls: this.#tls,
+      router: createMailRouter({ routes: this.#routes, router: this.#router, reader: this.#doors.reader, follower: this.#follower }),
+      authenticate: (login) => this.#opener.authenticate(login),
+      openDelivery: (cluster) => this.#opener.openDelivery(cluster),
+      ports,
+    });
+    this.#state = 'ready';
+    ports.log.info({ accounts: this.#routes.index.accounts, clusters: this.#routes.topology.clusters.size }, 'frontend serves');
+  }
+
+  status(): FrontendStatus {
+    const followed = this.#follower.status();
+    return {
+      role: 'frontend',
+      name: this.name,
+      subset: this.#config.subset,
+      region: this.#config.region,
+      state: this.#state,
+      listeners: this.#listenerStatus(),
+      routes: {
+        accounts: this.#routes.index.accounts,
+        domains: this.#routes.domains.count,
+        clusters: this.#routes.topology.clusters.size,
+        server: followed.server,
+        state: followed.state,
+        silentMs: followed.silentMs,
+      },
+      clusters: [...this.#routes.topology.clusters.values()].map((cluster) => ({
+        name: cluster.name,
+        members: cluster.members.map((member) => {
+          const { state, load } = this.#doors.link.health(member);
+          return { name: member.name, state, load };
+        }),
+      })),
+      sessions: this.#sessions(),
+      logins: { ...this.#opener.counts },
+      queue: this.#smtp?.queue() ?? { messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 },
+    };
+  }
+
+  readiness(): readonly ReadinessCheck[] {
+    const followed = this.#follower.status();
+    const clusters = this.#routes.topology.clusters.size;
+    return [
+      { name: 'serving', ok: this.#state === 'ready', detail: `the frontend is ${this.#state}` },
+      {
+        name: 'routes',
+        // A server that is sending its content answers look-ups as well.
+        ok: followed.refreshedOnce || followed.state === 'refreshing' || followed.state === 'following',
+        detail: `${this.#routes.index.accounts} accounts by ${followed.server}, ${followed.state}${followed.lastError === undefined ? '' : `: ${followed.lastError}`}`,
+      },
+      {
+        name: 'clusters',
+        ok: clusters > 0,
+        detail: clusters > 0 ? `${clusters} in the topology` : 'the topology names no cluster; add one below ou=topology',
+      },
+      this.#certificateCheck(),
+    ];
+  }
+
+  explain(address: string): Promise<RouteExplanation> {
+    return explainRoute(
+      {
+        frontend: this.name,
+        subset: this.#config.subset,
+        defaultDomain: this.#config.defaultDomain === undefined ? undefined : tryParseDomainName(this.#config.defaultDomain),
+        routes: this.#routes,
+        router: this.#router,
+        reader: this.#doors.reader,
+        follower: this.#follower,
+        link: this.#doors.link,
+      },
+      address,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state === 'draining') return;
+    this.#state = 'draining';
+    for (const listener of this.#listeners) await listener.close();
+    for (const listener of this.#listeners) listener.stop();
+    await this.#smtp?.[Symbol.asyncDispose]();
+    const { clock } = this.#ports;
+    const deadlineMs = clock.monotonicMs() + this.#config.drainMs;
+    while (this.#listeners.some(({ connections }) => connections > 0) && clock.monotonicMs() < deadlineMs) await sleep(clock, 20);
+    for (const listener of this.#listeners) listener.drop();
+    await this.#follower[Symbol.asyncDispose]();
+    await this.#doors.link[Symbol.asyncDispose]();
+    await this.#doors.reader[Symbol.asyncDispose]();
+  }
+
+  /** In the order of the configuration. */
+  #listenerStatus(): FrontendStatus['listeners'] {
+    const ofSessions = this.#listeners.map((listener) => listener.status());
+    const ofMail = [...(this.#smtp?.listeners() ?? [])];
+    return this.#config.listeners.flatMap(({ protocol }) => {
+      const next = protocol === 'imap' || protocol === 'pop3' ? ofSessions.shift() : ofMail.shift();
+      return next === undefined ? [] : [next];
+    });
+  }
+
+  #sessions(): FrontendSession[] {
+    const found: FrontendSession[] = [];
+    for (const listener of this.#listeners) {
+      for (const dialogue of listener.sessions()) {
+        const session = dialogue.snapshot();
+        if (session !== undefined) found.push(session);
+        if (found.length >= sessionsListedMax) return found;
+      }
+    }
+    return found;
+  }
+
+  #certificateCheck(): ReadinessCheck {
+    if (this.#tls === undefined) return { name: 'certificate', ok: true, detail: 'no TLS is configured' };
+    const { validFromDate, validToDate } = new X509Certificate(this.#tls.cert);
+    const nowMs = this.#ports.clock.nowMs();
+    const ok = validFromDate.getTime() <= nowMs && nowMs < validToDate.getTime();
+    return { name: 'certificate', ok, detail: `valid from ${validFromDate.toISOString()} to ${validToDate.toISOString()}` };
+  }
+
+  #registerGauges(): void {
+    const { metrics } = this.#ports;
+    const node = this.name;
+    const connections = metrics.gauge('archipelago_frontend_connections', 'Clients connected, by protocol.', ['node', 'protocol']);
+    const routes = metrics.gauge('archipelago_frontend_routes', 'Accounts in the route index.', ['node']);
+    const bytes = metrics.gauge('archipelago_frontend_route_index_bytes', 'Memory of the route index.', ['node']);
+    const silence = metrics.gauge(
+      'archipelago_frontend_directory_silence_seconds',
+      'Time since the followed directory was last heard of.',
+      ['node'],
+    );
+    metrics.onCollect(() => {
+      const byProtocol = new Map([
+        ['imap', 0],
+        ['pop3', 0],
+      ]);
+      for (const listener of this.#listeners) {
+        const { protocol } = listener.status();
+        byProtocol.set(protocol, (byProtocol.get(protocol) ?? 0) + listener.connections);
+      }
+      for (const [protocol, count] of byProtocol) connections.set({ node, protocol }, count);
+      routes.set({ node }, this.#routes.index.accounts);
+      bytes.set({ node }, this.#routes.index.bytes);
+      silence.set({ node }, this.#follower.status().silentMs / 1000);
+    });
+  }
+}

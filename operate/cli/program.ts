@@ -1,0 +1,225 @@
+/**
+ * The `archipelago` command: verbs, options and help. Each verb's code is loaded when it is called, so that help and completion are quick.
+ * The CLI speaks to the admin API only; `config` reads files and speaks to nobody.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { asPlatformError } from '#common/errors/platform-error.ts';
+import { productVersion } from '#common/version.ts';
+import type { AskApi, ConnectOptions } from './connect.ts';
+import { type OutputFormat, outputFormats, type VerbResult } from './output.ts';
+import { exitCodes, type Terminal } from './terminal.ts';
+
+type GlobalOptions = ConnectOptions & { readonly output: OutputFormat };
+
+/** Runs one command line; resolves with the exit code. Prints what there is to print. */
+export async function runCli(args: readonly string[], terminal: Terminal): Promise<number> {
+  let exitCode: number = exitCodes.ok;
+  const program = buildProgram(terminal, (code) => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return exitCode;
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    const error = asPlatformError(thrown);
+    const { exitCodeOf } = await import('./connect.ts');
+    const hint = typeof error.fields.hint === 'string' ? `\n  → ${error.fields.hint}` : '';
+    terminal.err(`archipelago: ${error.message} [${error.code}]${hint}\n`);
+    return exitCodeOf(error);
+  }
+}
+
+/** All verbs, for help and for the reference page. `finish` is told the exit code of the verb that ran. */
+export function buildProgram(terminal: Terminal, finish: (exitCode: number) => void): Command {
+  const program = new Command('archipelago');
+  program
+    .description('A cluster of clusters for mail: frontends, backend clusters, directory and its replicas.')
+    .addOption(new Option('-o, --output <format>', 'form of the output').choices(outputFormats).default('table'))
+    .option('--url <url>', 'admin API (env ARCHIPELAGO_URL)')
+    .option('--token-file <file>', 'file with its token (env ARCHIPELAGO_TOKEN_FILE)')
+    .option('--ca-file <file>', 'PEM file: CA of its certificate (env ARCHIPELAGO_CA_FILE)')
+    .option('--context <name>', 'a running installation of this machine, by name')
+    .option('--timeout <seconds>', 'time to wait for an answer', wholeNumber)
+    .version(productVersion, '-V, --version')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ writeOut: (text) => terminal.out(text), writeErr: (text) => terminal.err(text) })
+    .showSuggestionAfterError(true)
+    .exitOverride()
+    .addHelpText('after', exitCodeHelp);
+
+  const options = (): GlobalOptions => program.opts<GlobalOptions>();
+  const show = async (result: VerbResult): Promise<void> => {
+    const { emit } = await import('./output.ts');
+    await emit(terminal, options().output, result);
+    finish(result.exitCode);
+  };
+  const api = async (): Promise<AskApi> => (await import('./connect.ts')).connect(terminal, options());
+
+  addStarters(program);
+  program
+    .command('status')
+    .description('the installation at a glance, and what is wrong with it')
+    .addHelpText('after', examples('archipelago status', 'archipelago status -o wide', 'archipelago status -o json | jq .findings'))
+    .action(async () => show(await (await import('./verbs/status.ts')).status(await api())));
+  program
+    .command('topology')
+    .description('who serves whom: subsets, directory, clusters')
+    .addHelpText('after', examples('archipelago topology', 'archipelago topology -o wide', 'archipelago topology -o name'))
+    .action(async () => show(await (await import('./verbs/topology.ts')).topology(await api())));
+  program
+    .command('user')
+    .description('one user')
+    .command('why')
+    .argument('<name>', 'account name or any of its addresses')
+    .description('where a user is, why, and what to do about it')
+    .addHelpText('after', examples('archipelago user why alice@isp.example', 'archipelago user why alice@isp.example -o json'))
+    .action(async (name: string) => show(await (await import('./verbs/user-why.ts')).userWhy(await api(), name)));
+  addReplica(program, show, api);
+  addAccount(program, terminal, show, api);
+  addConfig(program, terminal, show);
+  program
+    .command('sessions')
+    .description('live sessions of all frontends')
+    .option('--account <name>', 'of this account')
+    .option('--protocol <protocol>', 'imap, pop3 or submission')
+    .option('--cluster <name>', 'served by this cluster')
+    .option('--member <name>', 'served by this member')
+    .option('--frontend <name>', 'through this frontend')
+    .option('--limit <count>', 'at most so many', wholeNumber)
+    .addHelpText(
+      'after',
+      examples('archipelago sessions', 'archipelago sessions --account alice@isp.example', 'archipelago sessions -o jsonl --limit 5000'),
+    )
+    .action(async (given: object) => show(await (await import('./verbs/sessions.ts')).sessions(terminal, await api(), given)));
+  program
+    .command('version')
+    .description('version of this command')
+    .action(async () => {
+      const document = { version: productVersion, node: process.versions.node };
+      await show({
+        document,
+        names: [productVersion],
+        render: () => `archipelago ${productVersion} (Node ${process.versions.node})\n`,
+        exitCode: exitCodes.ok,
+      });
+    });
+  return program;
+}
+
+type Show = (result: VerbResult) => Promise<void>;
+
+/** Listed here for help; bin/archipelago.mjs hands both to deploy/ before this program is asked. */
+function addStarters(program: Command): void {
+  const startedElsewhere = (): never => {
+    throw new InvalidArgumentError('start it by the archipelago command itself');
+  };
+  program
+    .command('demo')
+    .description('run a whole small federation here, until Ctrl-C')
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(startedElsewhere);
+  program
+    .command('up')
+    .description('run the services of a node file: up --config FILE')
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(startedElsewhere);
+}
+
+function addReplica(program: Command, show: Show, api: () => Promise<AskApi>): void {
+  const replica = program.command('replica').description('directory replicas');
+  replica
+    .command('status')
+    .description('how far behind each replica is, in changes and in time')
+    .addHelpText(
+      'after',
+      examples('archipelago replica status', 'archipelago replica status -o wide', 'archipelago replica status -o jsonl'),
+    )
+    .action(async () => show(await (await import('./verbs/replica.ts')).replicaStatus(await api())));
+  replica
+    .command('verify')
+    .argument('<replica>', 'name of the replica')
+    .description('compare a replica with the master now, and repair it')
+    .addHelpText('after', examples('archipelago replica verify ldap-eu.isp.example'))
+    .action(async (name: string) => show(await (await import('./verbs/replica.ts')).replicaVerify(await api(), name)));
+}
+
+function addAccount(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {
+  const account = program.command('account').description('create, rename, remove and show accounts');
+  const verbs = () => import('./verbs/account.ts');
+  const withPassword = (command: Command): Command =>
+    command
+      .option('--password-file <file>', 'file whose first line is the password; - for standard input')
+      .option('--generate-password', 'make a password and print it once');
+  withPassword(account.command('create').argument('<name>', 'local@domain').description('create an account'))
+    .option('--cluster <name>', 'cluster that shall host it; default: the one with the fewest accounts')
+    .option('--display-name <text>', 'name of the person')
+    .option('--quota-bytes <bytes>', 'quota', wholeNumber)
+    .addHelpText(
+      'after',
+      examples(
+        'archipelago account create bob@isp.example --generate-password',
+        'archipelago account create bob@isp.example --cluster west.isp.example --password-file pw.txt',
+      ),
+    )
+    .action(async (name: string, given: object) => show(await (await verbs()).accountCreate(terminal, await api(), name, given)));
+  account
+    .command('rename')
+    .argument('<name>', 'account as it is called now')
+    .argument('<new-name>', 'local@domain')
+    .description('rename an account; its mail and sessions stay')
+    .addHelpText('after', examples('archipelago account rename bob@isp.example robert@isp.example'))
+    .action(async (from: string, to: string) => show(await (await verbs()).accountRename(await api(), from, to)));
+  account
+    .command('remove')
+    .argument('<name>', 'account')
+    .option('--yes', 'do not ask')
+    .description('remove an account; its storage is kept for the configured grace')
+    .addHelpText('after', examples('archipelago account remove bob@isp.example --yes'))
+    .action(async (name: string, given: { yes?: boolean }) =>
+      show(await (await verbs()).accountRemove(terminal, await api(), name, given.yes === true)),
+    );
+  withPassword(account.command('passwd').argument('<name>', 'account').description('set a password; read from standard input by default'))
+    .addHelpText(
+      'after',
+      examples('archipelago account passwd bob@isp.example < pw.txt', 'archipelago account passwd bob@isp.example --generate-password'),
+    )
+    .action(async (name: string, given: object) => show(await (await verbs()).accountPasswd(terminal, await api(), name, given)));
+  account
+    .command('show')
+    .argument('<name>', 'account name or any of its addresses')
+    .description('an account as the directory holds it')
+    .addHelpText('after', examples('archipelago account show bob@isp.example', 'archipelago account show bob@isp.example -o yaml'))
+    .action(async (name: string) => show(await (await verbs()).accountShow(await api(), name)));
+}
+
+function addConfig(program: Command, terminal: Terminal, show: Show): void {
+  const config = program.command('config').description('node files');
+  config
+    .command('check')
+    .argument('<file...>', 'node files')
+    .description('find every mistake, with line and column')
+    .addHelpText('after', examples('archipelago config check front1.yaml', 'archipelago config check deploy/examples/*.yaml'))
+    .action(async (files: string[]) => show(await (await import('./verbs/config.ts')).configCheck(terminal, files)));
+  config
+    .command('show')
+    .argument('<file>', 'node file')
+    .description('the file as it takes effect, defaults filled in')
+    .addHelpText('after', examples('archipelago config show front1.yaml', 'archipelago config show front1.yaml -o json'))
+    .action(async (file: string) => show(await (await import('./verbs/config.ts')).configShow(terminal, file)));
+}
+
+const exitCodeHelp = `
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found, 4 degraded, 5 conflict, 6 denied, 7 timeout or partial answer.
+`;
+
+function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}\n`).join('')}`;
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('expected a whole number');
+  return Number(text);
+}

@@ -1,0 +1,149 @@
+/**
+ * A throw-away OpenLDAP server on loopback, for the tests that show we work with a server that is not ours. Where slapd is not
+ * installed `slapdIsMissing` is the reason that those tests report.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '#common/clock.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { Secret } from '#common/secret.ts';
+import { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { attribute } from '#protocol/ldap/messages.ts';
+
+const program = '/usr/sbin/slapd';
+const modules = '/usr/lib/ldap';
+const schemas = '/etc/ldap/schema';
+
+/** Why tests against slapd cannot run here; `undefined` when they can. */
+export const slapdIsMissing: string | undefined = existsSync(program) ? undefined : `${program} is not installed`;
+
+const arc = '2.25.11233386167282336856843219451289651251';
+const ia5 = 'EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26';
+const integer = 'EQUALITY integerMatch ORDERING integerOrderingMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.27';
+const text = 'EQUALITY caseIgnoreMatch SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15';
+const schema = `
+attributetype ( ${arc}.1.1 NAME 'hostServer' ${ia5} SINGLE-VALUE )
+attributetype ( ${arc}.1.2 NAME 'mailAlternateAddress' ${ia5} )
+attributetype ( ${arc}.1.3 NAME 'accountStatus' ${ia5} SINGLE-VALUE )
+attributetype ( ${arc}.1.4 NAME 'mailQuota' ${integer} SINGLE-VALUE )
+attributetype ( ${arc}.1.5 NAME 'mailRegion' ${text} SINGLE-VALUE )
+attributetype ( ${arc}.1.6 NAME 'mailDomainAlias' ${ia5} )
+attributetype ( ${arc}.1.7 NAME 'clusterMember' ${ia5} )
+attributetype ( ${arc}.1.8 NAME 'clusterWeight' ${integer} SINGLE-VALUE )
+objectclass ( ${arc}.2.1 NAME 'mailAccount' SUP top AUXILIARY MUST uid MAY ( hostServer $ mail $ mailAlternateAddress $ accountStatus $ mailQuota $ mailRegion $ userPassword ) )
+objectclass ( ${arc}.2.2 NAME 'mailDomain' SUP top STRUCTURAL MUST cn MAY ( mailDomainAlias $ description ) )
+objectclass ( ${arc}.2.3 NAME 'mailCluster' SUP top STRUCTURAL MUST cn MAY ( clusterMember $ clusterWeight $ mailRegion $ description ) )
+`;
+
+/** A running slapd with the suffix o=mail; its root identity may do everything. */
+export interface Slapd extends AsyncDisposable {
+  readonly url: string;
+  readonly port: number;
+  readonly rootDn: string;
+  readonly rootPassword: Secret<string>;
+  connect(): Promise<LdapConnection>;
+  /** Ends it, keeping its data; `start` brings it back on the same port. */
+  stop(signal?: NodeJS.Signals): Promise<void>;
+  start(): Promise<void>;
+}
+
+/** Starts one. `isProvider` adds the syncprov overlay, with a session log of `sessionLog` changes. */
+export async function startSlapd(options: { isProvider?: boolean; sessionLog?: number; withSuffix?: boolean } = {}): Promise<Slapd> {
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-slapd-'));
+  const port = await freePort();
+  const rootDn = 'cn=root,o=mail';
+  const rootPassword = new Secret('root-secret');
+  const config = `
+include ${schemas}/core.schema
+include ${schemas}/cosine.schema
+include ${schemas}/inetorgperson.schema
+${schema}
+pidfile ${directory}/slapd.pid
+argsfile ${directory}/slapd.args
+modulepath ${modules}
+moduleload back_mdb
+${options.isProvider === true ? 'moduleload syncprov' : ''}
+loglevel 0
+serverid 1
+sizelimit unlimited
+database mdb
+maxsize 1073741824
+suffix o=mail
+rootdn ${rootDn}
+rootpw ${rootPassword.reveal()}
+directory ${directory}/data
+dbnosync
+index objectClass,entryUUID,entryCSN,uid,cn,mail,mailAlternateAddress,hostServer eq
+${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${options.sessionLog === undefined ? '' : `syncprov-sessionlog ${options.sessionLog}`}` : ''}
+`;
+  await mkdir(join(directory, 'data'));
+  await writeFile(join(directory, 'slapd.conf'), config);
+  const url = `ldap://127.0.0.1:${port}`;
+  let running: ReturnType<typeof spawn> | undefined;
+  let output = '';
+  const connect = async (): Promise<LdapConnection> => {
+    const connection = await LdapConnection.open(nodeNetwork, systemClock, { url });
+    await connection.bind(rootDn, rootPassword);
+    return connection;
+  };
+  const slapd: Slapd = {
+    url,
+    port,
+    rootDn,
+    rootPassword,
+    connect,
+    async start() {
+      const child = spawn(program, ['-d', '0', '-h', url, '-f', join(directory, 'slapd.conf')], { stdio: ['ignore', 'pipe', 'pipe'] });
+      running = child;
+      let hasExited = false;
+      child.stderr.on('data', (chunk: Buffer) => {
+        output = `${output}${chunk}`.slice(-4000);
+      });
+      child.once('exit', () => {
+        hasExited = true;
+      });
+      for (;;) {
+        if (hasExited) throw new Error(`slapd ended at once: ${output}`);
+        try {
+          await (await connect())[Symbol.asyncDispose]();
+          return;
+        } catch {
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        }
+      }
+    },
+    async stop(signal = 'SIGTERM') {
+      const child = running;
+      running = undefined;
+      if (child === undefined || child.exitCode !== null) return;
+      const exited = new Promise((resolve) => child.once('exit', resolve));
+      child.kill(signal);
+      await exited;
+    },
+    async [Symbol.asyncDispose]() {
+      await slapd.stop('SIGKILL');
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+  await slapd.start();
+  if (options.withSuffix !== false) {
+    await using connection = await connect();
+    await connection.add('o=mail', [attribute('objectClass', 'organization'), attribute('o', 'mail')]);
+  }
+  return slapd;
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}

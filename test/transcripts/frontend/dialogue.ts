@@ -1,0 +1,70 @@
+/**
+ * Plays a client against a frontend dialogue in memory: what it sends, what it gets, time moved on by hand.
+ */
+import type { FrontendListener } from '#frontend/config.ts';
+import { ImapLogin } from '#frontend/session/imap-login.ts';
+import type { DialogueOptions, LoginDialogue } from '#frontend/session/login-dialogue.ts';
+import { Pop3Login } from '#frontend/session/pop3-login.ts';
+import { settle } from '#test/fakes/clock.ts';
+import { connectionPair, type MemoryConnection } from '#test/fakes/memory-connection.ts';
+import type { Federation } from '#test/unit/frontend/fakes.ts';
+
+/** The client's side. */
+export class Client {
+  readonly connection: MemoryConnection;
+  readonly dialogue: LoginDialogue;
+  received = '';
+  isClosed = false;
+  endedDialogues = 0;
+
+  constructor(
+    federation: Federation,
+    protocol: 'imap' | 'pop3',
+    options: { from?: string; listener?: Partial<FrontendListener>; loginTimeoutMs?: number } = {},
+  ) {
+    const [near, far] = connectionPair({ clientAddress: options.from ?? '127.0.0.1' });
+    this.connection = near;
+    const listener: FrontendListener = {
+      protocol,
+      tls: 'starttls',
+      address: '127.0.0.1',
+      port: 0,
+      perAddressMax: 10,
+      connectionsMax: 10,
+      allowPlaintextLogin: false,
+      ...options.listener,
+    };
+    const session: DialogueOptions = {
+      opener: federation.opener,
+      listener,
+      tls: { cert: 'cert', key: 'key' },
+      loginTimeoutMs: options.loginTimeoutMs ?? 60_000,
+      ports: federation.ports,
+      ended: () => {
+        this.endedDialogues += 1;
+      },
+    };
+    near.handle({
+      data: (chunk) => {
+        this.received += chunk.toString();
+      },
+      close: () => {
+        this.isClosed = true;
+      },
+    });
+    this.dialogue = protocol === 'imap' ? new ImapLogin(far, session) : new Pop3Login(far, session);
+    this.dialogue.start();
+  }
+
+  send(bytes: string | Buffer): void {
+    this.connection.write(bytes);
+  }
+
+  /** What came since the last call, once nothing more comes without time moving on. */
+  async take(): Promise<string> {
+    await settle();
+    const taken = this.received;
+    this.received = '';
+    return taken;
+  }
+}
