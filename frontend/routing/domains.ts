@@ -10,6 +10,8 @@ export class Domains {
   readonly #records = new Map<AccountUuid, DomainRecord>();
   /** Name or alias → name. */
   readonly #names = new Map<DomainName, DomainName>();
+  /** Name or alias → how many domains claim it; more than one is a mistake in the directory, and survived. */
+  readonly #claims = new Map<DomainName, number>();
 
   /** Domains, aliases not counted. */
   get count(): number {
@@ -20,6 +22,7 @@ export class Domains {
   put(record: DomainRecord): void {
     this.remove(record.uuid);
     this.#records.set(record.uuid, record);
+    for (const name of namesOf(record)) this.#claims.set(name, (this.#claims.get(name) ?? 0) + 1);
     this.#add(record);
   }
 
@@ -28,13 +31,16 @@ export class Domains {
     const record = this.#records.get(uuid);
     if (record === undefined) return false;
     this.#records.delete(uuid);
-    let isShared = false;
-    for (const name of [record.name, ...record.aliases]) {
+    let isContested = false;
+    for (const name of namesOf(record)) {
+      const left = (this.#claims.get(name) ?? 1) - 1;
+      if (left === 0) this.#claims.delete(name);
+      else this.#claims.set(name, left);
       if (this.#names.get(name) === record.name) this.#names.delete(name);
-      else isShared = true;
+      isContested ||= left > 0;
     }
-    // Another domain claimed one of the names as well: with this one gone it must get back what this one had hidden.
-    if (isShared) for (const other of this.#records.values()) this.#add(other);
+    // Another domain claims one of the names as well, and gets it now.
+    if (isContested) for (const other of this.#records.values()) this.#add(other);
     return true;
   }
 
@@ -57,4 +63,8 @@ export class Domains {
       if (this.#names.get(alias) !== alias) this.#names.set(alias, record.name);
     }
   }
+}
+
+function namesOf(record: DomainRecord): Set<DomainName> {
+  return new Set([record.name, ...record.aliases]);
 }

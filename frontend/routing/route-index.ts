@@ -6,7 +6,7 @@
  *                                              └─► further keys (mail, alternates): hash, row, next
  *
  * Bytes for each account: row 30 (uuid 16, cluster 2, hash of the name 8, first further key 4), and two table slots of 4 bytes in tables that are
- * between 3/8 and 3/4 full: 41 to 51 for an account with one address. A further address costs 16 and one slot: 21 to 27. Rows and further keys live in
+ * between 3/8 and 3/4 full: 41 to 51 for an account with one address. A further address costs 16 and one slot: 21 to 27 (and half as much again for the slots while a table doubles). Rows and further keys live in
  * pages, so nothing is ever copied to grow. The chain of keys at the row is what lets a rename take the old names out, knowing only the uuid.
  *
  * Addresses themselves are not kept. Two addresses with the same 64-bit hash would be taken for one (about 1 in 15,000 for 50 M accounts, for any pair at all);

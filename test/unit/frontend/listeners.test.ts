@@ -1,0 +1,139 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Connection, Network } from '#common/network/network.ts';
+import type { FrontendListener } from '#frontend/config.ts';
+import { startImap } from '#frontend/listeners/imap.ts';
+import { type RunningMailListener, refusalsAtATimeMax } from '#frontend/listeners/mail-listener.ts';
+import { startPop3 } from '#frontend/listeners/pop3.ts';
+import { settle } from '#test/fakes/clock.ts';
+import { connectionPair, type MemoryConnection } from '#test/fakes/memory-connection.ts';
+import { federation } from './fakes.ts';
+
+const tls = { cert: 'cert', key: 'key' };
+
+const started: RunningMailListener[] = [];
+afterEach(() => {
+  for (const listener of started.splice(0)) listener.drop();
+});
+
+/** A listener whose clients come from memory. */
+async function listen(options: Partial<FrontendListener> = {}) {
+  const world = federation();
+  let accept: (connection: Connection) => void = () => {};
+  const network: Network = {
+    connect: () => Promise.reject(new Error('not here')),
+    listen: async (_options, accepted) => {
+      accept = accepted;
+      return { address: '127.0.0.1', port: 1143, close: async () => {} };
+    },
+  };
+  const listener: FrontendListener = {
+    protocol: 'imap',
+    tls: 'starttls',
+    address: '127.0.0.1',
+    port: 0,
+    perAddressMax: 2,
+    connectionsMax: 4,
+    allowPlaintextLogin: false,
+    ...options,
+  };
+  const start = listener.protocol === 'imap' ? startImap : startPop3;
+  const running: RunningMailListener = await start(
+    { listener, tls, ports: { ...world.ports, network } },
+    { opener: world.opener, listener, tls, loginTimeoutMs: 60_000, ports: world.ports },
+  );
+  started.push(running);
+  const connect = async (
+    from: string,
+    isStubborn = false,
+  ): Promise<{ connection: MemoryConnection; greeting: string; isClosed: () => boolean }> => {
+    const [near, far] = connectionPair({ clientAddress: from });
+    let greeting = '';
+    let isClosed = false;
+    near.handle({
+      data: (chunk) => {
+        greeting += chunk.toString();
+      },
+      ...(isStubborn ? { end: () => {} } : {}),
+      close: () => {
+        isClosed = true;
+      },
+    });
+    accept(far);
+    await settle();
+    return { connection: near, greeting, isClosed: () => isClosed };
+  };
+  return { ...world, running, connect };
+}
+
+describe('a listener', () => {
+  it('tells a client from a crowded address so in IMAP, and serves the next address', async () => {
+    const { connect, running } = await listen();
+    await connect('192.0.2.1');
+    const second = await connect('192.0.2.1');
+    const third = await connect('192.0.2.1');
+    expect(third.greeting).toBe('* BYE [LIMIT] Too many connections, try again later\r\n');
+    expect(third.isClosed()).toBe(true);
+    expect((await connect('192.0.2.2')).greeting).toMatch(/^\* OK /);
+    expect(running.connections).toBe(3);
+    second.connection.end();
+    await settle();
+    expect((await connect('192.0.2.1')).greeting).toMatch(/^\* OK /);
+  });
+
+  it('tells a client that is one too many for the listener so in POP3', async () => {
+    const { connect } = await listen({ protocol: 'pop3', perAddressMax: 10 });
+    for (let i = 0; i < 4; i += 1) expect((await connect('192.0.2.1')).greeting).toBe('+OK POP3 server ready\r\n');
+    expect((await connect('192.0.2.2')).greeting).toBe('-ERR [SYS/TEMP] Too many connections, try again later\r\n');
+  });
+
+  it('says goodbye to a stated number at a time, and hangs up on the rest of a flood', async () => {
+    const { connect, clock } = await listen();
+    await connect('192.0.2.1');
+    await connect('192.0.2.1');
+    // Clients that read and do not hang up.
+    for (let i = 0; i < refusalsAtATimeMax; i += 1) expect((await connect('192.0.2.1', true)).greeting).toMatch(/^\* BYE/);
+    const oneMore = await connect('192.0.2.1', true);
+    expect([oneMore.greeting, oneMore.isClosed()]).toEqual(['', true]);
+    expect((await connect('192.0.2.2')).greeting).toMatch(/^\* OK /);
+    await clock.advance(1000);
+    expect((await connect('192.0.2.1')).greeting).toMatch(/^\* BYE/);
+  });
+
+  it('counts a client from the start of its handshake where TLS comes first', async () => {
+    const { connect, running } = await listen({ tls: 'implicit' });
+    const first = await connect('192.0.2.1');
+    expect(first.greeting).toMatch(/AUTH=PLAIN/);
+    expect(first.connection.peer?.tls).toBeDefined();
+    expect(running.connections).toBe(1);
+    await connect('192.0.2.1');
+    expect((await connect('192.0.2.1')).greeting).toMatch(/^\* BYE \[LIMIT\]/);
+  });
+
+  it('does not start with TLS asked for and no certificate there', async () => {
+    const world = federation();
+    const listener = {
+      protocol: 'imap',
+      tls: 'implicit',
+      address: '127.0.0.1',
+      port: 0,
+      perAddressMax: 1,
+      connectionsMax: 1,
+      allowPlaintextLogin: false,
+    } as const;
+    const network = {} as Network;
+    const starting = startImap(
+      { listener, tls: undefined, ports: { ...world.ports, network } },
+      { opener: world.opener, listener, tls: undefined, loginTimeoutMs: 1000, ports: world.ports },
+    );
+    await expect(starting).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  });
+
+  it('ends its sessions in good order when the frontend stops', async () => {
+    const { connect, running } = await listen();
+    const client = await connect('192.0.2.1');
+    running.stop();
+    await settle();
+    expect(client.isClosed()).toBe(true);
+    expect(running.connections).toBe(0);
+  });
+});

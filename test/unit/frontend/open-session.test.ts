@@ -1,0 +1,223 @@
+import { describe, expect, it } from 'vitest';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { Secret } from '#common/secret.ts';
+import type { LoginResult } from '#frontend/session/open-session.ts';
+import { settle } from '#test/fakes/clock.ts';
+import { account, type Federation, federation, memberWithPassword, uuidOf, west } from './fakes.ts';
+
+const back1 = 'back1.west.isp.example';
+const back2 = 'back2.west.isp.example';
+const eastBack1 = 'back1.east.isp.example';
+const client = { address: '192.0.2.1', port: 4711, tls: true };
+
+/** Logs in; time moves on by itself. */
+async function login(world: Federation, loginName = 'alice@isp.example', password = 'wonderland'): Promise<LoginResult> {
+  let result: LoginResult | undefined;
+  void world.opener.open({ service: 'imap', sessionId: 's1', loginName, password: new Secret(password), client }).then((answer) => {
+    result = answer;
+  });
+  for (let i = 0; i < 200 && result === undefined; i += 1) await world.clock.advance(100);
+  if (result === undefined) throw new Error('no answer within 20 s');
+  return result;
+}
+
+function shown(result: LoginResult): string {
+  return result.ok ? `${result.accountName} on ${result.member}` : result.error.code;
+}
+
+describe('a login', () => {
+  type Row = readonly [what: string, prepare: (world: Federation) => void, shown: string, members: readonly string[]];
+  const at = (label: string) => () => ({ outcome: 'at', member: `${label}.west.isp.example`, host: '127.0.0.1', port: 10_201 }) as const;
+  const refusal = (code: 'CLUSTER_DRAINING' | 'CLUSTER_NO_CONTROLLER' | 'AUTH_FAILED' | 'LINK_NOT_HERE' | 'ACCT_NOT_FOUND') => () => {
+    const { kind } = new PlatformError(code, '');
+    return { outcome: 'refused', code, kind, message: 'as told' } as const;
+  };
+  const cases: readonly Row[] = [
+    ['is served by the least loaded member', () => {}, `alice@isp.example on ${back1}`, [back1]],
+    [
+      'follows a redirect to the current host',
+      ({ link }) => link.members.set(back1, at('back2')),
+      `alice@isp.example on ${back2}`,
+      [back1, back2],
+    ],
+    [
+      'goes to the next member when one cannot be asked',
+      ({ link }) => link.members.delete(back1),
+      `alice@isp.example on ${back2}`,
+      [back1, back2],
+    ],
+    [
+      'goes to the next member when one is draining',
+      ({ link }) => link.members.set(back1, refusal('CLUSTER_DRAINING')),
+      `alice@isp.example on ${back2}`,
+      [back1, back2],
+    ],
+    ['is refused for now when no member can be asked', ({ link }) => link.members.clear(), 'ROUTE_NO_MEMBER', [back1, back2]],
+    [
+      'is refused for now when the current host cannot be asked: nobody else may serve',
+      ({ link }) => {
+        link.members.delete(back1);
+        link.members.set(back2, at('back1'));
+      },
+      'ROUTE_NO_MEMBER',
+      [back1, back2],
+    ],
+    [
+      'is refused for now after three redirects',
+      ({ link }) => {
+        link.members.set(back1, at('back2'));
+        link.members.set(back2, at('back1'));
+      },
+      'ROUTE_LOOP',
+      [back1, back2, back1],
+    ],
+    [
+      'is refused for now when the cluster has no Controller',
+      ({ link }) => link.members.set(back1, refusal('CLUSTER_NO_CONTROLLER')),
+      'CLUSTER_NO_CONTROLLER',
+      [back1],
+    ],
+    [
+      'follows an account that moved to another cluster, asking the master once',
+      ({ link, directory }) => {
+        link.members.set(back1, () => ({ outcome: 'moved' }));
+        directory.put(account(10, 'alice@isp.example', 'east.isp.example'), 'master');
+      },
+      `alice@isp.example on ${eastBack1}`,
+      [back1, eastBack1],
+    ],
+    [
+      'follows a name that now belongs to another account',
+      ({ link, directory }) => {
+        link.members.set(back1, (request) =>
+          request.account?.uuid === uuidOf(10) ? refusal('LINK_NOT_HERE')() : memberWithPassword('wonderland')(request),
+        );
+        directory.put(account(11, 'alice@isp.example', 'west.isp.example'), 'master');
+      },
+      `alice@isp.example on ${back1}`,
+      [back1, back1],
+    ],
+    [
+      'is refused for good when the member does not know the account and the master does not either',
+      ({ link, directory }) => {
+        link.members.set(back1, refusal('ACCT_NOT_FOUND'));
+        directory.master.clear();
+      },
+      'ROUTE_UNKNOWN_ACCOUNT',
+      [back1],
+    ],
+    [
+      'is refused for now when the member does not know the account and the master is down',
+      ({ link, directory }) => {
+        link.members.set(back1, refusal('ACCT_NOT_FOUND'));
+        directory.isMasterDown = true;
+      },
+      'DIR_NO_MASTER',
+      [back1],
+    ],
+    [
+      'is refused for now when master and cluster keep contradicting each other',
+      ({ link }) => {
+        link.members.set(back1, () => ({ outcome: 'moved' }));
+        link.members.delete(back2);
+        link.healths.set(back2, { state: 'down' });
+      },
+      'ROUTE_LOOP',
+      [back1, back1, back1, back1, back1],
+    ],
+  ];
+
+  it.each(cases)('%s', async (_what, prepare, result, members) => {
+    const world = federation();
+    world.link.healths.set(back2, { load: 100 });
+    prepare(world);
+    expect(shown(await login(world))).toBe(result);
+    expect(world.link.requests.map(({ member }) => member)).toEqual(members);
+  });
+
+  it('waits for a cluster that has not heard of its new account yet', async () => {
+    const world = federation();
+    world.directory.put(account(20, 'newcomer@isp.example', 'east.isp.example'), 'master');
+    let asked = 0;
+    world.link.members.set(eastBack1, (request) => {
+      asked += 1;
+      return asked < 3 ? { outcome: 'moved' } : memberWithPassword('wonderland')(request);
+    });
+    expect(shown(await login(world, 'newcomer'))).toBe(`newcomer@isp.example on ${eastBack1}`);
+    expect(world.directory.asked).toEqual(['subset newcomer@isp.example', 'master newcomer@isp.example']);
+  });
+
+  it('tells the member the folded name, the uuid, the client and how often it was redirected', async () => {
+    const world = federation();
+    world.link.healths.set(back2, { load: 100 });
+    world.link.members.set(back1, at('back2'));
+    await login(world, 'ALICE');
+    expect(world.link.requests.map(({ request }) => request)).toMatchObject([
+      { hops: 0, account: { uuid: uuidOf(10), name: 'alice@isp.example' }, client, from: 'front1.eu.isp.example' },
+      { hops: 1 },
+    ]);
+  });
+
+  it('takes the same time to fail whether the account exists or not, and counts both', async () => {
+    const world = federation();
+    const took = async (name: string): Promise<number> => {
+      const startMs = world.clock.monotonicMs();
+      expect((await login(world, name, 'wrong')).ok).toBe(false);
+      return world.clock.monotonicMs() - startMs;
+    };
+    expect([await took('alice'), await took('nobody'), await took('no@name@at all')]).toEqual([500, 500, 500]);
+    expect(world.opener.counts).toEqual({ ok: 0, failed: 3, refused: 0 });
+  });
+
+  it('leaves no password in the log', async () => {
+    const world = federation();
+    await login(world, 'alice', 'hunter2');
+    world.link.members.clear();
+    await login(world, 'alice', 'hunter2');
+    expect(JSON.stringify(world.lines)).not.toContain('hunter2');
+  });
+});
+
+describe('verifying a password for submission', () => {
+  const request = (loginName: string) => ({ loginName, password: new Secret('x'), sessionId: 's', client });
+
+  it('asks a member by a call and gives the account’s own name', async () => {
+    const world = federation();
+    world.link.answerCall = () => ({ ok: true, name: 'alice.liddell@isp.example' });
+    expect(await world.opener.authenticate(request('alice'))).toEqual({ ok: true, name: 'alice.liddell@isp.example' });
+    expect(world.link.calls).toMatchObject([
+      { method: 'authenticate', params: { uuid: uuidOf(10), name: 'alice@isp.example', password: 'x' } },
+    ]);
+  });
+
+  it('goes on to the next member when one is down, and reports a wrong password as the member did', async () => {
+    const world = federation();
+    world.link.healths.set(back2, { load: 100 });
+    world.link.members.delete(back1);
+    world.link.answerCall = () => {
+      throw new PlatformError('AUTH_FAILED', 'wrong password');
+    };
+    const result = world.opener.authenticate(request('alice'));
+    await settle();
+    await world.clock.advance(1000);
+    expect(await result).toMatchObject({ ok: false, error: { code: 'AUTH_FAILED' } });
+    expect(world.link.calls.map(({ member }) => member)).toEqual([back1, back2]);
+  });
+});
+
+describe('a delivery', () => {
+  it('is opened at any member that is up', async () => {
+    const world = federation();
+    world.link.members.delete(back1);
+    const channel = await world.opener.openDelivery(west);
+    expect(world.link.requests.at(-1)).toMatchObject({ member: back2, request: { service: 'lmtp' } });
+    expect(world.link.requests.at(-1)?.request.account).toBeUndefined();
+    channel.destroy();
+  });
+
+  it('fails for now when no member is up', async () => {
+    const world = federation();
+    world.link.members.clear();
+    await expect(world.opener.openDelivery(west)).rejects.toMatchObject({ code: 'ROUTE_NO_MEMBER', kind: 'unavailable' });
+  });
+});

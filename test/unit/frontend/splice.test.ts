@@ -1,0 +1,118 @@
+import { describe, expect, it } from 'vitest';
+import { lingerMs, splice } from '#frontend/relay/splice.ts';
+import { FakeClock, settle } from '#test/fakes/clock.ts';
+import { connectionPair, type MemoryConnection } from '#test/fakes/memory-connection.ts';
+
+/** A relay between `client` and `member`, which are the far ends. */
+function relay(early = '') {
+  const clock = new FakeClock();
+  const [client, clientSide] = connectionPair();
+  const [channelSide, member] = connectionPair();
+  clientSide.pause();
+  const ends: string[] = [];
+  const running = splice(clock, clientSide, channelSide, Buffer.from(early), (by, error) =>
+    ends.push(`${by}${error === undefined ? '' : ' error'}`),
+  );
+  return { clock, client, clientSide, member, channelSide, ends, running };
+}
+
+function collect(connection: MemoryConnection, withEnd = true): { text: string; isEnded: boolean; isClosed: boolean } {
+  const seen = { text: '', isEnded: false, isClosed: false };
+  connection.handle({
+    data: (chunk) => {
+      seen.text += chunk.toString('latin1');
+    },
+    ...(withEnd
+      ? {
+          end: () => {
+            seen.isEnded = true;
+          },
+        }
+      : {}),
+    close: () => {
+      seen.isClosed = true;
+    },
+  });
+  return seen;
+}
+
+describe('the relay', () => {
+  it('passes bytes both ways, those that came early first, and counts them', async () => {
+    const { client, member, running } = relay('b NOOP\r\n');
+    const [atClient, atMember] = [collect(client), collect(member)];
+    client.write('c IDLE\r\n');
+    member.write('b OK\r\n');
+    await settle();
+    expect(atMember.text).toBe('b NOOP\r\nc IDLE\r\n');
+    expect(atClient.text).toBe('b OK\r\n');
+    expect([running.bytesIn, running.bytesOut]).toEqual([16, 6]);
+  });
+
+  it('stops reading from the member while the client does not take what it is sent, and loses nothing', async () => {
+    const { client, clientSide, member, channelSide } = relay();
+    const atClient = collect(client);
+    client.pause();
+    const chunk = Buffer.alloc(32_768, 'x');
+    for (let i = 0; i < 40; i += 1) member.write(chunk);
+    await settle();
+    // What is not with the client has stayed with the member: the relay holds no more than a chunk or two.
+    expect(clientSide.bufferedBytes).toBeLessThan(200_000);
+    expect(channelSide.pendingBytes).toBeGreaterThan(1_000_000);
+    client.resume();
+    for (let i = 0; i < 5; i += 1) await settle();
+    expect(atClient.text.length).toBe(40 * 32_768);
+  });
+
+  it('stops reading from the client while the member does not take what it is sent', async () => {
+    const { client, clientSide, member, channelSide } = relay();
+    const atMember = collect(member);
+    member.pause();
+    const chunk = Buffer.alloc(32_768, 'x');
+    for (let i = 0; i < 40; i += 1) client.write(chunk);
+    await settle();
+    expect(channelSide.bufferedBytes).toBeLessThan(200_000);
+    expect(clientSide.pendingBytes).toBeGreaterThan(1_000_000);
+    member.resume();
+    for (let i = 0; i < 5; i += 1) await settle();
+    expect(atMember.text.length).toBe(40 * 32_768);
+  });
+
+  it('passes a half-close on, and the answer that comes after it', async () => {
+    const { client, member, ends } = relay();
+    const [atClient, atMember] = [collect(client), collect(member)];
+    client.write('QUIT\r\n');
+    client.end();
+    await settle();
+    expect(atMember).toMatchObject({ text: 'QUIT\r\n', isEnded: true, isClosed: false });
+    member.write('+OK\r\n');
+    member.end();
+    await settle();
+    expect(atClient).toMatchObject({ text: '+OK\r\n', isEnded: true });
+    expect(ends).toEqual(['client']);
+  });
+
+  it('ends the client’s side when the member is lost, even while nobody was read', async () => {
+    const { client, clientSide, member, ends } = relay();
+    const atClient = collect(client, false);
+    member.pause();
+    for (let i = 0; i < 10; i += 1) client.write(Buffer.alloc(32_768, 'x'));
+    await settle();
+    member.destroy();
+    await settle();
+    expect(atClient.isClosed).toBe(true);
+    expect(clientSide.isClosed).toBe(true);
+    expect(ends).toEqual(['member']);
+  });
+
+  it('drops a client that does not hang up after the member has', async () => {
+    const { clock, client, clientSide, member, ends } = relay();
+    collect(client);
+    member.end();
+    collect(member);
+    await settle();
+    expect(ends).toEqual([]);
+    await clock.advance(lingerMs);
+    expect(clientSide.isClosed).toBe(true);
+    expect(ends).toEqual(['member']);
+  });
+});
