@@ -8,8 +8,8 @@ import type { ErrorKind } from '#common/errors/platform-error.ts';
 /** Version of this file's messages and of the frames. */
 export const linkVersion = 1;
 
-/** What a channel carries once it is open. */
-export type LinkService = 'imap' | 'pop3' | 'lmtp';
+/** What a channel carries once it is open. `deliver`: a message from one member to the current host; only members may. */
+export type LinkService = 'imap' | 'pop3' | 'lmtp' | 'deliver';
 
 /** Asks a member to serve a client's session. */
 export interface OpenSession {

@@ -1,0 +1,83 @@
+/**
+ * Whether a login is right: status rules first, then the password against the hashes of the account's entry.
+ *
+ * argon2 costs 70 ms of a thread and mail clients log in over and over, so a password that was right is remembered, as an HMAC under a
+ * key that this process made at its start and never stores, until the entry changes or `rememberedMs` have passed. A name that does not
+ * exist costs as much time as a wrong password.
+ */
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { tryParseAccountName } from '#common/account-name.ts';
+import type { Clock } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
+import type { Random } from '#common/random.ts';
+import { Secret } from '#common/secret.ts';
+import type { AccountRecord } from '#directory/client/records.ts';
+import type { OpenSession } from '#protocol/link/messages.ts';
+
+/** Passwords remembered; at the bound the longest unused is forgotten. */
+export const rememberedMax = 50_000;
+const rememberedMs = 600_000;
+
+interface Remembered {
+  readonly csn: string;
+  readonly mac: Buffer;
+  readonly untilMs: number;
+}
+
+/** See the header of this file. */
+export class Authenticator {
+  readonly #hasher: PasswordHasher;
+  readonly #clock: Clock;
+  readonly #key: Buffer;
+  readonly #remembered = new Map<string, Remembered>();
+
+  constructor(hasher: PasswordHasher, clock: Clock, random: Random) {
+    this.#hasher = hasher;
+    this.#clock = clock;
+    this.#key = random.bytes(32);
+  }
+
+  /**
+   * Resolves when the login is right. Rejects with `AUTH_FAILED`, `AUTH_ACCOUNT_LOCKED`, `AUTH_ACCOUNT_MAINTENANCE`, or `AUTH_BUSY` when too
+   * many passwords are being verified.
+   *
+   * @param record the account's entry; `undefined` when the master has none
+   */
+  async verify(record: AccountRecord | undefined, login: NonNullable<OpenSession['login']>): Promise<void> {
+    const password = new Secret(login.password);
+    if (record === undefined) {
+      await this.#hasher.verifyNothing(password);
+      throw new PlatformError('AUTH_FAILED', 'there is no such account');
+    }
+    // RFC 4616 §2: an authorization identity other than the authenticated one asks to act for somebody else.
+    const isOwn = login.authorizationId === '' || this.#names(record, login.authorizationId);
+    if (!(await this.#isRight(record, password)) || !isOwn) {
+      throw new PlatformError('AUTH_FAILED', isOwn ? 'wrong password' : `${record.name} may not act for another account`);
+    }
+    if (record.status === 'maintenance') throw new PlatformError('AUTH_ACCOUNT_MAINTENANCE', `${record.name} is in maintenance`);
+    if (record.status !== 'active') throw new PlatformError('AUTH_ACCOUNT_LOCKED', `${record.name} is ${record.status}`);
+  }
+
+  async #isRight(record: AccountRecord, password: Secret<string>): Promise<boolean> {
+    const mac = createHmac('sha256', this.#key).update(record.uuid).update('\0').update(password.reveal()).digest();
+    const known = this.#remembered.get(record.uuid);
+    if (known !== undefined && known.csn === record.csn && known.untilMs > this.#clock.monotonicMs() && timingSafeEqual(known.mac, mac)) {
+      this.#remembered.delete(record.uuid);
+      this.#remembered.set(record.uuid, known);
+      return true;
+    }
+    const hashes = record.passwords.reveal();
+    if (password.reveal() === '' || hashes.length === 0) return this.#hasher.verifyNothing(password);
+    if (!(await this.#hasher.verifyPassword(hashes, password))) return false;
+    this.#remembered.delete(record.uuid);
+    this.#remembered.set(record.uuid, { csn: record.csn, mac, untilMs: this.#clock.monotonicMs() + rememberedMs });
+    if (this.#remembered.size > rememberedMax) this.#remembered.delete(this.#remembered.keys().next().value as string);
+    return true;
+  }
+
+  #names(record: AccountRecord, identity: string): boolean {
+    const name = tryParseAccountName(identity);
+    return name !== undefined && (name === record.name || record.addresses.includes(name));
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * The accounts that are open on this member: opened once for all their sessions, closed when nobody has used them for a while.
+ *
+ *   absent ─► opening (ask the Controller, then storage) ─► open ─► closing ─► absent
+ *                     │ `at(other)`                          │ deposed
+ *                     └─► the caller is sent there           └─► absent, sessions get their bye
+ *
+ * The Controller's grant only says who should try. Storage decides: an opening that loses the race there is tried again from the start,
+ * and one that won finds every former opening without a way to commit.
+ */
+import type { MemberAddress } from '#backend-cluster/client/cluster-client.ts';
+import type { Controller, LocalAccounts } from '#backend-cluster/controller/controller.ts';
+import type { AccountStore, StoredAccount } from '#backend-cluster/storage/account-store.ts';
+import type { AccountUuid } from '#common/account-name.ts';
+import { type Clock, sleep, type Timer } from '#common/clock.ts';
+import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
+import type { MemberName } from '#common/host-server.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { Metrics } from '#common/metrics/metrics.ts';
+import { jitteredMs, type Random } from '#common/random.ts';
+
+/** Accounts open on one member at a time; at the bound idle ones are closed, the longest unused first. */
+export const openAccountsMax = 20_000;
+const openAttempts = 5;
+
+/** The account is here until `release`, or another member has it. */
+export type Acquired =
+  | { readonly outcome: 'here'; readonly account: StoredAccount; release(): void }
+  | { readonly outcome: 'at'; readonly host: MemberAddress };
+
+interface Hosted {
+  readonly account: StoredAccount;
+  users: number;
+  idle: Timer | undefined;
+  idleSinceMs: number;
+  closing: Promise<void> | undefined;
+}
+
+/** What hosted accounts are made of. */
+export interface HostedAccountsOptions {
+  readonly member: MemberName;
+  readonly incarnation: string;
+  readonly store: Pick<AccountStore, 'open'>;
+  readonly controller: () => Pick<Controller, 'requestOpen' | 'report'>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly idleCloseMs: number;
+  quotaOf(uuid: AccountUuid): number | undefined;
+  /** No new accounts are opened while false. */
+  isTaking(): boolean;
+  /** The account is about to be closed, or has been deposed: its sessions must end. */
+  onEnd(uuid: AccountUuid, text: string): void;
+}
+
+/** See the header of this file. */
+export class HostedAccounts implements LocalAccounts {
+  readonly #options: HostedAccountsOptions;
+  readonly #open = new Map<AccountUuid, Hosted>();
+  readonly #opening = new Map<AccountUuid, Promise<Hosted | MemberAddress>>();
+  #openings = 0;
+  #isKilled = false;
+  readonly #opens: { add(labels?: Record<string, string>, value?: number): void };
+  readonly #openSeconds: { observe(labels: Record<string, string>, value: number): void };
+
+  constructor(options: HostedAccountsOptions) {
+    this.#options = options;
+    this.#opens = options.metrics.counter('archipelago_member_account_opens_total', 'Requests for accounts that were not open here.', [
+      'outcome',
+    ]);
+    this.#openSeconds = options.metrics.histogram('archipelago_member_account_open_seconds', 'Time to open an account, grant included.');
+    const gauge = options.metrics.gauge('archipelago_member_open_accounts', 'Accounts open on this member.');
+    options.metrics.onCollect(() => gauge.set({}, this.#open.size));
+  }
+
+  get count(): number {
+    return this.#open.size;
+  }
+
+  isOpen(uuid: AccountUuid): boolean {
+    return this.#open.get(uuid)?.closing === undefined && this.#open.has(uuid);
+  }
+
+  epochOf(uuid: AccountUuid): number | undefined {
+    return this.#open.get(uuid)?.account.epoch;
+  }
+
+  /**
+   * The account, open here, or where it is. Rejects with `CLUSTER_NO_CONTROLLER`, `CLUSTER_DRAINING`, `CLUSTER_DEPOSED` (too many others
+   * want it), `ACCT_REMOVED` or `STORE_*`.
+   */
+  async acquire(uuid: AccountUuid): Promise<Acquired> {
+    for (;;) {
+      const hosted = this.#open.get(uuid);
+      if (hosted?.closing !== undefined) {
+        await hosted.closing;
+        continue;
+      }
+      if (hosted !== undefined) return this.#use(uuid, hosted);
+      let opening = this.#opening.get(uuid);
+      if (opening === undefined) {
+        opening = this.#openHere(uuid).finally(() => this.#opening.delete(uuid));
+        this.#opening.set(uuid, opening);
+      }
+      const result = await opening;
+      if ('port' in result) return { outcome: 'at', host: result };
+      // It may have been deposed between its opening and this turn; then it is not in the map any more.
+      if (this.#open.get(uuid) === result && result.closing === undefined) return this.#use(uuid, result);
+    }
+  }
+
+  setQuota(uuid: AccountUuid, limitBytes: number | undefined): void {
+    this.#open.get(uuid)?.account.setQuota(limitBytes);
+  }
+
+  openReports(after: string, limit: number): readonly { readonly uuid: AccountUuid; readonly epoch: number }[] {
+    return [...this.#open]
+      .filter(([uuid, hosted]) => uuid > after && hosted.account.isOpen)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .slice(0, limit)
+      .map(([uuid, hosted]) => ({ uuid, epoch: hosted.account.epoch }));
+  }
+
+  async close(uuid: AccountUuid, text: string): Promise<void> {
+    // One that is being opened is closed as soon as it is open.
+    await this.#opening.get(uuid)?.catch(() => {});
+    const hosted = this.#open.get(uuid);
+    if (hosted !== undefined) await this.#close(uuid, hosted, text);
+  }
+
+  /** Closes everything, some at a time; for drain and stop. */
+  async closeAll(text: string): Promise<void> {
+    await Promise.allSettled(this.#opening.values());
+    const uuids = [...this.#open.keys()];
+    const worker = async (): Promise<void> => {
+      for (let uuid = uuids.pop(); uuid !== undefined; uuid = uuids.pop()) await this.close(uuid, text);
+    };
+    await Promise.all(Array.from({ length: 16 }, worker));
+  }
+
+  /** Forgets everything without closing it, as a dead process does. */
+  kill(): void {
+    this.#isKilled = true;
+    for (const hosted of this.#open.values()) hosted.idle?.cancel();
+    this.#open.clear();
+  }
+
+  #use(uuid: AccountUuid, hosted: Hosted): Acquired {
+    hosted.users += 1;
+    hosted.idle?.cancel();
+    hosted.idle = undefined;
+    let isReleased = false;
+    return {
+      outcome: 'here',
+      account: hosted.account,
+      release: () => {
+        if (isReleased) return;
+        isReleased = true;
+        hosted.users -= 1;
+        if (hosted.users === 0) this.#becameIdle(uuid, hosted);
+      },
+    };
+  }
+
+  async #openHere(uuid: AccountUuid): Promise<Hosted | MemberAddress> {
+    const { clock, random, store, member, incarnation, log } = this.#options;
+    const startedMs = clock.monotonicMs();
+    for (let attempt = 1; ; attempt += 1) {
+      if (!this.#options.isTaking()) throw new PlatformError('CLUSTER_DRAINING', `${member} is draining and opens no more accounts`);
+      await this.#makeRoom();
+      const grant = await this.#options.controller().requestOpen(uuid);
+      if (grant.outcome === 'at') {
+        if (grant.host.name !== member) {
+          this.#opens.add({ outcome: 'at' });
+          return grant.host;
+        }
+        // The table is behind: what it means by `here` was closed a moment ago.
+      } else {
+        try {
+          this.#openings += 1;
+          const quotaBytes = this.#options.quotaOf(uuid);
+          const openId = `${member}.${incarnation}.${this.#openings}`;
+          const account = await store.open(uuid, { member, incarnation, openId, ...(quotaBytes === undefined ? {} : { quotaBytes }) });
+          this.#openSeconds.observe({}, (clock.monotonicMs() - startedMs) / 1000);
+          this.#opens.add({ outcome: 'opened' });
+          return this.#opened(uuid, account);
+        } catch (error) {
+          const failure = asPlatformError(error);
+          this.#options.controller().report('closed', uuid, undefined);
+          if (failure.code !== 'CLUSTER_DEPOSED' || attempt >= openAttempts) {
+            this.#opens.add({ outcome: 'failed' });
+            throw failure;
+          }
+          log.debug({ account: uuid, attempt }, 'another member opened the account first; the Controller is asked again');
+        }
+      }
+      if (attempt >= openAttempts) throw new PlatformError('CLUSTER_DEPOSED', `account ${uuid} was not opened in ${attempt} attempts`);
+      await sleep(clock, jitteredMs(random, 20 * 2 ** attempt, 0.9));
+    }
+  }
+
+  #opened(uuid: AccountUuid, account: StoredAccount): Hosted {
+    const hosted: Hosted = { account, users: 0, idle: undefined, idleSinceMs: this.#options.clock.monotonicMs(), closing: undefined };
+    if (this.#isKilled) throw new PlatformError('CLUSTER_DRAINING', 'this member was stopped');
+    this.#open.set(uuid, hosted);
+    account.onChange((change) => {
+      if (change.closed) this.#lost(uuid, hosted);
+    });
+    this.#options.controller().report('opened', uuid, account.epoch);
+    this.#becameIdle(uuid, hosted);
+    return hosted;
+  }
+
+  // Deposed, or storage answered in a way that leaves the outcome of a commit open: the account must be opened anew.
+  #lost(uuid: AccountUuid, hosted: Hosted): void {
+    if (this.#open.get(uuid) !== hosted || hosted.closing !== undefined) return;
+    hosted.idle?.cancel();
+    this.#open.delete(uuid);
+    this.#options.log.warn(
+      { account: uuid, epoch: hosted.account.epoch },
+      'account deposed here: another member has it, or storage is in doubt',
+    );
+    this.#options.controller().report('closed', uuid, hosted.account.epoch);
+    this.#options.onEnd(uuid, 'Account is served elsewhere now, connect again');
+  }
+
+  #close(uuid: AccountUuid, hosted: Hosted, text: string): Promise<void> {
+    if (hosted.closing !== undefined) return hosted.closing;
+    hosted.idle?.cancel();
+    if (hosted.users > 0) this.#options.onEnd(uuid, text);
+    hosted.closing = hosted.account.close().then(() => {
+      if (this.#open.get(uuid) !== hosted) return;
+      this.#open.delete(uuid);
+      this.#options.controller().report('closed', uuid, hosted.account.epoch);
+    });
+    return hosted.closing;
+  }
+
+  #becameIdle(uuid: AccountUuid, hosted: Hosted): void {
+    if (this.#open.get(uuid) !== hosted || hosted.closing !== undefined) return;
+    hosted.idleSinceMs = this.#options.clock.monotonicMs();
+    hosted.idle?.cancel();
+    hosted.idle = this.#options.clock.after(this.#options.idleCloseMs, () => {
+      if (hosted.users === 0) void this.#close(uuid, hosted, '');
+    });
+  }
+
+  async #makeRoom(): Promise<void> {
+    if (this.#open.size < openAccountsMax) return;
+    let oldest: [AccountUuid, Hosted] | undefined;
+    for (const entry of this.#open) {
+      if (entry[1].users === 0 && (oldest === undefined || entry[1].idleSinceMs < oldest[1].idleSinceMs)) oldest = entry;
+    }
+    if (oldest === undefined)
+      throw new PlatformError('LIMIT_CONNECTIONS', `${this.#open.size} accounts are open and in use on this member`);
+    await this.#close(oldest[0], oldest[1], '');
+  }
+}

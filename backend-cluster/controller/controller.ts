@@ -1,0 +1,563 @@
+/**
+ * This member's part in leading the cluster: runs the election, and while it is Controller says which member may open which account.
+ *
+ *   heartbeat ─► membership (who lives) ─► election.ts (who leads) ─► effects here: lease, term, asking members
+ *   link calls `cluster.*` from other members ─► open-accounts.ts (who hosts) ─► `grant` or `at`
+ *
+ * What always holds: a member obeys no term lower than it has accepted; the table is a fast copy of what the accounts' logs say, so
+ * losing it costs a moment in which new opens wait, and nothing else. Open accounts go on without any Controller.
+ */
+import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
+import type { LeaseStore } from '#backend-cluster/coordination/lease-store.ts';
+import type { AccountStore } from '#backend-cluster/storage/account-store.ts';
+import { type AccountUuid, tryParseAccountUuid } from '#common/account-name.ts';
+import { type Clock, sleep, type Timer } from '#common/clock.ts';
+import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import type { MemberName } from '#common/host-server.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { Metrics } from '#common/metrics/metrics.ts';
+import { jitteredMs, type Random } from '#common/random.ts';
+import { type Election, type ElectionEffect, type ElectionEvent, newElection, stepElection } from './election.ts';
+import { type MemberSelf, Membership, type MemberView } from './membership.ts';
+import { type MemberId, OpenAccounts, type OpenReport } from './open-accounts.ts';
+
+const leaseKey = 'controller';
+const askTimeoutMs = 5_000;
+/** Open accounts in one answer to the Controller. */
+export const reportPageMax = 5_000;
+
+/** The accounts open on this member, as the Controller asks for them. */
+export interface LocalAccounts {
+  /** In order of UUID, after `after`; at most `limit`. */
+  openReports(after: string, limit: number): readonly { readonly uuid: AccountUuid; readonly epoch: number }[];
+  /** Closes an account that another member has, or that was removed; `text` is for its sessions. */
+  close(uuid: AccountUuid, text: string): Promise<void>;
+}
+
+/** What a controller part is made of. */
+export interface ControllerOptions {
+  readonly self: MemberSelf;
+  readonly leases: LeaseStore;
+  readonly store: Pick<AccountStore, 'highestTerm' | 'claimTerm'>;
+  readonly link: LinkClient;
+  readonly local: LocalAccounts;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly heartbeatMs: number;
+  readonly leaseMs: number;
+  /** This member has become Controller: what was left half done is finished now. */
+  onLead(term: number): void;
+  /** A call that any member may have been asked, and that the Controller runs: account operations. */
+  run(method: string, params: Record<string, unknown>): Promise<unknown>;
+}
+
+/** Answer to a request to open an account. */
+export type OpenGrant = { readonly outcome: 'grant' } | { readonly outcome: 'at'; readonly host: MemberAddress };
+
+/** See the header of this file. */
+export class Controller {
+  readonly #options: ControllerOptions;
+  readonly membership: Membership;
+  readonly #table = new OpenAccounts();
+  #election: Election = newElection(0);
+  #known: { readonly address: MemberAddress; readonly term: number } | undefined;
+  #beat: Timer | undefined;
+  #beating: Promise<void> | undefined;
+  #beatAgain = false;
+  #isStopped = false;
+  readonly #takeovers: { add(labels?: Record<string, string>, value?: number): void };
+  readonly #grants: { add(labels?: Record<string, string>, value?: number): void };
+
+  constructor(options: ControllerOptions) {
+    this.#options = options;
+    this.membership = new Membership({
+      ...options,
+      onGone: (member, living) => this.#memberGone(member, living),
+    });
+    this.#takeovers = options.metrics.counter(
+      'archipelago_cluster_takeovers_total',
+      'Accounts whose host was found gone by the Controller.',
+    );
+    this.#grants = options.metrics.counter('archipelago_cluster_grants_total', 'Answers to requests to open an account.', ['outcome']);
+  }
+
+  get term(): number {
+    return this.#election.term;
+  }
+  get isController(): boolean {
+    return this.#election.state === 'leading' && this.#options.clock.monotonicMs() < this.#election.untilMs;
+  }
+  /** Name of the Controller as known here. */
+  get controllerName(): MemberName | undefined {
+    return this.isController ? this.#options.self.address.name : this.#known?.address.name;
+  }
+
+  /** Joins the cluster. Resolves once storage has told the highest term. */
+  async start(): Promise<void> {
+    this.#election = newElection(await this.#options.store.highestTerm());
+    this.#beat = this.#options.clock.every(this.#options.heartbeatMs, () => void this.beat());
+    void this.beat();
+  }
+
+  /** One heartbeat; a call during another one makes it run once more. */
+  beat(): Promise<void> {
+    if (this.#isStopped) return Promise.resolve();
+    if (this.#beating !== undefined) {
+      this.#beatAgain = true;
+      return this.#beating;
+    }
+    this.#beating = this.#runBeat().finally(() => {
+      this.#beating = undefined;
+      if (!this.#beatAgain) return;
+      this.#beatAgain = false;
+      void this.beat();
+    });
+    return this.#beating;
+  }
+
+  async #runBeat(): Promise<void> {
+    await this.membership.refresh();
+    this.#step({ type: 'heartbeat', nowMs: this.#options.clock.monotonicMs() });
+    const isActing = this.#election.state === 'leading' || this.#election.state === 'collecting';
+    const targets = this.membership.living().filter((view) => isActing || view.address.name === this.#known?.address.name);
+    for (const view of targets) void this.#ping(view);
+  }
+
+  /** Leaves in good order: the others need not wait for leases. Accounts must be closed before. */
+  async stop(): Promise<void> {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#beat?.cancel();
+    const { self, leases, link } = this.#options;
+    this.#step({ type: 'stop' });
+    await this.#beating;
+    const message = { member: self.address.name, incarnation: self.incarnation };
+    await Promise.allSettled([
+      leases.release(leaseKey, this.#holder),
+      leases.release(`member/${self.address.name}`, self.incarnation),
+      ...this.membership.living().map((view) => link.call(view.address, 'cluster.leaving', message, 1_000)),
+    ]);
+  }
+
+  /** Stops without a word, as a dead process does. */
+  kill(): void {
+    this.#isStopped = true;
+    this.#beat?.cancel();
+    this.#election = { ...this.#election, state: 'stopped', untilMs: 0 };
+  }
+
+  // ---- what this member asks of whoever is Controller
+
+  /**
+   * Asks the Controller, wherever it is, and goes on asking while there is none: up to a lease and two seconds, which is how long an
+   * election takes at most. Then `CLUSTER_NO_CONTROLLER`.
+   *
+   * @param options.isOnce what was sent and not answered is not sent again, because twice is not the same as once
+   */
+  async ask(method: string, params: object, options: { timeoutMs?: number; isOnce?: boolean } = {}): Promise<unknown> {
+    const { clock, random, self, link, leaseMs } = this.#options;
+    const deadlineMs = clock.monotonicMs() + leaseMs + 2_000;
+    let last: PlatformError | undefined;
+    while (!this.#isStopped) {
+      try {
+        if (this.isController) return await this.lead(method, { ...params, member: self.address.name, incarnation: self.incarnation });
+        const known = this.#known;
+        if (known !== undefined && known.address.name !== self.address.name) {
+          const message = { ...params, term: this.term, from: this.#introduction() };
+          return await link.call(known.address, method, message, options.timeoutMs ?? askTimeoutMs);
+        }
+      } catch (error) {
+        last = asPlatformError(error);
+        // Only what a new Controller would answer differently is asked again.
+        if (last.code !== 'CLUSTER_NO_CONTROLLER' && last.code !== 'CLUSTER_STALE_TERM' && !last.code.startsWith('NET_')) throw last;
+        if (options.isOnce === true && (last.code === 'NET_TIMEOUT' || last.code === 'NET_CLOSED')) throw last;
+      }
+      if (clock.monotonicMs() >= deadlineMs) break;
+      await sleep(clock, jitteredMs(random, Math.min(100, this.#options.heartbeatMs)));
+    }
+    throw new PlatformError('CLUSTER_NO_CONTROLLER', `no Controller of the cluster answered: ${last?.message ?? 'none is known'}`, {
+      cause: last,
+    });
+  }
+
+  /** Asks whether this member may open an account. */
+  async requestOpen(uuid: AccountUuid): Promise<OpenGrant> {
+    const answer = (await this.ask('cluster.request', { uuid })) as OpenGrant;
+    if (answer?.outcome === 'grant' || (answer?.outcome === 'at' && typeof answer.host?.host === 'string')) return answer;
+    throw new PlatformError('LINK_PROTOCOL', 'the Controller answered in a way that this release does not understand');
+  }
+
+  /** Another member that has the account open, if the Controller knows and answers at once. A hint that spares work, nothing more. */
+  async locate(uuid: AccountUuid): Promise<MemberAddress | undefined> {
+    const { self, link } = this.#options;
+    if (this.isController) return this.#usableHostOf(uuid, self.address.name);
+    const known = this.#known;
+    if (known === undefined || known.address.name === self.address.name) return undefined;
+    try {
+      const message = { uuid, term: this.term, from: this.#introduction() };
+      const { host } = (await link.call(known.address, 'cluster.locate', message, 1_000)) as { host?: MemberAddress };
+      return typeof host?.host === 'string' ? host : undefined;
+    } catch {
+      // Whoever opens the account asks again, and waits.
+      return undefined;
+    }
+  }
+
+  /** Gives the lead to another member, if there is one. */
+  yieldLead(): void {
+    if (this.membership.living().some((view) => view.state === 'active')) this.#step({ type: 'yield' });
+  }
+
+  /** Tells the Controller; when it cannot be told, the next one will ask. */
+  report(what: 'opened' | 'closed', uuid: AccountUuid, epoch: number | undefined): void {
+    this.ask(`cluster.${what}`, { uuid, epoch }).catch((error: unknown) => {
+      this.#options.log.debug({ account: uuid, errCode: asPlatformError(error).code }, `the Controller was not told of an account ${what}`);
+    });
+  }
+
+  // ---- calls of other members
+
+  /** A `cluster.*` call of another member. Params come from a certified member of this cluster; their shape is still checked. */
+  async call(method: string, params: Record<string, unknown>): Promise<unknown> {
+    const term = Number(params.term ?? 0);
+    if (method === 'cluster.ping') return this.#onPing(term, params);
+    if (method === 'cluster.open-accounts' || method === 'cluster.close') {
+      this.#accept(term);
+      if (method === 'cluster.open-accounts') return this.#options.local.openReports(String(params.after ?? ''), reportPageMax);
+      await this.#options.local.close(uuidOf(params), 'Account is served elsewhere now');
+      return {};
+    }
+    if (method === 'cluster.leaving') {
+      this.membership.left(params.member as MemberName, String(params.incarnation));
+      void this.beat();
+      return {};
+    }
+    if (term > this.term) this.#step({ type: 'term-seen', term });
+    const from = params.from as { name?: unknown; host?: unknown; port?: unknown; incarnation?: unknown } | undefined;
+    if (
+      typeof from?.name !== 'string' ||
+      typeof from.host !== 'string' ||
+      typeof from.port !== 'number' ||
+      typeof from.incarnation !== 'string'
+    ) {
+      throw new PlatformError('LINK_PROTOCOL', `${method} does not say who asks`);
+    }
+    this.membership.heard({ name: from.name as MemberName, host: from.host, port: from.port }, from.incarnation);
+    return this.lead(method, { ...params, member: from.name, incarnation: from.incarnation });
+  }
+
+  /** What only the Controller does. Rejects with `CLUSTER_NO_CONTROLLER` when this member is none. */
+  async lead(method: string, params: Record<string, unknown>): Promise<unknown> {
+    if (!this.isController) throw new PlatformError('CLUSTER_NO_CONTROLLER', `${this.#options.self.address.name} is not the Controller`);
+    if (method === 'cluster.run') return this.#options.run(String(params.method), (params.params ?? {}) as Record<string, unknown>);
+    const by: MemberId = { member: params.member as MemberName, incarnation: String(params.incarnation) };
+    const uuid = uuidOf(params);
+    if (method === 'cluster.locate') return { host: this.#usableHostOf(uuid, by.member) };
+    const nowMs = this.#options.clock.monotonicMs();
+    if (method === 'cluster.opened') {
+      this.#supersede(this.#table.opened({ ...by, uuid, epoch: Number(params.epoch) }, nowMs));
+      return {};
+    }
+    if (method === 'cluster.closed') {
+      this.#table.closed(uuid, by, typeof params.epoch === 'number' ? params.epoch : undefined);
+      return {};
+    }
+    if (method !== 'cluster.request') throw new PlatformError('LINK_PROTOCOL', `the call ${method} is unknown to this release`);
+    const view = this.membership.find(by.member);
+    const isSelf = by.member === this.#options.self.address.name;
+    if (isSelf ? this.#options.self.state() !== 'active' : view?.state !== 'active') {
+      throw new PlatformError('CLUSTER_DRAINING', `${by.member} is ${view?.state ?? 'leaving'} and opens no more accounts`);
+    }
+    let answer = this.#table.request(uuid, by, nowMs);
+    if (answer.outcome === 'at' && this.#usableHostOf(uuid, by.member) === undefined) {
+      await this.#takeFrom(uuid, answer.host);
+      answer = this.#table.request(uuid, by, this.#options.clock.monotonicMs());
+    }
+    this.#grants.add({ outcome: answer.outcome });
+    if (answer.outcome === 'grant') return answer;
+    return { outcome: 'at', host: this.#addressOf(answer.host.member) as MemberAddress } satisfies OpenGrant;
+  }
+
+  hostOf(uuid: AccountUuid): (MemberId & { readonly epoch: number | undefined }) | undefined {
+    return this.#table.hostOf(uuid);
+  }
+
+  /** Has an account closed wherever it is open; for removal. */
+  async closeEverywhere(uuid: AccountUuid, text: string): Promise<void> {
+    const host = this.#table.hostOf(uuid);
+    await this.#options.local.close(uuid, text);
+    if (host === undefined || host.member === this.#options.self.address.name) return;
+    const address = this.#addressOf(host.member);
+    if (address !== undefined) await this.#options.link.call(address, 'cluster.close', { uuid, term: this.term });
+    this.#table.closed(uuid, host, host.epoch);
+  }
+
+  /** The host to send others to: one that lives and does not drain. */
+  #usableHostOf(uuid: AccountUuid, asker: MemberName): MemberAddress | undefined {
+    const host = this.#table.hostOf(uuid);
+    if (host === undefined || host.member === asker) return undefined;
+    if (host.member === this.#options.self.address.name) {
+      return this.#options.self.state() === 'active' ? this.#options.self.address : undefined;
+    }
+    const view = this.membership.find(host.member);
+    return view?.state === 'active' ? view.address : undefined;
+  }
+
+  // The host drains, or nobody knows it any more: it finishes its commit and lets go. One that does not answer is deposed by storage.
+  async #takeFrom(uuid: AccountUuid, host: MemberId): Promise<void> {
+    const { local, link, log, self } = this.#options;
+    try {
+      const address = this.#addressOf(host.member);
+      if (host.member === self.address.name) await local.close(uuid, 'Account is served elsewhere now');
+      else if (address !== undefined) await link.call(address, 'cluster.close', { uuid, term: this.term }, 2_000);
+    } catch (error) {
+      log.debug({ account: uuid, member: host.member, errCode: asPlatformError(error).code }, 'a draining host did not close an account');
+    }
+    this.#table.closed(uuid, host, this.#table.hostOf(uuid)?.epoch);
+  }
+
+  // ---- the election's driver
+
+  get #holder(): string {
+    return `${this.#options.self.address.name}/${this.#options.self.incarnation}`;
+  }
+
+  #introduction() {
+    return { ...this.#options.self.address, incarnation: this.#options.self.incarnation };
+  }
+
+  #addressOf(member: MemberName): MemberAddress | undefined {
+    return member === this.#options.self.address.name ? this.#options.self.address : this.membership.find(member)?.address;
+  }
+
+  #step(event: ElectionEvent): void {
+    const { election, effects } = stepElection(this.#election, event, this.#options.leaseMs);
+    this.#election = election;
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: ElectionEffect): void {
+    const { log } = this.#options;
+    switch (effect) {
+      case 'take-lease':
+        void this.#takeLease();
+        return;
+      case 'release-lease':
+        this.#options.leases.release(leaseKey, this.#holder).catch((error: unknown) => {
+          log.debug({ err: error }, 'the Controller’s lease could not be given up; it will lapse');
+        });
+        return;
+      case 'claim-term':
+        void this.#claimTerm();
+        return;
+      case 'collect':
+        void this.#collect(this.#election.term);
+        return;
+      case 'ask-members':
+        void this.#askMembers();
+        return;
+      case 'lead':
+        this.#known = { address: this.#options.self.address, term: this.term };
+        log.info({ term: this.term, openAccounts: this.#table.size }, `this member is Controller for term ${this.term}`);
+        void this.#takeLease();
+        for (const view of this.membership.living()) void this.#ping(view);
+        this.#options.onLead(this.term);
+        return;
+      case 'step-down':
+        log.warn({ term: this.term }, 'this member is no longer Controller');
+        this.#table.clear();
+        if (this.#known?.address.name === this.#options.self.address.name) this.#known = undefined;
+    }
+  }
+
+  async #takeLease(): Promise<void> {
+    const { leases, clock, self, leaseMs } = this.#options;
+    const askedAtMs = clock.monotonicMs();
+    try {
+      const isLeading = this.#election.state === 'leading';
+      const value = { ...self.address, term: isLeading ? this.term : undefined };
+      // A member that drains leaves the lead to others, if there are any.
+      if (
+        self.state() !== 'active' &&
+        this.#election.state === 'backup' &&
+        this.membership.living().some((view) => view.state === 'active')
+      )
+        return;
+      const answer = await leases.take(leaseKey, this.#holder, value, leaseMs);
+      if (!answer.isTaken && (await this.#learnFrom(answer.by))) {
+        this.#step({ type: 'lease', isTaken: (await leases.take(leaseKey, this.#holder, value, leaseMs)).isTaken, askedAtMs });
+      } else {
+        this.#step({ type: 'lease', isTaken: answer.isTaken, askedAtMs });
+      }
+    } catch (error) {
+      this.#options.log.debug({ err: error }, 'the coordinator did not answer');
+    }
+  }
+
+  /** Remembers who holds the lease; true when the holder is dead for sure and the lease was ended in its place. */
+  async #learnFrom(lease: { readonly holder: string; readonly value: unknown }): Promise<boolean> {
+    const value = (lease.value ?? {}) as { name?: unknown; host?: unknown; port?: unknown; term?: unknown };
+    if (typeof value.name !== 'string' || typeof value.host !== 'string' || typeof value.port !== 'number') return false;
+    const name = value.name as MemberName;
+    const incarnation = lease.holder.slice(lease.holder.lastIndexOf('/') + 1);
+    const view = this.membership.find(name);
+    const isFormerSelf = name === this.#options.self.address.name && incarnation !== this.#options.self.incarnation;
+    if (isFormerSelf || (view !== undefined && (view.state === 'dead' || view.incarnation !== incarnation))) {
+      await this.#options.leases.release(leaseKey, lease.holder);
+      return true;
+    }
+    if (typeof value.term === 'number') this.#learn({ name, host: value.host, port: value.port }, value.term);
+    return false;
+  }
+
+  #learn(address: MemberAddress, term: number): void {
+    if (term < this.term) return;
+    this.#step({ type: 'term-seen', term });
+    if (this.#known?.address.name !== address.name || this.#known.term !== term) {
+      this.#options.log.info({ term, controller: address.name }, `${address.name} is Controller for term ${term}`);
+    }
+    this.#known = { address, term };
+  }
+
+  async #claimTerm(): Promise<void> {
+    const { store, self, log } = this.#options;
+    try {
+      const term = Math.max(await store.highestTerm(), this.term) + 1;
+      const isMine = await store.claimTerm(term, { member: self.address.name, incarnation: self.incarnation });
+      this.#step({ type: 'claim', isMine, term });
+    } catch (error) {
+      log.error({ err: error }, `storage refuses this member a term: ${messageOf(error)}`);
+      this.#step({ type: 'claim-failed' });
+    }
+  }
+
+  // A silent member may have accounts open; it is waited for until it counts as dead, which takes a lease at most.
+  async #collect(term: number): Promise<void> {
+    const { clock, heartbeatMs, leaseMs, self, local } = this.#options;
+    const endMs = clock.monotonicMs() + leaseMs;
+    this.#table.clear();
+    for (let after = ''; ; ) {
+      const page = local.openReports(after, reportPageMax);
+      for (const report of page) this.#put({ ...report, member: self.address.name, incarnation: self.incarnation });
+      const last = page.at(-1);
+      if (last === undefined || page.length < reportPageMax) break;
+      after = last.uuid;
+    }
+    await Promise.all(
+      this.membership.living().map(async (view) => {
+        while (clock.monotonicMs() < endMs && this.#election.state === 'collecting' && this.term === term && !this.#isStopped) {
+          const current = this.membership.find(view.address.name);
+          if (current === undefined || current.state === 'dead') return;
+          if (await this.#collectFrom(current, term)) return;
+          await this.#ping(current);
+          await sleep(clock, Math.min(heartbeatMs, 250));
+        }
+      }),
+    );
+    this.#step({ type: 'collected', term });
+  }
+
+  async #collectFrom(view: MemberView, term: number): Promise<boolean> {
+    try {
+      for (let after = ''; ; ) {
+        const page = (await this.#options.link.call(view.address, 'cluster.open-accounts', { term, after }, 2_000)) as OpenReport[];
+        for (const { uuid, epoch } of page) this.#put({ uuid, epoch, member: view.address.name, incarnation: view.incarnation });
+        const last = page.at(-1);
+        if (last === undefined || page.length < reportPageMax) return true;
+        after = last.uuid;
+      }
+    } catch (error) {
+      this.#options.log.debug(
+        { member: view.address.name, errCode: asPlatformError(error).code },
+        'a member did not report its open accounts',
+      );
+      return false;
+    }
+  }
+
+  #put(report: OpenReport): void {
+    this.#supersede(this.#table.opened(report, this.#options.clock.monotonicMs()));
+  }
+
+  // Two members report one account: the one with the lower epoch has been deposed and may not know it yet.
+  #supersede(loser: OpenReport | undefined): void {
+    if (loser === undefined) return;
+    const { local, link, self, log } = this.#options;
+    const address = this.#addressOf(loser.member);
+    const closing =
+      loser.member === self.address.name
+        ? local.close(loser.uuid, 'Account is served elsewhere now')
+        : address === undefined
+          ? Promise.resolve()
+          : link.call(address, 'cluster.close', { uuid: loser.uuid, term: this.term });
+    Promise.resolve(closing).catch((error: unknown) => {
+      log.debug({ account: loser.uuid, member: loser.member, errCode: asPlatformError(error).code }, 'a deposed host was not told');
+    });
+  }
+
+  async #askMembers(): Promise<void> {
+    const term = this.term;
+    const askedAtMs = this.#options.clock.monotonicMs();
+    const answers = await Promise.all(this.membership.living().map((view) => this.#ping(view)));
+    if (answers.every((isObeyed) => isObeyed)) this.#step({ type: 'acknowledged', term, askedAtMs });
+  }
+
+  /** True when the member answered and accepts this member's term. */
+  async #ping(view: MemberView): Promise<boolean> {
+    const isActing = this.#election.state === 'leading' || this.#election.state === 'collecting';
+    const term = this.term;
+    const message = {
+      term: isActing ? term : 0,
+      from: this.#introduction(),
+      ...(isActing ? { controller: this.#options.self.address } : {}),
+    };
+    let accepted = 0;
+    const hasAnswered = await this.membership.ping(view, message, (answer) => {
+      accepted = Number(answer.term) || 0;
+    });
+    if (accepted > this.term) this.#step({ type: 'term-seen', term: accepted });
+    return hasAnswered && accepted === term;
+  }
+
+  #onPing(term: number, params: Record<string, unknown>): object {
+    const { self } = this.#options;
+    const controller = params.controller as Partial<MemberAddress> | undefined;
+    if (typeof controller?.name === 'string' && typeof controller.host === 'string' && typeof controller.port === 'number') {
+      this.#learn({ name: controller.name as MemberName, host: controller.host, port: controller.port }, term);
+    }
+    return {
+      term: this.term,
+      incarnation: self.incarnation,
+      state: self.state(),
+      openAccounts: self.openAccounts(),
+      sessions: self.sessions(),
+    };
+  }
+
+  #accept(term: number): void {
+    if (term < this.term) {
+      throw new PlatformError('CLUSTER_STALE_TERM', `a message of term ${term} came, and term ${this.term} is accepted here`);
+    }
+    this.#step({ type: 'term-seen', term });
+  }
+
+  #memberGone(member: MemberName, living: string | undefined): void {
+    const count = this.#table.memberGone(member, living);
+    if (count > 0) {
+      this.#takeovers.add({}, count);
+      this.#options.log.warn({ member, openAccounts: count }, `${count} accounts of ${member} may be opened by other members now`);
+    }
+    if (this.#known?.address.name === member) {
+      this.#known = undefined;
+      void this.beat();
+    }
+  }
+}
+
+function uuidOf(params: Record<string, unknown>): AccountUuid {
+  const uuid = typeof params.uuid === 'string' ? tryParseAccountUuid(params.uuid) : undefined;
+  if (uuid === undefined) throw new PlatformError('LINK_PROTOCOL', 'a call names no account');
+  return uuid;
+}

@@ -1,0 +1,208 @@
+/**
+ * Who is in the cluster, and who is alive.
+ *
+ * Every member keeps a lease `member/<name>` in the coordinator, with its address and state, and reads the others' at each heartbeat. It
+ * also pings the others directly, the Controller all of them and its backups at least the Controller. A member counts as dead when its
+ * machine refuses the connection, or when its lease is gone and it has not answered a ping for as long as a lease lasts. A silent
+ * coordinator alone kills nobody.
+ */
+import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
+import type { Lease, LeaseStore } from '#backend-cluster/coordination/lease-store.ts';
+import type { Clock } from '#common/clock.ts';
+import { asPlatformError } from '#common/errors/platform-error.ts';
+import { errnoOf } from '#common/files/files.ts';
+import { type MemberName, parseMemberName } from '#common/host-server.ts';
+import type { Logger } from '#common/log/logger.ts';
+
+/** A member as another one sees it. */
+export interface MemberView {
+  readonly address: MemberAddress;
+  readonly incarnation: string;
+  readonly state: 'active' | 'draining' | 'leaving' | 'dead';
+  readonly openAccounts: number;
+  readonly sessions: number;
+  /** Last sign of life: lease seen or ping answered; this process's monotonic and wall clock. */
+  readonly seenMs: number;
+  readonly seenAtMs: number;
+}
+
+/** What a member says of itself in its lease and in answers to pings. */
+export interface MemberSelf {
+  readonly address: MemberAddress;
+  readonly incarnation: string;
+  state(): 'active' | 'draining' | 'leaving';
+  openAccounts(): number;
+  sessions(): number;
+}
+
+const pingTimeoutMs = 1_000;
+const membersMax = 256;
+
+/** See the header of this file. */
+export class Membership {
+  readonly #self: MemberSelf;
+  readonly #leases: LeaseStore;
+  readonly #link: LinkClient;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #leaseMs: number;
+  readonly #others = new Map<MemberName, MemberView>();
+  /** Names whose lease was there at the last look. */
+  #listed = new Set<MemberName>();
+  #coordinatorError: string | undefined;
+  /** Told once for each member that is found dead, or alive as a new incarnation. */
+  readonly #onGone: (member: MemberName, livingIncarnation: string | undefined) => void;
+
+  constructor(options: {
+    self: MemberSelf;
+    leases: LeaseStore;
+    link: LinkClient;
+    clock: Clock;
+    log: Logger;
+    leaseMs: number;
+    onGone: (member: MemberName, livingIncarnation: string | undefined) => void;
+  }) {
+    this.#self = options.self;
+    this.#leases = options.leases;
+    this.#link = options.link;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#leaseMs = options.leaseMs;
+    this.#onGone = options.onGone;
+  }
+
+  /** Other members that are not known to be dead. */
+  living(): MemberView[] {
+    return [...this.#others.values()].filter((member) => member.state !== 'dead');
+  }
+
+  all(): MemberView[] {
+    return [...this.#others.values()];
+  }
+
+  find(name: MemberName): MemberView | undefined {
+    return this.#others.get(name);
+  }
+
+  /** Why the coordinator did not answer last; `undefined` when it did. */
+  get coordinatorError(): string | undefined {
+    return this.#coordinatorError;
+  }
+
+  /** Prolongs this member's lease and reads the others'. */
+  async refresh(): Promise<void> {
+    const { address, incarnation } = this.#self;
+    const key = `member/${address.name}`;
+    const value = { host: address.host, port: address.port, state: this.#self.state() };
+    try {
+      const answer = await this.#leases.take(key, incarnation, value, this.#leaseMs);
+      if (!answer.isTaken) {
+        // The lease of the process that had this name before: it is gone, for this one has its address.
+        await this.#leases.release(key, answer.by.holder);
+        await this.#leases.take(key, incarnation, value, this.#leaseMs);
+      }
+      const leases = await this.#leases.list('member/');
+      this.#coordinatorError = undefined;
+      this.#listed = new Set();
+      for (const lease of leases.slice(0, membersMax)) this.#onLease(lease);
+    } catch (error) {
+      this.#coordinatorError = asPlatformError(error).message;
+    }
+  }
+
+  /**
+   * Asks a member whether it lives; false when it did not answer.
+   *
+   * @param message what to say, e.g. the Controller's term; the answer goes to `onAnswer`
+   */
+  async ping(view: MemberView, message: object, onAnswer: (answer: Record<string, unknown>) => void): Promise<boolean> {
+    const name = view.address.name;
+    try {
+      const answer = (await this.#link.call(view.address, 'cluster.ping', message, pingTimeoutMs)) as Record<string, unknown>;
+      this.#alive(view, answer);
+      onAnswer(answer);
+      return true;
+    } catch (error) {
+      const failure = asPlatformError(error);
+      const current = this.#others.get(name);
+      if (current === undefined || current.incarnation !== view.incarnation || current.state === 'dead') return false;
+      const silentMs = this.#clock.monotonicMs() - current.seenMs;
+      if (isRefused(failure)) this.#dead(current, 'its machine refuses the connection');
+      else if (!this.#listed.has(name) && silentMs >= this.#leaseMs) this.#dead(current, `silent for ${Math.round(silentMs)} ms`);
+      return false;
+    }
+  }
+
+  /** A member said that it leaves: it has closed everything. */
+  left(name: MemberName, incarnation: string): void {
+    const view = this.#others.get(name);
+    if (view?.incarnation === incarnation && view.state !== 'dead') this.#dead(view, 'it left in good order');
+  }
+
+  /** A member was heard of by other ways than its lease, e.g. it asked for something. */
+  heard(address: MemberAddress, incarnation: string): void {
+    const known = this.#others.get(address.name);
+    if (known?.incarnation === incarnation && known.state !== 'dead') return;
+    if (address.name === this.#self.address.name || this.#others.size >= membersMax) return;
+    this.#put({ address, incarnation, state: 'active', openAccounts: 0, sessions: 0 });
+  }
+
+  #onLease(lease: Lease): void {
+    let name: MemberName;
+    try {
+      name = parseMemberName(lease.key.slice('member/'.length));
+    } catch {
+      return;
+    }
+    if (name === this.#self.address.name) return;
+    const { host, port, state } = (lease.value ?? {}) as { host?: unknown; port?: unknown; state?: unknown };
+    if (typeof host !== 'string' || typeof port !== 'number') return;
+    this.#listed.add(name);
+    const known = this.#others.get(name);
+    // Its lease outlives a dead process by up to its length: the refused connection knows better.
+    if (known?.incarnation === lease.holder && known.state === 'dead') return;
+    this.#put({
+      address: { name, host, port },
+      incarnation: lease.holder,
+      state: state === 'draining' || state === 'leaving' ? state : 'active',
+      openAccounts: known?.openAccounts ?? 0,
+      sessions: known?.sessions ?? 0,
+    });
+    // A lease outlives its process as well: only answers prolong the time after which silence counts.
+    if (known?.incarnation === lease.holder) this.#others.set(name, { ...(this.#others.get(name) as MemberView), seenMs: known.seenMs });
+  }
+
+  #alive(view: MemberView, answer: Record<string, unknown>): void {
+    const incarnation = typeof answer.incarnation === 'string' ? answer.incarnation : view.incarnation;
+    const state = answer.state === 'draining' || answer.state === 'leaving' ? answer.state : 'active';
+    this.#put({
+      address: view.address,
+      incarnation,
+      state,
+      openAccounts: Number(answer.openAccounts) || 0,
+      sessions: Number(answer.sessions) || 0,
+    });
+  }
+
+  #put(view: Omit<MemberView, 'seenMs' | 'seenAtMs'>): void {
+    const name = view.address.name;
+    const known = this.#others.get(name);
+    this.#others.set(name, { ...view, seenMs: this.#clock.monotonicMs(), seenAtMs: this.#clock.nowMs() });
+    if (known !== undefined && known.incarnation !== view.incarnation) this.#onGone(name, view.incarnation);
+    if (known === undefined || known.incarnation !== view.incarnation) {
+      this.#log.info({ member: name, incarnation: view.incarnation }, `member ${name} joined`);
+    }
+  }
+
+  #dead(view: MemberView, why: string): void {
+    const name = view.address.name;
+    this.#others.set(name, { ...view, state: 'dead' });
+    this.#log.warn({ member: name, incarnation: view.incarnation }, `member ${name} is gone: ${why}`);
+    this.#onGone(name, undefined);
+  }
+}
+
+/** Whether the peer's machine answered that nobody listens there. */
+export function isRefused(error: { readonly code: string; readonly cause?: unknown }): boolean {
+  return error.code === 'NET_CONNECT_FAILED' && errnoOf(error.cause) === 'ECONNREFUSED';
+}

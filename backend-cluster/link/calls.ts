@@ -1,0 +1,50 @@
+/**
+ * Calls that come over the link, by name, and who may make them.
+ *
+ *   cluster.*                          members of this cluster only: the Controller's and its backups' business
+ *   accounts.create, rename, remove    the admin API, directory servers (provisioning), members
+ *   accounts.where-is, status          everybody on the link
+ */
+import type { AccountWhereabouts } from '#backend-cluster/client/cluster-client.ts';
+import type { ClusterStatus } from '#backend-cluster/client/status.ts';
+import type { Controller } from '#backend-cluster/controller/controller.ts';
+import { type AccountUuid, parseAccountUuid, printable } from '#common/account-name.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { type ClusterName, clusterOf, parseMemberName } from '#common/host-server.ts';
+import type { LinkPeer } from './server.ts';
+
+/** What the calls work on. */
+export interface CallsOptions {
+  readonly cluster: ClusterName;
+  readonly controller: Controller;
+  /** `isLocal`: only what this member knows itself. */
+  whereIs(uuid: AccountUuid, isLocal: boolean): Promise<AccountWhereabouts>;
+  clusterStatus(): ClusterStatus;
+}
+
+const operations = new Set(['accounts.create', 'accounts.rename', 'accounts.remove']);
+const operationTimeoutMs = 30_000;
+
+/** Makes the answerer. */
+export function createCalls(options: CallsOptions): (peer: LinkPeer, method: string, params: unknown) => Promise<unknown> {
+  return async (peer, method, given) => {
+    const params = typeof given === 'object' && given !== null ? (given as Record<string, unknown>) : {};
+    if (method.startsWith('cluster.')) {
+      // The name is proved by certificate (or both are on loopback), so the cluster it belongs to is as well.
+      if (peer.role !== 'backend-cluster' || clusterOf(parseMemberName(peer.name)) !== options.cluster) {
+        throw new PlatformError(
+          'LINK_REFUSED',
+          `${peer.role} ${peer.name} is no member of ${options.cluster} and may not call ${printable(method)}`,
+        );
+      }
+      return options.controller.call(method, params);
+    }
+    if (operations.has(method)) {
+      if (peer.role === 'frontend') throw new PlatformError('LINK_REFUSED', `frontend ${peer.name} may not call ${method}`);
+      return options.controller.ask('cluster.run', { method, params }, { timeoutMs: operationTimeoutMs, isOnce: true });
+    }
+    if (method === 'accounts.where-is') return options.whereIs(parseAccountUuid(String(params.uuid)), params.isLocal === true);
+    if (method === 'status') return options.clusterStatus();
+    throw new PlatformError('LINK_PROTOCOL', `the call ${printable(method)} is unknown to this release`);
+  };
+}

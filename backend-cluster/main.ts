@@ -1,0 +1,93 @@
+/**
+ * Starts one member of a Dynamic Cluster from its configuration: reads secrets and certificates, probes the shared storage, joins.
+ */
+
+import { PlatformError } from '#common/errors/platform-error.ts';
+import { clusterOf, parseMemberName } from '#common/host-server.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
+import { resolveAccess } from '#directory/client/access.ts';
+import { followDirectory } from '#directory/client/follow.ts';
+import { openDirectoryReader } from '#directory/client/lookup.ts';
+import { openDirectoryWriter } from '#directory/client/write.ts';
+import { readLinkTls } from './client/link-tls.ts';
+import type { BackendConfig } from './config.ts';
+import type { EmbeddedCoordinators } from './coordination/embedded.ts';
+import type { LeaseStore } from './coordination/lease-store.ts';
+import { type RunningBackend, startMember } from './member.ts';
+import { imapCapabilities, serveImap } from './sessions/imap/server.ts';
+import { pop3Capabilities, servePop3 } from './sessions/pop3/server.ts';
+import { openAccountStore } from './storage/open-store.ts';
+
+export type { RunningBackend };
+
+/** What the members of one process share. */
+export interface SharedByMembers {
+  readonly coordinators: EmbeddedCoordinators;
+  /** Environment variables, for secrets that are named by one. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * Starts a member. Rejects with `CONFIG_*`, `STORE_UNSAFE` (the shared directory failed its probe) or `NET_CONNECT_FAILED` (the address is
+ * taken). The directory need not answer yet: `readiness` says what is missing.
+ */
+export async function startBackend(config: BackendConfig, ports: Ports, shared: SharedByMembers): Promise<RunningBackend> {
+  const name = parseMemberName(config.name);
+  if (config.leaseMs <= 3 * config.heartbeatMs) {
+    throw new PlatformError(
+      'CONFIG_INVALID',
+      `leaseMs is ${config.leaseMs} and heartbeatMs ${config.heartbeatMs}; a lease must be longer than three heartbeats`,
+    );
+  }
+  const advertise = parseAdvertise(config.advertise);
+  const tls = await readLinkTls(config.link, ports.files);
+  const access = await resolveAccess(config.directory, ports.files, shared.env);
+  const store = await openAccountStore({ ...ports, root: config.storage.path });
+  const probe = await store.probe();
+  for (const warning of probe.warnings) ports.log.warn({ path: config.storage.path }, `shared storage: ${warning}`);
+  const hasher = createPasswordHasher(ports.random);
+  return startMember({
+    name,
+    listen: config.listen,
+    advertise,
+    tls,
+    clusterNetwork: config.clusterNetwork,
+    heartbeatMs: config.heartbeatMs,
+    leaseMs: config.leaseMs,
+    idleCloseMs: config.idleCloseMs,
+    tombstoneGraceHours: config.tombstoneGraceHours,
+    defaultQuotaBytes: config.defaultQuotaBytes,
+    ports,
+    leases: await openLeases(config, ports, shared),
+    store,
+    storage: config.storage,
+    directory: {
+      follow: (onChange) => followDirectory({ access, withPasswords: true, onChange, ports }),
+      reader: openDirectoryReader({ access, withPasswords: true, ports }),
+      writer: openDirectoryWriter({ access, ports, hasher }),
+    },
+    hasher,
+    protocols: {
+      imap: { serve: serveImap, capabilities: imapCapabilities },
+      pop3: { serve: servePop3, capabilities: pop3Capabilities },
+    },
+  });
+}
+
+async function openLeases(config: BackendConfig, ports: Ports, shared: SharedByMembers): Promise<LeaseStore> {
+  const { engine } = config.coordinator;
+  const cluster = clusterOf(parseMemberName(config.name));
+  if (engine === 'embedded') return shared.coordinators.open(cluster, ports.clock);
+  throw new PlatformError('CONFIG_INVALID', `coordinator.engine ${engine} is not available in this release; use embedded`);
+}
+
+function parseAdvertise(text: string | undefined): { host: string; port: number } | undefined {
+  if (text === undefined) return undefined;
+  const parts = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
+  const port = Number(parts?.[3]);
+  if (parts === null || port < 1 || port > 65_535) {
+    throw new PlatformError('CONFIG_INVALID', `advertise: "${text}" is not host:port`);
+  }
+  return { host: (parts[1] ?? parts[2]) as string, port };
+}
