@@ -255,10 +255,10 @@ export class SmtpListener implements AsyncDisposable {
     const recipients = envelope.rcptTo
       .map((entry) => state.recipients.get(entry.address.toLowerCase()))
       .filter((entry) => entry !== undefined);
-    if (recipients.length !== envelope.rcptTo.length)
-      throw new PlatformError('BUG_UNEXPECTED', 'a recipient was accepted and is not known');
     const { text, release } = await this.#receiving.read(stream, config.messageBytesMax);
     try {
+      if (recipients.length !== envelope.rcptTo.length)
+        throw new PlatformError('BUG_UNEXPECTED', 'a recipient was accepted and is not known');
       if (text.kind === 'lost') throw replyError(421, '4.4.2', 'Connection lost');
       if (text.kind === 'busy') throw replyError(452, '4.3.1', 'Too much mail is coming in at this moment, try again later');
       if (text.kind === 'too-big') throw replyError(552, '5.3.4', `Message is larger than ${config.messageBytesMax} bytes`);
