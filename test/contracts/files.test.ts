@@ -80,6 +80,7 @@ describe.each(['the file system', 'the double'])('files of %s', (kind) => {
     expect(await files.list(`${root}/x`)).toEqual(['y']);
     expect(await codeOf(files.rmdir(`${root}/x/y`))).toBe('ENOTEMPTY');
     await files.removeTree(`${root}/x`);
+    await files.removeTree(`${root}/none/none`);
     await files.removeTree(`${root}/x`);
     expect(await files.size(`${root}/x`)).toBeUndefined();
   });

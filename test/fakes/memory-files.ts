@@ -6,7 +6,7 @@
  * was paused, a write that the network delayed). `powerCut` forgets every name that no `syncDirectory` made durable, or, with a `Random`,
  * an arbitrary part of them.
  */
-import type { Files } from '#common/files/files.ts';
+import { errnoOf, type Files } from '#common/files/files.ts';
 import type { Random } from '#common/random.ts';
 
 /** What becomes of an operation. `held` ones wait for `release`. */
@@ -87,6 +87,16 @@ export class MemoryDisk {
       node = next;
     }
     return node;
+  }
+
+  has(path: string): boolean {
+    try {
+      this.find(path);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    }
   }
 
   directory(path: string): DirectoryNode {
@@ -222,8 +232,9 @@ export class MemoryClient implements Files {
 
   removeTree(path: string): Promise<void> {
     return this.#do('removeTree', path, undefined, () => {
-      const [directory, name] = this.#parent(path);
-      directory.entries.delete(name);
+      const cut = path.lastIndexOf('/');
+      if (!this.#disk.has(path)) return;
+      this.#disk.directory(path.slice(0, cut)).entries.delete(path.slice(cut + 1));
     });
   }
 
@@ -233,13 +244,9 @@ export class MemoryClient implements Files {
 
   size(path: string): Promise<number | undefined> {
     return this.#do('size', path, undefined, () => {
-      try {
-        const node = this.#disk.find(path);
-        return node.kind === 'file' ? node.content.length : 0;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-        throw error;
-      }
+      if (!this.#disk.has(path)) return undefined;
+      const node = this.#disk.find(path);
+      return node.kind === 'file' ? node.content.length : 0;
     });
   }
 
@@ -310,7 +317,7 @@ function quietly(happen: () => unknown): void {
   try {
     happen();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    if (errnoOf(error) === undefined) throw error;
   }
 }
 
