@@ -1,0 +1,232 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import nodemailer from 'nodemailer';
+import { describe, expect, it } from 'vitest';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import type { LineClient } from '#test/transcripts/line-transcript.ts';
+import { SmtpHarness } from './smtp-harness.ts';
+
+async function greeted(h: SmtpHarness): Promise<LineClient> {
+  const client = await h.connect();
+  expect(await client.reply()).toBe('220 front1.eu.isp.example ESMTP ready');
+  await client.command('EHLO client.example');
+  return client;
+}
+
+const inbox = (h: SmtpHarness, name = 'bob@isp.example'): Promise<string[]> => h.member.texts(name);
+
+describe('inbound SMTP', () => {
+  it('takes a message from another program and delivers it with its trace', async () => {
+    await using h = await SmtpHarness.start();
+    const transport = nodemailer.createTransport({ host: '127.0.0.1', port: h.port(0), tls: { ca: h.caPem, servername: 'localhost' } });
+    const sent = await transport.sendMail({ from: 'x@other.example', to: 'Bob@ISP.example', subject: 'Grüße', text: 'hello\n.\n..\n' });
+    transport.close();
+    expect(sent.response).toMatch(/^250 2\.0\.0 Queued as /);
+    await expect.poll(async () => (await inbox(h)).length).toBe(1);
+    const [text = ''] = await inbox(h);
+    expect(text).toMatch(
+      /^Return-Path: <x@other\.example>\r\nDelivered-To: bob@isp\.example\r\nReceived: from front1\.eu\.isp\.example by /,
+    );
+    expect(text).toMatch(
+      /\r\nReceived: from \S+ \(\[127\.0\.0\.1\]\)\r\n\tby front1\.eu\.isp\.example with ESMTPS id \S+\r\n\t\(session [0-9a-f-]{36}\); /,
+    );
+    expect(text).toContain('\r\n\r\nhello\r\n.\r\n..\r\n');
+  });
+
+  it('offers no login', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await h.connect();
+    await client.reply();
+    client.send('EHLO client.example\r\n');
+    const lines: string[] = [];
+    for (let line = await client.line(); line !== undefined; line = line.startsWith('250-') ? await client.line() : undefined)
+      lines.push(line);
+    expect(lines).toEqual([
+      '250-front1.eu.isp.example',
+      '250-PIPELINING',
+      '250-8BITMIME',
+      '250-SMTPUTF8',
+      '250-STARTTLS',
+      '250 SIZE 2000000',
+    ]);
+    expect(await client.command('AUTH PLAIN AGFsaWNlAG9wZW4gc2VzYW1l')).toMatch(/^500 /);
+  });
+
+  it('refuses for good only what the master knows to be unknown, and takes mail for its own domains only', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await greeted(h);
+    await client.command('MAIL FROM:<x@other.example>');
+    expect(await client.command('RCPT TO:<nobody@isp.example>')).toBe('550 5.1.1 No such recipient here');
+    expect(await client.command('RCPT TO:<"odd one"@isp.example>')).toMatch(/^(?:550 5\.1\.1|501) /);
+    expect(await client.command('RCPT TO:<x@other.example>')).toBe(
+      '550 5.7.1 Relaying denied: this server takes mail for its own domains only',
+    );
+    expect(await client.command('RCPT TO:<x@[127.0.0.1]>')).toMatch(/^550 5\.7\.1 /);
+    expect(await client.command('RCPT TO:<bob%other.example@isp.example>')).toBe('550 5.1.1 No such recipient here');
+    h.router.isDown = true;
+    expect(await client.command('RCPT TO:<bob@isp.example>')).toBe('451 4.3.0 Temporarily unavailable, try again later');
+    h.router.isDown = false;
+    expect(await client.command('RCPT TO:<bob@isp.example>')).toBe('250 Accepted');
+  });
+
+  it('keeps a message that carries any other end mark as one message', async () => {
+    await using h = await SmtpHarness.start();
+    const marks = ['\n.\n', '\n.\r\n', '\r\n.\n', '\r.\r', '\r.\r\n', '\r\n.\r', '\n\n.\n\n', '\r.\n', '\r\n\0.\r\n'];
+    for (const mark of marks) {
+      const client = await greeted(h);
+      await client.command('MAIL FROM:<x@other.example>');
+      await client.command('RCPT TO:<bob@isp.example>');
+      await client.command('DATA');
+      client.send(
+        `Subject: first\r\n\r\nbody${mark}MAIL FROM:<evil@isp.example>\r\nRCPT TO:<alice@isp.example>\r\nDATA\r\nSubject: second\r\n\r\nsmuggled\r\n.\r\n`,
+      );
+      expect(await client.reply()).toMatch(/^250 2\.0\.0 Queued/);
+      expect(await client.command('QUIT')).toMatch(/^221/);
+    }
+    await expect.poll(async () => (await inbox(h)).length).toBe(marks.length);
+    expect(await inbox(h, 'alice@isp.example')).toEqual([]);
+    for (const text of await inbox(h)) {
+      expect(text).toContain('smuggled');
+      expect(text).not.toMatch(/[^\r]\n|\r[^\n]/);
+    }
+  });
+
+  it('acknowledges a message only after the queue’s file and directory are fsynced', async () => {
+    const steps: string[] = [];
+    let letGo: (() => void) | undefined;
+    const held = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    const files = {
+      ...nodeFiles,
+      async writeNew(path: string, parts: readonly Uint8Array[]) {
+        await nodeFiles.writeNew(path, parts);
+        steps.push('written and fsynced');
+      },
+      async syncDirectory(path: string) {
+        if (path.endsWith('messages') && steps.length > 0) {
+          await held;
+          steps.push('directory fsynced');
+        }
+        await nodeFiles.syncDirectory(path);
+      },
+    };
+    await using h = await SmtpHarness.start({ files });
+    const client = await greeted(h);
+    await client.command('MAIL FROM:<>');
+    await client.command('RCPT TO:<bob@isp.example>');
+    await client.command('DATA');
+    client.send('x\r\n.\r\n');
+    await expect.poll(() => readdirSync(join(h.directory, 'messages'))).toHaveLength(1);
+    expect(client.unread).toBe('');
+    letGo?.();
+    expect(await client.reply()).toMatch(/^250 2\.0\.0 Queued/);
+    expect(steps).toEqual(['written and fsynced', 'directory fsynced']);
+  });
+
+  it('asks the client to keep the message when the disk refuses it', async () => {
+    const writeNew = (): Promise<void> => Promise.reject(Object.assign(new Error('disk'), { code: 'ENOSPC' }));
+    await using h = await SmtpHarness.start({ files: { ...nodeFiles, writeNew } });
+    const client = await greeted(h);
+    await client.command('MAIL FROM:<>');
+    await client.command('RCPT TO:<bob@isp.example>');
+    await client.command('DATA');
+    client.send('x\r\n.\r\n');
+    expect(await client.reply()).toBe('452 4.3.1 The queue is full, try again later');
+  });
+
+  it('refuses a message over the limit, announced or not, and goes on', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await greeted(h);
+    expect(await client.command('MAIL FROM:<x@other.example> SIZE=2000001')).toMatch(/^552 /);
+    await client.command('MAIL FROM:<x@other.example>');
+    await client.command('RCPT TO:<bob@isp.example>');
+    await client.command('DATA');
+    for (let i = 0; i < 21; i += 1) client.send(`${'x'.repeat(998)}\r\n`.repeat(100));
+    client.send('.\r\n');
+    expect(await client.reply()).toBe('552 5.3.4 Message is larger than 2000000 bytes');
+    expect(await client.command('NOOP')).toMatch(/^250 /);
+    expect(readdirSync(join(h.directory, 'messages'))).toEqual([]);
+  });
+
+  it('takes 500 recipients and asks for the others in another message', async () => {
+    await using h = await SmtpHarness.start();
+    for (let i = 0; i < 501; i += 1) h.router.add(`user${i}@isp.example`);
+    const client = await greeted(h);
+    client.send(`MAIL FROM:<>\r\n${Array.from({ length: 501 }, (_, i) => `RCPT TO:<user${i}@isp.example>\r\n`).join('')}`);
+    await client.reply();
+    const replies: string[] = [];
+    for (let i = 0; i < 501; i += 1) replies.push(await client.reply());
+    expect(replies.slice(0, 500).every((reply) => reply === '250 Accepted')).toBe(true);
+    expect(replies[500]).toMatch(/^452 /);
+  });
+
+  it('stops a message that goes round in circles', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await greeted(h);
+    await client.command('MAIL FROM:<>');
+    await client.command('RCPT TO:<bob@isp.example>');
+    await client.command('DATA');
+    client.send(`${'Received: from a by b; date\r\n'.repeat(101)}\r\nbody\r\n.\r\n`);
+    expect(await client.reply()).toMatch(/^554 5\.4\.6 /);
+  });
+
+  it('stores nothing of a message whose client went away', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await greeted(h);
+    await client.command('MAIL FROM:<>');
+    await client.command('RCPT TO:<bob@isp.example>');
+    await client.command('DATA');
+    client.send('half a mess');
+    client.connection.destroy();
+    await expect.poll(() => h.running.listeners()[0]?.sessions).toBe(0);
+    expect(readdirSync(join(h.directory, 'messages'))).toEqual([]);
+  });
+
+  it('refuses more connections from one address than allowed, and counts those that left', async () => {
+    await using h = await SmtpHarness.start({ listener: { perAddressMax: 2 } });
+    const first = await greeted(h);
+    await greeted(h);
+    const third = await h.connect();
+    expect(await third.reply()).toMatch(/^421 4\.7\.0 Too many connections/);
+    expect(await third.line()).toBeUndefined();
+    first.connection.destroy();
+    await expect.poll(() => h.running.listeners()[0]?.sessions).toBe(1);
+    await greeted(h);
+  });
+
+  it('drops what was sent in clear behind STARTTLS', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await greeted(h);
+    client.send('STARTTLS\r\nMAIL FROM:<evil@other.example>\r\n');
+    expect(await client.reply()).toMatch(/^220 /);
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    expect(client.unread).toBe('');
+  });
+
+  it.each([
+    ['an endless line', 'x'.repeat(10_000)],
+    ['an HTTP request', 'GET / HTTP/1.1\r\n'],
+    ['garbage', 'a\r\n'.repeat(20)],
+  ])('ends a session that sends %s and serves the others', async (_what, bytes) => {
+    await using h = await SmtpHarness.start();
+    const innocent = await greeted(h);
+    const client = await greeted(h);
+    client.send(bytes);
+    let last = '';
+    for (let line = await client.line(); line !== undefined; line = await client.line()) last = line;
+    expect(last).toMatch(/^421 /);
+    expect(await innocent.command('NOOP')).toMatch(/^250 /);
+  });
+
+  it('frees its port and closes its sessions when it is stopped', async () => {
+    const h = await SmtpHarness.start();
+    const client = await greeted(h);
+    const port = h.port(0);
+    await h.running[Symbol.asyncDispose]();
+    expect(await client.reply()).toMatch(/^421 |^\(closed\)$/);
+    await expect(nodeNetwork.connect({ host: '127.0.0.1', port })).rejects.toMatchObject({ code: 'NET_CONNECT_FAILED' });
+    await h[Symbol.asyncDispose]();
+  });
+});
