@@ -78,7 +78,7 @@ class Session implements RunningSession, ImapSession {
       },
       drain: () => this.out.drained(),
       close: () => {
-        this.#outcome ??= this.out.hasStalled ? 'client did not read' : 'client hung up';
+        this.#outcome ??= this.#howItWentAway();
         this.#inputEnded = true;
         this.#lingering?.cancel();
         this.#stopListening();
@@ -159,6 +159,10 @@ class Session implements RunningSession, ImapSession {
     wake?.();
   }
 
+  #howItWentAway(): string {
+    return this.out.hasStalled ? 'client did not read' : 'client hung up';
+  }
+
   #end(outcome: string, lastLine: string | undefined): void {
     this.#outcome ??= outcome;
     if (this.out.isClosed) return;
@@ -184,7 +188,7 @@ class Session implements RunningSession, ImapSession {
       // The connection went away under a response, or a handler broke a promise: this session ends, nothing else.
       const error = asPlatformError(thrown);
       if (error.code !== 'NET_CLOSED') this.#context.log.error({ errCode: error.code, error: error.message }, 'IMAP session broke');
-      this.#end(error.code === 'NET_CLOSED' ? 'client hung up' : 'broken', '* BYE [SERVERBUG] Internal error');
+      this.#end(error.code === 'NET_CLOSED' ? this.#howItWentAway() : 'broken', '* BYE [SERVERBUG] Internal error');
     }
   }
 
