@@ -23,6 +23,7 @@ import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
 import type { DirectoryChange, DirectoryFollower, DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
 import { Authenticator } from './accounts/authenticate.ts';
+import { LoginCheck } from './accounts/check-login.ts';
 import { Deliveries } from './accounts/deliver.ts';
 import { HostedAccounts } from './accounts/hosted-accounts.ts';
 import { Locator } from './accounts/locate.ts';
@@ -96,6 +97,7 @@ class Member implements RunningBackend {
   readonly #sessions: SessionRegistry;
   readonly #hosted: HostedAccounts;
   readonly #locator: Locator;
+  readonly #logins: LoginCheck;
   readonly #deliveries: Deliveries;
   readonly #operations: AccountOperations;
   readonly #controller: Controller;
@@ -120,6 +122,7 @@ class Member implements RunningBackend {
     this.#registry = new AccountRegistry(this.#cluster);
     this.#sessions = new SessionRegistry(clock, log, metrics);
     this.#locator = new Locator(this.#cluster, this.#registry, directory.reader);
+    this.#logins = new LoginCheck(this.#locator, new Authenticator(options.hasher, clock, random));
     this.#link = createLinkClient({
       name,
       role: 'backend-cluster',
@@ -174,9 +177,8 @@ class Member implements RunningBackend {
       ...options.ports,
       log,
       protocols: options.protocols,
-      locator: this.#locator,
       registry: this.#registry,
-      authenticator: new Authenticator(options.hasher, clock, random),
+      logins: this.#logins,
       hosted: this.#hosted,
       sessions: this.#sessions,
       hostElsewhere: (uuid) => this.#controller.locate(uuid),
@@ -197,6 +199,7 @@ class Member implements RunningBackend {
     const calls = createCalls({
       cluster: this.#cluster,
       controller: this.#controller,
+      logins: this.#logins,
       whereIs: (uuid, isLocal) => this.#whereIs(uuid, isLocal),
       clusterStatus: () => this.#clusterStatus(),
     });

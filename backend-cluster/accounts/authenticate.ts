@@ -41,15 +41,9 @@ export class Authenticator {
   /**
    * Resolves when the login is right. Rejects with `AUTH_FAILED`, `AUTH_ACCOUNT_LOCKED`, `AUTH_ACCOUNT_MAINTENANCE`, or `AUTH_BUSY` when too
    * many passwords are being verified.
-   *
-   * @param record the account's entry; `undefined` when the master has none
    */
-  async verify(record: AccountRecord | undefined, login: NonNullable<OpenSession['login']>): Promise<void> {
+  async verify(record: AccountRecord, login: NonNullable<OpenSession['login']>): Promise<void> {
     const password = new Secret(login.password);
-    if (record === undefined) {
-      await this.#hasher.verifyNothing(password);
-      throw new PlatformError('AUTH_FAILED', 'there is no such account');
-    }
     // RFC 4616 §2: an authorization identity other than the authenticated one asks to act for somebody else.
     const isOwn = login.authorizationId === '' || this.#names(record, login.authorizationId);
     if (!(await this.#isRight(record, password)) || !isOwn) {
@@ -57,6 +51,11 @@ export class Authenticator {
     }
     if (record.status === 'maintenance') throw new PlatformError('AUTH_ACCOUNT_MAINTENANCE', `${record.name} is in maintenance`);
     if (record.status !== 'active') throw new PlatformError('AUTH_ACCOUNT_LOCKED', `${record.name} is ${record.status}`);
+  }
+
+  /** Takes the time of a wrong password: for accounts that do not exist. */
+  async verifyNothing(login: NonNullable<OpenSession['login']>): Promise<void> {
+    await this.#hasher.verifyNothing(new Secret(login.password));
   }
 
   async #isRight(record: AccountRecord, password: Secret<string>): Promise<boolean> {

@@ -4,19 +4,24 @@
  *   cluster.*                          members of this cluster only: the Controller's and its backups' business
  *   accounts.create, rename, remove    the admin API, directory servers (provisioning), members
  *   accounts.where-is, status          everybody on the link
+ *   authenticate                       everybody on the link: a password verified for submission
  */
+
+import type { LoginCheck } from '#backend-cluster/accounts/check-login.ts';
 import type { AccountWhereabouts } from '#backend-cluster/client/cluster-client.ts';
 import type { ClusterStatus } from '#backend-cluster/client/status.ts';
 import type { Controller } from '#backend-cluster/controller/controller.ts';
 import { type AccountUuid, parseAccountUuid, printable } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, clusterOf, parseMemberName } from '#common/host-server.ts';
+import { type AuthenticateParams, type AuthenticateResult, authenticateMethod } from '#protocol/link/messages.ts';
 import type { LinkPeer } from './server.ts';
 
 /** What the calls work on. */
 export interface CallsOptions {
   readonly cluster: ClusterName;
   readonly controller: Controller;
+  readonly logins: LoginCheck;
   /** `isLocal`: only what this member knows itself. */
   whereIs(uuid: AccountUuid, isLocal: boolean): Promise<AccountWhereabouts>;
   clusterStatus(): ClusterStatus;
@@ -24,6 +29,7 @@ export interface CallsOptions {
 
 const operations = new Set(['accounts.create', 'accounts.rename', 'accounts.remove']);
 const operationTimeoutMs = 30_000;
+const passwordLengthMax = 4_096;
 
 /** Makes the answerer. */
 export function createCalls(options: CallsOptions): (peer: LinkPeer, method: string, params: unknown) => Promise<unknown> {
@@ -44,7 +50,19 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
       return options.controller.ask('cluster.run', { method, params }, { timeoutMs: operationTimeoutMs, isOnce: true });
     }
     if (method === 'accounts.where-is') return options.whereIs(parseAccountUuid(String(params.uuid)), params.isLocal === true);
+    if (method === authenticateMethod) return authenticate(options.logins, params);
     if (method === 'status') return options.clusterStatus();
     throw new PlatformError('LINK_PROTOCOL', `the call ${printable(method)} is unknown to this release`);
   };
+}
+
+async function authenticate(logins: LoginCheck, params: Record<string, unknown>): Promise<AuthenticateResult> {
+  const { uuid, name, password } = params as unknown as AuthenticateParams;
+  if (typeof uuid !== 'string' || typeof name !== 'string' || typeof password !== 'string' || password.length > passwordLengthMax) {
+    throw new PlatformError('LINK_PROTOCOL', 'a request to verify a password is malformed');
+  }
+  const login = { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password } as const;
+  const record = await logins.find(uuid, login);
+  await logins.verify(record, name, login);
+  return { ok: true, name: record.name };
 }

@@ -4,24 +4,24 @@
  *   who hosts the account? ─► another cluster: `moved`
  *        │ this one            another member has it open: `at`, before any password is looked at
  *        ▼
- *   is the login right? ─► no: `refused`
+ *   is the name its name, and the password right? ─► no: `refused`
  *        ▼
  *   open it (Controller, storage) ─► somebody was faster: `at`
  *        ▼
  *   `opened`, and the protocol server takes the channel
  */
-import type { Authenticator } from '#backend-cluster/accounts/authenticate.ts';
+import type { LoginCheck } from '#backend-cluster/accounts/check-login.ts';
 import type { HostedAccounts } from '#backend-cluster/accounts/hosted-accounts.ts';
-import type { Locator } from '#backend-cluster/accounts/locate.ts';
 import type { AccountRegistry } from '#backend-cluster/accounts/registry.ts';
 import type { MemberAddress } from '#backend-cluster/client/cluster-client.ts';
 import type { LinkPeer, SessionDecision } from '#backend-cluster/link/server.ts';
-import { type AccountUuid, printable, tryParseAccountUuid } from '#common/account-name.ts';
+import { type AccountUuid, printable } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { Random } from '#common/random.ts';
+import type { AccountRecord } from '#directory/client/records.ts';
 import type { OpenSession, OpenSessionAnswer } from '#protocol/link/messages.ts';
 import type { SessionServer } from './session.ts';
 import type { SessionRegistry } from './session-registry.ts';
@@ -36,9 +36,8 @@ export interface SessionProtocol {
 /** What serving sessions takes. */
 export interface ServeSessionOptions {
   readonly protocols: Readonly<Record<'imap' | 'pop3', SessionProtocol>>;
-  readonly locator: Locator;
   readonly registry: AccountRegistry;
-  readonly authenticator: Authenticator;
+  readonly logins: LoginCheck;
   readonly hosted: HostedAccounts;
   readonly sessions: SessionRegistry;
   /** Another member that has the account open, if the Controller says so at once. */
@@ -64,7 +63,12 @@ export function createSessionServing(options: ServeSessionOptions): (peer: LinkP
     } catch (error) {
       const failure = asPlatformError(error);
       logins.add({ protocol: request.service, outcome: failure.code });
-      const log = failure.kind === 'auth' ? options.log.info : failure.kind === 'bug' ? options.log.error : options.log.warn;
+      const log =
+        failure.kind === 'auth' || failure.kind === 'moved'
+          ? options.log.info
+          : failure.kind === 'bug'
+            ? options.log.error
+            : options.log.warn;
       log(
         {
           sessionId: request.sessionId,
@@ -86,25 +90,29 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
   const { service, account, login } = request;
   if (service !== 'imap' && service !== 'pop3')
     throw new PlatformError('LINK_PROTOCOL', `the service ${printable(service)} is unknown to this release`);
-  const uuid = tryParseAccountUuid(account?.uuid ?? '');
-  if (uuid === undefined || login === undefined)
+  if (account === undefined || login === undefined)
     throw new PlatformError('LINK_PROTOCOL', `a session for ${service} needs account and login`);
 
-  const located = await options.locator.byUuid(uuid);
-  if (located.where === 'elsewhere') {
-    return { answer: { outcome: 'moved', ...(located.hostServer === undefined ? {} : { hostServer: located.hostServer }) } };
+  let record: AccountRecord;
+  try {
+    record = await options.logins.find(account.uuid, login);
+  } catch (error) {
+    const { code, fields } = asPlatformError(error);
+    if (code !== 'LINK_MOVED') throw error;
+    const { hostServer } = fields;
+    return { answer: { outcome: 'moved', ...(typeof hostServer === 'string' ? { hostServer } : {}) } };
   }
-  if (located.where === 'here' && !options.hosted.isOpen(uuid)) {
+  const { uuid } = record;
+  if (!options.hosted.isOpen(uuid)) {
     const host = await options.hostElsewhere(uuid);
     if (host !== undefined) return at(host);
   }
-  const record = located.where === 'here' ? located.record : undefined;
-  await options.authenticator.verify(record, login);
+  await options.logins.verify(record, account.name, login);
   const acquired = await options.hosted.acquire(uuid);
   if (acquired.outcome === 'at') return at(acquired.host);
 
   const { protocols, registry, sessions, clock, random } = options;
-  const accountName = () => registry.find(uuid)?.name ?? (record as NonNullable<typeof record>).name;
+  const accountName = () => registry.find(uuid)?.name ?? record.name;
   const log = options.log.child({ sessionId: request.sessionId, protocol: service });
   return {
     answer: { outcome: 'opened', capabilities: protocols[service].capabilities, accountName: accountName() },

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RunningBackend } from '#backend-cluster/member.ts';
+import { parseAccountName } from '#common/account-name.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import type { Connection } from '#common/network/network.ts';
 import { Dialogue, TestCluster, until } from './test-cluster.ts';
@@ -126,7 +127,7 @@ describe('a member', () => {
     const east = cluster.directory.add('eve@isp.example', parseClusterName('east.isp.example'));
     expect((await cluster.open(a, east)).answer).toEqual({ outcome: 'moved', hostServer: 'east.isp.example' });
     const nobody = { ...alice, uuid: east.uuid.replace(/^./, east.uuid.startsWith('0') ? '1' : '0') as typeof east.uuid };
-    expect((await cluster.open(a, nobody)).answer).toMatchObject({ outcome: 'refused', kind: 'auth' });
+    expect((await cluster.open(a, nobody)).answer).toMatchObject({ outcome: 'refused', code: 'LINK_NOT_HERE' });
     cluster.directory.isDown = true;
     expect((await cluster.open(a, nobody)).answer).toMatchObject({ outcome: 'refused', kind: 'unavailable' });
     expect((await cluster.open(a, alice)).answer.outcome).toBe('opened');
@@ -163,7 +164,28 @@ describe('a member', () => {
     await dialogue.closed();
     const store = await cluster.openStore();
     await until(async () => (await store.state(alice.uuid)) === 'tombstone');
-    expect((await cluster.open(a, alice)).answer).toMatchObject({ outcome: 'refused', kind: 'auth' });
+    expect((await cluster.open(a, alice)).answer).toMatchObject({ outcome: 'refused', code: 'LINK_NOT_HERE' });
+  });
+
+  it('knows a renamed account by its new name at once, and never says that a stale name has a wrong password', async () => {
+    const a = await cluster.start('back1');
+    const alice = cluster.directory.add('alice@isp.example');
+    const renamed = { ...alice, name: parseAccountName('alicia@isp.example') };
+    // Only the master knows yet.
+    cluster.directory.records.set(alice.uuid, { ...renamed, csn: '999999999' });
+    expect((await cluster.open(a, renamed)).answer).toMatchObject({ outcome: 'opened', accountName: 'alicia@isp.example' });
+    expect((await cluster.open(a, alice)).answer).toMatchObject({ outcome: 'refused', code: 'LINK_NOT_HERE' });
+  });
+
+  it('verifies a password for submission without opening the account', async () => {
+    const a = await cluster.start('back1');
+    const alice = cluster.directory.add('alice@isp.example');
+    const params = { uuid: alice.uuid, name: alice.name, password: 'secret', client: { address: '192.0.2.1', port: 1, tls: true } };
+    const ask = (more: object) => cluster.client.call(cluster.address(a), 'authenticate', { ...params, ...more });
+    expect(await ask({})).toEqual({ ok: true, name: 'alice@isp.example' });
+    await expect(ask({ password: 'wrong' })).rejects.toMatchObject({ code: 'AUTH_FAILED' });
+    await expect(ask({ name: 'bob@isp.example' })).rejects.toMatchObject({ code: 'LINK_NOT_HERE' });
+    expect(a.status().openAccounts).toBe(0);
   });
 
   it('closes an account that nobody uses', async () => {
