@@ -19,6 +19,7 @@ import type { DirectoryChange, DirectoryFollower, DirectoryReader } from '#direc
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { LoginGuard } from './guard/login-guard.ts';
+import { type HttpListener, startHttpListener } from './listeners/http.ts';
 import { startImap } from './listeners/imap.ts';
 import type { RunningMailListener } from './listeners/mail-listener.ts';
 import { startPop3 } from './listeners/pop3.ts';
@@ -79,6 +80,7 @@ class Frontend implements RunningFrontend {
   readonly #opener: SessionOpener;
   #listeners: RunningMailListener[] = [];
   #smtp: RunningSmtp | undefined;
+  readonly #http: HttpListener[] = [];
   #state: FrontendStatus['state'] = 'starting';
 
   constructor(config: FrontendConfig, tls: TlsServerOptions | undefined, doors: FrontendDoors, ports: Ports) {
@@ -132,6 +134,12 @@ class Frontend implements RunningFrontend {
       openDelivery: (cluster) => this.#opener.openDelivery(cluster),
       ports,
     });
+    for (const listener of config.listeners) {
+      if (listener.protocol !== 'http') continue;
+      const log = ports.log.child({ component: 'http' });
+      const { name: hostName, defaultDomain: domain } = config;
+      this.#http.push(await startHttpListener({ listener, tls: this.#tls, hostName, domain, frontend: this, log, metrics: ports.metrics }));
+    }
     this.#state = 'ready';
     ports.log.info({ accounts: this.#routes.index.accounts, clusters: this.#routes.topology.clusters.size }, 'frontend serves');
   }
@@ -212,6 +220,8 @@ class Frontend implements RunningFrontend {
     const deadlineMs = clock.monotonicMs() + this.#config.drainMs;
     while (this.#listeners.some(({ connections }) => connections > 0) && clock.monotonicMs() < deadlineMs) await sleep(clock, 20);
     for (const listener of this.#listeners) listener.drop();
+    // The load balancer was told `draining` until here.
+    for (const listener of this.#http) await listener[Symbol.asyncDispose]();
     await this.#follower[Symbol.asyncDispose]();
     await this.#doors.link[Symbol.asyncDispose]();
     await this.#doors.reader[Symbol.asyncDispose]();
@@ -221,7 +231,12 @@ class Frontend implements RunningFrontend {
   #listenerStatus(): FrontendStatus['listeners'] {
     const ofSessions = this.#listeners.map((listener) => listener.status());
     const ofMail = [...(this.#smtp?.listeners() ?? [])];
-    return this.#config.listeners.flatMap(({ protocol }) => {
+    const ofHttp = this.#http.map(({ address, port }) => ({ address, port }));
+    return this.#config.listeners.flatMap(({ protocol, tls }) => {
+      if (protocol === 'http') {
+        const bound = ofHttp.shift();
+        return bound === undefined ? [] : [{ protocol, tls, ...bound, sessions: 0 }];
+      }
       const next = protocol === 'imap' || protocol === 'pop3' ? ofSessions.shift() : ofMail.shift();
       return next === undefined ? [] : [next];
     });

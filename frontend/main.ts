@@ -1,0 +1,54 @@
+/**
+ * Starts a frontend server: reads what the configuration names, opens the doors to the directory and the clusters, and hands both to
+ * service.ts, where the parts are put together.
+ */
+import { createLinkClient } from '#backend-cluster/client/link-client.ts';
+import { readLinkTls } from '#backend-cluster/client/link-tls.ts';
+import { type Environment, readPem } from '#common/config/resolve.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import type { TlsServerOptions } from '#common/network/network.ts';
+import { resolveAccess } from '#directory/client/access.ts';
+import { followDirectory } from '#directory/client/follow.ts';
+import { openDirectoryReader } from '#directory/client/lookup.ts';
+import type { FrontendConfig } from '#frontend/config.ts';
+import { startSmtp } from './listeners/smtp.ts';
+import { type RunningFrontend, startFrontendService } from './service.ts';
+
+export type { RunningFrontend } from './service.ts';
+
+/**
+ * Starts the frontend; it serves when the promise resolves, if need be by look-up and with `readiness` saying what is missing. Rejects with
+ * `CONFIG_*` or `NET_CONNECT_FAILED` (a port that cannot be bound).
+ *
+ * @param environment for secrets that are named as environment variables
+ */
+export async function startFrontend(config: FrontendConfig, ports: Ports, environment?: Environment): Promise<RunningFrontend> {
+  const access = await resolveAccess(config.directory, ports.files, environment);
+  const tls = await readServerTls(config, ports);
+  const linkTls = await readLinkTls(config.link, ports.files);
+  const log = ports.log.child({ service: 'frontend', node: config.name, subset: config.subset });
+  const { clock, random, network } = ports;
+  const directoryPorts = { clock, random, network, log: log.child({ component: 'directory' }) };
+  return startFrontendService(
+    config,
+    tls,
+    {
+      link: createLinkClient({
+        name: config.name,
+        role: 'frontend',
+        tls: linkTls,
+        ports: { clock, random, network, log: log.child({ component: 'link' }) },
+      }),
+      reader: openDirectoryReader({ access, withPasswords: false, ports: directoryPorts }),
+      follow: (onChange) => followDirectory({ access, withPasswords: false, onChange, ports: directoryPorts }),
+      startSmtp,
+    },
+    ports,
+  );
+}
+
+async function readServerTls(config: FrontendConfig, ports: Ports): Promise<TlsServerOptions | undefined> {
+  if (config.tls === undefined) return undefined;
+  const { certFile, keyFile } = config.tls;
+  return { cert: await readPem(certFile, ports.files), key: await readPem(keyFile, ports.files) };
+}
