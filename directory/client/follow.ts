@@ -17,6 +17,7 @@ import { jitteredMs } from '#common/random.ts';
 import { type DirectoryPorts, openBound, type ResolvedAccess } from '#directory/client/access.ts';
 import { archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
 import type { DirectoryChange, DirectoryFollower, FollowerStatus } from '#directory/client/directory.ts';
+import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { recordFromEntry } from '#directory/client/records-from-entry.ts';
 import { isRefreshRequired, type SyncEvent, syncEvents } from '#directory/client/sync-session.ts';
@@ -35,9 +36,6 @@ export interface FollowOptions {
 
 const backoffFirstMs = 200;
 const backoffMaxMs = 10_000;
-/** A silent connection is asked for a sign of life this often; one that gives none for `silentMaxMs` is dead. */
-const keepAliveMs = 2000;
-const silentMaxMs = 5000;
 /** How often the servers before the current one are tried. */
 const returnMs = 30_000;
 /** A server whose refresh was not believed is left alone for so long. */
@@ -148,8 +146,7 @@ class Follower implements DirectoryFollower {
       if (this.#stop.signal.aborted) return 'failed';
       this.#connection = connection;
       if (this.#state === 'connecting' || this.#refreshedOnce) this.#state = 'refreshing';
-      const alive = this.#watch(connection);
-      stopTimers.push(alive);
+      stopTimers.push(keepAlive(connection, ports.clock));
       if (index > 0) {
         stopTimers.push(
           this.#watchForReturn(index, () => {
@@ -286,26 +283,6 @@ class Follower implements DirectoryFollower {
       // The one who is told must not end the following for all; what it failed at is for the log.
       this.#options.ports.log.error({ component: 'directory-follower' }, `a directory change could not be taken in: ${messageOf(error)}`);
     }
-  }
-
-  // A server that died without a word sends no more bytes; asking it for something makes that visible.
-  #watch(connection: LdapConnection): () => void {
-    const { clock } = this.#options.ports;
-    let isAsking = false;
-    const timer = clock.every(keepAliveMs / 2, () => {
-      if (connection.silentMs > silentMaxMs) {
-        connection.destroy(`no sign of life for ${Math.round(connection.silentMs)} ms`);
-        return;
-      }
-      if (isAsking || connection.silentMs < keepAliveMs) return;
-      isAsking = true;
-      // Any answer is a sign of life, a refusal too; a lost connection is seen by the search that persists.
-      const asked = (): void => {
-        isAsking = false;
-      };
-      connection.readEntry('', ['1.1'], { timeoutMs: silentMaxMs }).then(asked, asked);
-    });
-    return () => timer.cancel();
   }
 
   #watchForReturn(index: number, onBack: () => void): () => void {

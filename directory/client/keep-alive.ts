@@ -1,0 +1,29 @@
+/**
+ * A server that died without a word sends no more bytes, and a search that persists would wait for ever. Asking for something small when
+ * it is silent makes that visible within seconds.
+ */
+import type { Clock } from '#common/clock.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+
+/** A silent connection is asked for a sign of life after this time; one that gives none for `silentMaxMs` is dropped. */
+const askAfterMs = 2000;
+const silentMaxMs = 5000;
+
+/** Watches a connection until the returned function is called. */
+export function keepAlive(connection: LdapConnection, clock: Clock): () => void {
+  let isAsking = false;
+  const timer = clock.every(askAfterMs / 2, () => {
+    if (connection.silentMs > silentMaxMs) {
+      connection.destroy(`no sign of life for ${Math.round(connection.silentMs)} ms`);
+      return;
+    }
+    if (isAsking || connection.silentMs < askAfterMs) return;
+    isAsking = true;
+    // Any answer is a sign of life, a refusal too; that the connection was lost is seen by those who use it.
+    const asked = (): void => {
+      isAsking = false;
+    };
+    connection.readEntry('', ['1.1'], { timeoutMs: silentMaxMs }).then(asked, asked);
+  });
+  return () => timer.cancel();
+}

@@ -1,0 +1,197 @@
+/**
+ * Brings one entry of a replica to the master's state, whatever is in the way: a name that is still taken, a parent that is not there yet,
+ * an entry that moved between look-up and write. Every road ends in `decide` on what is there now, so doing it twice does no harm.
+ */
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { isServerFailure, resultCodeOf } from '#directory/client/ldap-errors.ts';
+import { normalizeDnText, splitDn } from '#protocol/ldap/dn.ts';
+import { textOf } from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { decide, type EntryImage, replicatedSelection } from '#replication/decide.ts';
+import type { LagMeter } from '#replication/lag.ts';
+import { findByUuid, type Replica } from '#replication/replica.ts';
+
+/** Times that one change is tried with something moved out of its way in between. */
+const attemptsMax = 8;
+/** Levels above an entry that are fetched from the master when they are missing. */
+const parentsMax = 32;
+
+/** What applying a change needs besides the change. */
+export interface ApplyContext {
+  readonly replica: Replica;
+  /** A connection to the master for questions; the stream has its own. */
+  readonly master: () => Promise<LdapConnection>;
+  readonly lag: LagMeter;
+  readonly log: Logger;
+  /** Resolves when every change received before this one is done. */
+  readonly earlierDone: () => Promise<void>;
+  /** Resolves when the pending change of that entry is done, if it is before this one; false when there is none before. */
+  readonly pendingBefore: (uuid: string) => Promise<boolean>;
+  /** Whether a change of that entry is still to come in what was received. */
+  readonly isPendingLater: (uuid: string) => boolean;
+  /** Whether the entry is known to be gone at the master. */
+  readonly isDoomed: (uuid: string) => boolean;
+}
+
+/** Applies an entry's new state. `isNew`: the replica is not expected to have it, so that no look-up is spent. */
+export async function applyPut(context: ApplyContext, uuid: string, master: EntryImage, isNew: boolean): Promise<void> {
+  const { replica, lag } = context;
+  let expectsNothing = isNew;
+  let lastError: unknown;
+  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+    const present = expectsNothing ? undefined : await replica.find(uuid);
+    expectsNothing = false;
+    const steps = decide(master, present, replica.keepsCsn);
+    try {
+      for (const step of steps) {
+        await replica.write(step, uuid);
+        lag.wrote(step.kind);
+      }
+      return;
+    } catch (error) {
+      lastError = error;
+      await clearTheWay(context, uuid, master, present !== undefined, error, attempt);
+    }
+  }
+  throw targetRefused(replica, master.dn, lastError);
+}
+
+/** Applies a deletion; an entry that is not there is done. */
+export async function applyDelete(context: ApplyContext, uuid: string): Promise<void> {
+  const { replica, lag } = context;
+  let lastError: unknown;
+  for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
+    const present = await replica.find(uuid);
+    if (present === undefined) return;
+    try {
+      await replica.delete(present.dn, uuid);
+      lag.wrote('delete');
+      return;
+    } catch (error) {
+      const code = resultCodeOf(error);
+      lastError = error;
+      // It moved or went since we looked.
+      if (code === resultCodes.noSuchObject || code === resultCodes.assertionFailed) continue;
+      if (code !== resultCodes.notAllowedOnNonLeaf) throw targetRefused(replica, present.dn, error);
+      if (attempt === 0) await context.earlierDone();
+      else await removeForeignChildren(context, present.dn);
+    }
+  }
+  throw targetRefused(replica, uuid, lastError);
+}
+
+async function clearTheWay(
+  context: ApplyContext,
+  uuid: string,
+  master: EntryImage,
+  wasThere: boolean,
+  error: unknown,
+  attempt: number,
+): Promise<void> {
+  switch (resultCodeOf(error)) {
+    case resultCodes.entryAlreadyExists:
+    // slapd's answer to a second entry of one entryUUID.
+    case resultCodes.constraintViolation:
+      await freeTheName(context, uuid, master, wasThere, error);
+      return;
+    case resultCodes.assertionFailed:
+      // Another entry has the name we found this one under: look again.
+      return;
+    case resultCodes.noSuchObject:
+      // The entry itself moved on (found again by UUID), or its parent is still to come.
+      if (attempt === 0) await context.earlierDone();
+      else await ensureParents(context, master.dn);
+      return;
+    default:
+      throw isServerFailure(error) ? error : targetRefused(context.replica, master.dn, error);
+  }
+}
+
+/** Somebody on the replica has the name that this entry has at the master. */
+async function freeTheName(context: ApplyContext, uuid: string, master: EntryImage, wasThere: boolean, error: unknown): Promise<void> {
+  const { replica, lag, log } = context;
+  const holder = await replica.holderOf(master.dn);
+  // Nobody, or ourselves: look again.
+  if (holder === undefined || holder === uuid) {
+    if (resultCodeOf(error) !== resultCodes.entryAlreadyExists) throw targetRefused(replica, master.dn, error);
+    return;
+  }
+  if (await context.pendingBefore(holder)) return;
+  if (context.isPendingLater(holder)) {
+    // A swap, or a chain met from its end: whoever holds the name is moved when its own change comes.
+    await replica.displace(master.dn, holder);
+    return;
+  }
+  const current = context.isDoomed(holder) ? undefined : await findByUuid(await context.master(), replica.suffix, holder);
+  if (current !== undefined && normalizeDnText(current.dn) !== normalizeDnText(master.dn)) {
+    await replica.displace(master.dn, holder);
+    await applyPut(context, holder, current, false);
+    return;
+  }
+  if (current !== undefined) {
+    // By now the master has the holder under this name: our change is old, and the one behind it will say where this entry went.
+    await replica.displace(master.dn, holder);
+    return;
+  }
+  if (!context.isDoomed(holder)) {
+    lag.conflicted();
+    log.warn({ dn: master.dn, holder, uuid }, 'the replica has an entry of its own under a name of the master; the master’s replaces it');
+  }
+  if (wasThere || context.isDoomed(holder)) await applyDelete(context, holder);
+  else await replica.adopt(master.dn, uuid);
+}
+
+/** Children that keep a deleted entry in place and that the master does not know were made at the replica by hand. */
+async function removeForeignChildren(context: ApplyContext, dn: string): Promise<void> {
+  const { replica, lag, log } = context;
+  const children = await replica.connection.searchAll({ baseDn: dn, scope: 'one', attributes: ['entryUUID'] }, 1000);
+  const master = await context.master();
+  for (const child of children) {
+    const uuid = textOf(child.attributes, 'entryUUID')?.toLowerCase() ?? '';
+    const current = await findByUuid(master, replica.suffix, uuid);
+    if (current !== undefined) {
+      await applyPut(context, uuid, current, false);
+      continue;
+    }
+    if (context.isDoomed(uuid)) {
+      await applyDelete(context, uuid);
+      continue;
+    }
+    lag.conflicted();
+    log.warn({ dn: child.dn, uuid }, 'the replica has an entry of its own below one that the master removed; it is removed');
+    await applyDelete(context, uuid);
+  }
+}
+
+/** Puts the entries above `dn` in place, from the top down, as the master has them now. */
+async function ensureParents(context: ApplyContext, dn: string): Promise<void> {
+  const master = await context.master();
+  const suffix = normalizeDnText(context.replica.suffix);
+  const missing: string[] = [];
+  let at = splitDn(dn)?.parent ?? '';
+  while (at !== '' && missing.length < parentsMax && (await context.replica.holderOf(at)) === undefined) {
+    missing.unshift(at);
+    if (normalizeDnText(at) === suffix) break;
+    at = splitDn(at)?.parent ?? '';
+  }
+  for (const parent of missing) {
+    const entry = await master.readEntry(parent, replicatedSelection);
+    // Gone at the master as well: the change that says so is on its way.
+    if (entry === undefined) return;
+    const uuid = textOf(entry.attributes, 'entryUUID')?.toLowerCase() ?? '';
+    await applyPut(context, uuid, entry, false);
+  }
+}
+
+function targetRefused(replica: Replica, what: string, error: unknown): unknown {
+  if (isServerFailure(error)) return error;
+  const code = resultCodeOf(error);
+  return new PlatformError(
+    'REPL_TARGET_REFUSED',
+    `the replica ${replica.connection.url} does not take "${what}": ${messageOf(error)}. ` +
+      'Compare its schema and the rights of our identity there with the master’s; this change is tried again until it is taken.',
+    { fields: { resultCode: code }, cause: error },
+  );
+}

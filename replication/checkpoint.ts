@@ -1,0 +1,68 @@
+/**
+ * How far a replica is, durably: the provider's cookie as of which the replica holds everything. It is written only after the replica has
+ * acknowledged all that came before; a crash in between repeats changes, which is harmless, and never skips one.
+ */
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { errnoOf, type Files } from '#common/files/files.ts';
+
+/** One replica's checkpoint. */
+export interface Checkpoint {
+  /** Master it belongs to; another master's cookie means nothing. */
+  readonly master: string;
+  readonly cookie: Buffer;
+  /** Changes applied since the replica was first loaded. */
+  readonly changes: number;
+}
+
+/** Keeps one replica's checkpoint in a file. */
+export class CheckpointFile {
+  readonly #files: Files;
+  readonly #path: string;
+
+  constructor(files: Files, directory: string, replica: string) {
+    this.#files = files;
+    this.#path = `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.checkpoint.json`;
+  }
+
+  /** The checkpoint; `undefined` when there is none, or one that cannot be read as such, which means a full comparison. */
+  async load(master: string): Promise<Checkpoint | undefined> {
+    let text: string;
+    try {
+      text = (await this.#files.read(this.#path)).toString('utf8');
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw new PlatformError('CONFIG_UNREADABLE', `cannot read the checkpoint ${this.#path}: ${messageOf(error)}`, { cause: error });
+    }
+    try {
+      const value: unknown = JSON.parse(text);
+      if (typeof value !== 'object' || value === null) return undefined;
+      const { master: of, cookie, changes } = value as Record<string, unknown>;
+      if (of !== master || typeof cookie !== 'string' || typeof changes !== 'number') return undefined;
+      return { master, cookie: Buffer.from(cookie, 'base64'), changes };
+    } catch (error) {
+      if (error instanceof SyntaxError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Returns once it is durable. */
+  async save(checkpoint: Checkpoint): Promise<void> {
+    const value = { master: checkpoint.master, cookie: checkpoint.cookie.toString('base64'), changes: checkpoint.changes };
+    await this.#files.replace(this.#path, `${JSON.stringify(value)}\n`);
+  }
+
+  /** Forgets it: the next start compares everything. */
+  async remove(): Promise<void> {
+    try {
+      await this.#files.unlink(this.#path);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
+}
+
+/** The highest CSN in an OpenLDAP-form cookie (`rid=000,csn=…;…`); `undefined` for cookies of another form. */
+export function csnOfCookie(cookie: Buffer | undefined): string | undefined {
+  const match = /(?:^|,)csn=([^,]+)/.exec(cookie?.toString('latin1') ?? '');
+  return match?.[1]?.split(';').sort().at(-1);
+}

@@ -1,0 +1,155 @@
+/**
+ * What must be written at a replica so that one of its entries equals the master's. Pure: the same two entries give the same steps, and
+ * none when they are equal already, so that any change may be met twice.
+ *
+ * The replica's entry was found by `entryUUID`, never by name: another name means a rename (Modify DN), whatever chain of renames led
+ * there. What is compared is the whole content, not the change.
+ */
+import { type Dn, formatRdn, normalizeAttributeType, normalizeDn, parseDn, type Rdn, splitDn } from '#protocol/ldap/dn.ts';
+import type { Attribute, Modification } from '#protocol/ldap/messages.ts';
+
+/** An entry with the attributes that are replicated. */
+export interface EntryImage {
+  readonly dn: string;
+  readonly attributes: readonly Attribute[];
+}
+
+/** One write at the replica. */
+export type Step =
+  | { readonly kind: 'add'; readonly dn: string; readonly attributes: readonly Attribute[] }
+  | {
+      readonly kind: 'rename';
+      readonly dn: string;
+      readonly newRdn: string;
+      readonly deleteOldRdn: boolean;
+      readonly newSuperior: string | undefined;
+    }
+  | { readonly kind: 'modify'; readonly dn: string; readonly changes: readonly Modification[] };
+
+/** Operational attributes that a replica takes over from the master. */
+export const keptOperational = ['entryUUID', 'entryCSN', 'createTimestamp', 'creatorsName', 'modifyTimestamp', 'modifiersName'] as const;
+
+/** What is asked for at the master and read at the replica. */
+export const replicatedSelection: readonly string[] = ['*', ...keptOperational];
+
+/** What a server makes by itself, should it send it unasked. */
+const derived = new Set(['structuralobjectclass', 'entrydn', 'subschemasubentry', 'hassubordinates', 'numsubordinates', 'contextcsn']);
+
+/** Steps that make the replica's entry equal to the master's; `keepsCsn` is false for servers that let nobody set `entryCSN`. */
+export function decide(master: EntryImage, replica: EntryImage | undefined, keepsCsn: boolean): readonly Step[] {
+  const wanted = replicatedAttributes(master.attributes, keepsCsn);
+  if (replica === undefined) return [{ kind: 'add', dn: master.dn, attributes: wanted }];
+  const steps: Step[] = [];
+  let present = replicatedAttributes(replica.attributes, keepsCsn);
+  const rename = decideRename(master, replica);
+  if (rename !== undefined) {
+    steps.push(rename.step);
+    present = rename.attributesAfter(present);
+  }
+  const changes = difference(wanted, present);
+  if (changes.length > 0) steps.push({ kind: 'modify', dn: rename === undefined ? replica.dn : master.dn, changes });
+  // A rename gives the entry the replica's own stamps: the master's are set behind it, also when nothing else differs.
+  else if (rename !== undefined) steps.push(...stamps(master.dn, wanted));
+  return steps;
+}
+
+/** The attributes of an entry that are compared and written. */
+export function replicatedAttributes(attributes: readonly Attribute[], keepsCsn: boolean): readonly Attribute[] {
+  return attributes.filter((one) => {
+    const type = one.type.toLowerCase();
+    return !derived.has(type) && (keepsCsn || type !== 'entrycsn');
+  });
+}
+
+/** Whether two DNs are the same name, spelt the same in their first RDN. */
+function decideRename(
+  master: EntryImage,
+  replica: EntryImage,
+): { step: Step; attributesAfter: (before: readonly Attribute[]) => readonly Attribute[] } | undefined {
+  const to = parseDn(master.dn) as Dn;
+  const from = parseDn(replica.dn) as Dn;
+  const newRdn = to[0];
+  const oldRdn = from[0];
+  if (newRdn === undefined || oldRdn === undefined) return undefined;
+  const moves = normalizeDn(to.slice(1)) !== normalizeDn(from.slice(1));
+  const isRenamed = formatRdn(newRdn) !== formatRdn(oldRdn) && !differsInTypeSpellingOnly(newRdn, oldRdn);
+  if (!moves && !isRenamed) return undefined;
+  // The old naming value stays where the master's entry still has it.
+  const keepsOld = oldRdn.every((ava) => hasValue(master.attributes, ava.type, ava.value));
+  return {
+    step: {
+      kind: 'rename',
+      dn: replica.dn,
+      newRdn: formatRdn(newRdn),
+      deleteOldRdn: !keepsOld,
+      newSuperior: moves ? (splitDn(master.dn)?.parent ?? '') : undefined,
+    },
+    attributesAfter: (before) => afterRename(before, oldRdn, newRdn, keepsOld),
+  };
+}
+
+function differsInTypeSpellingOnly(one: Rdn, other: Rdn): boolean {
+  return (
+    one.length === other.length &&
+    one.every((ava, i) => {
+      const twin = other[i];
+      return twin !== undefined && ava.value === twin.value && normalizeAttributeType(ava.type) === normalizeAttributeType(twin.type);
+    })
+  );
+}
+
+// What a Modify DN does to the naming attributes (RFC 4511 §4.9).
+function afterRename(before: readonly Attribute[], oldRdn: Rdn, newRdn: Rdn, keepsOld: boolean): readonly Attribute[] {
+  let attributes = before;
+  const change = (type: string, edit: (values: readonly Buffer[]) => readonly Buffer[]): void => {
+    const wanted = normalizeAttributeType(type);
+    const found = attributes.some((one) => normalizeAttributeType(one.type) === wanted);
+    attributes = found
+      ? attributes.map((one) => (normalizeAttributeType(one.type) === wanted ? { type: one.type, values: edit(one.values) } : one))
+      : [...attributes, { type, values: edit([]) }];
+  };
+  const same = (value: Buffer, text: string): boolean => value.toString('utf8').toLowerCase() === text.toLowerCase();
+  if (!keepsOld) for (const ava of oldRdn) change(ava.type, (values) => values.filter((value) => !same(value, ava.value)));
+  for (const ava of newRdn) {
+    change(ava.type, (values) => (values.some((value) => same(value, ava.value)) ? values : [...values, Buffer.from(ava.value)]));
+  }
+  return attributes.filter((one) => one.values.length > 0);
+}
+
+function hasValue(attributes: readonly Attribute[], type: string, text: string): boolean {
+  const wanted = normalizeAttributeType(type);
+  const folded = text.toLowerCase();
+  return attributes.some(
+    (one) => normalizeAttributeType(one.type) === wanted && one.values.some((value) => value.toString('utf8').toLowerCase() === folded),
+  );
+}
+
+// Attributes that differ are replaced as a whole: unlike additions and deletions of values that is right whatever was there.
+function difference(wanted: readonly Attribute[], present: readonly Attribute[]): Modification[] {
+  const changes: Modification[] = [];
+  const before = new Map(present.map((one) => [normalizeAttributeType(one.type), one]));
+  for (const attribute of wanted) {
+    const key = normalizeAttributeType(attribute.type);
+    const was = before.get(key);
+    before.delete(key);
+    if (was === undefined || !sameValues(attribute.values, was.values)) changes.push({ kind: 'replace', attribute });
+  }
+  for (const gone of before.values()) changes.push({ kind: 'replace', attribute: { type: gone.type, values: [] } });
+  return changes;
+}
+
+function sameValues(one: readonly Buffer[], other: readonly Buffer[]): boolean {
+  if (one.length !== other.length) return false;
+  if (one.length === 1) return (one[0] as Buffer).equals(other[0] as Buffer);
+  const left = new Set(one.map((value) => value.toString('latin1')));
+  return other.every((value) => left.has(value.toString('latin1')));
+}
+
+const stampTypes = new Set(['entrycsn', 'modifytimestamp', 'modifiersname']);
+
+function stamps(dn: string, wanted: readonly Attribute[]): Step[] {
+  const changes = wanted
+    .filter((one) => stampTypes.has(one.type.toLowerCase()))
+    .map((attribute): Modification => ({ kind: 'replace', attribute }));
+  return changes.length === 0 ? [] : [{ kind: 'modify', dn, changes }];
+}

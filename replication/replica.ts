@@ -1,0 +1,179 @@
+/**
+ * A replica as a place to write to: entries found by `entryUUID`, written with the relax control so that UUID, CSN and stamps stay the
+ * master's. slapd lets its root identity set everything but `entryCSN`; that is found out at the first refusal and remembered.
+ */
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { resultCodeOf } from '#directory/client/ldap-errors.ts';
+import {
+  controlOids,
+  findControl,
+  makeAssertion,
+  makePagedResults,
+  manageDsaIt,
+  readPagedResults,
+  relax,
+} from '#protocol/ldap/controls.ts';
+import { splitDn } from '#protocol/ldap/dn.ts';
+import { equal, present } from '#protocol/ldap/filter.ts';
+import { type Attribute, attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { type EntryImage, replicatedSelection, type Step } from '#replication/decide.ts';
+
+const pageSize = 1000;
+
+/** One entry of a full reading. */
+export interface ReadEntry {
+  readonly uuid: string;
+  readonly dn: string;
+  readonly attributes: readonly Attribute[];
+}
+
+/** See the header of this file. */
+export class Replica {
+  readonly connection: LdapConnection;
+  readonly suffix: string;
+  #keepsCsn: boolean;
+  readonly #asserts: boolean;
+
+  private constructor(connection: LdapConnection, suffix: string, keepsCsn: boolean, asserts: boolean) {
+    this.connection = connection;
+    this.suffix = suffix;
+    this.#keepsCsn = keepsCsn;
+    this.#asserts = asserts;
+  }
+
+  /** Looks what the server can do. `keepsCsn` is what an earlier connection found out. */
+  static async on(connection: LdapConnection, suffix: string, keepsCsn: boolean): Promise<Replica> {
+    const root = await connection.readEntry('', ['supportedControl']);
+    const asserts = root !== undefined && textsOf(root.attributes, 'supportedControl').includes(controlOids.assertion);
+    return new Replica(connection, suffix, keepsCsn, asserts);
+  }
+
+  /** Whether the server takes `entryCSN` from us; assumed until it refuses. */
+  get keepsCsn(): boolean {
+    return this.#keepsCsn;
+  }
+
+  async find(uuid: string): Promise<EntryImage | undefined> {
+    return findByUuid(this.connection, this.suffix, uuid);
+  }
+
+  /** UUID of whoever has that name; `undefined` when nobody does. */
+  async holderOf(dn: string): Promise<string | undefined> {
+    const entry = await this.connection.readEntry(dn, ['entryUUID']);
+    return entry === undefined ? undefined : (textOf(entry.attributes, 'entryUUID')?.toLowerCase() ?? '');
+  }
+
+  /** Does one step. Rejects as the connection does; a refused `entryCSN` is left out and the step done again. */
+  async write(step: Step, uuid: string): Promise<void> {
+    try {
+      await this.#write(this.#keepsCsn ? step : withoutCsn(step), uuid);
+    } catch (error) {
+      const code = resultCodeOf(error);
+      const isRefused = code === resultCodes.constraintViolation || code === resultCodes.unwillingToPerform;
+      if (!this.#keepsCsn || !isRefused || !(error instanceof PlatformError) || !/entryCSN/i.test(error.message)) throw error;
+      this.#keepsCsn = false;
+      await this.#write(withoutCsn(step), uuid);
+    }
+  }
+
+  async delete(dn: string, uuid: string): Promise<void> {
+    await this.connection.delete(dn, [manageDsaIt, ...this.#onlyIf(uuid)]);
+  }
+
+  /** Gives an entry out of the way a name that nobody uses; its own change finds it by UUID. */
+  async displace(dn: string, uuid: string): Promise<void> {
+    const rdn = splitDn(dn)?.rdn ?? '';
+    const type = rdn.slice(0, rdn.indexOf('=')).trim();
+    await this.connection.modifyDn({ dn, newRdn: `${type}=displaced-${uuid}`, deleteOldRdn: true, newSuperior: undefined }, [
+      relax,
+      ...this.#onlyIf(uuid),
+    ]);
+  }
+
+  /** Makes an entry of the replica's own the master's entry of that name. */
+  async adopt(dn: string, uuid: string): Promise<void> {
+    await this.connection.modify(dn, [{ kind: 'replace', attribute: attribute('entryUUID', uuid) }], [relax]);
+  }
+
+  /** Says as of which change this replica is current; only where the server keeps CSNs. */
+  async setContextCsn(csn: string): Promise<void> {
+    if (!this.#keepsCsn) return;
+    try {
+      await this.connection.modify(this.suffix, [{ kind: 'replace', attribute: attribute('contextCSN', csn) }], [relax]);
+    } catch (error) {
+      const code = resultCodeOf(error);
+      if (code === undefined || (error instanceof PlatformError && error.kind === 'unavailable')) throw error;
+      // A server that keeps its own contextCSN; status shows what it says.
+      this.#keepsCsn = code !== resultCodes.constraintViolation && this.#keepsCsn;
+    }
+  }
+
+  /** Every entry below the suffix, page by page. */
+  readAll(attributes: readonly string[]): AsyncGenerator<ReadEntry> {
+    return readAllEntries(this.connection, this.suffix, attributes);
+  }
+
+  async #write(step: Step, uuid: string): Promise<void> {
+    const controls = [relax, ...this.#onlyIf(uuid)];
+    if (step.kind === 'add') await this.connection.add(step.dn, step.attributes, [relax]);
+    else if (step.kind === 'modify') {
+      if (step.changes.length > 0) await this.connection.modify(step.dn, step.changes, controls);
+    } else {
+      const { dn, newRdn, deleteOldRdn, newSuperior } = step;
+      await this.connection.modifyDn({ dn, newRdn, deleteOldRdn, newSuperior }, controls);
+    }
+  }
+
+  #onlyIf(uuid: string): readonly Control[] {
+    return this.#asserts ? [makeAssertion(equal('entryUUID', uuid))] : [];
+  }
+}
+
+function withoutCsn(step: Step): Step {
+  const isCsn = (one: Attribute): boolean => one.type.toLowerCase() === 'entrycsn';
+  if (step.kind === 'add') return { ...step, attributes: step.attributes.filter((one) => !isCsn(one)) };
+  if (step.kind === 'modify') return { ...step, changes: step.changes.filter((change) => !isCsn(change.attribute)) };
+  return step;
+}
+
+/** The entry with that `entryUUID`; `undefined` when there is none. */
+export async function findByUuid(connection: LdapConnection, suffix: string, uuid: string): Promise<EntryImage | undefined> {
+  try {
+    const [entry] = await connection.searchAll({ baseDn: suffix, filter: equal('entryUUID', uuid), attributes: replicatedSelection }, 1, [
+      manageDsaIt,
+    ]);
+    return entry;
+  } catch (error) {
+    // A replica that is still empty has no suffix either.
+    if (resultCodeOf(error) === resultCodes.noSuchObject) return undefined;
+    throw error;
+  }
+}
+
+/** Every entry below `suffix`, page by page (RFC 2696), in no order; nothing when the suffix itself is missing. */
+export async function* readAllEntries(
+  connection: LdapConnection,
+  suffix: string,
+  attributes: readonly string[],
+): AsyncGenerator<ReadEntry> {
+  let cookie: Buffer = Buffer.alloc(0);
+  do {
+    const search = connection.search({ baseDn: suffix, filter: present('objectClass'), attributes: ['entryUUID', ...attributes] }, [
+      makePagedResults({ size: pageSize, cookie }),
+      manageDsaIt,
+    ]);
+    try {
+      for await (const item of search) {
+        if (item.kind !== 'entry') continue;
+        yield { uuid: textOf(item.attributes, 'entryUUID')?.toLowerCase() ?? '', dn: item.dn, attributes: item.attributes };
+      }
+    } catch (error) {
+      if (resultCodeOf(error) === resultCodes.noSuchObject) return;
+      throw error;
+    }
+    const paged = readPagedResults(findControl(search.done?.controls ?? [], controlOids.pagedResults)?.value);
+    cookie = Buffer.from(paged?.cookie ?? '');
+  } while (cookie.length > 0);
+}

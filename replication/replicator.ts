@@ -1,0 +1,385 @@
+/**
+ * Keeps one replica equal to the master.
+ *
+ *   master ──RFC 4533──► source ──► pipeline (bounded, ordered) ──► replica
+ *                          ▲                     │ acknowledged
+ *                          └──── cookie ◄── checkpoint file (durable)
+ *
+ * Both ends have a connection of their own and come back on their own, with growing, jittered pauses. While the replica is away the
+ * pipeline fills and then holds the master's stream; while the master is away the pipeline empties. The checkpoint follows what the
+ * replica has acknowledged, so after any crash some changes come twice and none is missing. Replicas share nothing: a slow one delays
+ * nobody.
+ *
+ * stopped: a refresh would delete too much; an operator looks and lets it go on (`allowDeletes`).
+ */
+import { sleep } from '#common/clock.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import type { Logger } from '#common/log/logger.ts';
+import { jitteredMs } from '#common/random.ts';
+import { openBound } from '#directory/client/access.ts';
+import { keepAlive } from '#directory/client/keep-alive.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { isRefreshRequired } from '#directory/client/sync-session.ts';
+import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
+import { type CheckpointFile, csnOfCookie } from '#replication/checkpoint.ts';
+import type { ReplicaStatus } from '#replication/client/status.ts';
+import { LagMeter } from '#replication/lag.ts';
+import { Pipeline, type Queued } from '#replication/pipeline.ts';
+import { Replica } from '#replication/replica.ts';
+import type { ServerAccess } from '#replication/server-access.ts';
+import { ReplicaDiverged, runSource } from '#replication/source.ts';
+
+const pauseFirstMs = 100;
+const pauseMaxMs = 30_000;
+
+/** What one replicator needs. */
+export interface ReplicatorOptions {
+  readonly name: string;
+  readonly master: ServerAccess;
+  readonly replica: ServerAccess;
+  readonly suffix: string;
+  readonly refreshDeletesMaxPercent: number;
+  readonly checkpoint: CheckpointFile;
+  readonly ports: Ports;
+}
+
+/** See the header of this file. */
+export class Replicator implements AsyncDisposable {
+  readonly name: string;
+  readonly #options: ReplicatorOptions;
+  readonly #log: Logger;
+  readonly #lag: LagMeter;
+  readonly #pipeline: Pipeline;
+  readonly #stop = new AbortController();
+  readonly #doomed = new Set<string>();
+  readonly #running: Promise<unknown>;
+  readonly #csnWaiters = new Set<{ readonly csn: string; readonly resolve: () => void }>();
+  #target: Replica | undefined;
+  #keepsCsn = true;
+  #wasConnected = false;
+  #phase: 'connecting' | 'refreshing' | 'following' = 'connecting';
+  #sourceState: 'connecting' | 'connected' = 'connecting';
+  #stoppedBy: PlatformError | undefined;
+  #allowAnyDeletes = false;
+  #goOn: (() => void) | undefined;
+  #received: Buffer | undefined;
+  #acknowledged: { readonly cookie: Buffer; readonly csn: string | undefined } | undefined;
+  #unsaved: Buffer | undefined;
+  #saving: Promise<void> | undefined;
+  #changes = 0;
+  #sourceError: string | undefined;
+  #targetError: string | undefined;
+  #verified: { readonly atMs: number; readonly result: string } | undefined;
+  #queries: LdapConnection | undefined;
+  #openingQueries: Promise<LdapConnection> | undefined;
+
+  constructor(options: ReplicatorOptions) {
+    this.name = options.name;
+    this.#options = options;
+    this.#log = options.ports.log.child({ component: 'replicator', replica: options.name });
+    this.#lag = new LagMeter(options.ports.clock, options.ports.metrics, options.name);
+    this.#pipeline = new Pipeline(options.ports.clock, (changes) => this.#onAcknowledged(changes));
+    this.#running = this.#run();
+  }
+
+  /** The latest change of the master that was received. */
+  get receivedCsn(): string | undefined {
+    return csnOfCookie(this.#received);
+  }
+
+  get sourceState(): { readonly state: string; readonly lastError: string | undefined } {
+    return { state: this.#sourceState, lastError: this.#sourceError };
+  }
+
+  /** Whether the replica takes CSNs from us, as far as is known. */
+  get keepsCsn(): boolean {
+    return this.#target?.keepsCsn ?? this.#keepsCsn;
+  }
+
+  /** Median replay lag of the last changes, milliseconds. */
+  get medianReplayMs(): number | undefined {
+    return this.#lag.medianReplayMs();
+  }
+
+  status(): ReplicaStatus {
+    return {
+      name: this.name,
+      url: this.#options.replica.url,
+      state: this.#state(),
+      backlogChanges: this.#pipeline.backlog,
+      lagMs: Math.round(this.#pipeline.lagMs),
+      applied: { ...this.#lag.applied },
+      conflicts: this.#lag.conflicts,
+      contextCsn: this.#acknowledged?.csn,
+      lastError: this.#stoppedBy?.message ?? this.#targetError ?? this.#sourceError,
+      lastAppliedAtMs: this.#lag.lastAppliedAtMs,
+      lastVerifiedAtMs: this.#verified?.atMs,
+      lastVerifyResult: this.#verified?.result,
+    };
+  }
+
+  /** Lets a refresh that was stopped delete what it wants to, once. */
+  allowDeletes(): void {
+    if (this.#stoppedBy === undefined) return;
+    this.#allowAnyDeletes = true;
+    this.#goOn?.();
+  }
+
+  noteVerified(result: string): void {
+    this.#verified = { atMs: this.#options.ports.clock.nowMs(), result };
+  }
+
+  /** Resolves once the replica has everything up to that `entryCSN`; rejects with the signal's reason. */
+  async waitFor(csn: string, signal: AbortSignal): Promise<void> {
+    if ((this.#acknowledged?.csn ?? '') >= csn) return;
+    signal.throwIfAborted();
+    const waiting = Promise.withResolvers<void>();
+    const waiter = { csn, resolve: () => waiting.resolve() };
+    const onAbort = (): void => waiting.reject(signal.reason);
+    this.#csnWaiters.add(waiter);
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await waiting.promise;
+    } finally {
+      this.#csnWaiters.delete(waiter);
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new PlatformError('DIR_UNAVAILABLE', 'replication was stopped'));
+    this.#pipeline.wake();
+    this.#goOn?.();
+    this.#target?.connection.destroy();
+    this.#queries?.destroy();
+    await this.#running;
+    await this.#saving;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      const checkpoint = await this.#options.checkpoint.load(this.#options.master.url);
+      this.#received = checkpoint?.cookie;
+      this.#changes = checkpoint?.changes ?? 0;
+      if (checkpoint !== undefined) this.#acknowledged = { cookie: checkpoint.cookie, csn: csnOfCookie(checkpoint.cookie) };
+    } catch (error) {
+      // Without its checkpoint the replica is compared as a whole, which is slow and right.
+      this.#log.error({}, messageOf(error));
+    }
+    await Promise.all([this.#keepSource(), this.#keepTarget()]);
+  }
+
+  #state(): ReplicaStatus['state'] {
+    if (this.#stoppedBy !== undefined) return 'stopped';
+    if (this.#target === undefined) return this.#wasConnected ? 'retrying' : 'connecting';
+    return this.#targetError === undefined ? this.#phase : 'retrying';
+  }
+
+  async #keepSource(): Promise<void> {
+    const { ports, master } = this.#options;
+    const signal = this.#stop.signal;
+    let pauseMs = pauseFirstMs;
+    while (!signal.aborted) {
+      let connection: LdapConnection | undefined;
+      let stopWatching: (() => void) | undefined;
+      try {
+        connection = await openBound(master.url, master, ports);
+        const opened = connection;
+        const onAbort = (): void => opened.destroy('replication was stopped');
+        signal.addEventListener('abort', onAbort, { once: true });
+        stopWatching = keepAlive(connection, ports.clock);
+        this.#sourceState = 'connected';
+        try {
+          await this.#consume(connection, () => {
+            pauseMs = pauseFirstMs;
+            this.#sourceError = undefined;
+          });
+        } finally {
+          signal.removeEventListener('abort', onAbort);
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (isRefreshRequired(error) || error instanceof ReplicaDiverged) {
+          this.#log.warn({ reason: messageOf(error) }, 'the whole replica is compared with the master');
+          await this.#forget();
+        } else if (error instanceof PlatformError && error.code === 'REPL_TOO_MANY_DELETES') {
+          await this.#waitForOperator(error);
+          await this.#forget();
+          continue;
+        }
+        this.#sourceError = messageOf(error);
+        const level = pauseMs > 2000 ? 'warn' : 'info';
+        this.#log[level]({ state: this.#phase, retryMs: Math.round(pauseMs) }, `the master's stream ended: ${this.#sourceError}`);
+      } finally {
+        stopWatching?.();
+        connection?.destroy();
+        this.#sourceState = 'connecting';
+        this.#phase = 'connecting';
+      }
+      await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
+      pauseMs = Math.min(pauseMaxMs, pauseMs * 2);
+    }
+  }
+
+  async #consume(connection: LdapConnection, onFollowing: () => void): Promise<void> {
+    const { suffix, refreshDeletesMaxPercent, ports } = this.#options;
+    await runSource(connection, this.#received, {
+      replicaName: this.name,
+      suffix,
+      clock: ports.clock,
+      log: this.#log,
+      pipeline: this.#pipeline,
+      signal: this.#stop.signal,
+      refreshDeletesMaxPercent: () => (this.#allowAnyDeletes ? 100 : refreshDeletesMaxPercent),
+      replica: () => this.#connectedTarget(),
+      doomed: this.#doomed,
+      onPhase: (phase) => {
+        this.#phase = phase;
+        if (phase !== 'following') return;
+        this.#allowAnyDeletes = false;
+        onFollowing();
+      },
+      onReceived: (cookie) => {
+        this.#received = cookie;
+      },
+    });
+  }
+
+  async #keepTarget(): Promise<void> {
+    const { ports, replica: access, suffix } = this.#options;
+    const signal = this.#stop.signal;
+    let pauseMs = pauseFirstMs;
+    while (!signal.aborted) {
+      const before = this.#changes;
+      let connection: LdapConnection | undefined;
+      let stopWatching: (() => void) | undefined;
+      try {
+        connection = await openBound(access.url, access, ports);
+        const lost = new AbortController();
+        const session = AbortSignal.any([signal, lost.signal]);
+        void connection.closed.then((error) => lost.abort(error));
+        stopWatching = keepAlive(connection, ports.clock);
+        const target = await Replica.on(connection, suffix, this.#keepsCsn);
+        this.#target = target;
+        this.#wasConnected = true;
+        this.#targetError = undefined;
+        this.#pipeline.wake();
+        if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
+        await this.#pipeline.run((change) => this.#apply(target, change), session);
+        if (!signal.aborted) throw lost.signal.reason;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#targetError = messageOf(error);
+        if (this.#changes > before) pauseMs = pauseFirstMs;
+        const level = pauseMs > 2000 || (error instanceof PlatformError && error.code === 'REPL_TARGET_REFUSED') ? 'error' : 'warn';
+        this.#log[level]({ backlogChanges: this.#pipeline.backlog, retryMs: Math.round(pauseMs) }, this.#targetError);
+      } finally {
+        stopWatching?.();
+        this.#keepsCsn = this.#target?.keepsCsn ?? this.#keepsCsn;
+        this.#target = undefined;
+        connection?.destroy();
+      }
+      await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
+      pauseMs = Math.min(pauseMaxMs, pauseMs * 2);
+    }
+  }
+
+  async #apply(replica: Replica, change: Queued): Promise<void> {
+    const context: ApplyContext = {
+      replica,
+      master: () => this.#questions(),
+      lag: this.#lag,
+      log: this.#log,
+      earlierDone: () => this.#pipeline.earlierDone(change),
+      pendingBefore: (uuid) => this.#pipeline.pendingBefore(change, uuid),
+      isPendingLater: (uuid) => this.#pipeline.isPendingLater(change, uuid),
+      isDoomed: (uuid) => this.#doomed.has(uuid),
+    };
+    if (change.entry === undefined) await applyDelete(context, change.uuid);
+    else await applyPut(context, change.uuid, change.entry, change.isNew);
+    this.#lag.acknowledged(change.receivedMs);
+  }
+
+  #onAcknowledged(changes: readonly Queued[]): void {
+    for (const change of changes) {
+      if (change.uuid !== '') this.#changes += 1;
+      if (change.cookie === undefined) continue;
+      this.#unsaved = change.cookie;
+      this.#acknowledged = { cookie: change.cookie, csn: csnOfCookie(change.cookie) };
+    }
+    if (this.#unsaved !== undefined) this.#saving ??= this.#save().finally(() => (this.#saving = undefined));
+    const csn = this.#acknowledged?.csn ?? '';
+    for (const waiter of this.#csnWaiters) if (waiter.csn <= csn) waiter.resolve();
+  }
+
+  // One at a time; what is acknowledged meanwhile goes with the next.
+  async #save(): Promise<void> {
+    const { checkpoint, master, ports } = this.#options;
+    while (this.#unsaved !== undefined) {
+      const cookie = this.#unsaved;
+      const changes = this.#changes;
+      const startedMs = ports.clock.monotonicMs();
+      this.#unsaved = undefined;
+      try {
+        const csn = csnOfCookie(cookie);
+        if (csn !== undefined) await this.#target?.setContextCsn(csn);
+      } catch (error) {
+        this.#log.debug({}, `contextCSN waits for the next connection: ${messageOf(error)}`);
+      }
+      try {
+        await checkpoint.save({ master: master.url, cookie, changes });
+        this.#log.info(
+          {
+            changes,
+            backlogChanges: this.#pipeline.backlog,
+            contextCsn: csnOfCookie(cookie),
+            durationMs: Math.round(ports.clock.monotonicMs() - startedMs),
+          },
+          'replicated',
+        );
+      } catch (error) {
+        // Applied all the same: a restart would repeat what came since the last checkpoint.
+        this.#log.error({}, `the checkpoint could not be saved: ${messageOf(error)}`);
+        return;
+      }
+    }
+  }
+
+  async #connectedTarget(): Promise<Replica> {
+    while (this.#target === undefined) {
+      await this.#pipeline.moved();
+      this.#stop.signal.throwIfAborted();
+    }
+    return this.#target;
+  }
+
+  // The stream's own connection stops reading when the pipeline is full, so questions have another.
+  async #questions(): Promise<LdapConnection> {
+    if (this.#queries?.isOpen === true) return this.#queries;
+    const { master, ports } = this.#options;
+    this.#openingQueries ??= openBound(master.url, master, ports).finally(() => {
+      this.#openingQueries = undefined;
+    });
+    this.#queries = await this.#openingQueries;
+    if (this.#stop.signal.aborted) this.#queries.destroy();
+    return this.#queries;
+  }
+
+  async #forget(): Promise<void> {
+    this.#received = undefined;
+    this.#unsaved = undefined;
+    await this.#options.checkpoint.remove().catch((error: unknown) => this.#log.error({}, messageOf(error)));
+  }
+
+  async #waitForOperator(error: PlatformError): Promise<void> {
+    this.#stoppedBy = error;
+    this.#log.error({ errCode: error.code }, error.message);
+    await new Promise<void>((resolve) => {
+      this.#goOn = resolve;
+      if (this.#stop.signal.aborted) resolve();
+    });
+    this.#goOn = undefined;
+    this.#stoppedBy = undefined;
+  }
+}

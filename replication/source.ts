@@ -1,0 +1,182 @@
+/**
+ * The master's change stream for one replica (RFC 4533), turned into changes for its pipeline.
+ *
+ *   cookie good ──► what changed since ──► `refreshed` ──► changes as they happen
+ *   no cookie   ──► read the replica's UUIDs and CSNs ──► the whole content, equal entries passed over ──► delete what was not named
+ *
+ * A deletion met during a refresh waits for its end: entries that left a deleted container come after it. What a refresh would delete
+ * is counted first, and refused above the limit. The cookie received with a change travels with it through the pipeline.
+ */
+import type { Clock } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { type SyncEvent, syncEvents } from '#directory/client/sync-session.ts';
+import { UuidTable } from '#directory/client/uuid-table.ts';
+import { present } from '#protocol/ldap/filter.ts';
+import { replicatedSelection } from '#replication/decide.ts';
+import type { Pipeline } from '#replication/pipeline.ts';
+import type { Replica } from '#replication/replica.ts';
+import { checkDeletes, findUnnamed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
+
+/** What a run of the stream needs. */
+export interface SourceContext {
+  readonly replicaName: string;
+  readonly suffix: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly pipeline: Pipeline;
+  readonly signal: AbortSignal;
+  readonly refreshDeletesMaxPercent: () => number;
+  /** The replica, once it is connected. */
+  readonly replica: () => Promise<Replica>;
+  readonly onPhase: (phase: 'refreshing' | 'following') => void;
+  /** The cookie that a new run starts from if this one ends now. */
+  readonly onReceived: (cookie: Buffer) => void;
+  /** Entries known to be gone at the master whose deletion is still to come. */
+  readonly doomed: Set<string>;
+}
+
+/** The replica lacks entries that the master believes it has: the cookie lied, everything must be compared. */
+export class ReplicaDiverged extends Error {}
+
+/** Reads the stream until its connection or the replica's fails, which rejects. */
+export async function runSource(connection: LdapConnection, cookie: Buffer | undefined, context: SourceContext): Promise<never> {
+  context.onPhase('refreshing');
+  context.doomed.clear();
+  let index: ReplicaIndex | undefined;
+  if (cookie === undefined) {
+    await drained(context);
+    index = await readReplicaIndex(await context.replica());
+    context.log.info({ entries: index.table.size }, 'comparing the whole replica with the master');
+  }
+  const refresh = new Refresh(context, index);
+  let latest = cookie;
+  for await (const event of syncEvents(connection, {
+    baseDn: context.suffix,
+    filter: present('objectClass'),
+    attributes: replicatedSelection,
+    cookie,
+  })) {
+    // Copied: the bytes received are not kept for the sake of a cookie.
+    if (event.cookie !== undefined) latest = Buffer.from(event.cookie);
+    if (!refresh.isOver) {
+      await refresh.take(event);
+      if (refresh.isOver && latest !== undefined) pushCookie(context, latest);
+    } else {
+      pushChange(context, event, latest);
+    }
+    if (refresh.isOver && latest !== undefined) context.onReceived(latest);
+    await room(context);
+  }
+  throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the stream`);
+}
+
+/** The time from the start of a stream to its `refreshed`. */
+class Refresh {
+  isOver = false;
+  readonly #context: SourceContext;
+  readonly #index: ReplicaIndex | undefined;
+  readonly #named = new UuidTable();
+
+  constructor(context: SourceContext, index: ReplicaIndex | undefined) {
+    this.#context = context;
+    this.#index = index;
+  }
+
+  async take(event: SyncEvent): Promise<void> {
+    switch (event.type) {
+      case 'entry':
+        this.#named.mark(event.uuid);
+        this.#context.doomed.delete(event.uuid);
+        if (this.#index?.isCurrent(event.uuid, event.dn, event.attributes) === true) return;
+        this.#context.pipeline.push({
+          uuid: event.uuid,
+          entry: { dn: event.dn, attributes: event.attributes },
+          isNew: this.#index !== undefined && !this.#index.table.has(event.uuid),
+          cookie: undefined,
+          receivedMs: this.#context.clock.monotonicMs(),
+        });
+        return;
+      case 'present':
+        for (const uuid of event.uuids) this.#named.mark(uuid);
+        return;
+      case 'delete':
+        for (const uuid of event.uuids) this.#context.doomed.add(uuid);
+        return;
+      case 'refreshed':
+        await this.#finish(event.unnamedAreGone);
+        this.isOver = true;
+        this.#context.onPhase('following');
+        return;
+      default:
+    }
+  }
+
+  async #finish(unnamedAreGone: boolean): Promise<void> {
+    const context = this.#context;
+    await drained(context);
+    const deletes = new Set(context.doomed);
+    if (unnamedAreGone || deletes.size > 2) {
+      const replica = await context.replica();
+      const unnamed = await findUnnamed(replica, this.#named);
+      if (unnamedAreGone) for (const uuid of unnamed.uuids) deletes.add(uuid);
+      if (unnamedAreGone && unnamed.total - unnamed.uuids.length < this.#named.size) {
+        if (this.#index === undefined)
+          throw new ReplicaDiverged(`${context.replicaName} lacks entries that the master takes for known there`);
+      }
+      checkDeletes(deletes.size, unnamed.total, context.refreshDeletesMaxPercent(), context.replicaName);
+    }
+    for (const uuid of deletes) {
+      context.doomed.add(uuid);
+      pushDelete(context, uuid, undefined);
+      await room(context);
+    }
+    await drained(context);
+    context.doomed.clear();
+  }
+}
+
+function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | undefined): void {
+  const cookie = event.cookie === undefined ? undefined : latest;
+  switch (event.type) {
+    case 'entry':
+      context.pipeline.push({
+        uuid: event.uuid,
+        entry: { dn: event.dn, attributes: event.attributes },
+        isNew: event.isAdd,
+        cookie,
+        receivedMs: context.clock.monotonicMs(),
+      });
+      return;
+    case 'delete':
+      event.uuids.forEach((uuid, i) => {
+        pushDelete(context, uuid, i === event.uuids.length - 1 ? cookie : undefined);
+      });
+      return;
+    default:
+      if (cookie !== undefined) pushCookie(context, cookie);
+  }
+}
+
+function pushDelete(context: SourceContext, uuid: string, cookie: Buffer | undefined): void {
+  context.pipeline.push({ uuid, entry: undefined, isNew: false, cookie, receivedMs: context.clock.monotonicMs() });
+}
+
+function pushCookie(context: SourceContext, cookie: Buffer): void {
+  context.pipeline.push({ uuid: '', entry: undefined, isNew: false, cookie, receivedMs: context.clock.monotonicMs() });
+}
+
+async function room(context: SourceContext): Promise<void> {
+  while (!context.pipeline.hasRoom) {
+    await context.pipeline.moved();
+    context.signal.throwIfAborted();
+  }
+}
+
+async function drained(context: SourceContext): Promise<void> {
+  while (context.pipeline.backlog > 0) {
+    await context.pipeline.moved();
+    context.signal.throwIfAborted();
+  }
+}
