@@ -63,13 +63,8 @@ export function createSessionServing(options: ServeSessionOptions): (peer: LinkP
     } catch (error) {
       const failure = asPlatformError(error);
       logins.add({ protocol: request.service, outcome: failure.code });
-      const log =
-        failure.kind === 'auth' || failure.kind === 'moved'
-          ? options.log.info
-          : failure.kind === 'bug'
-            ? options.log.error
-            : options.log.warn;
-      log(
+      const level = failure.kind === 'auth' || failure.kind === 'moved' ? 'info' : failure.kind === 'bug' ? 'error' : 'warn';
+      options.log[level](
         {
           sessionId: request.sessionId,
           protocol: request.service,
