@@ -33,7 +33,8 @@ export class AccountOperations {
   /** Intents whose operation runs here now: not left behind. */
   #running = 0;
   #timers: Timer[] = [];
-  #isRecovering = false;
+  #recovering: Promise<void> | undefined;
+  #recoverAgain = false;
   #mayHaveLeftovers = true;
   #isStopped = false;
 
@@ -134,9 +135,23 @@ export class AccountOperations {
   }
 
   /** Finishes or undoes what was left behind, and entombs what was removed in the directory. What cannot be done now is tried again. */
-  async recover(): Promise<void> {
-    if (this.#isRecovering || this.#isStopped || !this.#isController()) return;
-    this.#isRecovering = true;
+  recover(): Promise<void> {
+    if (this.#recovering !== undefined) {
+      this.#recoverAgain = true;
+      return this.#recovering;
+    }
+    this.#recovering = (async () => {
+      do {
+        this.#recoverAgain = false;
+        await this.#recoverOnce();
+      } while (this.#recoverAgain);
+      this.#recovering = undefined;
+    })();
+    return this.#recovering;
+  }
+
+  async #recoverOnce(): Promise<void> {
+    if (this.#isStopped || !this.#isController()) return;
     try {
       for (const [uuid, name] of [...this.#removals]) {
         await this.#context.store.intents.put(`remove.${uuid}`, {
@@ -158,8 +173,6 @@ export class AccountOperations {
       this.#mayHaveLeftovers = !isClean;
     } catch (error) {
       this.#context.log.warn({ err: error }, 'half-done account operations could not be looked into; tried again shortly');
-    } finally {
-      this.#isRecovering = false;
     }
   }
 
