@@ -52,7 +52,7 @@ export const LogConfig = Type.Object(
     level: LogLevelName,
     file: Type.Optional(Type.String({ description: 'File to append to; default: standard error.' })),
   },
-  { additionalProperties: false, default: {} },
+  { additionalProperties: false, default: {}, description: 'What goes to the log, and where.' },
 );
 export type LogConfig = Static<typeof LogConfig>;
 

@@ -20,7 +20,7 @@ export const ServerTls = Type.Object(
     certFile: Type.String({ description: 'PEM file: certificate, then its chain.' }),
     keyFile: Type.String({ description: 'PEM file: private key.' }),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, description: 'Certificate that this server shows to its clients.' },
 );
 export type ServerTls = Static<typeof ServerTls>;
 
@@ -49,7 +49,7 @@ export const DirectoryAccess = Type.Object(
     caFile: Type.Optional(Type.String({ description: 'PEM file: CA of the directory servers’ certificates.' })),
     timeoutMs: Type.Integer({ default: 5000, minimum: 100, description: 'Time for one directory answer, milliseconds.' }),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, description: 'How the directory is reached.' },
 );
 export type DirectoryAccess = Static<typeof DirectoryAccess>;
 

@@ -33,6 +33,11 @@ export function checkRelations(file: Group): Mistake[] {
 const roleRules: Record<string, (service: Group, path: Path, report: Report) => void> = {
   frontend(service, path, report) {
     checkListenersTls(service, path, report);
+    for (const { value, path: at } of listenersOf(service, path)) {
+      if (isGroup(value) && value.protocol === 'http' && value.tls === 'starttls') {
+        report([...at, 'tls'], '"starttls" is not known to http; set tls: implicit, or tls: none');
+      }
+    }
     if (isText(service.defaultDomain) && tryParseDomainName(service.defaultDomain) === undefined) {
       report([...path, 'defaultDomain'], `${shown(service.defaultDomain)} is not a domain name`);
     }
@@ -115,6 +120,7 @@ function checkAdmin(admin: unknown, report: Report): void {
   if (isText(admin.address) && !isLoopback(admin.address) && admin.tls === undefined) {
     report(['admin', 'tls'], `is missing: the admin API listens on ${admin.address}, which is not loopback, and must run under TLS`, true);
   }
+  checkDirectoryAccess(admin, ['admin'], report);
   for (const [index, peer] of listOf(admin.peers).entries()) {
     if (isGroup(peer)) checkUrl(peer.url, ['http:', 'https:'], ['admin', 'peers', index, 'url'], report);
   }

@@ -63,6 +63,7 @@ describe('a node file', () => {
     ['with no service', 'services: []\n', /at least 1 is expected/],
     ['with a service that is text', 'services: [frontend]\n', /services\[0\]: "frontend" where the keys of a service are expected/],
     ['with TLS listeners and no certificate', frontend.replace(/ {4}tls:.*\n/, ''), /"starttls" needs a certificate/],
+    ['with StartTLS over HTTP', frontend.replace('protocol: imap', 'protocol: http'), /"starttls" is not known to http/],
     ['whose secret has two sources', frontend.replace('{file: secret}', '{file: s, env: S}'), /gives both file and env/],
     ['with a directory URL of another kind', frontend.replace('[ldap://127', '[http://127'), /is not a URL of the form ldap:/],
     ['with one port taken twice', `${frontend}admin: {port: 1143, tokenFile: t}\n`, /127\.0\.0\.1:1143 is already taken by admin/],
