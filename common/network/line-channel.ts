@@ -74,6 +74,11 @@ export class LineChannel {
     return this.#hasEnded || this.#isClosed;
   }
 
+  /** Whether something came that nobody has read yet. */
+  get hasUnread(): boolean {
+    return this.#keptBytes > 0;
+  }
+
   /** Called once the connection is gone. */
   onClose(listener: (error: Error | undefined) => void): void {
     this.#closeListeners.push(listener);

@@ -71,6 +71,11 @@ export class LmtpClient {
   }
 
   async send(message: LmtpMessage): Promise<LmtpOutcome> {
+    // A member that drains says 421 to connections that are idle: that line is the answer to nothing of ours.
+    if (this.#channel.hasEnded || this.#channel.hasUnread) {
+      this.#channel.destroy();
+      return { results: message.recipients.map(() => noAnswer), usable: false, wasStale: true };
+    }
     const utf8 = /[^\u0020-\u007e]/.test(message.sender + message.recipients.join('')) ? ' SMTPUTF8' : '';
     const parameters = `SIZE=${message.raw.length} BODY=8BITMIME${utf8} XDELIVERYID=${message.deliveryId}`;
     this.#channel.write(

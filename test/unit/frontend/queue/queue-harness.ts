@@ -1,14 +1,8 @@
 /**
- * A queue between a made-up router and members that are real LMTP servers over accounts in memory. The files are real ones in a temporary
- * directory, the clock is the test's.
+ * A queue between a made-up router and members that are real LMTP servers over accounts in memory. Disk and clock are the test's.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type AccountName, type AccountUuid, parseAccountName, parseAccountUuid } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { Files } from '#common/files/files.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { type ClusterName, parseClusterName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
@@ -17,6 +11,7 @@ import { MailQueue } from '#frontend/queue/queue.ts';
 import type { RelayTransport } from '#frontend/queue/relay.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
 import { LmtpMember } from '#test/fakes/lmtp-member.ts';
+import { type MemoryClient, MemoryDisk } from '#test/fakes/memory-files.ts';
 import { seededRandom } from '#test/fakes/random.ts';
 
 /** Routes that a test changes. */
@@ -62,8 +57,8 @@ export class QueueHarness {
   readonly clock = new FakeClock();
   readonly router = new FakeRouter();
   readonly members = new Map<string, LmtpMember>();
-  readonly directory = mkdtempSync(join(tmpdir(), 'queue-'));
-  files: Files = nodeFiles;
+  readonly disk = new MemoryDisk();
+  files: MemoryClient = this.disk.client();
   relay: RelayTransport | undefined;
   limits: { messagesMax?: number; bytesMax?: number } = {};
   queue!: MailQueue;
@@ -91,7 +86,7 @@ export class QueueHarness {
 
   async open(): Promise<MailQueue> {
     this.queue = await MailQueue.open({
-      directory: this.directory,
+      directory: '/queue',
       hostName: 'front1.eu.isp.example',
       router: this.router,
       openDelivery: async (cluster) => (this.members.get(cluster) as LmtpMember).open(),
@@ -115,8 +110,12 @@ export class QueueHarness {
     return id;
   }
 
+  /** Names in one of the queue's directories. */
+  names(directory: 'messages' | 'progress' | 'incoming' | 'damaged'): string[] {
+    return [...this.disk.directory(`/queue/${directory}`).entries.keys()].sort();
+  }
+
   async close(): Promise<void> {
     await this.queue[Symbol.asyncDispose]();
-    rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -1,8 +1,6 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
+import { settle } from '#test/fakes/clock.ts';
 import { QueueHarness } from './queue-harness.ts';
 
 let h: QueueHarness;
@@ -18,7 +16,6 @@ afterEach(async () => {
 
 const drained = (): Promise<void> => expect.poll(() => h.queue.status().messages).toBe(0);
 const deferred = (count = 1): Promise<void> => expect.poll(() => h.queue.status().deferred).toBe(count);
-const onDisk = (): string[] => readdirSync(join(h.directory, 'messages'));
 
 describe('the queue', () => {
   it('delivers at once to every cluster concerned, in one transaction each', async () => {
@@ -28,7 +25,7 @@ describe('the queue', () => {
     expect(h.west.connections).toBe(1);
     expect(h.east.deliveries).toEqual([{ recipient: 'carol@isp.example', deliveryId: id }]);
     expect(h.queue.status()).toMatchObject({ delivered: 3, deferred: 0, bounced: 0 });
-    expect(onDisk()).toEqual([]);
+    expect(h.names('messages')).toEqual([]);
   });
 
   it('keeps a connection for the next message', async () => {
@@ -50,10 +47,22 @@ describe('the queue', () => {
     expect(h.queue.status().deferred).toBe(0);
   });
 
+  it('goes on at once when the member said goodbye to the kept connection', async () => {
+    await h.accept(['bob@isp.example']);
+    await drained();
+    h.west.sessions[0]?.bye('Going down');
+    await settle();
+    await h.accept(['bob@isp.example']);
+    await drained();
+    expect(h.west.connections).toBe(2);
+    expect(await h.west.texts('bob@isp.example')).toHaveLength(2);
+    expect(h.queue.status().deferred).toBe(0);
+  });
+
   it('has the message on disk before accept resolves', async () => {
     h.router.isDown = true;
     const id = await h.accept(['bob@isp.example'], { text: 'Subject: kept\n\nx\n' });
-    const file = readFileSync(join(h.directory, 'messages', id), 'utf8');
+    const file = h.disk.file(`/queue/messages/${id}`).content.toString();
     expect(file).toContain('"bob@isp.example"');
     expect(file.endsWith('Subject: kept\r\n\r\nx\r\n')).toBe(true);
   });
@@ -72,7 +81,7 @@ describe('the queue', () => {
 
   it('stores once when the frontend dies between the delivery and its record', async () => {
     await h.queue[Symbol.asyncDispose]();
-    h.files = { ...nodeFiles, unlink: () => new Promise(() => {}) };
+    h.files = h.disk.client((operation) => (operation.name === 'unlink' ? { kind: 'dies-before' } : undefined));
     await h.open();
     await h.accept(['bob@isp.example']);
     await expect.poll(() => h.west.deliveries.length).toBe(1);
@@ -80,7 +89,7 @@ describe('the queue', () => {
     const stopped = dying[Symbol.asyncDispose]();
     await h.clock.advance(1000);
     await stopped;
-    h.files = nodeFiles;
+    h.files = h.disk.client();
     await h.open();
     await drained();
     expect(h.west.deliveries).toHaveLength(2);
@@ -110,7 +119,7 @@ describe('the queue', () => {
     await h.open();
     await drained();
     expect(h.west.deliveries.map((entry) => entry.recipient)).toEqual(['bob@isp.example', 'alice@isp.example']);
-    expect(readdirSync(join(h.directory, 'progress'))).toEqual([]);
+    expect(h.names('progress')).toEqual([]);
   });
 
   it('waits longer from attempt to attempt: 5 s at first, 15 min at most', async () => {
@@ -207,29 +216,28 @@ describe('the queue', () => {
     ['EIO', 'QUEUE_UNAVAILABLE'],
   ])('does not accept what the disk refuses with %s', async (errno, code) => {
     await h.queue[Symbol.asyncDispose]();
-    h.files = { ...nodeFiles, syncDirectory: () => Promise.reject(Object.assign(new Error('disk'), { code: errno })) };
     await h.open();
+    h.files.decideBy((operation) => (operation.name === 'syncDirectory' ? { kind: 'fails', code: errno } : undefined));
     await expect(h.accept(['bob@isp.example'])).rejects.toMatchObject({ code });
     expect(h.queue.status().messages).toBe(0);
   });
 
   it('puts a damaged file aside and delivers the others', async () => {
     await h.queue[Symbol.asyncDispose]();
-    writeFileSync(join(h.directory, 'messages', 'garbage'), 'not a message');
-    writeFileSync(join(h.directory, 'incoming', 'half'), '{"version":1');
+    await h.files.writeNew('/queue/messages/garbage', [Buffer.from('not a message')]);
+    await h.files.writeNew('/queue/incoming/half', [Buffer.from('{"version":1')]);
     h.router.isDown = true;
     await h.open();
     const id = await h.accept(['bob@isp.example']);
     await deferred();
     await h.queue[Symbol.asyncDispose]();
-    const path = join(h.directory, 'messages', id);
-    writeFileSync(path, readFileSync(path).subarray(0, -3));
+    h.disk.damage(`/queue/messages/${id}`, (content) => content.subarray(0, -3));
     h.router.isDown = false;
     await h.open();
     await h.accept(['bob@isp.example']);
     await drained();
-    expect(readdirSync(join(h.directory, 'damaged')).sort()).toEqual([id, 'garbage'].sort());
-    expect(readdirSync(join(h.directory, 'incoming'))).toEqual([]);
+    expect(h.names('damaged')).toEqual([id, 'garbage'].sort());
+    expect(h.names('incoming')).toEqual([]);
     expect(await h.west.texts('bob@isp.example')).toHaveLength(1);
   });
 });
