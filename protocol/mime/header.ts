@@ -14,6 +14,10 @@ export interface HeaderField {
 
 /** Fields looked at in one header; those beyond still belong to the header and are passed over. */
 export const headerFieldsMax = 2000;
+/** Lines of one header that are looked at one by one; beyond, only its end is searched for. */
+export const headerLinesMax = 20_000;
+/** Octets of a field's name with its colon; a line with none within them is no field (RFC 5322 §2.1.1: a line has at most 998). */
+const fieldNameBytesMax = 998;
 /** Octets of one value that are looked at; the rest is cut off in envelopes and structures. */
 export const headerValueBytesMax = 65_536;
 
@@ -28,11 +32,13 @@ export function scanHeader(
 ): { readonly fields: readonly HeaderField[]; readonly bodyStart: number } {
   const fields: HeaderField[] = [];
   let at = start;
-  while (at < end) {
+  for (let lines = 0; at < end; ) {
+    if (lines >= headerLinesMax) return { fields, bodyStart: afterEmptyLine(raw, at, end) };
     const lineEnd = endOfLine(raw, at, end);
     if (isEmptyLine(raw, at)) return { fields, bodyStart: lineEnd };
     let fieldEnd = lineEnd;
-    while (fieldEnd < end && (raw[fieldEnd] === 32 || raw[fieldEnd] === 9)) fieldEnd = endOfLine(raw, fieldEnd, end);
+    for (lines += 1; lines < headerLinesMax && fieldEnd < end && isFold(raw, fieldEnd); lines += 1)
+      fieldEnd = endOfLine(raw, fieldEnd, end);
     if (fields.length < headerFieldsMax) fields.push(fieldAt(raw, at, lineEnd, fieldEnd));
     at = fieldEnd;
   }
@@ -53,14 +59,24 @@ export function firstValue(raw: Buffer, fields: readonly HeaderField[], name: st
 }
 
 function fieldAt(raw: Buffer, start: number, lineEnd: number, end: number): HeaderField {
-  const colon = raw.indexOf(58, start);
-  if (colon < 0 || colon >= lineEnd || colon - start > 998) return { name: '', start, valueStart: start, end };
+  const colon = raw.subarray(start, Math.min(lineEnd, start + fieldNameBytesMax)).indexOf(58) + start;
+  if (colon < start) return { name: '', start, valueStart: start, end };
   return { name: raw.toString('latin1', start, colon).trimEnd().toLowerCase(), start, valueStart: colon + 1, end };
 }
 
 function endOfLine(raw: Buffer, from: number, end: number): number {
   const at = raw.indexOf(lf, from);
   return at < 0 || at >= end ? end : at + 1;
+}
+
+function isFold(raw: Buffer, at: number): boolean {
+  return raw[at] === 32 || raw[at] === 9;
+}
+
+/** After the first empty line from the line at `at` on, or `end`. */
+function afterEmptyLine(raw: Buffer, at: number, end: number): number {
+  const ends = [raw.indexOf('\n\r\n', at - 1), raw.indexOf('\n\n', at - 1)].map((found, index) => (found < 0 ? end : found + 3 - index));
+  return Math.min(end, ...ends);
 }
 
 function isEmptyLine(raw: Buffer, at: number): boolean {

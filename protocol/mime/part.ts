@@ -4,8 +4,9 @@
  *   message  ├─ header ─┤├─ body ───────────────────────────────────────┤
  *                        preamble --b part --b part --b-- epilogue
  *
- * An outer boundary always ends what is inside it, so each level is cut first and then looked into. Hostile mail is bounded by depth and
- * by parts: beyond `depthMax` or `partsMax` a multipart or embedded message is taken as one opaque leaf.
+ * An outer boundary always ends what is inside it, so each level is cut first and then looked into, which reads the same octets once for
+ * every level. Hostile mail is bounded by depth, by parts and by octets read: beyond `depthMax`, `partsMax` or the work allowed, a
+ * multipart or embedded message is taken as one opaque leaf.
  */
 import { type EnvelopeAddress, parseAddresses } from './address.ts';
 import { firstValue, type HeaderField, scanHeader } from './header.ts';
@@ -31,7 +32,7 @@ export interface MimePart {
   readonly headerStart: number;
   readonly bodyStart: number;
   readonly end: number;
-  /** Line feeds of the body. */
+  /** Line feeds of the body; 0 of a multipart. */
   readonly lines: number;
   readonly type: string;
   readonly subtype: string;
@@ -54,15 +55,23 @@ export interface MimePart {
 export const depthMax = 50;
 /** Parts of one message that are looked into. */
 export const partsMax = 1000;
+/** Octets read for structure: this many times the message, but for small messages at least `workBytesMin`. */
+export const workFactorMax = 6;
+export const workBytesMin = 16 * 1024 * 1024;
+/** Lines that begin like a delimiter and are none, in the whole message; beyond, no more delimiters are looked for. */
+export const falseDelimitersMax = 10_000;
 
 /** Finds the structure of a whole message. */
 export function scanMessage(raw: Buffer): MimePart {
-  return scanPart({ raw, parts: 0 }, 0, raw.length, 0, true, 'text/plain');
+  const workLeft = Math.max(workBytesMin, workFactorMax * raw.length);
+  return scanPart({ raw, parts: 0, workLeft, falseDelimitersLeft: falseDelimitersMax }, 0, raw.length, 0, true, 'text/plain');
 }
 
 interface Scan {
   readonly raw: Buffer;
   parts: number;
+  workLeft: number;
+  falseDelimitersLeft: number;
 }
 
 function scanPart(scan: Scan, start: number, end: number, depth: number, isMessage: boolean, defaultType: string): MimePart {
@@ -80,7 +89,8 @@ function scanPart(scan: Scan, start: number, end: number, depth: number, isMessa
   let children: readonly MimePart[] = [];
   const boundary = parameter(contentType, 'boundary');
   const isComposite = type === 'multipart' || (type === 'message' && (subtype === 'rfc822' || subtype === 'global'));
-  if (isComposite && depth < depthMax && scan.parts < partsMax) {
+  if (isComposite) scan.workLeft -= end - bodyStart;
+  if (isComposite && depth < depthMax && scan.parts < partsMax && scan.workLeft > 0) {
     if (type === 'message') {
       kind = 'message';
       children = [scanPart(scan, bodyStart, end, depth + 1, true, 'text/plain')];
@@ -99,7 +109,8 @@ function scanPart(scan: Scan, start: number, end: number, depth: number, isMessa
     headerStart: start,
     bodyStart,
     end,
-    lines: countLines(raw, bodyStart, end),
+    // Nobody asks for the lines of a multipart (RFC 9051 §9 body-type-mpart).
+    lines: kind === 'multipart' ? 0 : countLines(raw, bodyStart, end),
     type,
     subtype,
     params,
@@ -124,15 +135,19 @@ function scanPart(scan: Scan, start: number, end: number, depth: number, isMessa
 
 function scanParts(scan: Scan, start: number, end: number, boundary: string, depth: number, defaultType: string): readonly MimePart[] {
   const { raw } = scan;
-  const delimiter = Buffer.from(`--${boundary}`, 'latin1');
+  const delimiter = Buffer.from(`\n--${boundary}`, 'latin1');
   const children: MimePart[] = [];
   let partStart = -1;
-  for (let at = start; at < end; ) {
-    const found = raw.indexOf(delimiter, at);
-    if (found < 0 || found + delimiter.length > end) break;
-    const after = delimiterEnd(raw, found, found + delimiter.length, start, end);
+  for (let at = start; at < end && scan.falseDelimitersLeft > 0; ) {
+    // The line feed before the body's first octet ends the header: a delimiter may follow it at once.
+    const lineFeed = raw.indexOf(delimiter, at - 1);
+    const found = lineFeed + 1;
+    const afterBoundary = lineFeed + delimiter.length;
+    if (lineFeed < 0 || afterBoundary > end) break;
+    const after = delimiterEnd(raw, afterBoundary, end);
     if (after === undefined) {
-      at = found + 1;
+      scan.falseDelimitersLeft -= 1;
+      at = afterBoundary;
       continue;
     }
     if (partStart >= 0) children.push(scanPart(scan, partStart, beforeLineEnd(raw, partStart, found), depth + 1, false, defaultType));
@@ -148,14 +163,7 @@ function scanParts(scan: Scan, start: number, end: number, boundary: string, dep
 }
 
 /** Where the delimiter's line ends, or `undefined` when these bytes are no delimiter line. */
-function delimiterEnd(
-  raw: Buffer,
-  lineStart: number,
-  afterBoundary: number,
-  start: number,
-  end: number,
-): { readonly at: number; readonly isClose: boolean } | undefined {
-  if (lineStart !== start && raw[lineStart - 1] !== 10) return undefined;
+function delimiterEnd(raw: Buffer, afterBoundary: number, end: number): { readonly at: number; readonly isClose: boolean } | undefined {
   let at = afterBoundary;
   const isClose = raw[at] === 45 && raw[at + 1] === 45 && at + 2 <= end;
   if (isClose) at += 2;

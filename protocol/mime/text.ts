@@ -7,6 +7,9 @@ import type { MimePart } from './part.ts';
 /** Octets of one text part that are decoded for a search. */
 export const searchedPartBytesMax = 4 * 1024 * 1024;
 
+/** Longest payload of an encoded word that is decoded, characters. */
+const encodedWordMax = 2000;
+
 /** A header value (one character per octet) as text. */
 export function decodeHeaderText(value: string): string {
   // Eight-bit values without encoded words are UTF-8 in practice (RFC 6532).
@@ -39,9 +42,12 @@ function encodedWordAt(text: string, start: number): { readonly text: string; re
   if (q1 < 0 || q1 - start > 80) return undefined;
   const encoding = text[q1 + 1]?.toLowerCase();
   if (text[q1 + 2] !== '?' || (encoding !== 'q' && encoding !== 'b')) return undefined;
-  const end = text.indexOf('?=', q1 + 3);
-  if (end < 0) return undefined;
-  const payload = text.slice(q1 + 3, end);
+  // RFC 2047 §2 allows 75 characters; longer ones are seen, and a limit keeps a header full of beginnings cheap.
+  const within = text.slice(q1 + 3, q1 + 3 + encodedWordMax);
+  const length = within.indexOf('?=');
+  if (length < 0) return undefined;
+  const payload = within.slice(0, length);
+  const end = q1 + 3 + length;
   const charset = text.slice(start + 2, q1).split('*')[0] as string;
   const bytes =
     encoding === 'b' ? Buffer.from(payload, 'base64') : decodeQuotedPrintable(Buffer.from(payload.replaceAll('_', ' '), 'latin1'));

@@ -16,6 +16,11 @@ const sliceBytes = 65_536;
 /** Time in which the client must have read something. */
 export const stallMs = 120_000;
 
+/** Lets other sessions have their turn in the middle of long work. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
 /** See the header of this file. */
 export class ImapOutput {
   readonly #connection: Connection;
@@ -48,7 +53,10 @@ export class ImapOutput {
       this.#gathered.push(part);
       this.#gatheredBytes += part.length;
     }
-    if (this.#gatheredBytes >= gatheredBytesMax) await this.flush();
+    if (this.#gatheredBytes < gatheredBytesMax) return;
+    await this.flush();
+    // A client that reads as fast as we write would else keep every other session of the member waiting.
+    await nextTurn();
   }
 
   /** Sends one line of ASCII text. */

@@ -5,7 +5,11 @@ import { parseSearch, type SearchKey, type SearchRequest } from '#protocol/imap/
 import { formatNumbers } from '#protocol/imap/sequence-set.ts';
 import { type Command, no, ok, selectedOf } from './command.ts';
 import { MessageContent } from './message-content.ts';
+import { nextTurn } from './output.ts';
 import { compileSearch } from './search-match.ts';
+
+/** Messages looked at before other sessions have their turn. */
+const messagesPerTurn = 2000;
 
 interface Found {
   readonly number: number;
@@ -24,12 +28,15 @@ export const search: Command = {
     if (asksModseq) session.isCondstore = true;
     const matches = compileSearch(request.key, { selected, nowMs: session.clock.nowMs() });
     const found: Found[] = [];
+    let looked = 0;
     for (const { sequence, uid } of selected.all()) {
       const info = session.account.mailboxById(selected.id)?.message(uid);
       if (info === undefined) continue;
       const verdict = matches({ sequence, info, content: new MessageContent(session.account, selected.id, uid) });
       if (verdict === true || (verdict !== false && (await verdict)))
         found.push({ number: call.isUid ? uid : sequence, modseq: info.modseq });
+      looked += 1;
+      if (looked % messagesPerTurn === 0) await nextTurn();
       if (session.out.isClosed) return no(undefined, 'The client has gone');
     }
     await session.out.line(answer(request, found, call.tag, call.isUid, asksModseq));

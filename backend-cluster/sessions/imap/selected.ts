@@ -9,7 +9,7 @@
  * `RECENT` is always 0.
  */
 import type { Mailbox, MessageInfo } from '#backend-cluster/mailboxes/open-account.ts';
-import { resolveSet, type SequenceSet } from '#protocol/imap/sequence-set.ts';
+import { resolveSet, type SequenceSet, star } from '#protocol/imap/sequence-set.ts';
 
 /** A message as a command addresses it. */
 export interface Addressed {
@@ -82,9 +82,10 @@ export class SelectedMailbox {
     return out;
   }
 
-  /** Whether every sequence number of the set exists; `*` does only in a mailbox that is not empty. */
+  /** Whether every sequence number of the set exists. `1:*` of an empty mailbox is forgiven: clients ask it without looking first. */
   hasAll(set: SequenceSet): boolean {
     const count = this.#uids.length;
+    if (count === 0 && set.every(([from, to]) => from === star || to === star)) return true;
     return resolveSet(set, count).every(([from, to]) => from >= 1 && to <= count);
   }
 

@@ -106,6 +106,33 @@ describe('the structure of a message', () => {
     expect(scanMessage(raw).children.length).toBeLessThanOrEqual(1000);
   });
 
+  const megabytes = 8;
+  test.each([
+    ['a boundary that is everywhere', `Content-Type: multipart/mixed; boundary=-\n\n${'-'.repeat(megabytes << 20)}`],
+    ['lines that only begin like a delimiter', `Content-Type: multipart/mixed; boundary=b\n\n${'--bx\n'.repeat((megabytes << 20) / 5)}`],
+    [
+      'boundaries that begin each other, level in level',
+      `${Array.from({ length: 60 }, (_, i) => `Content-Type: multipart/mixed; boundary=${'b'.repeat(i + 1)}\n\n--${'b'.repeat(i + 1)}\n`).join('')}${`--${'b'.repeat(70)}\n`.repeat((megabytes << 20) / 73)}`,
+    ],
+    ['a header of short lines', 'a\n'.repeat(megabytes << 19)],
+    ['one field folded without end', `a:\n${' \n'.repeat(megabytes << 19)}`],
+    ['messages within messages', `${'Content-Type: message/rfc822\n\n'.repeat(60)}${'x\n'.repeat(megabytes << 19)}`],
+    ['encoded words that never end', `Subject: ${'=?a?q?x '.repeat(8000)}\n\n`],
+  ])('%s: eight megabytes made to be slow are answered in bounded time', (_name, text) => {
+    const raw = Buffer.from(text, 'latin1');
+    const started = performance.now();
+    const root = scanMessage(raw);
+    decodeHeaderText(root.envelope?.subject ?? '');
+    // The bound leaves room for a busy machine; what was quadratic took many times this.
+    expect(performance.now() - started).toBeLessThan(1500);
+  });
+
+  test('a header with too many lines still ends at its empty line', () => {
+    const raw = crlf(`${'x: y\n'.repeat(30_000)}\nbody`);
+    const root = scanMessage(raw);
+    expect(raw.toString('latin1', root.bodyStart, root.end)).toBe('body');
+  });
+
   test('any bytes are some message, and every range lies within them', () => {
     const pieces = fc.constantFrom(
       '--b',
