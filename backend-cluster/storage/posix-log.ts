@@ -78,9 +78,15 @@ export function posixReader(files: Files, layout: StoreLayout, uuid: AccountUuid
 /** Begins an opening: makes its staging directory and revokes every other one. Nothing is committed yet. */
 export async function beginOpening(files: Files, layout: StoreLayout, uuid: AccountUuid, openId: string): Promise<OpeningLog> {
   const at = layout.account(uuid);
-  for (const directory of [at.stage, at.log, at.snap, at.body]) await files.mkdirAll(directory);
   const stage = `${at.stage}/${openId}`;
-  await files.mkdir(stage);
+  try {
+    await files.mkdir(stage);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    // A new account. stage/ comes last: where it is, the others are.
+    for (const directory of [at.log, at.snap, at.body, at.stage]) await files.mkdirAll(directory);
+    await files.mkdir(stage);
+  }
   for (const other of await files.list(at.stage)) {
     if (other !== openId) await revoke(files, `${at.stage}/${other}`);
   }

@@ -147,12 +147,13 @@ export class MemoryClient implements Files {
     for (const happen of this.#held.splice(0)) happen();
   }
 
+  /** Not copied: content is replaced, never changed, so what was read stays what it was. */
   read(path: string): Promise<Buffer> {
-    return this.#do('read', path, undefined, () => Buffer.from(this.#disk.file(path).content));
+    return this.#do('read', path, undefined, () => this.#disk.file(path).content.subarray());
   }
 
   readRange(path: string, offset: number, length: number): Promise<Buffer> {
-    return this.#do('readRange', path, undefined, () => Buffer.from(this.#disk.file(path).content.subarray(offset, offset + length)));
+    return this.#do('readRange', path, undefined, () => this.#disk.file(path).content.subarray(offset, offset + length));
   }
 
   writeNew(path: string, parts: readonly Uint8Array[]): Promise<void> {
