@@ -158,13 +158,9 @@ export async function startDirectory(config: DirectoryConfig, ports: Ports): Pro
 }
 
 function readinessOf(config: DirectoryConfig, tree: Tree): ReadinessCheck[] {
-  const entries = tree.store.tally('entries');
+  const content = `${tree.store.tally('entries')} entries as of ${tree.contextCsn}`;
   return [
-    {
-      name: 'content',
-      ok: entries > 0 && tree.contextCsn !== '',
-      detail: entries === 0 ? 'the replica is empty: replication has not filled it yet' : `${entries} entries as of ${tree.contextCsn}`,
-    },
+    { name: 'content', ok: tree.isFilled, detail: tree.isFilled ? content : 'replication has not filled this replica yet' },
     { name: 'listening', ok: true, detail: `${config.listeners.length} listeners` },
   ];
 }

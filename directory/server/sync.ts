@@ -55,6 +55,8 @@ export async function followChanges(context: SyncContext, request: SearchRequest
   if (control === undefined) throw new Refusal('protocolError', 'the sync request control is malformed (RFC 4533 §2.2)');
   if (!mayFollow(operation.who)) throw new Refusal('insufficientAccessRights', 'only the services of the installation may follow changes');
   await tree.store.settled();
+  // A half-filled replica would tell its followers that accounts are gone.
+  if (!tree.isFilled) throw new Refusal('unavailable', 'this replica has not been filled by replication yet; follow another server');
   const follower = new Follower(context, request, operation);
   const cookie = control.cookie === undefined || control.cookie.length === 0 ? undefined : readCookie(control.cookie);
   follower.rid = cookie?.rid;
@@ -220,7 +222,7 @@ class Follower {
 
   async #report(record: JournalRecord): Promise<void> {
     const entry = this.#tree.store.byUuid(record.uuid);
-    const cookie = this.#cookie(record.changeNumber, record.csn);
+    const cookie = this.#cookie(record.changeNumber, this.#tree.mode === 'master' ? record.csn : this.#tree.contextCsn);
     if (entry === undefined || !this.#isMatching(entry)) {
       // An entry that was added and does not match was never sent; all others may have been.
       if (record.op !== 'add') this.#sendDelete(record, cookie);

@@ -38,14 +38,22 @@ export class Tree {
     this.csns = new CsnSource(options.clock, 0, this.contextCsn);
   }
 
+  /** Whether the content is whole: always on a master, on a replica once replication has filled it. */
+  get isFilled(): boolean {
+    return this.store.meta('floorCsn') !== undefined;
+  }
+
   /** CSN up to which this tree is complete; empty before the first change. */
   get contextCsn(): string {
     return this.store.meta('contextCsn') ?? '';
   }
 
-  /** Moves `contextCsn` up to `csn`; inside a write. */
+  /**
+   * Moves `contextCsn` up to `csn`; inside a write. On a replica changes do not come in the order of their CSNs, so there only the
+   * replicator says how far the content is whole.
+   */
   raiseContextCsn(csn: string): void {
-    if (csn > this.contextCsn) this.store.setMeta('contextCsn', csn);
+    if (this.mode === 'master' && csn > this.contextCsn) this.store.setMeta('contextCsn', csn);
   }
 
   /**

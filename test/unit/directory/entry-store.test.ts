@@ -1,0 +1,139 @@
+import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createMailSchema, indexKeys, tallies } from '#directory/schema/mail-schema.ts';
+import { EntryStore, rootId, type StoredEntry } from '#directory/store/entry-store.ts';
+import { type Attribute, attribute } from '#protocol/ldap/messages.ts';
+
+const schema = createMailSchema();
+const functions = {
+  keysOf: (attributes: readonly Attribute[]) => indexKeys(schema, attributes),
+  talliesOf: (attributes: readonly Attribute[]) => tallies(schema, attributes),
+};
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'archipelago-store-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+function open(name = 'directory.sqlite'): EntryStore {
+  return new EntryStore(join(folder, name), functions);
+}
+
+let serial = 0;
+function uuid(): string {
+  serial += 1;
+  return `00000000-0000-4000-8000-${String(serial).padStart(12, '0')}`;
+}
+
+function addEntry(store: EntryStore, parentId: number, rdn: string, attributes: readonly Attribute[] = []): StoredEntry {
+  return store.add({ parentId, rdn, rdnNorm: rdn.toLowerCase(), uuid: uuid(), csn: `csn-${serial}`, attributes });
+}
+
+describe('the entry store', () => {
+  test('keeps entries, indexes, journal and meta values over a reopening', async () => {
+    const store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const binary = Buffer.from([0, 255, 10, 13]);
+    const added = await store.write(() => {
+      store.setMeta('contextCsn', 'x');
+      return addEntry(store, root.id, 'uid=alice', [attribute('uid', 'alice'), { type: 'jpegPhoto', values: [binary] }]);
+    });
+    store[Symbol.dispose]();
+    using again = open();
+    const entry = again.byUuid(added.uuid);
+    expect(entry).toEqual(added);
+    expect(again.idsWithKey({ attribute: 'uid', value: 'alice' }, 0, 10)).toEqual([added.id]);
+    expect(again.journalAfter(0, 10).map((record) => record.op)).toEqual(['add', 'add']);
+    expect(again.meta('contextCsn')).toBe('x');
+    expect(again.tally('entries')).toBe(2);
+  });
+
+  test('puts all writes of one turn into one commit, and each later turn into its own', async () => {
+    using store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const before = store.commits;
+    await Promise.all(Array.from({ length: 100 }, (_, i) => store.write(() => addEntry(store, root.id, `cn=${i}`))));
+    expect(store.commits - before).toBe(1);
+    await store.write(() => addEntry(store, root.id, 'cn=later'));
+    expect(store.commits - before).toBe(2);
+  });
+
+  test('undoes a refused write alone, whatever its neighbours do', async () => {
+    using store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const results = await Promise.allSettled([
+      store.write(() => addEntry(store, root.id, 'cn=a', [attribute('cn', 'a')])),
+      store.write(() => {
+        addEntry(store, root.id, 'cn=b', [attribute('cn', 'b')]);
+        store.setMeta('contextCsn', 'wrong');
+        throw new Error('refused');
+      }),
+      store.write(() => addEntry(store, root.id, 'cn=c', [attribute('cn', 'c')])),
+    ]);
+    expect(results.map((result) => result.status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect(store.child(root.id, 'cn=b')).toBeUndefined();
+    expect(store.idsWithKey({ attribute: 'cn', value: 'b' }, 0, 10)).toEqual([]);
+    expect(store.meta('contextCsn')).toBeUndefined();
+    expect(store.child(root.id, 'cn=c')).toBeDefined();
+    expect(store.tally('entries')).toBe(3);
+  });
+
+  test('answers a write only when a crash right after would keep it', async () => {
+    const store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    await Promise.all(Array.from({ length: 50 }, (_, i) => store.write(() => addEntry(store, root.id, `cn=${i}`))));
+    // Not yet committed: begun after the copy's state was answered.
+    const late = store.write(() => addEntry(store, root.id, 'cn=late'));
+    // What the files hold at this moment is what a kill -9 leaves.
+    await mkdir(join(folder, 'crashed'));
+    for (const end of ['', '-wal'])
+      await copyFile(join(folder, `directory.sqlite${end}`), join(folder, 'crashed', `directory.sqlite${end}`));
+    await late;
+    store[Symbol.dispose]();
+    using crashed = open('crashed/directory.sqlite');
+    const children = crashed.childIds(crashed.child(rootId, 'o=mail')?.id ?? 0, 0, 100);
+    expect(children.length).toBeGreaterThanOrEqual(50);
+    expect(crashed.journalAfter(0, 100).length).toBe(children.length + 1);
+  });
+
+  test('renames a container by writing one row, and every name below follows', async () => {
+    using store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const domain = await store.write(() => addEntry(store, root.id, 'cn=old.example'));
+    await store.write(() => {
+      for (let i = 0; i < 500; i += 1) addEntry(store, domain.id, `uid=u${i}`);
+    });
+    const child = store.child(domain.id, 'uid=u7') as StoredEntry;
+    expect(store.dnOf(child)).toBe('uid=u7,cn=old.example,o=mail');
+    const changesBefore = store.lastChangeNumber();
+    await store.write(() => store.replace('rename', domain, { ...domain, rdn: 'cn=new.example', rdnNorm: 'cn=new.example' }));
+    expect(store.lastChangeNumber() - changesBefore).toBe(1);
+    expect(store.dnOf(child)).toBe('uid=u7,cn=new.example,o=mail');
+    expect(store.isWithin(child, domain.id)).toBe(true);
+    expect(store.subtreeIds(domain.id, 1000)?.length).toBe(501);
+  });
+
+  test('refuses a second server on the same file', () => {
+    using _store = open();
+    expect(() => open()).toThrow(/another directory server uses this data directory/);
+  });
+
+  test('keeps counters and index in step with what is changed and removed', async () => {
+    using store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const account = (host: string): Attribute[] => [
+      attribute('objectClass', 'inetOrgPerson', 'mailAccount'),
+      attribute('hostServer', host),
+    ];
+    const entry = await store.write(() => addEntry(store, root.id, 'uid=a', account('west')));
+    expect([store.tally('accounts'), store.tally('hostServer=west')]).toEqual([1, 1]);
+    const moved = await store.write(() => store.replace('modify', entry, { ...entry, attributes: account('east') }));
+    expect([store.tally('accounts'), store.tally('hostServer=west'), store.tally('hostServer=east')]).toEqual([1, 0, 1]);
+    expect(store.idsWithKey({ attribute: 'hostserver', value: 'west' }, 0, 9)).toEqual([]);
+    await store.write(() => store.remove(moved, 'csn'));
+    expect([store.tally('accounts'), store.tally('hostServer=east'), store.tally('entries')]).toEqual([0, 0, 1]);
+  });
+});
