@@ -10,6 +10,7 @@
 import type { AddressInfo, Socket } from 'node:net';
 import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
 import { type AccountName, type AccountUuid, tryParseDomainName } from '#common/account-name.ts';
+import type { Timer } from '#common/clock.ts';
 import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { smtpReplies } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
@@ -28,6 +29,8 @@ import { hopCount, hopsMax, missingHeaders, receivedHeader } from './smtp-trace.
 export const recipientsMax = 500;
 /** Failed logins of one connection. */
 const loginFailuresMax = 3;
+/** Refused commands of one connection: beyond this it is trying out addresses. */
+const refusalsMax = 100;
 /** A client that sends nothing for so long is closed (RFC 5321 §4.5.3.2.7). */
 const silenceMaxMs = 5 * 60_000;
 const commandBytesMax = 4096;
@@ -40,6 +43,8 @@ interface SessionState {
   readonly address: string;
   readonly startedAtMs: number;
   readonly log: Logger;
+  /** Ends a submission session that does not log in. */
+  readonly loginDeadline: Timer | undefined;
   login: { readonly name: AccountName; readonly uuid: AccountUuid | undefined } | undefined;
   loginFailures: number;
   /** Accepted recipients of the open transaction, by address as the library keeps it. */
@@ -177,6 +182,7 @@ export class SmtpListener implements AsyncDisposable {
       address,
       startedAtMs: this.#options.ports.clock.monotonicMs(),
       log: this.#log.child({ sessionId, clientIp: address }),
+      loginDeadline: this.#isSubmission ? this.#startLoginDeadline(session) : undefined,
       login: undefined,
       loginFailures: 0,
       recipients: new Map(),
@@ -186,6 +192,14 @@ export class SmtpListener implements AsyncDisposable {
     const mayLogInClear = session.secure || isLoopback(address) || this.#listener.allowPlaintextLogin;
     session.disabledCommands = this.#disabledCommands(!mayLogInClear);
     done();
+  }
+
+  #startLoginDeadline(session: SMTPServerSession): Timer {
+    return this.#options.ports.clock.after(this.#options.config.loginTimeoutMs, () => {
+      this.#log.info({ clientIp: session.remoteAddress }, 'no login in time');
+      // The library closes a connection that is sent 421.
+      for (const connection of this.#server.connections) if (connection.id === session.id) connection.send(421, '4.4.2 No login in time');
+    });
   }
 
   #secured(session: SMTPServerSession, done: (error?: Error) => void): void {
@@ -200,6 +214,7 @@ export class SmtpListener implements AsyncDisposable {
     const state = this.#sessions.get(session.id);
     if (state === undefined) return;
     this.#sessions.delete(session.id);
+    state.loginDeadline?.cancel();
     const left = (this.#perAddress.get(state.address) ?? 1) - 1;
     if (left > 0) this.#perAddress.set(state.address, left);
     else this.#perAddress.delete(state.address);
@@ -214,6 +229,7 @@ export class SmtpListener implements AsyncDisposable {
     const client = { address: session.remoteAddress, port: session.remotePort, tls: session.secure };
     const result = await this.#options.authenticate({ loginName, password, sessionId: state.sessionId, client });
     if (result.ok) {
+      state.loginDeadline?.cancel();
       const route = await this.#options.router.resolve(result.name);
       state.login = { name: result.name, uuid: route.kind === 'local' ? route.uuid : undefined };
       return result.name;
@@ -305,7 +321,8 @@ export class SmtpListener implements AsyncDisposable {
         if (refusal === undefined) return done();
         const state = this.#sessions.get(session.id);
         if (state !== undefined) state.refusals += 1;
-        done(replyError(refusal.code, refusal.enhanced, refusal.text));
+        const isTooMany = (state?.refusals ?? 0) >= refusalsMax;
+        done(isTooMany ? replyError(421, '4.7.0', 'Too many refused commands') : replyError(refusal.code, refusal.enhanced, refusal.text));
       },
       (thrown: unknown) => {
         const error = asPlatformError(thrown);

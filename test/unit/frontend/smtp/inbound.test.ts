@@ -162,6 +162,16 @@ describe('inbound SMTP', () => {
     expect(replies[500]).toMatch(/^452 /);
   });
 
+  it('ends a session that tries out addresses', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await greeted(h);
+    await client.command('MAIL FROM:<>');
+    for (let i = 1; i < 100; i += 1) expect(await client.command(`RCPT TO:<guess${i}@isp.example>`)).toMatch(/^550 5\.1\.1 /);
+    expect(await client.command('RCPT TO:<bob@isp.example>')).toBe('250 Accepted');
+    expect(await client.command('RCPT TO:<guess100@isp.example>')).toBe('421 4.7.0 Too many refused commands');
+    expect(await client.line()).toBeUndefined();
+  });
+
   it('stops a message that goes round in circles', async () => {
     await using h = await SmtpHarness.start();
     const client = await greeted(h);

@@ -65,6 +65,16 @@ describe('submission', () => {
     expect(h.logins).toHaveLength(3);
   });
 
+  it('closes a session that does not log in in time, and no other', async () => {
+    await using h = await SmtpHarness.start({ config: { loginTimeoutMs: 300 } });
+    const client = await loggedIn(h);
+    const idle = await h.connect(1);
+    await idle.reply();
+    expect(await idle.line()).toBe('421 4.4.2 No login in time');
+    expect(await idle.line()).toBeUndefined();
+    expect(await client.command('NOOP')).toMatch(/^250 /);
+  });
+
   it('does not call a password wrong when nobody could look', async () => {
     await using h = await SmtpHarness.start();
     const client = await h.connect(2);
