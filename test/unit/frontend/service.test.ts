@@ -1,0 +1,288 @@
+/**
+ * A whole frontend on loopback sockets, with a real link to a real link server; the directory is told what to say.
+ */
+import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createLinkClient } from '#backend-cluster/client/link-client.ts';
+import { startLinkServer } from '#backend-cluster/link/server.ts';
+import { systemClock } from '#common/clock.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { parseClusterName, parseMemberName } from '#common/host-server.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import { silentLogger } from '#common/log/logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import type { Connection } from '#common/network/network.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemRandom } from '#common/random.ts';
+import { createThrowawayCa, type IssuedCertificate } from '#deploy/dev/throwaway-ca.ts';
+import type { DirectoryChange, FollowerStatus } from '#directory/client/directory.ts';
+import type { FrontendConfig } from '#frontend/config.ts';
+import type { RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
+import { type RunningFrontend, startFrontendService } from '#frontend/service.ts';
+import { account, cluster, domain, FakeDirectory } from './fakes.ts';
+
+let certificate: IssuedCertificate;
+let ca: string;
+beforeAll(async () => {
+  const authority = await createThrowawayCa(systemClock, systemRandom);
+  ca = authority.certificate;
+  certificate = await authority.issue(['localhost']);
+});
+
+const undo: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step();
+});
+
+interface World {
+  readonly frontend: RunningFrontend;
+  readonly directory: FakeDirectory;
+  readonly followed: { status: FollowerStatus; change(change: DirectoryChange): void };
+  port(index: number): number;
+}
+
+async function start(options: { serve?: (channel: Connection) => void; drainMs?: number } = {}): Promise<World> {
+  const ports: Ports = {
+    clock: systemClock,
+    random: systemRandom,
+    network: nodeNetwork,
+    files: nodeFiles,
+    log: silentLogger,
+    metrics: createMetrics(),
+  };
+  const member = await startLinkServer({
+    name: parseMemberName('back1.west.isp.example'),
+    cluster: parseClusterName('west.isp.example'),
+    incarnation: 'i1',
+    listen: { address: '127.0.0.1', port: 0 },
+    tls: undefined,
+    clusterNetwork: ['127.0.0.1'],
+    clock: systemClock,
+    network: nodeNetwork,
+    log: silentLogger,
+    metrics: ports.metrics,
+    status: () => ({ sessions: 0, openAccounts: 0, state: 'active' }),
+    open: async (_peer, request) =>
+      request.login?.password === 'wonderland'
+        ? {
+            answer: { outcome: 'opened', capabilities: ['IMAP4rev1'], accountName: request.account?.name ?? '' },
+            serve: options.serve ?? echo,
+          }
+        : { answer: { outcome: 'refused', code: 'AUTH_FAILED', kind: 'auth', message: 'wrong' } },
+    call: async () => ({}),
+  });
+  undo.push(() => member.close());
+  const west = {
+    ...cluster(2, 'west.isp.example', []),
+    members: [{ name: parseMemberName('back1.west.isp.example'), host: '127.0.0.1', port: member.port }],
+  };
+  const directory = new FakeDirectory();
+  const status: FollowerStatus = {
+    server: 'ldap://subset',
+    state: 'following',
+    refreshedOnce: true,
+    silentMs: 0,
+    changes: 0,
+    lastError: undefined,
+  };
+  const followed: { status: FollowerStatus; change(change: DirectoryChange): void } = { status, change: () => {} };
+  const listener = { address: '127.0.0.1', port: 0, perAddressMax: 100, connectionsMax: 100, allowPlaintextLogin: false };
+  const config: FrontendConfig = {
+    role: 'frontend',
+    name: 'front1.eu.isp.example',
+    subset: 'eu',
+    defaultDomain: 'isp.example',
+    listeners: [
+      { ...listener, protocol: 'imap', tls: 'starttls' },
+      { ...listener, protocol: 'imap', tls: 'implicit' },
+      { ...listener, protocol: 'http', tls: 'none' },
+      { ...listener, protocol: 'pop3', tls: 'starttls' },
+    ],
+    directory: { servers: ['ldap://subset'], master: 'ldap://master', suffix: 'o=mail', bindDn: '', bindPassword: {}, timeoutMs: 1000 },
+    queueDirectory: '/nonexistent',
+    messageBytesMax: 1_000_000,
+    loginTimeoutMs: 10_000,
+    drainMs: options.drainMs ?? 1000,
+  };
+  const noMail: RunningSmtp = {
+    listeners: () => [],
+    queue: () => ({ messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 }),
+    [Symbol.asyncDispose]: async () => {},
+  };
+  const frontend = await startFrontendService(
+    config,
+    { cert: certificate.certificate, key: certificate.key },
+    {
+      link: createLinkClient({ name: config.name, role: 'frontend', tls: undefined, ports }),
+      reader: directory,
+      follow: (onChange) => {
+        followed.change = onChange;
+        for (const record of [domain(1, 'isp.example'), west, account(10, 'alice@isp.example', 'west.isp.example')])
+          onChange({ type: 'put', record });
+        onChange({ type: 'refreshed', cookie: undefined });
+        return { status: () => followed.status, whenRefreshed: async () => {}, [Symbol.asyncDispose]: async () => {} };
+      },
+      startSmtp: async () => noMail,
+    },
+    ports,
+  );
+  undo.push(() => frontend[Symbol.asyncDispose]());
+  return { frontend, directory, followed, port: (index) => frontend.status().listeners[index]?.port ?? 0 };
+}
+
+function echo(channel: Connection): void {
+  channel.handle({
+    data: (chunk) => {
+      if (!channel.write(chunk)) channel.pause();
+    },
+    drain: () => channel.resume(),
+    end: () => channel.end(),
+    close: () => {},
+  });
+}
+
+/** A client's socket with what it has received. */
+class Wire {
+  readonly socket: Socket;
+  text = '';
+  isClosed = false;
+  #changed = Promise.withResolvers<void>();
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    undo.push(() => socket.destroy());
+    const wake = (): void => {
+      this.#changed.resolve();
+      this.#changed = Promise.withResolvers();
+    };
+    socket.on('data', (chunk) => {
+      this.text += chunk.toString('latin1');
+      wake();
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.isClosed = true;
+      wake();
+    });
+  }
+
+  async until(what: string | (() => boolean)): Promise<string> {
+    const isThere = typeof what === 'string' ? () => this.text.includes(what) : what;
+    while (!isThere()) await this.#changed.promise;
+    const { text } = this;
+    this.text = '';
+    return text;
+  }
+
+  async secure(): Promise<Wire> {
+    this.socket.removeAllListeners('data');
+    const secure = connectTls({ socket: this.socket, ca, servername: 'localhost' });
+    await new Promise((resolve, reject) => secure.once('secureConnect', () => resolve(undefined)).once('error', reject));
+    return new Wire(secure);
+  }
+}
+
+function dial(port: number): Wire {
+  return new Wire(connectTcp({ host: '127.0.0.1', port }));
+}
+
+describe('a frontend on real sockets', () => {
+  it('logs in over STARTTLS, relays, and forgets what was sent in clear after the command', async () => {
+    const { port } = await start();
+    const clear = dial(port(0));
+    await clear.until('ready\r\n');
+    clear.socket.write('a STARTTLS\r\nb LOGIN alice wonderland\r\n');
+    await clear.until('a OK Begin TLS\r\n');
+    const wire = await clear.secure();
+    wire.socket.write('c LOGIN alice wonderland\r\nd ECHO\r\n');
+    expect(await wire.until('d ECHO\r\n')).toBe('c OK [CAPABILITY IMAP4rev1] Logged in\r\nd ECHO\r\n');
+  });
+
+  it('serves TLS from the first byte, and shows the session and its bytes', async () => {
+    const { port, frontend } = await start();
+    const wire = await dial(port(1)).secure();
+    await wire.until('ready\r\n');
+    wire.socket.write('a LOGIN alice wonderland\r\n');
+    await wire.until('Logged in\r\n');
+    wire.socket.write('x'.repeat(1000));
+    await wire.until(() => wire.text.length === 1000);
+    expect(frontend.status()).toMatchObject({
+      state: 'ready',
+      sessions: [
+        { account: 'alice@isp.example', cluster: 'west.isp.example', member: 'back1.west.isp.example', bytesIn: 1000, bytesOut: 1000 },
+      ],
+      logins: { ok: 1, failed: 0, refused: 0 },
+      clusters: [{ name: 'west.isp.example', members: [{ state: 'up' }] }],
+    });
+    expect(frontend.status().listeners.map(({ protocol, sessions }) => `${protocol} ${sessions}`)).toEqual([
+      'imap 0',
+      'imap 1',
+      'http 0',
+      'pop3 0',
+    ]);
+    expect(frontend.readiness().every(({ ok }) => ok)).toBe(true);
+  });
+
+  it('carries megabytes to a slow reader whole', async () => {
+    const size = 12_000_000;
+    const { port } = await start({
+      serve: (channel) => {
+        let left = size;
+        const pump = (): void => {
+          while (left > 0) {
+            const chunk = Buffer.alloc(Math.min(left, 100_000), 'x');
+            left -= chunk.length;
+            if (!channel.write(chunk)) return;
+          }
+          channel.end();
+        };
+        channel.handle({ data: () => {}, drain: pump, close: () => {} });
+        pump();
+      },
+    });
+    const wire = dial(port(3));
+    wire.socket.write('USER alice\r\nPASS wonderland\r\n');
+    const answer = '+OK Logged in\r\n';
+    const early = await wire.until(answer);
+    let received = early.length - early.indexOf(answer) - answer.length;
+    wire.socket.removeAllListeners('data');
+    wire.socket.on('data', (chunk) => {
+      received += chunk.length;
+      wire.socket.pause();
+      setImmediate(() => wire.socket.resume());
+    });
+    await wire.until(() => wire.isClosed);
+    expect(received).toBe(size);
+  });
+
+  it('goes on with frozen routes while the directory is silent, and is ready all the same', async () => {
+    const { port, frontend, directory, followed } = await start();
+    followed.status = { ...followed.status, state: 'frozen', silentMs: 60_000 };
+    directory.isSubsetDown = true;
+    directory.isMasterDown = true;
+    const wire = dial(port(0));
+    wire.socket.write('a LOGIN alice wonderland\r\n');
+    await wire.until('Logged in\r\n');
+    const other = dial(port(0));
+    other.socket.write('a LOGIN newcomer wonderland\r\n');
+    await other.until('a NO [UNAVAILABLE]');
+    expect(frontend.readiness().find(({ name }) => name === 'routes')).toMatchObject({ ok: true });
+    expect(frontend.status().routes).toMatchObject({ state: 'frozen', silentMs: 60_000, accounts: 1 });
+  });
+
+  it('ends its sessions and lets go of its ports when it stops', async () => {
+    const { port, frontend } = await start();
+    const [idle, loggedIn] = [dial(port(0)), dial(port(0))];
+    const taken = port(0);
+    loggedIn.socket.write('a LOGIN alice wonderland\r\n');
+    await loggedIn.until('Logged in\r\n');
+    await idle.until('ready\r\n');
+    await frontend[Symbol.asyncDispose]();
+    expect(await idle.until(() => idle.isClosed)).toBe('* BYE [UNAVAILABLE] Shutting down, connect again\r\n');
+    await loggedIn.until(() => loggedIn.isClosed);
+    const late = dial(taken);
+    await late.until(() => late.isClosed);
+    expect(late.text).toBe('');
+  });
+});
