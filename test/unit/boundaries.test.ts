@@ -53,7 +53,7 @@ const libraries = {
   'node-cron': ['common/schedule.ts'],
   testcontainers: ['test/interop/servers.ts'],
   'smtp-server': ['frontend/listeners/smtp-listener.ts'],
-  'nodemailer/lib/smtp-connection': ['frontend/queue/relay.ts'],
+  'nodemailer/lib/smtp-connection': ['frontend/queue/relay.ts', 'deploy/dev/x.ts'],
   yaml: ['common/config/x.ts'],
   ajv: ['common/config/x.ts'],
   '@prometheus-io/client': ['common/metrics/x.ts'],

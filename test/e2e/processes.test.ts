@@ -1,0 +1,105 @@
+/**
+ * The sample node files, one process each: what an installation has. A member dies by kill -9 and comes back.
+ */
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Processes, startProcesses } from '#deploy/examples/processes.ts';
+import { ok, run, until } from './clients.ts';
+
+// Fixed in deploy/examples/*.yaml.
+const imaps = '127.0.0.1:21993';
+const smtp = '127.0.0.1:21025';
+
+let folder: string;
+let processes: Processes;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'archipelago-processes-'));
+  processes = await startProcesses(folder, () => {});
+});
+
+afterAll(async () => {
+  await processes?.[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function imap(command: string) {
+  return run('curl', [
+    '-sS',
+    '--max-time',
+    '20',
+    '--cacert',
+    processes.layout.caFile,
+    '--user',
+    'alice@isp.example:alice-secret',
+    `imaps://${imaps}/`,
+    '-X',
+    command,
+  ]);
+}
+
+async function send(subject: string): Promise<void> {
+  const input = `From: bob@isp.example\r\nTo: alice@isp.example\r\nSubject: ${subject}\r\n\r\nHello.\r\n`;
+  const to = ['--mail-from', 'bob@isp.example', '--mail-rcpt', 'alice@isp.example'];
+  await ok('curl', ['-sS', '--max-time', '20', '--cacert', processes.layout.caFile, '--ssl-reqd', `smtp://${smtp}`, ...to, '-T', '-'], {
+    input,
+  });
+}
+
+it('serves mail through separate processes, and goes on when a member is killed', async () => {
+  await until(
+    () => imap('STATUS INBOX (MESSAGES)'),
+    ({ code }) => code === 0,
+    15_000,
+  );
+  await send('before');
+  await until(
+    () => imap('STATUS INBOX (MESSAGES)'),
+    ({ out }) => out.includes('MESSAGES 1'),
+    15_000,
+  );
+
+  const east = ['east-back1', 'east-back2'];
+  for (const victim of east) {
+    const child = processes.running.get(victim);
+    expect(child, `deploy/examples has ${victim}.yaml`).toBeDefined();
+    const died = once(child as NonNullable<typeof child>, 'exit');
+    child?.kill('SIGKILL');
+    await died;
+    // Whichever member had the account, it is served by the other one now, with all that was acknowledged.
+    const { answer } = await until(
+      () => imap('STATUS INBOX (MESSAGES)'),
+      ({ code }) => code === 0,
+      30_000,
+    );
+    expect(answer.out).toContain('MESSAGES 1');
+    await processes.restart(victim);
+  }
+  await send('after');
+  await until(
+    () => imap('STATUS INBOX (MESSAGES)'),
+    ({ out }) => out.includes('MESSAGES 2'),
+    15_000,
+  );
+});
+
+it('shows all processes in one answer', async () => {
+  const out = await ok(process.execPath, [
+    'bin/archipelago.mjs',
+    'status',
+    '-o',
+    'json',
+    '--url',
+    'https://127.0.0.1:21080',
+    '--token-file',
+    processes.layout.secret('console'),
+    '--ca-file',
+    processes.layout.caFile,
+  ]);
+  const status = JSON.parse(out) as { replies: { asked: number; replied: number } };
+  expect(status.replies.asked).toBe(processes.running.size);
+  expect(status.replies.replied).toBe(status.replies.asked);
+});
