@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { createEmbeddedCoordinators } from '#backend-cluster/coordination/embedded.ts';
 import { type RunningBackend, startBackend } from '#backend-cluster/main.ts';
 import { sleep } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, RunningService } from '#common/lifecycle.ts';
 import { Secret } from '#common/secret.ts';
 import { startAdminApi } from '#deploy/run/admin.ts';
@@ -133,10 +134,17 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
   }
 
   progress('console');
-  const killMember = async (name: string): Promise<void> => {
-    await members.get(name)?.kill();
-  };
   const services: RunningService<unknown>[] = [...Object.values(directories), replication, ...members.values(), ...frontends.values()];
+  const killMember = async (name: string): Promise<void> => {
+    const member = members.get(name);
+    const at = services.findIndex((service) => service === member);
+    if (member === undefined || at < 0) {
+      throw new PlatformError('ADMIN_NOT_FOUND', `no member ${name} is alive; there are ${[...members.keys()].join(', ')}`);
+    }
+    // A dead process reports nothing: what is shown of it from now on is what the others say.
+    services.splice(at, 1);
+    await member.kill();
+  };
   const admin = started.use(
     await startAdminApi({
       node: consoleName,

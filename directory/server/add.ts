@@ -9,7 +9,7 @@ import { accountNameOf, knownClusters } from '../provisioning/mail-rules.ts';
 import { placeAccount } from '../provisioning/place.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
-import { canonicalAttributes, checkNaming, classKeysOf, structuralClassOf, withAttribute } from './draft.ts';
+import { canonicalAttributes, checkNaming, classKeysOf, structuralClassOf, withAttribute, withNamingValues } from './draft.ts';
 import {
   checkAssertion,
   checkMayWrite,
@@ -32,7 +32,8 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   if (!tree.isWithinSuffix(name)) {
     throw new Refusal('noSuchObject', `"${printable(operation.dn)}" is not below ${tree.suffix.text}, the base of this tree`);
   }
-  const given = canonicalAttributes(tree.schema, operation.attributes, relaxed && tree.mode === 'replica');
+  const sent = canonicalAttributes(tree.schema, operation.attributes, relaxed && tree.mode === 'replica');
+  const given = withNamingValues(tree.schema, sent, name.dn[0] as Rdn);
   checkMayWrite(context, request.who, given);
   if (tree.find(name) !== undefined) throw new Refusal('entryAlreadyExists', `there is an entry "${printable(operation.dn)}" already`);
   const place = tree.requireParent(name);

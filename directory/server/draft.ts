@@ -57,6 +57,19 @@ export function holdsValue(schema: Schema, attributes: readonly Attribute[], typ
   return attributes.find((one) => one.type === described.canonical)?.values.some((one) => key(one) === wanted) ?? false;
 }
 
+/** The attributes together with those of the entry's name, which a client need not repeat (RFC 4511 §4.7). */
+export function withNamingValues(schema: Schema, attributes: readonly Attribute[], rdn: Rdn): Attribute[] {
+  let completed = [...attributes];
+  for (const { type, value } of rdn) {
+    const described = schema.description(type, true);
+    if (described === undefined || holdsValue(schema, completed, type, Buffer.from(value))) continue;
+    const values = completed.find((one) => one.type === described.canonical)?.values ?? [];
+    completed = completed.filter((one) => one.type !== described.canonical);
+    completed.push({ type: described.canonical, values: [...values, Buffer.from(value)] });
+  }
+  return completed;
+}
+
 /** Refuses a name whose values are not in the entry (RFC 4511 §4.7, namingViolation). */
 export function checkNaming(schema: Schema, attributes: readonly Attribute[], rdn: Rdn): void {
   for (const { type, value } of rdn) {

@@ -56,7 +56,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
   };
   const api = async (): Promise<AskApi> => (await import('./connect.ts')).connect(terminal, options());
 
-  addStarters(program);
+  addStarters(program, show, api);
   program
     .command('status')
     .description('the installation at a glance, and what is wrong with it')
@@ -109,8 +109,8 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
 
 type Show = (result: VerbResult) => Promise<void>;
 
-/** Listed here for help; bin/archipelago.mjs hands both to deploy/ before this program is asked. */
-function addStarters(program: Command): void {
+/** Listed here for help; bin/archipelago.mjs hands both to deploy/ before this program is asked, but for `demo kill`. */
+function addStarters(program: Command, show: Show, api: () => Promise<AskApi>): void {
   const startedElsewhere = (): never => {
     throw new InvalidArgumentError('start it by the archipelago command itself');
   };
@@ -119,7 +119,12 @@ function addStarters(program: Command): void {
     .description('run a whole small federation here, until Ctrl-C')
     .allowUnknownOption()
     .allowExcessArguments()
-    .action(startedElsewhere);
+    .action(startedElsewhere)
+    .command('kill')
+    .argument('<member>', 'name of a cluster member')
+    .description('end a member of the running demo as kill -9 would')
+    .addHelpText('after', examples('archipelago demo kill back1.east.isp.example'))
+    .action(async (member: string) => show(await (await import('./verbs/demo-kill.ts')).demoKill(await api(), member)));
   program
     .command('up')
     .description('run the services of a node file: up --config FILE')
