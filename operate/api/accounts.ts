@@ -4,18 +4,22 @@
  */
 import type { ClusterAccounts } from '#backend-cluster/client/cluster-client.ts';
 import { type AccountName, parseAccountName } from '#common/account-name.ts';
+import { withTimeout } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, parseClusterName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
 import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
-import type { AccountRecord } from '#directory/client/records.ts';
+import type { AccountRecord, ClusterRecord } from '#directory/client/records.ts';
 import type { AdminOptions } from './options.ts';
 import type { AccountView, ClusterView, StatusReport } from './reports.ts';
 
 /** Longest password that is taken, octets. */
 export const passwordBytesMax = 1024;
 
-/** Creates an account; without `cluster` the cluster with the fewest accounts takes it. */
+/** Time that a cluster has to say how full it is before an account is placed elsewhere. */
+const placementTimeoutMs = 2_000;
+
+/** Creates an account; without `cluster` the cluster with the fewest accounts for its weight takes it. */
 export async function createAccount(
   options: AdminOptions,
   request: Readonly<Record<string, unknown>>,
@@ -41,7 +45,7 @@ export async function createAccount(
     const cluster = parseClusterName(given);
     return { ...(await accounts.create(cluster, account)), name, cluster, placedBy: 'request' };
   }
-  const cluster = clusterWithFewest((await status()).clusters);
+  const cluster = await placeAccount(options, accounts, status);
   return { ...(await accounts.create(cluster, account)), name, cluster, placedBy: 'fewest accounts' };
 }
 
@@ -115,19 +119,59 @@ function hostOf(record: AccountRecord): ClusterName {
   );
 }
 
-function clusterWithFewest(clusters: readonly ClusterView[]): ClusterName {
-  const able = clusters.filter(
-    (cluster) => cluster.controller !== undefined && cluster.members.some((member) => member.state === 'active'),
-  );
-  able.sort((a, b) => a.accounts - b.accounts || (a.name < b.name ? -1 : 1));
+/**
+ * The cluster that takes a new account: of those that the topology gives new accounts to and that have a Controller now, the one with
+ * the fewest accounts for its weight. A process without directory access goes by the members that its peers have told of.
+ */
+async function placeAccount(options: AdminOptions, accounts: ClusterAccounts, status: () => Promise<StatusReport>): Promise<ClusterName> {
+  const reader = options.directory?.reader;
+  const candidates =
+    reader === undefined ? candidatesOf((await status()).clusters) : await askCandidates(options, accounts, await reader.listClusters());
+  const able = candidates.filter((candidate) => candidate.weight > 0 && candidate.isAble);
+  able.sort((a, b) => a.accounts / a.weight - b.accounts / b.weight || (a.name < b.name ? -1 : 1));
   const chosen = able[0];
   if (chosen !== undefined) return parseClusterName(chosen.name);
   throw new PlatformError(
     'CLUSTER_NO_CONTROLLER',
-    `none of ${clusters.length} clusters seen from here has a Controller and an active member`,
+    `none of ${candidates.length} clusters takes new accounts and has a Controller at this moment`,
     {
       fields: { hint: 'name a cluster, or see archipelago status' },
     },
+  );
+}
+
+interface Candidate {
+  readonly name: string;
+  readonly accounts: number;
+  /** Share of new accounts; 0 takes none. */
+  readonly weight: number;
+  readonly isAble: boolean;
+}
+
+function candidatesOf(clusters: readonly ClusterView[]): Candidate[] {
+  return clusters.map(({ name, accounts, controller, members }) => ({
+    name,
+    accounts,
+    weight: 1,
+    isAble: controller !== undefined && members.some((member) => member.state === 'active'),
+  }));
+}
+
+function askCandidates(options: AdminOptions, accounts: ClusterAccounts, clusters: readonly ClusterRecord[]): Promise<Candidate[]> {
+  return Promise.all(
+    clusters.map(async ({ name, weight }): Promise<Candidate> => {
+      try {
+        const asked = withTimeout(options.ports.clock, placementTimeoutMs, accounts.status(name), () => {
+          return new PlatformError('NET_TIMEOUT', `${name} did not answer within ${placementTimeoutMs} ms`);
+        });
+        const seen = await asked;
+        return { name, weight, accounts: seen.accounts, isAble: seen.controller !== undefined };
+      } catch (error) {
+        // A cluster that cannot be asked cannot take an account either; the others can.
+        options.ports.log.debug({ component: 'admin', cluster: name, err: error }, 'cluster passed over in placement');
+        return { name, weight, accounts: 0, isAble: false };
+      }
+    }),
   );
 }
 

@@ -58,7 +58,9 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
         replica.state === 'stopped' ? 'failure' : 'warning',
         replica.name,
         `replication is ${replica.state}: ${replica.lastError ?? 'no reason known'}`,
-        replica.state === 'stopped' ? 'an operator must decide; see archipelago replica status -o wide' : `see that ${replica.url} answers`,
+        replica.state === 'stopped'
+          ? `check the master, then: archipelago replica allow-deletes ${replica.name}`
+          : `see that ${replica.url} answers`,
       );
     } else if (replica.lagMs > findingLimits.replicaLagMs) {
       add(

@@ -9,8 +9,10 @@ import type { RouteExplanation } from '#frontend/client/status.ts';
 export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness'> {
   /** Frontends: how this address would be routed now. */
   explain?(address: string): Promise<RouteExplanation> | RouteExplanation;
-  /** Replication: compares a replica with the master now and repairs it. Resolves with one line on what was found. */
-  verify?(replica: string): Promise<string>;
+  /** Replication: compares a replica with the master now; what was found is then in the service's status. */
+  verify?(replica: string): Promise<unknown>;
+  /** Replication: lets a stopped replica delete what its refresh asks for. */
+  allowDeletes?(replica: string): void;
   /** Ends what can be ended in good order and takes nothing new. */
   drain?(): Promise<void>;
 }

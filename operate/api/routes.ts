@@ -9,7 +9,7 @@ import { productVersion } from '#common/version.ts';
 import { createAccount, removeAccount, renameAccount, setPassword, showAccount } from './accounts.ts';
 import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
 import { mergeStatus } from './merge.ts';
-import type { AdminOptions } from './options.ts';
+import type { AdminOptions, AdminService } from './options.ts';
 import { gather, peerRequest } from './peers.ts';
 import type { ReplicasReport, SessionsReport, StatusReport } from './reports.ts';
 import { topologyOf } from './topology.ts';
@@ -71,7 +71,7 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   });
   server.delete<Address>('/api/v1/accounts/:address', (request) => removeAccount(options, request.params.address));
 
-  addVerify(server, options);
+  addReplicaActions(server, options);
   addDrain(server, options);
   server.post<{ Params: { name: string } }>('/api/v1/members/:name/kill', async (request, reply) => {
     if (options.demo === undefined) {
@@ -84,31 +84,40 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   });
 }
 
-/** Compares a replica with the master now; asks the peers when the replication service runs elsewhere. */
-function addVerify(server: HttpServer, options: AdminOptions): void {
+/** What an operator may ask of the replication service about one replica; peers are asked when it runs elsewhere. */
+function addReplicaActions(server: HttpServer, options: AdminOptions): void {
   type Replica = { Params: { name: string } };
-  const here = (name: string) =>
-    options.services.find(
-      (service) =>
-        service.verify !== undefined &&
-        (service.status() as { replicas?: { name: string }[] }).replicas?.some((replica) => replica.name === name),
-    );
-  const verifyHere = async (name: string): Promise<{ replica: string; result: string }> => {
-    const service = here(name);
-    if (service?.verify === undefined)
-      throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
-    return { replica: name, result: await service.verify(name) };
+  type Status = { readonly replicas?: readonly { readonly name: string; readonly lastVerifyResult?: string }[] };
+  const replicaOf = (service: AdminService, name: string) =>
+    (service.status() as Status).replicas?.find((replica) => replica.name === name);
+  const here = (name: string): AdminService | undefined =>
+    options.services.find((service) => service.role === 'replication' && replicaOf(service, name) !== undefined);
+  const actions: Record<string, (service: AdminService, name: string) => Promise<string>> = {
+    async verify(service, name) {
+      if (service.verify === undefined) throw new PlatformError('ADMIN_NOT_ABLE', `${service.name} cannot compare replicas`);
+      await service.verify(name);
+      return replicaOf(service, name)?.lastVerifyResult ?? 'compared';
+    },
+    async 'allow-deletes'(service, name) {
+      if (service.allowDeletes === undefined) throw new PlatformError('ADMIN_NOT_ABLE', `${service.name} cannot be told so`);
+      service.allowDeletes(name);
+      return 'the deletes that its refresh asks for are allowed';
+    },
   };
-  server.post<Replica>('/api/v1/node/replicas/:name/verify', (request) => verifyHere(request.params.name));
-  server.post<Replica>('/api/v1/replicas/:name/verify', (request) =>
-    here(request.params.name) !== undefined
-      ? verifyHere(request.params.name)
-      : askPeersInTurn(
-          options,
-          `/api/v1/node/replicas/${encodeURIComponent(request.params.name)}/verify`,
-          `replica ${request.params.name}`,
-        ),
-  );
+  for (const [action, run] of Object.entries(actions)) {
+    const runHere = async (name: string): Promise<{ replica: string; result: string }> => {
+      const service = here(name);
+      if (service === undefined)
+        throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
+      return { replica: name, result: await run(service, name) };
+    };
+    server.post<Replica>(`/api/v1/node/replicas/:name/${action}`, (request) => runHere(request.params.name));
+    server.post<Replica>(`/api/v1/replicas/:name/${action}`, (request) => {
+      const { name } = request.params;
+      if (here(name) !== undefined) return runHere(name);
+      return askPeersInTurn(options, `/api/v1/node/replicas/${encodeURIComponent(name)}/${action}`, `replica ${name}`);
+    });
+  }
 }
 
 /** Drains a service of this process or of a peer. */

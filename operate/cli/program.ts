@@ -146,9 +146,15 @@ function addReplica(program: Command, show: Show, api: () => Promise<AskApi>): v
   replica
     .command('verify')
     .argument('<replica>', 'name of the replica')
-    .description('compare a replica with the master now, and repair it')
+    .description('compare a replica with the master now')
     .addHelpText('after', examples('archipelago replica verify ldap-eu.isp.example'))
-    .action(async (name: string) => show(await (await import('./verbs/replica.ts')).replicaVerify(await api(), name)));
+    .action(async (name: string) => show(await (await import('./verbs/replica.ts')).replicaAction(await api(), name, 'verify')));
+  replica
+    .command('allow-deletes')
+    .argument('<replica>', 'name of a replica that has stopped')
+    .description('let a stopped replica delete what its refresh asks for; check the master first')
+    .addHelpText('after', examples('archipelago replica allow-deletes ldap-eu.isp.example'))
+    .action(async (name: string) => show(await (await import('./verbs/replica.ts')).replicaAction(await api(), name, 'allow-deletes')));
 }
 
 function addAccount(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {

@@ -9,7 +9,7 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, type MemberName, parseClusterName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
 import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
-import type { AccountRecord } from '#directory/client/records.ts';
+import type { AccountRecord, ClusterRecord } from '#directory/client/records.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { AdminService } from '#operate/api/options.ts';
@@ -155,7 +155,7 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[] 
     lastVerifiedAtMs: undefined,
     lastVerifyResult: undefined,
   });
-  const status: ReplicationStatus = {
+  let status: ReplicationStatus = {
     role: 'replication',
     name: 'replication.isp.example',
     master: { url: 'ldap://ldap-master.isp.example', state: 'following', contextCsn: undefined, lastError: undefined },
@@ -169,7 +169,8 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[] 
     readiness: () => [{ name: 'master', ok: true, detail: 'following' }],
     verify: async (name) => {
       verified.push(name);
-      return '214 entries compared, none differs';
+      const result = '214 entries compared, none differs';
+      status = { ...status, replicas: status.replicas.map((one) => (one.name === name ? { ...one, lastVerifyResult: result } : one)) };
     },
   };
 }
@@ -216,7 +217,10 @@ export function aliceRecord(changes: Partial<AccountRecord> = {}): AccountRecord
 }
 
 /** A directory of the given entries; its writer keeps what it was told. */
-export function fakeDirectoryAccess(records: AccountRecord[]): {
+export function fakeDirectoryAccess(
+  records: AccountRecord[],
+  clusters: readonly ClusterRecord[] = [],
+): {
   reader: DirectoryReader;
   writer: DirectoryWriter;
   passwords: Map<string, string>;
@@ -241,7 +245,7 @@ export function fakeDirectoryAccess(records: AccountRecord[]): {
       }),
       findDomain: async () => true,
       listAccounts: async () => records,
-      listClusters: async () => [],
+      listClusters: async () => clusters,
       servers: async () => [
         { url: 'ldap://ldap-eu.isp.example', isMaster: false, reachable: true, lastError: undefined, contextCsn: 'x', lagMs: 12 },
         { url: 'ldap://ldap-master.isp.example', isMaster: true, reachable: true, lastError: undefined, contextCsn: 'x', lagMs: 0 },
@@ -262,8 +266,11 @@ export function fakeDirectoryAccess(records: AccountRecord[]): {
   };
 }
 
-/** Clusters that keep a list of what they were asked. */
-export function fakeClusterAccounts(whereabouts: Partial<AccountWhereabouts> = {}): ClusterAccounts & { asked: string[] } {
+/** Clusters that keep a list of what they were asked; `counts` are the accounts of those that answer. */
+export function fakeClusterAccounts(
+  whereabouts: Partial<AccountWhereabouts> = {},
+  counts: Readonly<Record<string, number>> = {},
+): ClusterAccounts & { asked: string[] } {
   const asked: string[] = [];
   return {
     asked,
@@ -278,8 +285,10 @@ export function fakeClusterAccounts(whereabouts: Partial<AccountWhereabouts> = {
     remove: async (cluster, uuid) => {
       asked.push(`remove ${uuid} at ${cluster}`);
     },
-    status: async () => {
-      throw new PlatformError('CLUSTER_NO_CONTROLLER', 'not asked here');
+    status: async (cluster) => {
+      const seen = counts[cluster];
+      if (seen === undefined) throw new PlatformError('NET_CONNECT_FAILED', `${cluster} does not answer`);
+      return { cluster, observer: `back1.${cluster}`, controller: `back1.${cluster}`, term: 1, members: [], accounts: seen };
     },
     whereIs: async () => ({
       state: 'open',

@@ -36,9 +36,9 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
   };
 }
 
-/** Compares a replica with the master now, and repairs it. */
-export async function replicaVerify(ask: AskApi, name: string): Promise<VerbResult> {
-  const answer = await ask<{ replica: string; result: string }>(`/api/v1/replicas/${encodeURIComponent(name)}/verify`, {
+/** Something done about one replica: compared with the master now, or told that it may delete what its refresh asks for. */
+export async function replicaAction(ask: AskApi, name: string, action: 'verify' | 'allow-deletes'): Promise<VerbResult> {
+  const answer = await ask<{ replica: string; result: string }>(`/api/v1/replicas/${encodeURIComponent(name)}/${action}`, {
     method: 'POST',
     timeoutMs: 600_000,
   });

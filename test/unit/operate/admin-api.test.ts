@@ -8,6 +8,7 @@ import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
+import type { ClusterRecord } from '#directory/client/records.ts';
 import { startAdmin } from '#operate/api/admin-server.ts';
 import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
 import type { SessionsReport, StatusReport, WhyReport } from '#operate/api/reports.ts';
@@ -269,6 +270,21 @@ describe('account operations', () => {
     expect(await ask(admin, '/api/v1/accounts', 'POST', { name: 'eve@isp.example' })).toMatchObject({ cluster: 'west.isp.example' });
     expect(accounts.asked).toEqual(['create bob@isp.example at east.isp.example', 'create eve@isp.example at west.isp.example']);
     expect(await codeOf(ask(admin, '/api/v1/accounts', 'POST', { name: 'taken@isp.example' }))).toBe('ACCT_EXISTS');
+  });
+
+  it('place by the topology: fewest accounts for the weight, of the clusters that take any and answer', async () => {
+    const cluster = (name: string, weight: number) =>
+      ({ ...aliceRecord(), kind: 'cluster', name, weight, members: [] }) as unknown as ClusterRecord;
+    const topology = [
+      cluster('full.example', 100),
+      cluster('heavy.example', 50),
+      cluster('closed.example', 0),
+      cluster('silent.example', 100),
+    ];
+    const accounts = fakeClusterAccounts({}, { 'full.example': 300, 'heavy.example': 100, 'closed.example': 0 });
+    const admin = await start({ services: [], accounts, directory: fakeDirectoryAccess([], topology) });
+    // 300 for 100 is 3 each, 100 for 50 is 2 each.
+    expect(await ask(admin, '/api/v1/accounts', 'POST', { name: 'eve@isp.example' })).toMatchObject({ cluster: 'heavy.example' });
   });
 
   it('rename and remove at the hosting cluster, by UUID', async () => {
