@@ -1,4 +1,5 @@
 import { describe } from 'vitest';
+import { startOwnDirectory } from './own-directory.ts';
 import { replicationSuite } from './replication-suite.ts';
 import { slapdIsMissing, startSlapd } from './slapd-server.ts';
 
@@ -8,4 +9,12 @@ describe.skipIf(slapdIsMissing !== undefined)('replication from OpenLDAP with a 
 
 describe.skipIf(slapdIsMissing !== undefined)('replication from OpenLDAP without a session log to OpenLDAP', () => {
   replicationSuite((role) => (role === 'master' ? startSlapd({ isProvider: true }) : startSlapd({ withSuffix: false })));
+});
+
+describe.skipIf(slapdIsMissing !== undefined)('replication from OpenLDAP to our server', () => {
+  replicationSuite((role) => (role === 'master' ? startSlapd({ isProvider: true, sessionLog: 1000 }) : startOwnDirectory('replica')));
+});
+
+describe.skipIf(slapdIsMissing !== undefined)('replication from our server to OpenLDAP', () => {
+  replicationSuite((role) => (role === 'master' ? startOwnDirectory('master') : startSlapd({ withSuffix: false })));
 });

@@ -1,0 +1,74 @@
+/** Our own Directory Server as a server under test: on loopback, in a temporary directory, to be stopped and started on one port. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '#common/clock.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { silentLogger } from '#common/log/logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemRandom } from '#common/random.ts';
+import { Secret } from '#common/secret.ts';
+import { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { type RunningDirectory, startDirectory } from '#directory/main.ts';
+import type { TestServer } from './replication-suite.ts';
+
+/** Starts one. The identity is `admin` at a master and `replicator` at a replica. */
+export async function startOwnDirectory(mode: 'master' | 'replica'): Promise<TestServer> {
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-directory-'));
+  const rootDn = 'cn=test,ou=services,o=mail';
+  const rootPassword = new Secret('test-secret');
+  const passwordFile = join(directory, 'password');
+  await writeFile(passwordFile, rootPassword.reveal());
+  let running: RunningDirectory | undefined;
+  let port = 0;
+  const server: TestServer = {
+    get url() {
+      return `ldap://127.0.0.1:${port}`;
+    },
+    rootDn,
+    rootPassword,
+    async connect() {
+      const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: server.url });
+      await connection.bind(rootDn, rootPassword);
+      return connection;
+    },
+    async start() {
+      running = await startDirectory(
+        {
+          role: 'directory',
+          name: `ldap-${mode}.isp.example`,
+          mode,
+          ...(mode === 'replica' ? { master: 'ldap://127.0.0.1:389' } : {}),
+          suffix: 'o=mail',
+          dataDirectory: join(directory, 'data'),
+          listeners: [{ address: '127.0.0.1', port, tls: 'none' }],
+          identities: [{ dn: rootDn, rights: mode === 'master' ? 'admin' : 'replicator', password: { file: passwordFile } }],
+          placement: 'none',
+          messageBytesMax: 16_777_216,
+          connectionsMax: 100,
+          idleTimeoutMs: 3_600_000,
+        },
+        {
+          clock: systemClock,
+          random: systemRandom,
+          network: nodeNetwork,
+          files: nodeFiles,
+          log: silentLogger,
+          metrics: createMetrics(),
+        },
+      );
+      port = Number(new URL(running.urls[0] as string).port);
+    },
+    async stop() {
+      await running?.[Symbol.asyncDispose]();
+      running = undefined;
+    },
+    async [Symbol.asyncDispose]() {
+      await server.stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+  await server.start();
+  return server;
+}
