@@ -47,9 +47,13 @@ export function decide(master: EntryImage, replica: EntryImage | undefined, keep
     present = rename.attributesAfter(present);
   }
   const changes = difference(wanted, present);
+  if (changes.length === 0 && rename === undefined) return steps;
+  // Every write makes the replica stamp the entry with its own time and our name, unless the master's stamps come with it.
+  const isNamed = (type: string): boolean => changes.some((change) => change.attribute.type.toLowerCase() === type.toLowerCase());
+  for (const one of wanted) {
+    if (stampTypes.has(one.type.toLowerCase()) && !isNamed(one.type)) changes.push({ kind: 'replace', attribute: one });
+  }
   if (changes.length > 0) steps.push({ kind: 'modify', dn: rename === undefined ? replica.dn : master.dn, changes });
-  // A rename gives the entry the replica's own stamps: the master's are set behind it, also when nothing else differs.
-  else if (rename !== undefined) steps.push(...stamps(master.dn, wanted));
   return steps;
 }
 
@@ -146,10 +150,3 @@ function sameValues(one: readonly Buffer[], other: readonly Buffer[]): boolean {
 }
 
 const stampTypes = new Set(['entrycsn', 'modifytimestamp', 'modifiersname']);
-
-function stamps(dn: string, wanted: readonly Attribute[]): Step[] {
-  const changes = wanted
-    .filter((one) => stampTypes.has(one.type.toLowerCase()))
-    .map((attribute): Modification => ({ kind: 'replace', attribute }));
-  return changes.length === 0 ? [] : [{ kind: 'modify', dn, changes }];
-}
