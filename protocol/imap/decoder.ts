@@ -49,11 +49,13 @@ const refusedHeadBytes = 1024;
 /** Of a line that is thrown away: how much of its end is kept, for `{n+}`. */
 const lineTailBytes = 32;
 
+const emptyBuffer = Buffer.alloc(0);
+
 type Phase = 'line' | 'decision' | 'literal' | 'skip-literal' | 'skip-line';
 
 /** See the header of this file. */
 export class CommandDecoder {
-  #buffer = Buffer.alloc(0);
+  #buffer = emptyBuffer;
   #start = 0;
   #end = 0;
   /** Up to here the buffer has no line end. */
@@ -64,7 +66,9 @@ export class CommandDecoder {
   #literals = 0;
   #announced: LiteralAnnounced | undefined;
   #literalLeft = 0;
-  #literalChunks: Buffer[] = [];
+  /** What has come of the literal; it grows with it, so that announcing much costs nothing and one octet at a time costs no more. */
+  #literal = emptyBuffer;
+  #literalBytes = 0;
   #refusedWhy: string | undefined;
 
   /** Bytes taken in and not yet handed out as a command. */
@@ -98,8 +102,7 @@ export class CommandDecoder {
       if (this.#phase === 'decision') return this.#announced;
       if (this.#phase === 'literal' || this.#phase === 'skip-literal') {
         const take = Math.min(this.#literalLeft, this.heldBytes);
-        // Copied: the buffer is used again for what comes next.
-        if (take > 0) this.#takeLiteral(Buffer.from(this.#consume(take)));
+        if (take > 0) this.#takeLiteral(this.#consume(take));
         if (this.#literalLeft > 0) return undefined;
         this.#endLiteral();
         continue;
@@ -139,8 +142,16 @@ export class CommandDecoder {
   }
 
   #takeLiteral(bytes: Buffer): void {
-    if (this.#phase === 'literal') this.#literalChunks.push(bytes);
     this.#literalLeft -= bytes.length;
+    if (this.#phase === 'skip-literal') return;
+    const total = this.#literalBytes + bytes.length;
+    if (total > this.#literal.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(total + this.#literalLeft, Math.max(4096, 2 * total)));
+      this.#literal.copy(grown, 0, 0, this.#literalBytes);
+      this.#literal = grown;
+    }
+    bytes.copy(this.#literal, this.#literalBytes);
+    this.#literalBytes = total;
   }
 
   #endLiteral(): void {
@@ -148,10 +159,9 @@ export class CommandDecoder {
       this.#phase = 'skip-line';
       return;
     }
-    const [only] = this.#literalChunks;
-    const bytes = this.#literalChunks.length === 1 && only !== undefined ? only : Buffer.concat(this.#literalChunks);
-    this.#literalChunks = [];
-    this.#pieces.push({ kind: 'literal', bytes, isBinary: this.#announced?.isBinary ?? false });
+    this.#pieces.push({ kind: 'literal', bytes: this.#literal, isBinary: this.#announced?.isBinary ?? false });
+    this.#literal = emptyBuffer;
+    this.#literalBytes = 0;
     this.#announced = undefined;
     this.#phase = 'line';
   }
@@ -227,7 +237,8 @@ export class CommandDecoder {
     this.#literals = 0;
     this.#announced = undefined;
     this.#literalLeft = 0;
-    this.#literalChunks = [];
+    this.#literal = emptyBuffer;
+    this.#literalBytes = 0;
     this.#refusedWhy = undefined;
   }
 
@@ -255,8 +266,6 @@ export class CommandDecoder {
     this.#end = held;
   }
 }
-
-const emptyBuffer = Buffer.alloc(0);
 
 /** `{n}`, `{n+}`, `~{n}` at the end of a line (RFC 9051 §9 literal, literal8). */
 function readAnnouncement(

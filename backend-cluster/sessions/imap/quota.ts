@@ -1,14 +1,14 @@
 /**
- * GETQUOTA and GETQUOTAROOT (RFC 9208): one root, named by the empty string, which covers every mailbox. Quotas are set in the directory.
+ * GETQUOTA and GETQUOTAROOT (RFC 9208): one root, named by the empty string, which covers every mailbox; an account without a quota has no
+ * root, because the grammar has no root without a resource. Quotas are set in the directory.
  */
 import { ResponseWriter } from '#protocol/imap/response.ts';
 import { type Command, type ImapSession, no, ok } from './command.ts';
 
-function quotaLine(session: ImapSession): string {
+/** `undefined`: the account has no quota. RFC 9208 §5.1: STORAGE counts units of 1024 octets. */
+function quotaLine(session: ImapSession): string | undefined {
   const { usedBytes, limitBytes } = session.account.quota();
-  // RFC 9208 §5.1: STORAGE counts units of 1024 octets.
-  const storage = limitBytes === undefined ? '' : `STORAGE ${Math.ceil(usedBytes / 1024)} ${Math.floor(limitBytes / 1024)}`;
-  return `* QUOTA "" (${storage})`;
+  return limitBytes === undefined ? undefined : `* QUOTA "" (STORAGE ${Math.ceil(usedBytes / 1024)} ${Math.floor(limitBytes / 1024)})`;
 }
 
 /** RFC 9208 §4.1.1. */
@@ -16,8 +16,9 @@ export const getQuota: Command = {
   async run(session, reader) {
     const root = reader.astring();
     reader.end();
-    if (root.length > 0) return no('NONEXISTENT', 'No such quota root');
-    await session.out.line(quotaLine(session));
+    const line = quotaLine(session);
+    if (root.length > 0 || line === undefined) return no('NONEXISTENT', 'No such quota root');
+    await session.out.line(line);
     return ok('GETQUOTA completed');
   },
 };
@@ -28,8 +29,10 @@ export const getQuotaRoot: Command = {
     const name = reader.mailbox();
     reader.end();
     if (session.account.mailbox(name) === undefined) return no('NONEXISTENT', 'No such mailbox');
-    await session.out.send(new ResponseWriter().text('* QUOTAROOT ').mailbox(name).text(' ""').finish());
-    await session.out.line(quotaLine(session));
+    const line = quotaLine(session);
+    const response = new ResponseWriter().text('* QUOTAROOT ').mailbox(name);
+    await session.out.send((line === undefined ? response : response.text(' ""')).finish());
+    if (line !== undefined) await session.out.line(line);
     return ok('GETQUOTAROOT completed');
   },
 };

@@ -132,6 +132,15 @@ describe('APPEND', () => {
     expect(account.mailbox('INBOX')?.messageCount).toBe(1);
   });
 
+  test('that fills a quota is seen in GETQUOTAROOT', async () => {
+    const account = await withMessages(1, 2000);
+    account.quotaBytes = 10_240;
+    const client = new ImapClient(account);
+    const answer = ['* QUOTAROOT INBOX ""', '* QUOTA "" (STORAGE 2 10)', 'a OK GETQUOTAROOT completed'];
+    expect(await client.command('a GETQUOTAROOT inbox')).toEqual(answer);
+    expect(await client.command('b GETQUOTA ""')).toEqual(['* QUOTA "" (STORAGE 2 10)', 'b OK GETQUOTA completed']);
+  });
+
   test('of a literal that nobody would read to its end closes the session', async () => {
     const client = new ImapClient(await withMessages(0));
     client.send('a APPEND INBOX {999999999999+}\r\n');

@@ -105,6 +105,16 @@ describe('the command decoder', () => {
     );
   });
 
+  test('a long literal that comes in small pieces is whole, and announcing one costs no memory', () => {
+    const content = Array.from({ length: 9000 }, (_, i) => String.fromCharCode(33 + (i % 90))).join('');
+    const text = `a X {9000+}\r\n${content}\r\nb NOOP\r\n`;
+    const pieces = Array.from({ length: Math.ceil(text.length / 7) }, (_, i) => Buffer.from(text.slice(i * 7, i * 7 + 7)));
+    expect(decode(pieces, 10_000)).toEqual([`a X <${content}>`, 'b NOOP']);
+    const before = process.memoryUsage().arrayBuffers;
+    expect(decode(one('a X {1000000000}\r\nfirst'), Number.MAX_SAFE_INTEGER)).toEqual([]);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(10_000_000);
+  });
+
   test('too many literals in one command are refused', () => {
     const result = decode(one(`a X${' {1+}\r\ny'.repeat(150)}\r\nb NOOP\r\n`));
     expect(result).toEqual(['refused: A command has more than 100 literals', 'b NOOP']);
