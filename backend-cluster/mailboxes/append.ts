@@ -10,7 +10,7 @@ import type { BodyReference } from '#backend-cluster/storage/records.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Random } from '#common/random.ts';
 import { internFlags, parseFlags } from './flags.ts';
-import { deliveryIdBytesMax, messageBytesMax, messagesPerAppendMax, messagesPerMailboxMax, summaryBytesMax } from './limits.ts';
+import { deliveryIdBytesMax, messageBytesMax, messagesPerAppendMax, summaryBytesMax } from './limits.ts';
 import type { AppendedMessage, AppendRequest } from './open-account.ts';
 import { type AccountLimits, checkQuota } from './quota.ts';
 
@@ -81,9 +81,7 @@ function planAppend(
   const isNew = (message: PreparedMessage, i: number): boolean =>
     message.deliveryId === '' || (plan.delivery(message.deliveryId) === undefined && ids.indexOf(message.deliveryId) === i);
   const fresh = messages.filter(isNew);
-  if (plan.messageCount(mailbox) + fresh.length > messagesPerMailboxMax) {
-    throw new PlatformError('MBOX_LIMIT', `mailbox ${mailbox.id} would have more than ${messagesPerMailboxMax} messages`);
-  }
+  plan.checkRoom(mailbox, fresh.length);
   const bytes = fresh.reduce((sum, message) => sum + message.sizeBytes, 0);
   checkQuota(plan.usedBytes, bytes, limits);
   for (const message of fresh) internFlags(plan.state.flagSets, message.flags);

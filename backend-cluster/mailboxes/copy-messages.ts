@@ -4,8 +4,6 @@
 import type { Change } from '#backend-cluster/storage/commit-queue.ts';
 import type { GroupPlan } from '#backend-cluster/storage/group-plan.ts';
 import type { MailboxState } from '#backend-cluster/storage/mailbox-state.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
-import { messagesPerMailboxMax } from './limits.ts';
 import { type AccountLimits, checkQuota } from './quota.ts';
 import { ascendingUids } from './uid-lists.ts';
 
@@ -24,7 +22,7 @@ export function copyChange(fromId: number, uids: readonly number[], toId: number
       const from = plan.mailbox(fromId);
       const to = plan.mailbox(toId);
       const rows = rowsOf(from, uids);
-      checkRoom(plan, to, rows.length);
+      plan.checkRoom(to, rows.length);
       const bytes = rows.reduce((sum, row) => sum + (from.columns.sizeBytes[row] as number), 0);
       checkQuota(plan.usedBytes, bytes, limits);
       plan.usedBytes += bytes;
@@ -43,7 +41,7 @@ export function moveChange(fromId: number, uids: readonly number[], toId: number
       const from = plan.mailbox(fromId);
       const to = plan.mailbox(toId);
       const rows = rowsOf(from, uids);
-      checkRoom(plan, to, rows.length);
+      plan.checkRoom(to, rows.length);
       const moved = planMove(plan, from, rows, to);
       return () => moved;
     },
@@ -63,11 +61,6 @@ function rowsOf(mailbox: MailboxState, uids: readonly number[]): number[] {
   return ascendingUids(uids)
     .map((uid) => mailbox.columns.rowOf(uid))
     .filter((row) => row >= 0);
-}
-
-function checkRoom(plan: GroupPlan, to: MailboxState, added: number): void {
-  if (plan.messageCount(to) + added <= messagesPerMailboxMax) return;
-  throw new PlatformError('MBOX_LIMIT', `mailbox ${to.id} would have more than ${messagesPerMailboxMax} messages`);
 }
 
 function addCopies(plan: GroupPlan, from: MailboxState, rows: readonly number[], to: MailboxState): CopiedMessage[] {

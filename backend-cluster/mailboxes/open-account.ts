@@ -2,7 +2,7 @@
  * An account that is open on this member, as IMAP, POP3 and LMTP see it. All of them share one `OpenAccount` per account: it orders
  * their changes, commits them to the account's slot log, and tells every session what changed.
  *
- * What always holds: a promise that resolved is durable on shared storage; one that rejected with `CLUSTER_DEPOSED` or
+ * What always holds: a change whose promise resolved is durable on shared storage; one that rejected with `CLUSTER_DEPOSED` or
  * `STORE_UNAVAILABLE` may or may not have happened, the account is closed and must be opened again; UIDs only grow, a UID never names two
  * messages, MODSEQ never goes back.
  */
@@ -93,7 +93,7 @@ export interface OpenAccount {
   /** All in one commit: all are stored or none (RFC 3502). */
   append(mailboxId: number, messages: readonly AppendRequest[]): Promise<readonly AppendedMessage[]>;
   /**
-   * UIDs that do not exist are passed over. With `unchangedSince`, messages whose modseq is higher are left alone and returned in
+   * UIDs that do not exist are passed over. `changed` has all others, also those that had these flags already. With `unchangedSince`, messages whose modseq is higher are left alone and returned in
    * `modified` (RFC 7162 §3.1.3).
    */
   storeFlags(

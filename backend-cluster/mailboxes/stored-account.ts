@@ -14,9 +14,9 @@ import type { StoredAccount } from '#backend-cluster/storage/account-store.ts';
 import { decodePart } from '#backend-cluster/storage/body.ts';
 import { type Change, CommitQueue } from '#backend-cluster/storage/commit-queue.ts';
 import { compact, planSnapshot } from '#backend-cluster/storage/compaction.ts';
+import { isFull } from '#backend-cluster/storage/failures.ts';
 import { fileAt, filesPerEpoch } from '#backend-cluster/storage/layout.ts';
 import type { MailboxState } from '#backend-cluster/storage/mailbox-state.ts';
-import { isFull } from '#backend-cluster/storage/posix-log.ts';
 import type { StoreMetrics } from '#backend-cluster/storage/store-metrics.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import { type Clock, withTimeout } from '#common/clock.ts';
@@ -226,15 +226,17 @@ export class StoredAccountOverLog implements StoredAccount {
     const wasOpen = this.isOpen;
     if (wasOpen) this.#end(new PlatformError('STORE_UNAVAILABLE', 'the account is being closed here; open it again'));
     await this.#queue.idle();
-    await this.#compacting;
     // A failed opening leaves its staging directory to the next one: what it still has under way must find it gone, not reused.
     if (!wasOpen) return;
+    const bounded = (work: Promise<void> | undefined): Promise<void> =>
+      withTimeout(clock, tuning.timeoutMs, work ?? Promise.resolve(), () => new Error('storage does not answer'));
     try {
+      await bounded(this.#compacting);
       if (!this.isReadOnly && state.slot - this.#snapshotSlot >= tuning.snapshotAtCloseSlots) this.#startSnapshot();
-      await this.#compacting;
-      await withTimeout(clock, tuning.timeoutMs, log.end(), () => new Error('storage does not answer'));
+      await bounded(this.#compacting);
+      await bounded(log.end());
     } catch (error) {
-      logger.warn({ cause: messageOf(error) }, 'the staging directory could not be removed; the next opening does that');
+      logger.warn({ cause: messageOf(error) }, 'the account was not closed in good order; the next opening clears up');
     }
   }
 

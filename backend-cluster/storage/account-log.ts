@@ -30,6 +30,8 @@ export type CommitOutcome =
 
 /** One opening of an account: the only way to change it. Whatever it still has under way when it is revoked comes to nothing. */
 export interface OpeningLog extends AccountReader {
+  /** Makes the account itself durable, before its first commit: whoever made its directories may have died before that. */
+  secure(): Promise<void>;
   /** Lets this machine forget what it may remember of the account's directories. */
   refresh(): Promise<void>;
   /** Creates the slot, whole and durable, unless it is there. `nonce` is in the parts and tells an own slot from another's. */

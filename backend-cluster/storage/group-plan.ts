@@ -5,6 +5,7 @@
  * Which changes may share a group: appends to any mailboxes; changes of messages, when no other change of the group touches their
  * mailboxes; a change of the mailboxes themselves is alone. What does not fit waits for the next group, in order.
  */
+import { messagesPerMailboxMax } from '#backend-cluster/mailboxes/limits.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { AccountState, StoredDelivery } from './account-state.ts';
 import type { MailboxState } from './mailbox-state.ts';
@@ -68,9 +69,14 @@ export class GroupPlan {
     return mailbox;
   }
 
-  /** Messages that the mailbox would have. */
-  messageCount(mailbox: MailboxState): number {
-    return this.#of(mailbox).messageCount;
+  /** Throws `MBOX_LIMIT` when the mailbox has no room for `added` messages more, or no UIDs left for them. */
+  checkRoom(mailbox: MailboxState, added: number): void {
+    const { messageCount, uidNext } = this.#of(mailbox);
+    if (messageCount + added <= messagesPerMailboxMax && uidNext + added < 2 ** 32) return;
+    throw new PlatformError(
+      'MBOX_LIMIT',
+      `mailbox ${mailbox.id} has ${messageCount} messages and next UID ${uidNext}: no room for ${added} more`,
+    );
   }
 
   /** The next UID, taken. */

@@ -12,10 +12,10 @@ import type { Logger } from '#common/log/logger.ts';
 import type { Random } from '#common/random.ts';
 import type { OpeningLog } from './account-log.ts';
 import type { AccountOpening } from './account-store.ts';
+import { storageFailure } from './failures.ts';
 import { type AccountHistory, readHistory } from './history.ts';
 import type { LogRecord } from './records.ts';
 import { encodeSlot } from './slot.ts';
-import { storageFailure } from './small-records.ts';
 import type { StoreMetrics } from './store-metrics.ts';
 
 /** What opening needs. */
@@ -99,7 +99,10 @@ async function commitOpening(parts: OpenerParts, log: OpeningLog, history: Accou
   const epoch = state.epoch + 1;
   const nonce = parts.random.bytes(16).toString('hex');
   const records: LogRecord[] = [{ kind: 'open', epoch, member: opening.member, incarnation: opening.incarnation, atMs: nowMs }];
-  if (state.slot === 0) records.push(...initialRecords(nowMs));
+  if (state.slot === 0) {
+    records.push(...initialRecords(nowMs));
+    await log.secure();
+  }
   const encoded = encodeSlot({ slot, epoch, nonce, records, bodies: [] });
   const outcome = await log.commit(slot, nonce, encoded.parts);
   if (outcome.kind === 'full') {

@@ -16,17 +16,12 @@ import type { AccountUuid } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf, type Files } from '#common/files/files.ts';
 import type { AccountReader, CommitOutcome, OpeningLog } from './account-log.ts';
+import { isFull } from './failures.ts';
 import { type AccountLayout, bodyName, numberName, parseBodyName, parseNumberName, type StoreLayout } from './layout.ts';
 import { decodeSlotHeader, slotHeaderBytes } from './slot.ts';
 
 /** Times that one foreign staging directory is emptied before giving up: its owner may be writing at the same moment. */
 const revocationTriesMax = 100;
-
-/** The system's codes for "no room", for which nothing was written that counts. */
-export function isFull(error: unknown): boolean {
-  const errno = errnoOf(error);
-  return errno === 'ENOSPC' || errno === 'EDQUOT';
-}
 
 /** Reads an account that may or may not be open somewhere. */
 export function posixReader(files: Files, layout: StoreLayout, uuid: AccountUuid): AccountReader {
@@ -153,6 +148,14 @@ class PosixOpening implements OpeningLog {
 
   nameOf(what: { slot: number } | { snapshot: number } | { body: number }): string {
     return this.#reader.nameOf(what);
+  }
+
+  async secure(): Promise<void> {
+    let directory = this.#at.directory;
+    for (let level = 0; level < 4; level += 1) {
+      await this.#files.syncDirectory(directory);
+      directory = directory.slice(0, directory.lastIndexOf('/'));
+    }
   }
 
   /** An NFS client lists a directory anew once it has changed it itself. */

@@ -8,9 +8,8 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf, type Files } from '#common/files/files.ts';
 import type { Random } from '#common/random.ts';
 import type { ProbeResult } from './account-store.ts';
+import { isFull, storageFailure } from './failures.ts';
 import { judgeMount, mountOf } from './mount-rules.ts';
-import { isFull } from './posix-log.ts';
-import { storageFailure } from './small-records.ts';
 
 /** Free space that must be there. */
 const roomBytes = 1024 * 1024;

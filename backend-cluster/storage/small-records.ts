@@ -5,7 +5,7 @@
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf, type Files } from '#common/files/files.ts';
 import type { Random } from '#common/random.ts';
-import { isFull } from './posix-log.ts';
+import { storageFailure } from './failures.ts';
 
 /** Octets of one such file. */
 export const smallRecordBytesMax = 64 * 1024;
@@ -124,17 +124,6 @@ export class SmallRecords {
   async #discard(temporary: string): Promise<void> {
     await this.#files.unlink(temporary).catch(() => {});
   }
-}
-
-/** What an operation on files failed with, as the store reports it. */
-export function storageFailure(error: unknown, path: string): PlatformError {
-  if (error instanceof PlatformError) return error;
-  if (isFull(error))
-    return new PlatformError('STORE_FULL', `shared storage is full: ${path} was not written`, { fields: { path }, cause: error });
-  return new PlatformError('STORE_UNAVAILABLE', `shared storage failed at ${path}: ${messageOf(error)}`, {
-    fields: { path },
-    cause: error,
-  });
 }
 
 /** JSON of a stored file, or `STORE_CORRUPT` with its name. */

@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { AccountState } from '#backend-cluster/storage/account-state.ts';
 import type { AccountStore } from '#backend-cluster/storage/account-store.ts';
+import { GroupPlan } from '#backend-cluster/storage/group-plan.ts';
 import { openAccountStore } from '#backend-cluster/storage/open-store.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { parseMemberName } from '#common/host-server.ts';
@@ -190,6 +192,21 @@ describe('damage on the disk', () => {
   });
 });
 
+describe('a mailbox', () => {
+  it.each([
+    ['with all the messages it may have', 2 ** 20, 1_048_577],
+    ['whose UIDs are used up', 5, 2 ** 32 - 1],
+  ])('takes no more: %s', (_, count, uidNext) => {
+    const state = new AccountState(uuid);
+    const mailbox = state.restoreMailbox(1, 'INBOX', 1, undefined);
+    mailbox.columns.count = count;
+    mailbox.uidNext = uidNext;
+    const plan = new GroupPlan(state, 0);
+    plan.checkRoom(mailbox, 0);
+    expect(() => plan.checkRoom(mailbox, 1)).toThrow(expect.objectContaining({ code: 'MBOX_LIMIT' }));
+  });
+});
+
 describe('the log', () => {
   it('is kept short, with the bodies that are wanted and without the others', async () => {
     const account = await store.open(uuid, opening('back1'));
@@ -229,6 +246,22 @@ describe('the log', () => {
     };
     expect(await uidAfter(7)).toBe(1);
     expect(await uidAfter(2)).toBeGreaterThan(1);
+  });
+
+  it('gives up closing in good order when the disk does not answer, and the next opening clears up', async () => {
+    const clock = new FakeClock();
+    let isHolding = false;
+    const files = disk.client(({ name }) => (isHolding && name === 'rmdir' ? { kind: 'held' } : undefined));
+    const options = { root: '/store', clock, random: seededRandom(8), log: silentLogger, metrics: createMetrics() };
+    const account = await (await openAccountStore({ ...options, files })).open(uuid, opening('back1'));
+    isHolding = true;
+    const closing = account.close();
+    while (!files.isStuck) await clock.advance(0);
+    await clock.advance(30_001);
+    await closing;
+    const next = await store.open(uuid, opening('back2'));
+    expect(await disk.client().list(`/store/accounts/11/11/${uuid}/stage`)).toHaveLength(1);
+    await next.close();
   });
 
   it('that does not answer closes the account after its time, and what lands later is no surprise', async () => {
