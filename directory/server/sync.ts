@@ -95,6 +95,8 @@ class Follower {
   readonly #base: StoredEntry;
   readonly #matches: Matcher;
   readonly #selection: Selection;
+  /** CSN of the last cookie. */
+  #csnTold = '';
   rid: string | undefined;
 
   constructor(context: SyncContext, request: SearchRequest, operation: Operation) {
@@ -183,7 +185,6 @@ class Follower {
     let position = from;
     let wake: () => void = () => {};
     let hasNews = true;
-    let contextCsn = this.#tree.contextCsn;
     const stop = store.onCommit(() => {
       hasNews = true;
       wake();
@@ -207,11 +208,8 @@ class Follower {
           }
           if (!(await this.#breathe())) return;
         }
-        // The state may move without a change: the replicator sets it at the end of what it applied.
-        if (this.#tree.contextCsn !== contextCsn) {
-          contextCsn = this.#tree.contextCsn;
-          this.#sendInfo({ kind: 'newCookie', cookie: this.#cookie(position) });
-        }
+        // The state may move without an answer: a change that does not match, or the replicator's word on what it has applied.
+        if (this.#tree.contextCsn !== this.#csnTold) this.#sendInfo({ kind: 'newCookie', cookie: this.#cookie(position) });
       }
     } finally {
       stop();
@@ -289,6 +287,7 @@ class Follower {
   }
 
   #cookie(changeNumber: number, csn = this.#tree.contextCsn): Buffer {
+    this.#csnTold = csn;
     return makeCookie({ rid: this.rid, csn, databaseId: this.#tree.store.meta('databaseId') ?? '0', changeNumber });
   }
 
