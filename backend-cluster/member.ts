@@ -295,9 +295,10 @@ class Member implements RunningBackend {
     this.#isOver = true;
     this.#state = 'leaving';
     this.#server?.announce();
-    this.#operations.stop();
+    const operationsEnd = this.#operations.stop();
     await this.#hosted.closeAll(leavingText);
     this.#sessions.byeAll(leavingText);
+    await operationsEnd;
     await this.#controller.stop();
     await this.#server?.close();
     await this.#release();
@@ -307,7 +308,7 @@ class Member implements RunningBackend {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#state = 'leaving';
-    this.#operations.stop();
+    void this.#operations.stop();
     this.#controller.kill();
     this.#hosted.kill();
     this.#server?.kill();

@@ -35,6 +35,7 @@ export class AccountOperations {
   #timers: Timer[] = [];
   #recovering: Promise<void> | undefined;
   #recoverAgain = false;
+  #purging: Promise<void> | undefined;
   #mayHaveLeftovers = true;
   #isStopped = false;
 
@@ -55,9 +56,11 @@ export class AccountOperations {
     this.#timers = [clock.every(recoverEveryMs, () => void this.recover()), clock.every(purgeEveryMs, () => void this.purge())];
   }
 
-  stop(): void {
+  /** Begins nothing more; resolves when what runs has come to its end. */
+  async stop(): Promise<void> {
     this.#isStopped = true;
     for (const timer of this.#timers) timer.cancel();
+    await Promise.allSettled([this.#recovering, this.#purging, ...this.#tails.values()]);
   }
 
   /** This member leads now: what the former Controller left is looked into. */
@@ -200,7 +203,14 @@ export class AccountOperations {
   }
 
   /** Removes storage whose tombstone is older than the grace. Age is by this machine's clock: an hour more or less does not matter. */
-  async purge(): Promise<void> {
+  purge(): Promise<void> {
+    this.#purging ??= this.#purgeOnce().finally(() => {
+      this.#purging = undefined;
+    });
+    return this.#purging;
+  }
+
+  async #purgeOnce(): Promise<void> {
     if (this.#isStopped || !this.#isController()) return;
     const { clock, log, reader } = this.#context;
     try {

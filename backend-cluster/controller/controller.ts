@@ -67,6 +67,7 @@ export class Controller {
   #beating: Promise<void> | undefined;
   #beatAgain = false;
   #isStopped = false;
+  readonly #begun = new Set<Promise<void>>();
   readonly #takeovers: { add(labels?: Record<string, string>, value?: number): void };
   readonly #grants: { add(labels?: Record<string, string>, value?: number): void };
 
@@ -133,6 +134,7 @@ export class Controller {
     const { self, leases, link } = this.#options;
     this.#step({ type: 'stop' });
     await this.#beating;
+    await Promise.allSettled(this.#begun);
     const message = { member: self.address.name, incarnation: self.incarnation };
     await Promise.allSettled([
       leases.release(leaseKey, this.#holder),
@@ -342,7 +344,7 @@ export class Controller {
     const { log } = this.#options;
     switch (effect) {
       case 'take-lease':
-        void this.#takeLease();
+        this.#track(this.#takeLease());
         return;
       case 'release-lease':
         this.#options.leases.release(leaseKey, this.#holder).catch((error: unknown) => {
@@ -350,18 +352,18 @@ export class Controller {
         });
         return;
       case 'claim-term':
-        void this.#claimTerm();
+        this.#track(this.#claimTerm());
         return;
       case 'collect':
-        void this.#collect(this.#election.term);
+        this.#track(this.#collect(this.#election.term));
         return;
       case 'ask-members':
-        void this.#askMembers();
+        this.#track(this.#askMembers());
         return;
       case 'lead':
         this.#known = { address: this.#options.self.address, term: this.term };
         log.info({ term: this.term, openAccounts: this.#table.size }, `this member is Controller for term ${this.term}`);
-        void this.#takeLease();
+        this.#track(this.#takeLease());
         for (const view of this.membership.living()) void this.#ping(view);
         this.#options.onLead(this.term);
         return;
@@ -370,6 +372,12 @@ export class Controller {
         this.#table.clear();
         if (this.#known?.address.name === this.#options.self.address.name) this.#known = undefined;
     }
+  }
+
+  // What was begun is waited for at the stop: nothing writes to storage after it.
+  #track(work: Promise<void>): void {
+    this.#begun.add(work);
+    void work.finally(() => this.#begun.delete(work));
   }
 
   async #takeLease(): Promise<void> {
