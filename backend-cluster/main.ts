@@ -14,6 +14,7 @@ import { readLinkTls } from './client/link-tls.ts';
 import type { BackendConfig } from './config.ts';
 import type { EmbeddedCoordinators } from './coordination/embedded.ts';
 import type { LeaseStore } from './coordination/lease-store.ts';
+import { openSocketCoordinator } from './coordination/socket.ts';
 import { type RunningBackend, startMember } from './member.ts';
 import { imapCapabilities, serveImap } from './sessions/imap/server.ts';
 import { pop3Capabilities, servePop3 } from './sessions/pop3/server.ts';
@@ -59,7 +60,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     tombstoneGraceHours: config.tombstoneGraceHours,
     defaultQuotaBytes: config.defaultQuotaBytes,
     ports,
-    leases: await openLeases(config, ports, shared),
+    leases: openLeases(config, ports, shared),
     store,
     storage: config.storage,
     directory: {
@@ -75,11 +76,15 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
   });
 }
 
-async function openLeases(config: BackendConfig, ports: Ports, shared: SharedByMembers): Promise<LeaseStore> {
-  const { engine } = config.coordinator;
-  const cluster = clusterOf(parseMemberName(config.name));
-  if (engine === 'embedded') return shared.coordinators.open(cluster, ports.clock);
-  throw new PlatformError('CONFIG_INVALID', `coordinator.engine ${engine} is not available in this release; use embedded`);
+function openLeases(config: BackendConfig, ports: Ports, shared: SharedByMembers): LeaseStore {
+  const { engine, path } = config.coordinator;
+  if (engine === 'embedded') return shared.coordinators.open(clusterOf(parseMemberName(config.name)), ports.clock);
+  if (engine === 'socket') {
+    if (path === undefined)
+      throw new PlatformError('CONFIG_INVALID', 'coordinator.engine socket needs coordinator.path, the same for all members');
+    return openSocketCoordinator({ ...ports, path, leaseMs: config.leaseMs });
+  }
+  throw new PlatformError('CONFIG_INVALID', `coordinator.engine ${engine} is not built in yet; use embedded or socket`);
 }
 
 function parseAdvertise(text: string | undefined): { host: string; port: number } | undefined {
