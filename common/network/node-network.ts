@@ -2,8 +2,16 @@
  * `Network` on this machine's sockets. Every socket is `noDelay` (a mail dialogue is short lines both ways) and may be half-open
  * (a relay must be able to pass a half-close on).
  */
-import { connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
-import { type ConnectionOptions, connect as connectTls, createSecureContext, createServer as createTlsServer, TLSSocket } from 'node:tls';
+import { connect as connectTcp, createServer, isIP, type Server, type Socket } from 'node:net';
+import {
+  type ConnectionOptions,
+  checkServerIdentity,
+  connect as connectTls,
+  createSecureContext,
+  createServer as createTlsServer,
+  type PeerCertificate,
+  TLSSocket,
+} from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type {
   Connection,
@@ -102,7 +110,9 @@ function listen(options: ListenOptions, accept: (connection: Connection) => void
 function tlsClientOptions(target: object, tls: TlsClientOptions): ConnectionOptions & { allowHalfOpen: boolean } {
   return {
     ...target,
-    servername: tls.serverName,
+    // An address is no server name (RFC 6066 §3); the certificate must name it all the same.
+    servername: isIP(tls.serverName) === 0 ? tls.serverName : '',
+    checkServerIdentity: (_host: string, certificate: PeerCertificate) => checkServerIdentity(tls.serverName, certificate),
     allowHalfOpen: true,
     ...(tls.ca === undefined ? {} : { ca: tls.ca }),
     ...(tls.cert === undefined || tls.key === undefined ? {} : { cert: tls.cert, key: tls.key }),

@@ -29,7 +29,8 @@ process, with sample accounts. Ctrl-C ends it.
   --log-level LEVEL  ${logLevels.join(', ')} (default: info); the log goes to archipelago.log in the data folder
 `;
 
-const contextName = 'demo';
+// Several demos may run at a time; the CLI asks which one is meant.
+const contextName = `demo-${process.pid}`;
 const defaultPortBase = 10_000;
 
 await main();
