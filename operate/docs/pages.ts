@@ -133,7 +133,7 @@ function cliPage(): string {
   };
   const sections: string[] = [];
   const walk = (verb: Verb, path: string): void => {
-    if (verb.commands.length === 0) sections.push(`## ${path}\n\n\`\`\`text\n${help(verb)}\n\`\`\``);
+    sections.push(`## ${path}\n\n\`\`\`text\n${help(verb)}\n\`\`\``);
     for (const child of verb.commands) walk(child as Verb, `${path} ${child.name()}`);
   };
   for (const child of program.commands) walk(child as Verb, child.name());

@@ -1,0 +1,254 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { systemClock } from '#common/clock.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import { silentLogger } from '#common/log/logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { systemRandom } from '#common/random.ts';
+import { Secret } from '#common/secret.ts';
+import { startAdmin } from '#operate/api/admin-server.ts';
+import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
+import { readContexts, removeContext, writeContext } from '#operate/cli/context.ts';
+import { runCli } from '#operate/cli/program.ts';
+import type { Terminal } from '#operate/cli/terminal.ts';
+import { aliceRecord, aliceUuid, fakeClusterAccounts, fakeDirectoryAccess, fakeMember, fakeServices } from '#test/fakes/installation.ts';
+
+const token = 'a-token-of-the-test';
+let home: string;
+let admin: RunningAdmin | undefined;
+
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs a command line as a script would: no terminal, nobody to ask. */
+async function run(line: string, terminal: Partial<Terminal> = {}): Promise<Ran> {
+  let out = '';
+  let err = '';
+  const code = await runCli(
+    line.split(' ').filter((word) => word !== ''),
+    {
+      env: { XDG_CONFIG_HOME: home },
+      clock: systemClock,
+      isTerminal: false,
+      isInteractive: false,
+      out: (text) => {
+        out += text;
+      },
+      err: (text) => {
+        err += text;
+      },
+      readInput: async () => 'typed-password\n',
+      ask: async () => '',
+      readFile: (path) => readFile(path, 'utf8'),
+      ...terminal,
+    },
+  );
+  return { code, out, err };
+}
+
+async function startWith(options: Partial<AdminOptions> = {}): Promise<void> {
+  admin = await startAdmin({
+    node: 'node-1',
+    listen: { address: '127.0.0.1', port: 0 },
+    token: new Secret(token),
+    peers: [],
+    services: fakeServices(),
+    ports: {
+      clock: systemClock,
+      random: systemRandom,
+      network: {} as Ports['network'],
+      files: nodeFiles,
+      log: silentLogger,
+      metrics: createMetrics(),
+    },
+    ...options,
+  });
+  await writeContext({ XDG_CONFIG_HOME: home }, { name: 'test', url: admin.url, token, pid: process.pid });
+}
+
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), 'archipelago-cli-'));
+});
+
+afterEach(async () => {
+  await admin?.[Symbol.asyncDispose]();
+  admin = undefined;
+  await rm(home, { recursive: true, force: true });
+});
+
+describe('finding the installation', () => {
+  it('says what to do when none is known', async () => {
+    const ran = await run('status');
+    expect(ran.code).toBe(1);
+    expect(ran.err).toMatch(/no running installation is known.*\n.*archipelago demo/);
+  });
+
+  it('goes by a context file that only its owner can read, and not by one whose process is gone', async () => {
+    const env = { XDG_CONFIG_HOME: home };
+    const path = await writeContext(env, { name: 'mine', url: 'http://127.0.0.1:9', token });
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    // No process has this id: the system's largest is far below.
+    await writeContext(env, { name: 'gone', url: 'http://127.0.0.1:9', token, pid: 2 ** 30 });
+    expect((await readContexts(env)).map((context) => context.name)).toEqual(['mine']);
+    await removeContext(env, 'mine');
+    expect(await readContexts(env)).toEqual([]);
+  });
+
+  it('asks which one when several are known', async () => {
+    const env = { XDG_CONFIG_HOME: home };
+    await writeContext(env, { name: 'a', url: 'http://127.0.0.1:9', token });
+    await writeContext(env, { name: 'b', url: 'http://127.0.0.1:9', token });
+    expect((await run('status')).err).toContain('several installations are known: a, b');
+    expect((await run('status --context c')).err).toContain('no context "c"');
+  });
+
+  it('takes URL and token from options or from the environment, and says when the token is wrong', async () => {
+    await startWith();
+    await removeContext({ XDG_CONFIG_HOME: home }, 'test');
+    const tokenFile = join(home, 'token');
+    await writeFile(tokenFile, `${token}\nsecond line\n`);
+    expect((await run(`version`)).code).toBe(0);
+    expect((await run(`status --url ${admin?.url}`)).err).toContain('no token for');
+    expect((await run(`status --url ${admin?.url} --token-file ${tokenFile}`)).code).toBe(0);
+    const env = { XDG_CONFIG_HOME: home, ARCHIPELAGO_URL: admin?.url, ARCHIPELAGO_TOKEN_FILE: tokenFile };
+    expect((await run('status', { env })).code).toBe(0);
+    await writeFile(tokenFile, 'wrong\n');
+    expect(await run('status', { env })).toMatchObject({ code: 6, err: expect.stringContaining('[ADMIN_UNAUTHORIZED]') });
+  });
+});
+
+describe('verbs', () => {
+  it('status: prints tables without borders, and 0 when all is well', async () => {
+    await startWith();
+    const ran = await run('status');
+    expect(ran.code).toBe(0);
+    expect(ran.out).toMatch(/^\+ ok {2}6 sessions, 200 accounts/);
+    expect(ran.out).toMatch(/^front1\.eu\.isp\.example +eu +\+ ready +3 /m);
+    expect(ran.out).toMatch(/^back1\.east\.isp\.example +east\.isp\.example +\+ active +controller +3 /m);
+    for (const border of ['|', '│', '\u001b']) expect(ran.out).not.toContain(border);
+  });
+
+  it('status: ends with 4 when something is wrong and 7 when a node is silent', async () => {
+    await startWith({ services: [fakeMember('back1.west.isp.example', 'west.isp.example', { states: ['active', 'dead'] })] });
+    expect(await run('status')).toMatchObject({ code: 4, out: expect.stringContaining('x back2.west.isp.example is dead') });
+    await admin?.[Symbol.asyncDispose]();
+    await startWith({ peers: [{ name: 'far', url: 'http://127.0.0.1:9' }] });
+    expect(await run('status')).toMatchObject({ code: 7, out: expect.stringContaining('1 of 2 nodes replied; silent: far') });
+  });
+
+  it.each([
+    ['json', (text: string) => expect(JSON.parse(text)).toMatchObject({ total: 6, sessions: expect.any(Array) })],
+    [
+      'jsonl',
+      (text: string) =>
+        expect(
+          text
+            .trim()
+            .split('\n')
+            .map((line) => JSON.parse(line).protocol),
+        ).toHaveLength(6),
+    ],
+    ['yaml', (text: string) => expect(text).toMatch(/^total: 6$/m)],
+    ['name', (text: string) => expect(text.trim().split('\n')).toHaveLength(6)],
+    ['wide', (text: string) => expect(text).toMatch(/2026-11-22T12:00:0\dZ?/)],
+  ])('sessions: prints %s', async (format, check) => {
+    await startWith();
+    const ran = await run(`sessions -o ${format}`);
+    expect(ran.code).toBe(0);
+    check(ran.out);
+  });
+
+  it('user why: ends with what the user gets and with 3 for nobody', async () => {
+    await startWith({ directory: fakeDirectoryAccess([aliceRecord()]), accounts: fakeClusterAccounts() });
+    const served = await run('user why alice@isp.example');
+    expect(served.code).toBe(0);
+    expect(served.out).toMatch(/^hostServer +west\.isp\.example$/m);
+    expect(served.out).toMatch(/^verdict +\+ Served by west\.isp\.example on back1\.west\.isp\.example/m);
+    expect(await run('user why nobody@isp.example')).toMatchObject({ code: 3, out: expect.stringContaining('archipelago account create') });
+    expect((await run('user why not-an-address')).code).toBe(2);
+  });
+
+  it('account: creates, shows, renames, sets passwords and removes', async () => {
+    const directory = fakeDirectoryAccess([aliceRecord()]);
+    const accounts = fakeClusterAccounts();
+    await startWith({ directory, accounts });
+    const created = await run('account create bob@isp.example --cluster west.isp.example --generate-password -o json');
+    expect(JSON.parse(created.out)).toMatchObject({ name: 'bob@isp.example', password: expect.stringMatching(/^[\w-]{16}$/) });
+    expect(await run('account create taken@isp.example --cluster west.isp.example')).toMatchObject({ code: 5 });
+    expect((await run('account show alice@isp.example')).out).toMatch(/^hostServer +west\.isp\.example$/m);
+    expect((await run('account passwd alice@isp.example')).code).toBe(0);
+    expect(directory.passwords.get(aliceUuid)).toBe('typed-password');
+    expect((await run('account rename alice@isp.example anna@isp.example')).out).toBe('alice@isp.example renamed to anna@isp.example\n');
+    expect((await run('account remove alice@isp.example')).code).toBe(0);
+    expect((await run('account remove nobody@isp.example')).code).toBe(3);
+    expect(accounts.asked.at(-1)).toBe(`remove ${aliceUuid} at west.isp.example`);
+  });
+
+  it('account remove: removes nothing when somebody is asked and does not type the name', async () => {
+    const accounts = fakeClusterAccounts();
+    await startWith({ directory: fakeDirectoryAccess([aliceRecord()]), accounts });
+    expect((await run('account remove alice@isp.example', { isInteractive: true, ask: async () => 'y' })).code).toBe(2);
+    expect(accounts.asked).toEqual([]);
+    expect((await run('account remove alice@isp.example', { isInteractive: true, ask: async () => 'alice@isp.example' })).code).toBe(0);
+  });
+
+  it('replica: shows lag and runs a comparison', async () => {
+    await startWith();
+    expect((await run('replica status')).out).toMatch(/^ldap-us\.isp\.example +\+ following +0 +0 ms /m);
+    expect((await run('replica verify ldap-us.isp.example')).out).toContain('214 entries compared, none differs');
+    expect((await run('replica verify nowhere')).code).toBe(3);
+  });
+
+  it('config: checks and shows node files without any installation', async () => {
+    const file = join(home, 'node.yaml');
+    await writeFile(
+      file,
+      'services:\n  - {role: directory, name: l.isp.example, mode: mastr, dataDirectory: d, listeners: [{port: 0, tls: none}]}\n',
+    );
+    const bad = await run(`config check ${file}`);
+    expect(bad.code).toBe(2);
+    expect(bad.out).toContain(`${file}:2:50  services[0].mode: "mastr" is not one of master|replica; did you mean "master"?`);
+    await writeFile(file, (await readFile(file, 'utf8')).replace('mastr', 'master'));
+    expect((await run(`config check ${file}`)).code).toBe(0);
+    expect((await run(`config show ${file}`)).out).toMatch(
+      new RegExp(`dataDirectory: ${join(home, 'd')}\n.*placement: fewest-accounts`, 's'),
+    );
+    expect((await run('config check nowhere.yaml')).err).toContain('[CONFIG_UNREADABLE]');
+  });
+
+  it.each([
+    ['an unknown verb', 'stauts', /Did you mean status\?/],
+    ['an unknown option', 'status --jsno', /unknown option/],
+    ['an unknown format', 'status -o xml', /Allowed choices are table/],
+    ['a missing argument', 'user why', /missing required argument/],
+    ['a limit of letters', 'sessions --limit many', /expected a whole number/],
+  ])('answer %s with 2 and what is meant', async (_what, line, message) => {
+    const ran = await run(line);
+    expect(ran.code).toBe(2);
+    expect(ran.err).toMatch(message);
+  });
+
+  it('list demo and up in the help', async () => {
+    const ran = await run('--help');
+    expect(ran.code).toBe(0);
+    expect(ran.out).toMatch(/^ {2}demo +/m);
+    expect(ran.out).toMatch(/^ {2}up +/m);
+  });
+});
+
+describe('colour', () => {
+  it('is for terminals, and gives way to NO_COLOR; the sign stays', async () => {
+    await startWith();
+    const env = { XDG_CONFIG_HOME: home };
+    expect((await run('status', { isTerminal: true, env })).out).toContain('\u001b[32m✓ ok\u001b[39m');
+    const plain = (await run('status', { isTerminal: true, env: { ...env, NO_COLOR: '1' } })).out;
+    expect(plain).toContain('✓ ok');
+    expect(plain).not.toContain('\u001b');
+  });
+});
