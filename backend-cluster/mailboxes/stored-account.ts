@@ -166,6 +166,10 @@ export class StoredAccountOverLog implements StoredAccount {
         return at;
       });
       return await this.#change(() => appendChange(mailboxId, prepared, limits));
+    } catch (error) {
+      // Still open: the messages are certainly not stored, and on a full disk their files must not stay until the next compaction.
+      if (this.isOpen) await Promise.all(files.map((at) => this.#removeFile(at)));
+      throw error;
     } finally {
       // From here on a file belongs to a message or to nobody; the next compaction removes the latter.
       for (const at of files) this.#filesUnderWay.delete(at);
@@ -313,6 +317,13 @@ export class StoredAccountOverLog implements StoredAccount {
       this.#queue.fail(failure);
       throw failure;
     }
+  }
+
+  async #removeFile(at: number): Promise<void> {
+    const { log, logger } = this.#parts;
+    await log.removeBody(at).catch((error: unknown) => {
+      logger.warn({ file: log.nameOf({ body: at }), cause: messageOf(error) }, 'a file without a message stays until the next compaction');
+    });
   }
 
   async #readPart(mailboxId: number, uid: number, part: 'raw' | 'summary'): Promise<Buffer> {

@@ -240,6 +240,17 @@ describe('an open account', () => {
       expect(await held.append(1, [message('two')])).toEqual([{ uidValidity: mailboxOf(held, 'INBOX').uidValidity, uid: 1 }]);
     });
 
+    it('leaves no file behind of a large message that was refused', async () => {
+      let refuses: string | undefined;
+      const files = disk.client(({ name, path }) =>
+        refuses !== undefined && name === 'writeNew' && path.includes(refuses) ? { kind: 'fails', code: 'ENOSPC' } : undefined,
+      );
+      const held = await (await storeOn(files, 5)).open(uuid, opening('back3'));
+      refuses = '/stage/';
+      expect(await codeOf(held.append(1, [message('big', { raw: randomBytes(300_000) })]))).toBe('STORE_FULL');
+      expect(disk.paths().filter((path) => path.includes('/body/'))).toEqual([]);
+    });
+
     it('closes the account when an outcome is not known, and the next opening finds out', async () => {
       let isFailing = false;
       const files = disk.client(({ name }) => (isFailing && name === 'link' ? { kind: 'happens-but-fails', code: 'EIO' } : undefined));
