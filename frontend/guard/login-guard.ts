@@ -1,6 +1,6 @@
 /**
- * Makes guessing passwords slow without letting anybody lock an account out: failures are counted by client address, by account and by the
- * pair, and what grows with them is the time until an attempt is answered. Only an address with very many failures is refused unheard.
+ * Makes guessing passwords slow without letting anybody lock an account out: failures are counted by client address (client-group.ts), by
+ * account and by the pair, and what grows with them is the time until an attempt is answered. Only an address with very many failures is refused unheard.
  *
  * An attempt for an account that does not exist is counted and delayed as one with a wrong password is, and no failed attempt is answered
  * before `failureFloorMs`, which is longer than verifying a password takes: the two look and time alike.

@@ -11,6 +11,7 @@ import type { Ports } from '#common/lifecycle.ts';
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
+import { clientGroup } from '#frontend/guard/client-group.ts';
 import { RateLimit } from '#frontend/routing/rate-limit.ts';
 import type { LoginDialogue } from '#frontend/session/login-dialogue.ts';
 
@@ -112,15 +113,15 @@ class MailListener implements RunningMailListener {
 
   #accept(connection: Connection): void {
     const { listener } = this.#options;
-    const address = connection.remoteAddress;
-    const ofAddress = this.#perAddress.get(address) ?? 0;
+    const group = clientGroup(connection.remoteAddress);
+    const ofAddress = this.#perAddress.get(group) ?? 0;
     const isOver = this.connections >= listener.connectionsMax || ofAddress >= listener.perAddressMax;
     this.#connections.add({ protocol: listener.protocol, outcome: isOver ? 'refused' : 'accepted' });
     if (isOver) {
       this.#refuse(connection);
       return;
     }
-    this.#perAddress.set(address, ofAddress + 1);
+    this.#perAddress.set(group, ofAddress + 1);
     if (listener.tls === 'implicit') this.#secure(connection);
     else this.#begin(connection);
   }
@@ -163,9 +164,10 @@ class MailListener implements RunningMailListener {
   }
 
   #release(address: string): void {
-    const left = (this.#perAddress.get(address) ?? 1) - 1;
-    if (left === 0) this.#perAddress.delete(address);
-    else this.#perAddress.set(address, left);
+    const group = clientGroup(address);
+    const left = (this.#perAddress.get(group) ?? 1) - 1;
+    if (left === 0) this.#perAddress.delete(group);
+    else this.#perAddress.set(group, left);
   }
 
   #refuse(connection: Connection): void {

@@ -19,6 +19,7 @@ import { type ClusterName, parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Connection } from '#common/network/network.ts';
 import type { Secret } from '#common/secret.ts';
+import { clientGroup } from '#frontend/guard/client-group.ts';
 import type { LoginGuard } from '#frontend/guard/login-guard.ts';
 import type { MailLogin, MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
 import type { AccountRouter } from '#frontend/routing/route-account.ts';
@@ -133,7 +134,13 @@ export class SessionOpener {
         return { kind: 'refused', error };
       }
     });
-    return reached.ok ? { ok: true, name: reached.value } : { ok: false, error: reached.error };
+    if (reached.ok) return { ok: true, name: reached.value };
+    // SMTP has an answer of its own for an address that does not exist, which a stranger's login must not bring out.
+    const error =
+      reached.error.kind === 'not-found'
+        ? new PlatformError('AUTH_FAILED', reached.error.message, { cause: reached.error })
+        : reached.error;
+    return { ok: false, error };
   }
 
   /** Opens an LMTP channel to a ready member of the cluster. Rejects with `ROUTE_*`, `NET_*`, `LINK_*` or what the member refused with. */
@@ -169,7 +176,8 @@ export class SessionOpener {
     const { guard, router } = this.#options;
     const address = tryParseAccountName(login.loginName, this.#options.defaultDomain);
     const account = address ?? printable(login.loginName);
-    const delayMs = guard.before(login.client.address, account);
+    const from = clientGroup(login.client.address);
+    const delayMs = guard.before(from, account);
     if (delayMs === 'refused') {
       const error = new PlatformError(
         'LIMIT_LOGINS',
@@ -189,8 +197,8 @@ export class SessionOpener {
           });
     const tookMs = clock.monotonicMs() - startedAtMs;
     this.#durations.observe({ protocol }, tookMs / 1000);
-    if (reached.ok) guard.succeeded(login.client.address, account);
-    else if (isWrongLogin(reached.error)) await sleep(clock, guard.failed(login.client.address, account, tookMs));
+    if (reached.ok) guard.succeeded(from, account);
+    else if (isWrongLogin(reached.error)) await sleep(clock, guard.failed(from, account, tookMs));
     return this.#counted(protocol, reached);
   }
 

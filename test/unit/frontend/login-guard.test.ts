@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { clientGroup } from '#frontend/guard/client-group.ts';
 import { addressFailuresMax, delayMaxMs, failureFloorMs, LoginGuard } from '#frontend/guard/login-guard.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
 import { seededRandom } from '#test/fakes/random.ts';
@@ -11,6 +12,17 @@ function make(): { guard: LoginGuard; clock: FakeClock } {
   const clock = new FakeClock();
   return { guard: new LoginGuard(clock, seededRandom(1)), clock };
 }
+
+describe('whom limits are kept for', () => {
+  it.each([
+    ['192.0.2.1', '192.0.2.1'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:0DB8:0001:2::9', '2001:db8:1:2::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+  ])('%s is counted as %s', (address, group) => expect(clientGroup(address)).toBe(group));
+});
 
 describe('the guard against guessing', () => {
   it('lets a mistyped password or two cost nothing, and then doubles the delay up to a bound', () => {

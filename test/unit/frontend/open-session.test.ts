@@ -205,6 +205,16 @@ describe('verifying a password for submission', () => {
   });
 });
 
+describe('a login for submission', () => {
+  it('fails alike for an account that does not exist and for a wrong password', async () => {
+    const world = federation();
+    const result = world.opener.authenticate({ loginName: 'nobody', password: new Secret('x'), sessionId: 's', client });
+    await settle();
+    await world.clock.advance(1000);
+    expect(await result).toMatchObject({ ok: false, error: { code: 'AUTH_FAILED', kind: 'auth' } });
+  });
+});
+
 describe('a delivery', () => {
   it('is opened at any member that is up', async () => {
     const world = federation();
