@@ -76,11 +76,6 @@ export class CommandDecoder {
     return this.#end - this.#start;
   }
 
-  /** A command has begun and is not complete. */
-  get isInsideCommand(): boolean {
-    return this.#pieces.length > 0 || this.#phase !== 'line' || this.#end > this.#start;
-  }
-
   /** Takes bytes from the client. */
   push(bytes: Buffer): void {
     let rest = bytes;

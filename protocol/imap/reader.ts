@@ -269,7 +269,7 @@ export class CommandReader {
 }
 
 /** A mailbox name from its bytes, as commands take it. */
-export function mailboxNameFrom(bytes: Buffer): string {
+function mailboxNameFrom(bytes: Buffer): string {
   const name = decodedName(bytes);
   // RFC 9051 §5.1: INBOX in any case is the same mailbox; so are its children's first level.
   const isInbox = name.length >= 5 && name.slice(0, 5).toUpperCase() === 'INBOX' && (name.length === 5 || name[5] === '/');

@@ -14,12 +14,7 @@ const version = 1;
 
 /** Makes the record of a message with CRLF line ends. Never fails: every sequence of bytes is some message. */
 export function summarise(raw: Buffer): Buffer {
-  return encodeSummary(scanMessage(raw));
-}
-
-/** The record of a structure that was scanned already. */
-export function encodeSummary(root: MimePart): Buffer {
-  return Buffer.concat([Buffer.from([version]), Buffer.from(JSON.stringify(packPart(root)))]);
+  return Buffer.concat([Buffer.from([version]), Buffer.from(JSON.stringify(packPart(scanMessage(raw))))]);
 }
 
 /** The structure in a record; `undefined` when the record is of another version or damaged, and the message must be scanned again. */
@@ -30,11 +25,6 @@ export function readSummary(record: Buffer): MimePart | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** The message's envelope alone. */
-export function readSummaryEnvelope(record: Buffer): Envelope | undefined {
-  return readSummary(record)?.envelope ?? undefined;
 }
 
 type Pairs = readonly (readonly [string, string])[];

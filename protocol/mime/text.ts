@@ -64,7 +64,7 @@ export function* textParts(raw: Buffer, part: MimePart): Generator<string> {
 }
 
 /** Undoes a Content-Transfer-Encoding. */
-export function decodeTransfer(body: Buffer, encoding: string): Buffer {
+function decodeTransfer(body: Buffer, encoding: string): Buffer {
   if (encoding === 'base64') return Buffer.from(body.toString('latin1'), 'base64');
   return encoding === 'quoted-printable' ? decodeQuotedPrintable(body) : body;
 }

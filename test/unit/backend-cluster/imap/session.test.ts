@@ -178,6 +178,16 @@ describe('FETCH', () => {
     expect(lines.map((line) => line.split(' ').slice(0, 3).join(' '))).toEqual(['* 1 FETCH', '* 3 FETCH', 'b NO [UNAVAILABLE]']);
   });
 
+  test('of an envelope and structure works without a readable summary', async () => {
+    const account = await withMessages(0);
+    const raw = Buffer.from('Subject: old record\r\n\r\nx\r\n');
+    await account.append(1, [{ raw, summary: Buffer.from('from an older version'), flags: [], internalDateMs: 0 }]);
+    const client = new ImapClient(account);
+    await client.command('a SELECT INBOX');
+    const [line] = await client.command('b FETCH 1 (ENVELOPE BODY)');
+    expect(line).toMatch(/^\* 1 FETCH \(ENVELOPE \(NIL "old record" .* BODY \("text" "plain" NIL NIL NIL "7bit" 3 1\)\)$/);
+  });
+
   test('sees a message as it is when another session changes it meanwhile', async () => {
     const account = await withMessages(2);
     const one = new ImapClient(account);
