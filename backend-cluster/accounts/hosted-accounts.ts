@@ -229,12 +229,17 @@ export class HostedAccounts implements LocalAccounts {
     if (hosted.closing !== undefined) return hosted.closing;
     hosted.idle?.cancel();
     if (hosted.users > 0) this.#options.onEnd(uuid, text);
-    hosted.closing = hosted.account.close().then(() => {
-      if (this.#open.get(uuid) !== hosted) return;
-      this.#open.delete(uuid);
-      this.#options.controller().report('closed', uuid, hosted.account.epoch);
+    // Set before the account is told: it reports its end from within, and that is no deposition.
+    const { promise, resolve } = Promise.withResolvers<void>();
+    hosted.closing = promise;
+    void hosted.account.close().then(() => {
+      if (this.#open.get(uuid) === hosted) {
+        this.#open.delete(uuid);
+        this.#options.controller().report('closed', uuid, hosted.account.epoch);
+      }
+      resolve();
     });
-    return hosted.closing;
+    return promise;
   }
 
   #becameIdle(uuid: AccountUuid, hosted: Hosted): void {

@@ -97,6 +97,7 @@ describe('two members of a cluster', () => {
     expect(again.answer.outcome).toBe('opened');
     expect(await messageCount(again.channel)).toBe('1');
     expect(Date.now() - startedAt).toBeLessThan(2_000);
+    expect(cluster.warnings.filter((line) => line.includes('deposed'))).toEqual([]);
   });
 
   it('move accounts away from a member that drains, and refuse new ones there', async () => {
@@ -195,5 +196,6 @@ describe('a member', () => {
     expect(a.status().openAccounts).toBe(1);
     channel?.destroy();
     await until(() => a.status().openAccounts === 0);
+    expect(cluster.warnings).toEqual([]);
   });
 });

@@ -16,7 +16,7 @@ import { systemClock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { type ClusterName, parseClusterName, parseMemberName } from '#common/host-server.ts';
-import { silentLogger } from '#common/log/logger.ts';
+import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import type { Connection } from '#common/network/network.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
@@ -149,6 +149,8 @@ export class TestCluster implements AsyncDisposable {
   readonly coordinators = createEmbeddedCoordinators();
   readonly members = new Map<string, RunningBackend>();
   readonly client: LinkClient;
+  /** What the members logged at `warn` and above. */
+  readonly warnings: string[] = [];
   #sessions = 0;
 
   private constructor(root: string) {
@@ -252,7 +254,9 @@ export class TestCluster implements AsyncDisposable {
   }
 
   #ports() {
-    return { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger, metrics: createMetrics() };
+    const note = (_fields: Record<string, unknown>, message: string): void => void this.warnings.push(message);
+    const log: Logger = { ...silentLogger, child: () => log, warn: note, error: note };
+    return { clock: systemClock, random: systemRandom, network: nodeNetwork, log, metrics: createMetrics() };
   }
 }
 
