@@ -31,7 +31,8 @@ export function createMailRouter(options: {
       }
       const route = await router.route(address);
       if (route.kind !== 'routed') return route;
-      return { kind: 'local', uuid: route.uuid, name: routes.domains.canonicalAddress(address), cluster: route.cluster.name };
+      // As it was given: the member knows aliases itself, and an alternate address may have been entered at one.
+      return { kind: 'local', uuid: route.uuid, name: address, cluster: route.cluster.name };
     },
 
     async resolveUuid(uuid: AccountUuid): Promise<MailRoute> {

@@ -56,7 +56,14 @@ export interface OpenedSession {
 /** What became of a login. When it failed, delays against guessing have been served, and `error.kind` decides the answer. */
 export type LoginResult =
   | (OpenedSession & { readonly ok: true; readonly cluster: ClusterName; readonly member: string })
-  | { readonly ok: false; readonly error: PlatformError; readonly cluster: string | undefined; readonly member: string | undefined };
+  | {
+      readonly ok: false;
+      readonly error: PlatformError;
+      /** The name that was tried, when there is such an account: what is no account's name may be a password typed in the wrong place. */
+      readonly accountName: string | undefined;
+      readonly cluster: string | undefined;
+      readonly member: string | undefined;
+    };
 
 /** Logins so far, for the status page. */
 export interface LoginCounts {
@@ -116,7 +123,11 @@ export class SessionOpener {
       if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
       return { kind: 'done', value: { channel, capabilities: answer.capabilities, accountName: answer.accountName } };
     });
-    if (!reached.ok) return { ok: false, error: reached.error, cluster: reached.cluster?.name, member: reached.member?.name };
+    if (!reached.ok) {
+      const { error, cluster, member } = reached;
+      const accountName = cluster === undefined ? undefined : tryParseAccountName(request.loginName, this.#options.defaultDomain);
+      return { ok: false, error, accountName, cluster: cluster?.name, member: member?.name };
+    }
     return { ok: true, ...reached.value, cluster: reached.cluster.name, member: reached.member.name };
   }
 

@@ -113,6 +113,23 @@ describe('a session', () => {
     expect(JSON.stringify(world.lines)).not.toContain('wonderland');
   });
 
+  it('that failed to log in names the account it tried, and no name that is no account’s', async () => {
+    const world = federation();
+    for (const name of ['alice', 'hunter2']) {
+      const client = new Client(world, 'imap', { from: '127.0.0.1' });
+      client.send(`a LOGIN ${name} wrong\r\n`);
+      await client.take();
+      await world.clock.advance(500);
+      client.connection.end();
+      await client.take();
+    }
+    const ended = world.lines.filter(({ message }) => message === 'session ended');
+    expect(ended.map(({ fields }) => [fields.account, fields.outcome])).toEqual([
+      ['alice@isp.example', 'AUTH_FAILED'],
+      [undefined, 'ROUTE_UNKNOWN_ACCOUNT'],
+    ]);
+  });
+
   it('that never said a word is not worth an info line', async () => {
     const world = federation();
     const client = new Client(world, 'pop3');

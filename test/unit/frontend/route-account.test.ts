@@ -159,12 +159,19 @@ describe('mail’s routing', () => {
     return { ...world, mail: createMailRouter({ ...world, reader: world.directory, follower }), follower };
   }
 
-  it('finds an account at its domain’s own name', async () => {
-    const { mail } = mailRouter();
+  it('finds an account at a domain alias, and an alternate address that was entered at one before it was known', async () => {
+    const { mail, routes } = mailRouter();
+    routes.apply({ type: 'put', record: account(30, 'dan@isp.example', 'west.isp.example', ['d@later.example']) });
+    routes.apply({ type: 'put', record: domain(1, 'isp.example', ['alias.example', 'later.example']) });
+    expect(await mail.resolve(parseAccountName('d@later.example'))).toMatchObject({
+      kind: 'local',
+      uuid: uuidOf(30),
+      name: 'd@later.example',
+    });
     expect(await mail.resolve(parseAccountName('alice@alias.example'))).toEqual({
       kind: 'local',
       uuid: uuidOf(10),
-      name: alice,
+      name: 'alice@alias.example',
       cluster: 'west.isp.example',
     });
   });
