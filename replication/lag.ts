@@ -39,6 +39,7 @@ export class LagMeter {
 
   wrote(kind: AppliedKind): void {
     this.applied[kind] += 1;
+    this.lastAppliedAtMs = this.#clock.nowMs();
     this.#appliedTotal.add({ replica: this.#replica, kind });
   }
 
@@ -50,7 +51,6 @@ export class LagMeter {
   /** A change received at `receivedMs` (monotonic) was acknowledged now. */
   acknowledged(receivedMs: number): void {
     const replayMs = this.#clock.monotonicMs() - receivedMs;
-    this.lastAppliedAtMs = this.#clock.nowMs();
     this.#replaySeconds.observe({ replica: this.#replica }, replayMs / 1000);
     this.#samples[this.#next] = replayMs;
     this.#next = (this.#next + 1) % samplesMax;

@@ -298,7 +298,8 @@ export class Replicator implements AsyncDisposable {
     };
     if (change.entry === undefined) await applyDelete(context, change.uuid);
     else await applyPut(context, change.uuid, change.entry, change.isNew);
-    this.#lag.acknowledged(change.receivedMs);
+    // A refresh measures the master's size, not how far behind we are.
+    if (this.#phase === 'following') this.#lag.acknowledged(change.receivedMs);
   }
 
   #onAcknowledged(changes: readonly Queued[]): void {

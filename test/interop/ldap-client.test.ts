@@ -9,14 +9,17 @@ import { Secret } from '#common/secret.ts';
 import type { ResolvedAccess } from '#directory/client/access.ts';
 import type { DirectoryChange } from '#directory/client/directory.ts';
 import { followDirectory } from '#directory/client/follow.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
 import { openDirectoryWriter } from '#directory/client/write.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
-import { type Slapd, slapdIsMissing, startSlapd } from './slapd-server.ts';
+import { startOwnDirectory } from './own-directory.ts';
+import type { TestServer } from './replication-suite.ts';
+import { slapdIsMissing, startSlapd } from './slapd-server.ts';
 
 const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
 
-function accessTo(master: Slapd, others: readonly Slapd[] = []): ResolvedAccess {
+function accessTo(master: TestServer, others: readonly TestServer[] = []): ResolvedAccess {
   return {
     urls: [master.url, ...others.map((one) => one.url)],
     master: master.url,
@@ -27,23 +30,43 @@ function accessTo(master: Slapd, others: readonly Slapd[] = []): ResolvedAccess 
   };
 }
 
-describe.skipIf(slapdIsMissing !== undefined)('the directory client against OpenLDAP', () => {
-  let slapd: Slapd;
+/** A cluster of the topology; our server refuses a hostServer that names none. */
+async function addCluster(admin: LdapConnection, name: string): Promise<void> {
+  for (const [dn, ou] of [
+    ['ou=topology,o=mail', 'topology'],
+    ['ou=clusters,ou=topology,o=mail', 'clusters'],
+  ] as const) {
+    // Our server has them from the start.
+    if ((await admin.readEntry(dn, ['1.1'])) === undefined) {
+      await admin.add(dn, [attribute('objectClass', 'organizationalUnit'), attribute('ou', ou)]);
+    }
+  }
+  const attributes = [
+    attribute('objectClass', 'mailCluster'),
+    attribute('cn', name),
+    attribute('clusterMember', `back1.${name} 127.0.0.1:4711`),
+  ];
+  await admin.add(`cn=${name},ou=clusters,ou=topology,o=mail`, attributes);
+}
+
+function directoryClientSuite(start: () => Promise<TestServer>): void {
+  let server: TestServer;
   const isp = parseDomainName('isp.example');
 
   beforeAll(async () => {
-    slapd = await startSlapd({ isProvider: true, sessionLog: 1000 });
+    server = await start();
   });
   afterAll(async () => {
-    await slapd[Symbol.asyncDispose]();
+    await server[Symbol.asyncDispose]();
   });
 
   it('creates, finds, renames and removes an account', async () => {
-    await using writer = openDirectoryWriter({ access: accessTo(slapd), ports });
-    await using reader = openDirectoryReader({ access: accessTo(slapd), withPasswords: true, ports });
+    await using writer = openDirectoryWriter({ access: accessTo(server), ports });
+    await using reader = openDirectoryReader({ access: accessTo(server), withPasswords: true, ports });
     await writer.createDomain(isp);
     await writer.createDomain(parseDomainName('other.example'));
-    await using admin = await slapd.connect();
+    await using admin = await server.connect();
+    await addCluster(admin, 'west.isp.example');
     await admin.modify('cn=isp.example,o=mail', [{ kind: 'add', attribute: attribute('mailDomainAlias', 'alias.example') }]);
     const name = parseAccountName('alice@isp.example');
     const made = await writer.createAccount({
@@ -86,7 +109,7 @@ describe.skipIf(slapdIsMissing !== undefined)('the directory client against Open
     const changes: DirectoryChange[] = [];
     const known = new Map<string, string>();
     await using follower = followDirectory({
-      access: accessTo(slapd),
+      access: accessTo(server),
       withPasswords: false,
       ports,
       onChange: (change) => {
@@ -96,27 +119,27 @@ describe.skipIf(slapdIsMissing !== undefined)('the directory client against Open
       },
     });
     await follower.whenRefreshed(AbortSignal.timeout(5000));
-    await using writer = openDirectoryWriter({ access: accessTo(slapd), ports });
+    await using writer = openDirectoryWriter({ access: accessTo(server), ports });
     const bob = await writer.createAccount({ name: parseAccountName('bob@isp.example') });
     await expect.poll(() => known.get(bob.uuid)).toBe('bob@isp.example');
     await writer.renameAccount(bob.uuid, parseAccountName('robert@other.example'));
     await expect.poll(() => known.get(bob.uuid)).toBe('robert@other.example');
-    await using admin = await slapd.connect();
+    await using admin = await server.connect();
     await admin.modifyDn({ dn: 'cn=other.example,o=mail', newRdn: 'cn=new.example', deleteOldRdn: true, newSuperior: undefined });
     await expect.poll(() => known.get(bob.uuid), { timeout: 5000 }).toBe('robert@new.example');
-    await slapd.stop();
+    await server.stop();
     await expect.poll(() => follower.status().state, { timeout: 5000 }).toBe('frozen');
-    await slapd.start();
+    await server.start();
     await expect.poll(() => follower.status().state, { timeout: 20_000 }).toBe('following');
     expect(known.get(bob.uuid)).toBe('robert@new.example');
-    await using writerAfter = openDirectoryWriter({ access: accessTo(slapd), ports });
+    await using writerAfter = openDirectoryWriter({ access: accessTo(server), ports });
     await writerAfter.removeAccount(bob.uuid);
     await expect.poll(() => known.has(bob.uuid)).toBe(false);
   });
 
   it('goes on to the next server, and does not believe one that was restored empty', async () => {
-    await using first = await startSlapd({ isProvider: true });
-    await using empty = await startSlapd({ isProvider: true });
+    await using first = await start();
+    await using empty = await start();
     await using admin = await first.connect();
     await admin.add('cn=isp.example,o=mail', [attribute('objectClass', 'mailDomain'), attribute('cn', 'isp.example')]);
     for (let i = 0; i < 30; i += 1) {
@@ -143,4 +166,12 @@ describe.skipIf(slapdIsMissing !== undefined)('the directory client against Open
     expect(known).toBe(31);
     await expect.poll(() => follower.status().state).toBe('frozen');
   });
+}
+
+describe.skipIf(slapdIsMissing !== undefined)('the directory client against OpenLDAP', () => {
+  directoryClientSuite(() => startSlapd({ isProvider: true, sessionLog: 1000 }));
+});
+
+describe('the directory client against our server', () => {
+  directoryClientSuite(() => startOwnDirectory('master'));
 });
