@@ -58,11 +58,13 @@ export async function followChanges(context: SyncContext, request: SearchRequest
   // A half-filled replica would tell its followers that accounts are gone.
   if (!tree.isFilled) throw new Refusal('unavailable', 'this replica has not been filled by replication yet; follow another server');
   const follower = new Follower(context, request, operation);
-  const cookie = control.cookie === undefined || control.cookie.length === 0 ? undefined : readCookie(control.cookie);
+  const given = control.cookie ?? Buffer.alloc(0);
+  const cookie = given.length === 0 ? undefined : readCookie(given);
   follower.rid = cookie?.rid;
   const from = cookie === undefined ? undefined : positionOf(tree, cookie);
-  const hadCookie = control.cookie !== undefined && control.cookie.length > 0;
-  if (hadCookie && from === undefined && control.reloadHint) {
+  // OpenLDAP's first request holds its replica number and no state: that is no cookie.
+  const holdsState = given.length > 0 && (cookie === undefined || cookie.csn !== undefined || cookie.changeNumber !== undefined);
+  if (holdsState && from === undefined && control.reloadHint) {
     throw new Refusal('syncRefreshRequired', 'the cookie is unknown here or older than the journal; refresh without one');
   }
   const persists = control.mode === 'refreshAndPersist';
