@@ -14,7 +14,10 @@ import { type RunningDirectory, startDirectory } from '#directory/main.ts';
 import type { TestServer } from './replication-suite.ts';
 
 /** Starts one. The identity is `admin` at a master and `replicator` at a replica. */
-export async function startOwnDirectory(mode: 'master' | 'replica'): Promise<TestServer> {
+export async function startOwnDirectory(
+  mode: 'master' | 'replica',
+  tls?: { readonly listen: 'implicit' | 'starttls'; readonly certFile: string; readonly keyFile: string; readonly ca: string },
+): Promise<TestServer> {
   const directory = await mkdtemp(join(tmpdir(), 'archipelago-directory-'));
   const rootDn = 'cn=test,ou=services,o=mail';
   const rootPassword = new Secret('test-secret');
@@ -24,12 +27,12 @@ export async function startOwnDirectory(mode: 'master' | 'replica'): Promise<Tes
   let port = 0;
   const server: TestServer = {
     get url() {
-      return `ldap://127.0.0.1:${port}`;
+      return `${tls?.listen === 'implicit' ? 'ldaps' : 'ldap'}://127.0.0.1:${port}`;
     },
     rootDn,
     rootPassword,
     async connect() {
-      const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: server.url });
+      const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: server.url, ca: tls?.ca });
       await connection.bind(rootDn, rootPassword);
       return connection;
     },
@@ -42,7 +45,8 @@ export async function startOwnDirectory(mode: 'master' | 'replica'): Promise<Tes
           ...(mode === 'replica' ? { master: 'ldap://127.0.0.1:389' } : {}),
           suffix: 'o=mail',
           dataDirectory: join(directory, 'data'),
-          listeners: [{ address: '127.0.0.1', port, tls: 'none' }],
+          listeners: [{ address: '127.0.0.1', port, tls: tls?.listen ?? 'none' }],
+          ...(tls === undefined ? {} : { tls: { certFile: tls.certFile, keyFile: tls.keyFile } }),
           identities: [{ dn: rootDn, rights: mode === 'master' ? 'admin' : 'replicator', password: { file: passwordFile } }],
           placement: 'none',
           messageBytesMax: 16_777_216,
