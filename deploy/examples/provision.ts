@@ -10,7 +10,10 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { type Attribute, type Client, createClient, EqualityFilter, type SearchEntry } from 'ldapjs';
+import ldapjs, { type Attribute, type Client, type SearchEntry } from 'ldapjs';
+
+// CommonJS: its exports come as one object.
+const { createClient, EqualityFilter } = ldapjs;
 
 const inFlightMax = 32;
 
