@@ -75,7 +75,7 @@ export class Controller {
     this.#options = options;
     this.membership = new Membership({
       ...options,
-      onGone: (member, living) => this.#memberGone(member, living),
+      onGone: (member, living, gone) => this.#memberGone(member, living, gone),
     });
     this.#takeovers = options.metrics.counter(
       'archipelago_cluster_takeovers_total',
@@ -551,7 +551,7 @@ export class Controller {
     this.#step({ type: 'term-seen', term });
   }
 
-  #memberGone(member: MemberName, living: string | undefined): void {
+  #memberGone(member: MemberName, living: string | undefined, gone: string): void {
     const count = this.#table.memberGone(member, living);
     if (count > 0) {
       this.#takeovers.add({}, count);
@@ -559,7 +559,14 @@ export class Controller {
     }
     if (this.#known?.address.name === member) {
       this.#known = undefined;
-      void this.beat();
+      // Its lease need not lapse first: who is to try next is decided at once.
+      this.#track(
+        this.#options.leases.release(leaseKey, `${member}/${gone}`).then(
+          () => this.beat(),
+          (error: unknown) =>
+            this.#options.log.debug({ err: error }, 'the lease of the Controller that is gone could not be ended; it will lapse'),
+        ),
+      );
     }
   }
 }

@@ -51,7 +51,7 @@ export class Membership {
   #listed = new Set<MemberName>();
   #coordinatorError: string | undefined;
   /** Told once for each member that is found dead, or alive as a new incarnation. */
-  readonly #onGone: (member: MemberName, livingIncarnation: string | undefined) => void;
+  readonly #onGone: (member: MemberName, livingIncarnation: string | undefined, goneIncarnation: string) => void;
 
   constructor(options: {
     self: MemberSelf;
@@ -60,7 +60,7 @@ export class Membership {
     clock: Clock;
     log: Logger;
     leaseMs: number;
-    onGone: (member: MemberName, livingIncarnation: string | undefined) => void;
+    onGone: (member: MemberName, livingIncarnation: string | undefined, goneIncarnation: string) => void;
   }) {
     this.#self = options.self;
     this.#leases = options.leases;
@@ -188,7 +188,7 @@ export class Membership {
     const name = view.address.name;
     const known = this.#others.get(name);
     this.#others.set(name, { ...view, seenMs: this.#clock.monotonicMs(), seenAtMs: this.#clock.nowMs() });
-    if (known !== undefined && known.incarnation !== view.incarnation) this.#onGone(name, view.incarnation);
+    if (known !== undefined && known.incarnation !== view.incarnation) this.#onGone(name, view.incarnation, known.incarnation);
     if (known === undefined || known.incarnation !== view.incarnation) {
       this.#log.info({ member: name, incarnation: view.incarnation }, `member ${name} joined`);
     }
@@ -198,7 +198,7 @@ export class Membership {
     const name = view.address.name;
     this.#others.set(name, { ...view, state: 'dead' });
     this.#log.warn({ member: name, incarnation: view.incarnation }, `member ${name} is gone: ${why}`);
-    this.#onGone(name, undefined);
+    this.#onGone(name, undefined, view.incarnation);
   }
 }
 

@@ -18,7 +18,7 @@ import { errnoOf, type Files } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Connection, Listener, Network } from '#common/network/network.ts';
 import type { Random } from '#common/random.ts';
-import type { Lease, LeaseStore, TakeAnswer } from './lease-store.ts';
+import { type Lease, type LeaseStore, leasesMax, type TakeAnswer } from './lease-store.ts';
 import { LeaseTable } from './lease-table.ts';
 
 /** Longest request or answer, and processes that may be connected at a time. */
@@ -155,6 +155,8 @@ class SocketHost {
   readonly #options: SocketCoordinatorOptions;
   readonly #id: string;
   readonly #table = new LeaseTable();
+  /** Keys whose lease was ended while this host waits for holders. */
+  readonly #freed = new Set<string>();
   readonly #lines = new Set<Connection>();
   readonly #untilMs: number;
   readonly #onOver: (host: SocketHost) => void;
@@ -269,13 +271,15 @@ class SocketHost {
       case 'take': {
         const { key, holder, value, leaseMs, isHeld } = request;
         const isKnown = this.#table.list(nowMs, key).some((lease) => lease.key === key);
-        if (nowMs < this.#untilMs && !isHeld && !isKnown) {
+        if (nowMs < this.#untilMs && !isHeld && !isKnown && !this.#freed.has(key)) {
           throw new PlatformError('STORE_UNAVAILABLE', 'the coordinator has just begun anew and waits for those who hold leases');
         }
         return this.#table.take(nowMs, String(key), String(holder), value, Number(leaseMs));
       }
       case 'release':
         this.#table.release(nowMs, request.key, request.holder);
+        // Whoever ends a lease knows its holder to be gone: nobody need be waited for.
+        if (nowMs < this.#untilMs && this.#freed.size < leasesMax) this.#freed.add(request.key);
         return null;
       case 'list':
         return this.#table.list(nowMs, request.prefix);

@@ -134,6 +134,17 @@ describe('the socket coordinator whose hosting process ends', () => {
     expect(await b.take('controller', 'b', null, 60_000)).toMatchObject({ isTaken: false, by: { holder: 'a' } });
   });
 
+  it('does not wait for a holder that is known to be gone', async () => {
+    const path = await socketPath(undo);
+    const host = openSocket(path);
+    await host.take('controller', 'gone', null, 60_000);
+    const b = undo.use(openSocket(path));
+    await b.list('');
+    await host[Symbol.asyncDispose]();
+    await b.release('controller', 'gone');
+    expect(await b.take('controller', 'b', null, 60_000)).toEqual({ isTaken: true });
+  });
+
   it('gives out what nobody has claimed once a lease has passed', async () => {
     const path = await socketPath(undo);
     const host = openSocket(path, 100);
