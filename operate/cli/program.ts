@@ -73,7 +73,14 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .command('why')
     .argument('<name>', 'account name or any of its addresses')
     .description('where a user is, why, and what to do about it')
-    .addHelpText('after', examples('archipelago user why alice@isp.example', 'archipelago user why alice@isp.example -o json'))
+    .addHelpText(
+      'after',
+      examples(
+        'archipelago user why alice@isp.example',
+        'archipelago user why alice@isp.example -o wide',
+        'archipelago user why alice@isp.example -o json',
+      ),
+    )
     .action(async (name: string) => show(await (await import('./verbs/user-why.ts')).userWhy(await api(), name)));
   addReplica(program, show, api);
   addAccount(program, terminal, show, api);

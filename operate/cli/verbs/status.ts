@@ -35,15 +35,17 @@ export function repliesLine(replies: Replies, paint: Paint): string {
 
 /** A state word with its sign. */
 export function stateText(paint: Paint, state: string): string {
-  if (['active', 'ready', 'following', 'up', 'routed', 'served', 'master'].includes(state)) return paint.ok(state);
+  if (['active', 'ready', 'following', 'connected', 'up', 'routed', 'served', 'master'].includes(state)) return paint.ok(state);
   if (['dead', 'stopped', 'down', 'not ready', 'unavailable', 'refused'].includes(state)) return paint.bad(state);
   return paint.warn(state);
 }
 
+const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
 function render(report: StatusReport, paint: Paint, isWide: boolean): string {
   const parts: string[] = [];
   const { totals } = report;
-  const head = `${totals.sessions} sessions, ${totals.accounts} accounts, replica lag ${duration(totals.replicaLagMs)}, ${totals.queued} queued`;
+  const head = `${counted(totals.sessions, 'session')}, ${counted(totals.accounts, 'account')}, replica lag ${duration(totals.replicaLagMs)}, ${totals.queued} queued`;
   parts.push(`${report.verdict === 'ok' ? paint.ok('ok') : paint.bad('degraded')}  ${head}\n`, repliesLine(report.replies, paint));
   for (const finding of report.findings) {
     const line = `${finding.about} ${finding.what}`;
@@ -115,8 +117,9 @@ function render(report: StatusReport, paint: Paint, isWide: boolean): string {
             stateText(paint, member.state),
             member.isController ? 'controller' : '-',
             String(cluster.term),
-            String(member.openAccounts),
-            String(member.sessions),
+            // A dead member's last words are no news.
+            member.state === 'dead' ? '-' : String(member.openAccounts),
+            member.state === 'dead' ? '-' : String(member.sessions),
             String(cluster.accounts),
             ...(isWide ? [member.address, member.storage ?? '-', member.node ?? '-'] : []),
           ]),

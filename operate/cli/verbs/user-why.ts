@@ -11,7 +11,7 @@ export async function userWhy(ask: AskApi, address: string): Promise<VerbResult>
   return {
     document: report,
     names: [report.whereabouts?.currentHost ?? report.account?.hostServer ?? '-'],
-    render: (paint) => render(report, paint),
+    render: (paint, isWide) => render(report, paint, isWide),
     exitCode: exitCodeOf(report),
   };
 }
@@ -22,7 +22,7 @@ function exitCodeOf({ verdict, replies }: WhyReport): ExitCode {
   return replies.replied < replies.asked ? exitCodes.partial : exitCodes.ok;
 }
 
-function render(report: WhyReport, paint: Paint): string {
+function render(report: WhyReport, paint: Paint, isWide: boolean): string {
   const lines: [string, string][] = [['address', report.address]];
   const { directory, account, whereabouts } = report;
   if (directory.error !== undefined) lines.push(['directory', paint.bad(directory.error)]);
@@ -57,6 +57,7 @@ function render(report: WhyReport, paint: Paint): string {
         ? paint.ok(`${each.hostServer ?? '-'} → ${each.member ?? '-'}${each.memberReason === undefined ? '' : ` (${each.memberReason})`}`)
         : paint.bad(`${each.verdict}: ${each.steps.at(-1)?.found ?? ''}`);
     lines.push([index === 0 ? 'frontends' : '', `${each.frontend} (${each.subset})  ${outcome}`]);
+    if (isWide) for (const step of each.steps) lines.push(['', `    ${step.what}: ${step.found}`]);
   }
   if (report.disagreement !== undefined) lines.push(['', paint.warn(`frontends disagree: ${report.disagreement}`)]);
   for (const [index, session] of report.sessions.entries()) {

@@ -178,7 +178,7 @@ function lagText(directory) {
 }
 
 function replicaState(word) {
-  return state(word === 'following' ? 'ok' : word === 'stopped' ? 'bad' : 'warn', word);
+  return state(word === 'following' || word === 'connected' ? 'ok' : word === 'stopped' ? 'bad' : 'warn', word);
 }
 
 function clusterCard(cluster, kill) {
@@ -197,7 +197,7 @@ function clusterCard(cluster, kill) {
       server(
         el('span', {}, member.name, member.isController && el('span.crown', { title: 'Controller' }, ' ♛ Controller')),
         memberState(member.state),
-        `${counted(member.openAccounts, 'open account')}, ${counted(member.sessions, 'session')}`,
+        member.state !== 'dead' && `${counted(member.openAccounts, 'open account')}, ${counted(member.sessions, 'session')}`,
         member.storage,
         ...member.disagreement,
         kill !== undefined &&

@@ -65,7 +65,12 @@ function explanation(each) {
     each.verdict === 'routed'
       ? `${each.hostServer ?? ''} → ${each.member ?? ''}${each.memberReason === undefined ? '' : ` (${each.memberReason})`}`
       : `${each.verdict}: ${each.steps.at(-1)?.found ?? ''}`;
-  return el('span', {}, state(each.verdict === 'routed' ? 'ok' : 'bad', `${each.frontend} (${each.subset})`), ` ${found}`);
+  return el(
+    'details',
+    {},
+    el('summary', {}, state(each.verdict === 'routed' ? 'ok' : 'bad', `${each.frontend} (${each.subset})`), ` ${found}`),
+    ...each.steps.map((step) => el('div.step', {}, `${step.what}: ${step.found}`)),
+  );
 }
 
 function session(atMs) {
