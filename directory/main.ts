@@ -8,11 +8,12 @@
  * connection ends that connection. What may be lost: nothing that was answered.
  */
 import { join } from 'node:path';
-import { readPem, readSecret } from '#common/config/resolve.ts';
+import { type Environment, readPem, readSecret } from '#common/config/resolve.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import type { Listener, TlsServerOptions } from '#common/network/network.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
+import { productVersion } from '#common/version.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { BindGuard } from './access/bind-guard.ts';
 import { generalizedTime } from './changelog/csn.ts';
@@ -26,7 +27,6 @@ import { LdapSession } from './server/session.ts';
 import { Tree } from './server/tree.ts';
 import { EntryStore } from './store/entry-store.ts';
 
-const version = '0.1.0';
 /** Connections are looked at so often for being idle. */
 const idleSweepMs = 10_000;
 
@@ -37,8 +37,12 @@ export interface RunningDirectory extends RunningService<DirectoryStatus> {
   readonly urls: readonly string[];
 }
 
-/** Starts a Directory Server; resolves when it listens. */
-export async function startDirectory(config: DirectoryConfig, ports: Ports): Promise<RunningDirectory> {
+/** Starts a Directory Server; resolves when it listens. `env` is where secrets named by `env` are found. */
+export async function startDirectory(
+  config: DirectoryConfig,
+  ports: Ports,
+  options: { readonly env?: Environment } = {},
+): Promise<RunningDirectory> {
   const { clock, random, files, network, metrics } = ports;
   const log = ports.log.child({ component: 'directory', service: 'directory', node: config.name });
   const tls = await readTls(config, ports);
@@ -54,7 +58,7 @@ export async function startDirectory(config: DirectoryConfig, ports: Ports): Pro
   const tree = new Tree({ store, schema, suffix: config.suffix, clock, mode: config.mode });
   const write = { tree, clock, random, placement: config.placement, masterUrl: config.master };
   await seedTree(write);
-  const identities = await readIdentities(config, tree, ports);
+  const identities = await readIdentities(config, tree, ports, options.env ?? {});
   const sessions = new Set<LdapSession>();
   let followers = 0;
   const dispatcher = createDispatcher({
@@ -70,7 +74,7 @@ export async function startDirectory(config: DirectoryConfig, ports: Ports): Pro
     clock,
     log,
     metrics,
-    version,
+    version: productVersion,
     startedAt: generalizedTime(clock.nowMs()),
   });
   const care = startJournalCare(tree, clock, log);
@@ -170,13 +174,13 @@ async function readTls(config: DirectoryConfig, ports: Ports): Promise<TlsServer
   return { cert: await readPem(config.tls.certFile, ports.files), key: await readPem(config.tls.keyFile, ports.files) };
 }
 
-async function readIdentities(config: DirectoryConfig, tree: Tree, ports: Ports): Promise<Identity[]> {
+async function readIdentities(config: DirectoryConfig, tree: Tree, ports: Ports, env: Environment): Promise<Identity[]> {
   const identities: Identity[] = [];
   for (const { dn, rights, password } of config.identities) {
     const key = tree.keyOf(tree.parseName(dn));
     if (identities.some((known) => known.key === key))
       throw new PlatformError('CONFIG_INVALID', `directory ${config.name}: identity ${dn} is given twice`);
-    identities.push({ dn, key, rights, password: await readSecret(password, ports.files) });
+    identities.push({ dn, key, rights, password: await readSecret(password, ports.files, env) });
   }
   return identities;
 }

@@ -6,8 +6,9 @@
  */
 import { domainOf, localPartOf, printable, tryParseAccountName, tryParseDomainName } from '#common/account-name.ts';
 import { clusterOf, parseMemberName, tryParseClusterName } from '#common/host-server.ts';
+import type { Rdn } from '#protocol/ldap/dn.ts';
 import { type Attribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
-import { hostTally } from '../schema/mail-schema.ts';
+import { hostTally, rdnKey } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Tree } from '../server/tree.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
@@ -20,6 +21,7 @@ const memberPattern = /^(\S+) (\S+):(\d{1,5})$/;
 /** What is to be checked: an entry as it would be. */
 export interface EntryDraft {
   readonly parentId: number;
+  readonly rdn: Rdn;
   readonly attributes: readonly Attribute[];
   /** Keys of all its classes and those above them. */
   readonly classKeys: ReadonlySet<string>;
@@ -46,6 +48,11 @@ export function domainNames(domain: StoredEntry | undefined): string[] {
 export function accountNameOf(tree: Tree, parentId: number, uid: string | undefined): string | undefined {
   const domain = domainNames(tree.store.byId(parentId))[0];
   return uid === undefined || domain === undefined ? undefined : tryParseAccountName(`${uid}@${domain}`);
+}
+
+/** The uid in a relative name. */
+export function uidOf(rdn: Rdn | undefined): string | undefined {
+  return rdn?.find((ava) => ['uid', 'userid'].includes(ava.type.toLowerCase()))?.value;
 }
 
 /** The clusters of the topology. */
@@ -81,9 +88,10 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
     throw new Refusal('namingViolation', `an account stands directly below its mailDomain entry; ${parent} is none`);
   }
   const addresses = new Set<string>();
-  for (const uid of textsOf(attributes, 'uid')) {
-    for (const name of names) addresses.add(accountAddress('uid', `${uid}@${name}`));
-  }
+  // Values of uid that an earlier name left behind (deleteOldRdn false) are no names.
+  const uid = uidOf(draft.rdn);
+  if (uid === undefined) throw new Refusal('namingViolation', 'an account is named by its uid: uid=<local part>,<domain entry>');
+  for (const name of names) addresses.add(accountAddress('uid', `${uid}@${name}`));
   for (const type of ['mail', 'mailAlternateAddress']) {
     for (const address of textsOf(attributes, type)) addresses.add(accountAddress(type, address));
   }
@@ -98,10 +106,17 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
 function checkHostServer(tree: Tree, value: string | undefined, before: string | undefined): void {
   if (value === undefined || value === before) return;
   const name = tryParseClusterName(value);
+  if (name !== undefined && hasCluster(tree, name)) return;
   const known = knownClusters(tree).map((cluster) => cluster.name);
-  if (name !== undefined && known.includes(name)) return;
   const list = known.length === 0 ? 'the topology holds no cluster yet' : `known clusters: ${known.sort().slice(0, 20).join(', ')}`;
   throw new Refusal('constraintViolation', `hostServer "${printable(value)}" names no cluster of the topology; ${list}`);
+}
+
+function hasCluster(tree: Tree, name: string): boolean {
+  return tree.store.idsWithKey({ attribute: 'cn', value: name }, 0, 100).some((id) => {
+    const entry = tree.store.byId(id);
+    return entry !== undefined && hasClass(entry, 'mailcluster');
+  });
 }
 
 function accountAddress(type: string, text: string): string {
@@ -123,11 +138,8 @@ function ownerOf(tree: Tree, address: string, exceptId: number | undefined): Sto
   const name = tryParseAccountName(address);
   if (name === undefined) return undefined;
   for (const domain of domainsNamed(tree, domainOf(name))) {
-    const uid = tree.schema.attributeType('uid')?.equality?.key(Buffer.from(localPartOf(name)));
-    for (const id of store.idsWithKey({ attribute: 'uid', value: uid ?? '' }, 0, 1000)) {
-      const entry = store.byId(id);
-      if (entry?.parentId === domain.id && id !== exceptId && hasClass(entry, 'mailaccount')) return entry;
-    }
+    const entry = store.child(domain.id, rdnKey(tree.schema, [{ type: 'uid', value: localPartOf(name) }]));
+    if (entry !== undefined && entry.id !== exceptId && hasClass(entry, 'mailaccount')) return entry;
   }
   return undefined;
 }

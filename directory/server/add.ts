@@ -9,7 +9,7 @@ import { accountNameOf, knownClusters } from '../provisioning/mail-rules.ts';
 import { placeAccount } from '../provisioning/place.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
-import { canonicalAttributes, checkNaming, classKeysOf, structuralClassOf, withAttribute, withNamingValues } from './draft.ts';
+import { canonicalAttributes, classKeysOf, structuralClassOf, withAttribute, withNamingValues } from './draft.ts';
 import {
   checkAssertion,
   checkMayWrite,
@@ -42,8 +42,7 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   let attributes = kept.attributes;
   if (classKeys.has('mailaccount') && !(relaxed && tree.mode === 'replica'))
     attributes = completeAccount(context, attributes, place.parentId);
-  checkNaming(tree.schema, attributes, name.dn[0] as Rdn);
-  checkWholeEntry(context, { parentId: place.parentId, attributes, before: undefined }, relaxed);
+  checkWholeEntry(context, { parentId: place.parentId, rdn: name.dn[0] as Rdn, attributes, before: undefined }, relaxed);
 
   const structural = structuralClassOf(tree.schema, attributes);
   if (structural !== undefined) attributes = withAttribute(attributes, 'structuralObjectClass', structural);

@@ -69,12 +69,3 @@ export function withNamingValues(schema: Schema, attributes: readonly Attribute[
   }
   return completed;
 }
-
-/** Refuses a name whose values are not in the entry (RFC 4511 §4.7, namingViolation). */
-export function checkNaming(schema: Schema, attributes: readonly Attribute[], rdn: Rdn): void {
-  for (const { type, value } of rdn) {
-    if (!holdsValue(schema, attributes, type, Buffer.from(value))) {
-      throw new Refusal('namingViolation', `the entry is named ${printable(`${type}=${value}`)} but does not hold that value`);
-    }
-  }
-}

@@ -7,7 +7,7 @@
 import { printable } from '#common/account-name.ts';
 import { formatRdn, parseRdn, type Rdn } from '#protocol/ldap/dn.ts';
 import { type Attribute, type Control, type ModifyDnRequest, textOf, textsOf } from '#protocol/ldap/messages.ts';
-import { accountNameOf } from '../provisioning/mail-rules.ts';
+import { accountNameOf, uidOf } from '../provisioning/mail-rules.ts';
 import { rdnKey } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { rootId, type StoredEntry } from '../store/entry-store.ts';
@@ -47,7 +47,7 @@ export function modifyDn(context: WriteContext, operation: ModifyDnRequest, requ
   }
   let attributes = renamedAttributes(context, before, newRdn, operation.deleteOldRdn);
   if (!relaxed) attributes = followingMail(context, before, attributes, parentId, newRdn);
-  checkWholeEntry(context, { parentId, attributes, before }, relaxed);
+  checkWholeEntry(context, { parentId, rdn: newRdn, attributes, before }, relaxed);
   if (!(relaxed && tree.mode === 'replica')) attributes = stampModified(context, request.who, attributes);
   const csn = csnFor(context, undefined, before);
   const after = tree.store.replace('rename', before, { ...before, parentId, rdn: formatRdn(newRdn), rdnNorm, csn, attributes });
@@ -100,8 +100,4 @@ function followingMail(context: WriteContext, before: StoredEntry, attributes: A
   if (oldName === undefined || newName === undefined || !mail.some((one) => one.toLowerCase() === oldName)) return attributes;
   const followed = mail.map((one) => (one.toLowerCase() === oldName ? newName : one));
   return withAttribute(attributes, 'mail', ...new Set(followed));
-}
-
-function uidOf(rdn: Rdn | undefined): string | undefined {
-  return rdn?.find((ava) => ['uid', 'userid'].includes(ava.type.toLowerCase()))?.value;
 }

@@ -52,7 +52,7 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
   if (classKeysOf(tree.schema, attributes).has('mailaccount') !== classKeysOf(tree.schema, before.attributes).has('mailaccount')) {
     checkMayWrite(context, request.who, attributes);
   }
-  checkWholeEntry(context, { parentId: before.parentId, attributes, before }, relaxed);
+  checkWholeEntry(context, { parentId: before.parentId, rdn: namingOf(before), attributes, before }, relaxed);
   const structural = structuralClassOf(tree.schema, attributes);
   const was = textOf(before.attributes, 'structuralObjectClass');
   if (structural !== undefined && was !== undefined && structural !== was && !relaxed) {

@@ -4,6 +4,7 @@
 import type { Clock } from '#common/clock.ts';
 import type { Random } from '#common/random.ts';
 import { controlOids, findControl, makeReadEntryResponse, readAssertion, readReadEntryRequest } from '#protocol/ldap/controls.ts';
+import type { Rdn } from '#protocol/ldap/dn.ts';
 import type { Attribute, Control } from '#protocol/ldap/messages.ts';
 import { kindOf, mayRead, mayRelax, mayWrite, type Requester } from '../access/access.ts';
 import { generalizedTime } from '../changelog/csn.ts';
@@ -87,7 +88,7 @@ export function readEntryControl(
 /** Checks of a whole entry before it is stored. A replica takes its master's entries as they are. */
 export function checkWholeEntry(
   context: WriteContext,
-  draft: { parentId: number; attributes: readonly Attribute[]; before: StoredEntry | undefined },
+  draft: { parentId: number; rdn: Rdn; attributes: readonly Attribute[]; before: StoredEntry | undefined },
   relaxed: boolean,
 ): void {
   const { tree } = context;

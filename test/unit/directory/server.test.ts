@@ -67,6 +67,14 @@ describe('adding an account', () => {
     await (await directory.connect(accountDn('hashed'), 'secret'))[Symbol.asyncDispose]();
   });
 
+  test('takes the naming value from its name when the attributes lack it', async () => {
+    await admin.add(
+      accountDn('named'),
+      accountEntry('named').filter((one) => one.type !== 'uid'),
+    );
+    expect(textsOf(await attributesOf(accountDn('named')), 'uid')).toEqual(['named']);
+  });
+
   test.each<[string, Attribute[], ResultName, RegExp]>([
     [
       'a hostServer that is no cluster',
@@ -108,7 +116,6 @@ describe('adding an account', () => {
     await expectRefusal(admin.add('uid=wrong,ou=services,o=mail', accountEntry('wrong')), 'namingViolation', /below its mailDomain/);
     await expectRefusal(admin.add(accountDn('wrong', 'nowhere.example'), accountEntry('wrong')), 'noSuchObject');
     await expectRefusal(admin.add(accountDn('PLACED1'), accountEntry('placed1')), 'entryAlreadyExists');
-    await expectRefusal(admin.add(accountDn('other'), accountEntry('name')), 'namingViolation');
     await expectRefusal(admin.add('uid=;x', accountEntry('x')), 'invalidDNSyntax');
   });
 });
