@@ -33,11 +33,16 @@ export interface ApplyContext {
   readonly isPendingLater: (uuid: string) => boolean;
   /** Whether the entry is known to be gone at the master. */
   readonly isDoomed: (uuid: string) => boolean;
+  /** Resolves when every change received before this one of an entry below that name is done: a rename takes the name from them. */
+  readonly earlierBelowDone: (dn: string) => Promise<void>;
+  /** Set during a refresh: told that an entry with others below it got another name. */
+  readonly onContainerMoved: (() => void) | undefined;
 }
 
 /** Applies an entry's new state. `isNew`: the replica is not expected to have it, so that no look-up is spent. */
-export async function applyPut(context: ApplyContext, uuid: string, master: EntryImage, isNew: boolean): Promise<void> {
+export async function applyPut(context: ApplyContext, uuid: string, received: EntryImage, isNew: boolean): Promise<void> {
   const { replica, lag } = context;
+  let master = received;
   let expectsNothing = isNew;
   let lastError: unknown;
   for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
@@ -46,6 +51,7 @@ export async function applyPut(context: ApplyContext, uuid: string, master: Entr
     const steps = decide(master, present, replica.keepsCsn);
     try {
       for (const step of steps) {
+        if (step.kind === 'rename') await beforeRename(context, step.dn);
         await replica.write(step, uuid);
         lag.wrote(step.kind);
       }
@@ -53,6 +59,12 @@ export async function applyPut(context: ApplyContext, uuid: string, master: Entr
     } catch (error) {
       lastError = error;
       await clearTheWay(context, uuid, master, present !== undefined, error, attempt);
+      if (attempt < 2 || resultCodeOf(error) !== resultCodes.noSuchObject) continue;
+      // The name it was given is of a parent that has another by now: what counts is the master's state of today.
+      const current = await findByUuid(await context.master(), replica.suffix, uuid);
+      // Gone meanwhile; its deletion is on its way.
+      if (current === undefined) return;
+      master = current;
     }
   }
   throw targetRefused(replica, master.dn, lastError);
@@ -80,6 +92,20 @@ export async function applyDelete(context: ApplyContext, uuid: string): Promise<
     }
   }
   throw targetRefused(replica, uuid, lastError);
+}
+
+async function beforeRename(context: ApplyContext, dn: string): Promise<void> {
+  await context.earlierBelowDone(dn);
+  if (context.onContainerMoved !== undefined && (await hasChildren(context.replica, dn))) context.onContainerMoved();
+}
+
+async function hasChildren(replica: Replica, dn: string): Promise<boolean> {
+  try {
+    return (await replica.connection.searchAll({ baseDn: dn, scope: 'one', attributes: ['1.1'] }, 1)).length > 0;
+  } catch (error) {
+    if (resultCodeOf(error) === resultCodes.noSuchObject) return false;
+    throw error;
+  }
 }
 
 async function clearTheWay(
@@ -119,6 +145,7 @@ async function freeTheName(context: ApplyContext, uuid: string, master: EntryIma
     return;
   }
   if (await context.pendingBefore(holder)) return;
+  if (context.onContainerMoved !== undefined && (await hasChildren(replica, master.dn))) context.onContainerMoved();
   if (context.isPendingLater(holder)) {
     // A swap, or a chain met from its end: whoever holds the name is moved when its own change comes.
     await replica.displace(master.dn, holder);
@@ -135,7 +162,8 @@ async function freeTheName(context: ApplyContext, uuid: string, master: EntryIma
     await replica.displace(master.dn, holder);
     return;
   }
-  if (!context.isDoomed(holder)) {
+  // During a refresh it may simply not have been named yet.
+  if (!context.isDoomed(holder) && context.onContainerMoved === undefined) {
     lag.conflicted();
     log.warn({ dn: master.dn, holder, uuid }, 'the replica has an entry of its own under a name of the master; the master’s replaces it');
   }

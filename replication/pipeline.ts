@@ -7,7 +7,7 @@
  * When the replica is lost, what was under way counts as not done and is done again on the next connection.
  */
 import type { Clock } from '#common/clock.ts';
-import { normalizeDnText, splitDn } from '#protocol/ldap/dn.ts';
+import { isWithin, normalizeDnText, splitDn } from '#protocol/ldap/dn.ts';
 import type { EntryImage } from '#replication/decide.ts';
 
 /** One thing received from the master. `cookie`: all up to and including this is known under it. */
@@ -143,9 +143,19 @@ export class Pipeline {
 
   /** Resolves when all that was received before `change` is done, or no longer under way. */
   async earlierDone(change: Queued): Promise<void> {
-    for (const other of this.#queue) {
+    for (const other of [...this.#queue]) {
       if (other.number >= change.number) return;
       if (!other.isDone && other.running !== undefined) await other.running;
+    }
+  }
+
+  /** Resolves when all that was received before `change` for entries below that name is done, or no longer under way. */
+  async earlierBelowDone(change: Queued, dn: string): Promise<void> {
+    const key = normalizeDnText(dn) ?? dn;
+    for (const other of [...this.#queue]) {
+      if (other.number >= change.number) return;
+      const isBelow = other.dnKey !== undefined && other.dnKey !== key && isWithin(other.dnKey, key);
+      if (isBelow && !other.isDone && other.running !== undefined) await other.running;
     }
   }
 

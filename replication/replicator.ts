@@ -62,6 +62,7 @@ export class Replicator implements AsyncDisposable {
   #sourceState: 'connecting' | 'connected' = 'connecting';
   #stoppedBy: PlatformError | undefined;
   #allowAnyDeletes = false;
+  #containerMoved = false;
   #goOn: (() => void) | undefined;
   #received: Buffer | undefined;
   #acknowledged: { readonly cookie: Buffer; readonly csn: string | undefined } | undefined;
@@ -234,6 +235,11 @@ export class Replicator implements AsyncDisposable {
       refreshDeletesMaxPercent: () => (this.#allowAnyDeletes ? 100 : refreshDeletesMaxPercent),
       replica: () => this.#connectedTarget(),
       doomed: this.#doomed,
+      takeContainerMoved: () => {
+        const moved = this.#containerMoved;
+        this.#containerMoved = false;
+        return moved;
+      },
       onPhase: (phase) => {
         this.#phase = phase;
         if (phase !== 'following') return;
@@ -295,6 +301,8 @@ export class Replicator implements AsyncDisposable {
       pendingBefore: (uuid) => this.#pipeline.pendingBefore(change, uuid),
       isPendingLater: (uuid) => this.#pipeline.isPendingLater(change, uuid),
       isDoomed: (uuid) => this.#doomed.has(uuid),
+      earlierBelowDone: (dn) => this.#pipeline.earlierBelowDone(change, dn),
+      onContainerMoved: this.#phase === 'following' ? undefined : () => (this.#containerMoved = true),
     };
     if (change.entry === undefined) await applyDelete(context, change.uuid);
     else await applyPut(context, change.uuid, change.entry, change.isNew);

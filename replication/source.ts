@@ -35,6 +35,8 @@ export interface SourceContext {
   readonly onReceived: (cookie: Buffer) => void;
   /** Entries known to be gone at the master whose deletion is still to come. */
   readonly doomed: Set<string>;
+  /** Whether, since last asked, an entry with others below it got another name during a refresh. */
+  readonly takeContainerMoved: () => boolean;
 }
 
 /** The replica lacks entries that the master believes it has: the cookie lied, everything must be compared. */
@@ -44,6 +46,7 @@ export class ReplicaDiverged extends Error {}
 export async function runSource(connection: LdapConnection, cookie: Buffer | undefined, context: SourceContext): Promise<never> {
   context.onPhase('refreshing');
   context.doomed.clear();
+  context.takeContainerMoved();
   let index: ReplicaIndex | undefined;
   if (cookie === undefined) {
     await drained(context);
@@ -134,6 +137,9 @@ class Refresh {
     }
     await drained(context);
     context.doomed.clear();
+    // A refresh names entries in no order of time: one may have been put below a name whose owner changed behind it, and went along.
+    if (context.takeContainerMoved())
+      throw new ReplicaDiverged('a container changed its name during the refresh: names are compared once more');
   }
 }
 
