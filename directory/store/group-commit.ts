@@ -45,6 +45,8 @@ export class GroupCommit {
     return new Promise<T>((resolve, reject) => {
       let outcome: () => void;
       try {
+        // A neighbour's failure may have ended the transaction; a savepoint of its own would commit what is refused below.
+        if (!this.#database.isTransaction) throw new PlatformError('DIR_BUSY', 'an earlier write of this moment failed; try again');
         this.#database.exec('SAVEPOINT work');
         const value = work();
         this.#database.exec('RELEASE work');
