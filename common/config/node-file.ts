@@ -31,6 +31,9 @@ export type AdminPeer = Static<typeof AdminPeer>;
 /** The admin API and console of this process. */
 export const AdminConfig = Type.Object(
   {
+    name: Type.Optional(
+      Type.String({ description: 'Name of its own, as in the certificate of its link; default: the name of the first service.' }),
+    ),
     address: Type.String({ default: '127.0.0.1', description: 'Address to listen on; other than loopback it needs tls.' }),
     port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
     tls: Type.Optional(ServerTls),

@@ -70,7 +70,7 @@ export async function startAdminFromConfig(
     })),
   );
   return startAdminApi({
-    node,
+    node: config.name ?? node,
     listen: { address: config.address, port: config.port },
     tls: config.tls,
     token: await readSecret({ file: config.tokenFile }, ports.files),

@@ -5,7 +5,7 @@
 import type { ClusterAccounts } from '#backend-cluster/client/cluster-client.ts';
 import { type AccountName, parseAccountName } from '#common/account-name.ts';
 import { withTimeout } from '#common/clock.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, parseClusterName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
 import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
@@ -127,25 +127,29 @@ async function placeAccount(options: AdminOptions, accounts: ClusterAccounts, st
   const reader = options.directory?.reader;
   const candidates =
     reader === undefined ? candidatesOf((await status()).clusters) : await askCandidates(options, accounts, await reader.listClusters());
-  const able = candidates.filter((candidate) => candidate.weight > 0 && candidate.isAble);
+  const able = candidates.filter((candidate) => candidate.weight > 0 && candidate.problem === undefined);
   able.sort((a, b) => a.accounts / a.weight - b.accounts / b.weight || (a.name < b.name ? -1 : 1));
   const chosen = able[0];
   if (chosen !== undefined) return parseClusterName(chosen.name);
+  const reasons = candidates.map(({ name, weight, problem }) => `${name}: ${weight === 0 ? 'takes no new accounts' : problem}`);
   throw new PlatformError(
     'CLUSTER_NO_CONTROLLER',
-    `none of ${candidates.length} clusters takes new accounts and has a Controller at this moment`,
+    `no cluster can take an account now (${reasons.join('; ') || 'the topology has none'})`,
     {
-      fields: { hint: 'name a cluster, or see archipelago status' },
+      fields: { hint: 'try again, name a cluster, or see archipelago status' },
     },
   );
 }
+
+const noController = 'no Controller';
 
 interface Candidate {
   readonly name: string;
   readonly accounts: number;
   /** Share of new accounts; 0 takes none. */
   readonly weight: number;
-  readonly isAble: boolean;
+  /** Why it cannot take an account now; `undefined` when it can. */
+  readonly problem: string | undefined;
 }
 
 function candidatesOf(clusters: readonly ClusterView[]): Candidate[] {
@@ -153,7 +157,7 @@ function candidatesOf(clusters: readonly ClusterView[]): Candidate[] {
     name,
     accounts,
     weight: 1,
-    isAble: controller !== undefined && members.some((member) => member.state === 'active'),
+    problem: controller === undefined ? noController : members.some((member) => member.state === 'active') ? undefined : 'no active member',
   }));
 }
 
@@ -165,11 +169,10 @@ function askCandidates(options: AdminOptions, accounts: ClusterAccounts, cluster
           return new PlatformError('NET_TIMEOUT', `${name} did not answer within ${placementTimeoutMs} ms`);
         });
         const seen = await asked;
-        return { name, weight, accounts: seen.accounts, isAble: seen.controller !== undefined };
+        return { name, weight, accounts: seen.accounts, problem: seen.controller === undefined ? noController : undefined };
       } catch (error) {
         // A cluster that cannot be asked cannot take an account either; the others can.
-        options.ports.log.debug({ component: 'admin', cluster: name, err: error }, 'cluster passed over in placement');
-        return { name, weight, accounts: 0, isAble: false };
+        return { name, weight, accounts: 0, problem: messageOf(error) };
       }
     }),
   );
