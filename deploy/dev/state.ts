@@ -52,7 +52,9 @@ export async function readText(files: Files, path: string): Promise<string | und
   }
 }
 
-/** 120 random bits in letters that are easy to paste. */
+const letters = 'abcdefghjkmnpqrstuvwxyz23456789';
+
+/** About 100 random bits in letters that are easy to paste and to tell apart. */
 function token(random: Random): string {
-  return random.bytes(15).toString('base64url');
+  return Array.from({ length: 20 }, () => letters[random.integer(letters.length)]).join('');
 }
