@@ -24,14 +24,14 @@ Starts two frontend subsets, two Dynamic Clusters, a master directory with two r
 process, with sample accounts. Ctrl-C ends it.
 
   --data DIR         keep all state in DIR and go on from there next time (default: a temporary folder, removed at the end)
-  --port-base N      first port, 1024 to 60000 (default: 10000, or the next thousands that are free)
+  --port-base N      first port, 1024 to 60000 (default: 11000, or 16000, 21000, 26000 when that is taken)
   --ready-file FILE  write a JSON document with every address and credential once everything serves
   --log-level LEVEL  ${logLevels.join(', ')} (default: info); the log goes to archipelago.log in the data folder
 `;
 
 // Several demos may run at a time; the CLI asks which one is meant.
 const contextName = `demo-${process.pid}`;
-const defaultPortBase = 10_000;
+const defaultPortBase = 11_000;
 
 await main();
 
@@ -126,7 +126,7 @@ function readOptions(): DemoOptions {
   }
 }
 
-/** The first base from 10000 in steps of 5000 whose ports are all free; `undefined` lets the system choose them. */
+/** The first base from 11000 in steps of 5000 whose ports are all free; `undefined` lets the system choose them. */
 async function firstFreeBase(ports: Ports): Promise<number | undefined> {
   for (let base = defaultPortBase; base <= 30_000; base += 5000) {
     if (await isFree(base, ports)) return base;

@@ -153,7 +153,7 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
       token: new Secret(consolePassword),
       peers: [],
       services,
-      directory: adminAccess,
+      directory: directoryAccess(layout, 'admin', [urls.eu, urls.us], urls.master),
       link: layout.link(consoleName),
       demo: { killMember },
       ports: portsFor('operate', consoleName),

@@ -15,7 +15,7 @@ import { openDirectoryWriter } from '#directory/client/write.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { startOwnDirectory } from './own-directory.ts';
 import type { TestServer } from './replication-suite.ts';
-import { slapdIsMissing, startSlapd } from './slapd-server.ts';
+import { startSlapd } from './slapd-server.ts';
 
 const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
 
@@ -168,7 +168,7 @@ function directoryClientSuite(start: () => Promise<TestServer>): void {
   });
 }
 
-describe.skipIf(slapdIsMissing !== undefined)('the directory client against OpenLDAP', () => {
+describe('the directory client against OpenLDAP', () => {
   directoryClientSuite(() => startSlapd({ isProvider: true, sessionLog: 1000 }));
 });
 
