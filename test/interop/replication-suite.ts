@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
+import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
@@ -14,6 +15,7 @@ import { systemRandom } from '#common/random.ts';
 import type { Secret } from '#common/secret.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute, textOf } from '#protocol/ldap/messages.ts';
+import type { ReplicationConfig } from '#replication/config.ts';
 import { type RunningReplication, startReplication } from '#replication/main.ts';
 import { readAllEntries } from '#replication/replica.ts';
 
@@ -37,7 +39,12 @@ const ports = () => ({
 });
 
 /** Starts the service between two servers, with its state in `directory`. */
-export async function replicate(master: TestServer, replica: TestServer, directory: string): Promise<RunningReplication> {
+export async function replicate(
+  master: TestServer,
+  replica: TestServer,
+  directory: string,
+  own: { readonly ports?: Partial<Ports>; readonly replica?: Partial<ReplicationConfig['replicas'][number]> } = {},
+): Promise<RunningReplication> {
   await writeFile(join(directory, 'master.secret'), master.rootPassword.reveal());
   await writeFile(join(directory, 'replica.secret'), replica.rootPassword.reveal());
   return startReplication(
@@ -46,12 +53,20 @@ export async function replicate(master: TestServer, replica: TestServer, directo
       name: 'replication.isp.example',
       suffix: 'o=mail',
       master: { url: master.url, bindDn: master.rootDn, bindPassword: { file: join(directory, 'master.secret') } },
-      replicas: [{ name: 'ldap-eu', url: replica.url, bindDn: replica.rootDn, bindPassword: { file: join(directory, 'replica.secret') } }],
+      replicas: [
+        {
+          name: 'ldap-eu',
+          url: replica.url,
+          bindDn: replica.rootDn,
+          bindPassword: { file: join(directory, 'replica.secret') },
+          ...own.replica,
+        },
+      ],
       stateDirectory: join(directory, 'state'),
       refreshDeletesMaxPercent: 10,
       verifySchedule: '17 3 * * *',
     },
-    ports(),
+    { ...ports(), ...own.ports },
     { schedule: () => ({ cancel: () => {} }) },
   );
 }
@@ -74,6 +89,17 @@ export async function addDomain(connection: LdapConnection, domain: string): Pro
 
 export function rename(connection: LdapConnection, from: string, to: string, newSuperior?: string): Promise<unknown> {
   return connection.modifyDn({ dn: from, newRdn: to, deleteOldRdn: true, newSuperior });
+}
+
+/** A whole server as sorted LDIF, with what replication carries: user attributes, `entryUUID`, and `entryCSN` where it is kept. */
+export async function exportOf(server: TestServer, withCsn: boolean): Promise<string> {
+  await using connection = await server.connect();
+  const entries: string[] = [];
+  for await (const entry of readAllEntries(connection, 'o=mail', withCsn ? ['*', 'entryCSN'] : ['*'])) {
+    const lines = entry.attributes.flatMap((one) => one.values.map((value) => `${one.type.toLowerCase()}: ${value.toString('utf8')}`));
+    entries.push([`dn: ${entry.dn}`, ...lines.sort()].join('\n'));
+  }
+  return entries.sort().join('\n\n');
 }
 
 /** UUID to name and marks of content, of a whole server. */

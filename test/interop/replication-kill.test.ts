@@ -1,0 +1,128 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { textOf } from '#protocol/ldap/messages.ts';
+import { readAllEntries } from '#replication/replica.ts';
+import { startOwnDirectory } from './own-directory.ts';
+import { addAccount, addDomain, exportOf, rename, replicate, type TestServer } from './replication-suite.ts';
+
+const at = (uid: string): string => `uid=${uid},cn=isp.example,o=mail`;
+
+async function addAccounts(admin: LdapConnection, prefix: string, count: number): Promise<void> {
+  for (let i = 0; i < count; i += 100) {
+    await Promise.all(Array.from({ length: Math.min(100, count - i) }, (_, j) => addAccount(admin, `${prefix}${i + j}`)));
+  }
+}
+
+async function csnOf(admin: LdapConnection, dn: string): Promise<string> {
+  return textOf((await admin.readEntry(dn, ['entryCSN']))?.attributes ?? [], 'entryCSN') ?? '';
+}
+
+async function countOf(server: TestServer): Promise<number> {
+  await using connection = await server.connect();
+  let count = 0;
+  for await (const _entry of readAllEntries(connection, 'o=mail', ['1.1'])) count += 1;
+  return count;
+}
+
+/** The replication service as a process of its own, started as an operator starts it. */
+async function startProcess(master: TestServer, replica: TestServer, directory: string) {
+  await writeFile(join(directory, 'master.secret'), master.rootPassword.reveal());
+  await writeFile(join(directory, 'replica.secret'), replica.rootPassword.reveal());
+  const server = (one: TestServer, secret: string): object => ({
+    url: one.url,
+    bindDn: one.rootDn,
+    bindPassword: { file: join(directory, secret) },
+  });
+  const service = {
+    role: 'replication',
+    name: 'replication.isp.example',
+    stateDirectory: join(directory, 'state'),
+    master: server(master, 'master.secret'),
+    replicas: [{ name: 'ldap-eu', ...server(replica, 'replica.secret') }],
+  };
+  const file = join(directory, 'node.yaml');
+  await writeFile(file, JSON.stringify({ services: [service] }));
+  const child = spawn(process.execPath, [resolve('bin/archipelago.mjs'), 'up', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let output = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    output = `${output}${chunk}`.slice(-3000);
+  });
+  return {
+    describe: () => output,
+    hasExited: () => child.exitCode !== null,
+    async kill(): Promise<void> {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
+describe('a replication service and a replica that are lost for a while', () => {
+  it('is killed as a process in the middle of a load, and its successor completes it', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-kill-'));
+    await using master = await startOwnDirectory('master');
+    await using replica = await startOwnDirectory('replica');
+    await using admin = await master.connect();
+    try {
+      await addDomain(admin, 'isp.example');
+      await addAccounts(admin, 'user', 3000);
+      for (const atLeast of [200, 1200]) {
+        const victim = await startProcess(master, replica, directory);
+        try {
+          await expect
+            .poll(
+              () => {
+                if (victim.hasExited()) throw new Error(victim.describe());
+                return countOf(replica);
+              },
+              { timeout: 30_000, interval: 10 },
+            )
+            .toBeGreaterThan(atLeast);
+        } finally {
+          await victim.kill();
+        }
+        await rename(admin, at(`user${atLeast}`), `uid=renamed${atLeast}`);
+        await admin.delete(at(`user${atLeast + 1}`));
+      }
+      await using successor = await replicate(master, replica, directory);
+      await successor.waitFor(await csnOf(admin, at('renamed1200')), undefined, AbortSignal.timeout(30_000));
+      expect(await exportOf(replica, true)).toBe(await exportOf(master, true));
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
+  it('carries a thousand renames that happened while the replica was down', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-renames-'));
+    await using master = await startOwnDirectory('master');
+    await using replica = await startOwnDirectory('replica');
+    await using admin = await master.connect();
+    try {
+      await addDomain(admin, 'isp.example');
+      await addAccounts(admin, 'user', 500);
+      await using service = await replicate(master, replica, directory);
+      await service.waitFor(await csnOf(admin, at('user499')), undefined, AbortSignal.timeout(30_000));
+      await replica.stop();
+      // Everybody gets the name of the next one, twice over: each name is free only once its holder has moved.
+      for (let turn = 0; turn < 2; turn += 1) {
+        await rename(admin, at('user499'), 'uid=aside');
+        for (let i = 498; i >= 0; i -= 1) await rename(admin, at(`user${i}`), `uid=user${i + 1}`);
+        await rename(admin, at('aside'), 'uid=user0');
+      }
+      const csn = await csnOf(admin, at('user0'));
+      await replica.start();
+      await service.waitFor(csn, undefined, AbortSignal.timeout(30_000));
+      expect(await exportOf(replica, true)).toBe(await exportOf(master, true));
+      expect(service.status().replicas[0]).toMatchObject({ conflicts: 0, applied: { delete: 0 } });
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+});
