@@ -44,7 +44,7 @@ export interface OpeningLog extends AccountReader {
   keepBodiesOf(slot: number): Promise<void>;
   syncBodies(): Promise<void>;
   /** These do nothing when there is no such thing. */
-  removeSlot(slot: number): Promise<void>;
+  removeSlots(ascending: readonly number[]): Promise<void>;
   removeSnapshot(slot: number): Promise<void>;
   removeBody(at: number): Promise<void>;
   /** Ends the opening in good order. */

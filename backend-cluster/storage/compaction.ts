@@ -52,7 +52,7 @@ export async function compact(log: OpeningLog, plan: SnapshotPlan): Promise<{ re
   const kept = covered.filter((slot) => plan.inUse.has(slot));
   for (const slot of kept) await log.keepBodiesOf(slot);
   if (kept.length > 0) await log.syncBodies();
-  for (const slot of covered) await log.removeSlot(slot);
+  if (covered.length > 0) await log.removeSlots(covered);
   for (const slot of await log.listSnapshots()) {
     if (slot < plan.previousSlot) await log.removeSnapshot(slot);
   }

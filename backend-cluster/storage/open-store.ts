@@ -1,5 +1,5 @@
 /**
- * The account store on a shared directory: puts the parts together. account-store.ts says what it promises.
+ * The account store over a storage engine: puts the parts together. account-store.ts says what it promises.
  */
 import { type AccountTuning, type StoredAccountOverLog, usualTuning } from '#backend-cluster/mailboxes/stored-account.ts';
 import type { AccountUuid } from '#common/account-name.ts';
@@ -13,20 +13,15 @@ import type { AccountStore } from './account-store.ts';
 import { checkAccount } from './check-account.ts';
 import { storageFailure } from './failures.ts';
 import { storedIntents } from './intents.ts';
-import { storeLayout } from './layout.ts';
 import { openAccount } from './open-account.ts';
-import { beginOpening, posixReader } from './posix-log.ts';
-import { probeStore } from './probe.ts';
-import { SmallRecords } from './small-records.ts';
+import { openPosixEngine } from './posix-engine.ts';
+import type { StorageEngine } from './storage-engine.ts';
 import { storeMetrics } from './store-metrics.ts';
 import { claimTerm, highestTerm, readTerm } from './terms.ts';
 import { listTombstones, writeTombstone } from './tombstones.ts';
 
-/** What the store is given. */
-export interface AccountStoreOptions {
-  /** The directory that all members of the cluster share; absolute. */
-  readonly root: string;
-  readonly files: Files;
+/** What every store is given. */
+export interface StoreParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -35,20 +30,23 @@ export interface AccountStoreOptions {
   readonly tuning?: Partial<AccountTuning>;
 }
 
-/** Opens the store, making its directories where they are missing. */
+/** What the store on a shared directory is given. */
+export interface AccountStoreOptions extends StoreParts {
+  /** The directory that all members of the cluster share; absolute. */
+  readonly root: string;
+  readonly files: Files;
+}
+
+/** Opens the store on a shared directory, making its directories where they are missing. */
 export async function openAccountStore(options: AccountStoreOptions): Promise<AccountStore> {
-  const { files, clock, random } = options;
-  const layout = storeLayout(options.root);
+  return storeOver(await openPosixEngine(options), options);
+}
+
+/** The store over an engine. */
+export function storeOver(engine: StorageEngine, options: StoreParts): AccountStore {
+  const { clock, random } = options;
+  const { terms, tombstones } = engine;
   const logger = options.log.child({ component: 'storage' });
-  try {
-    for (const directory of [`${layout.root}/accounts`, layout.terms, layout.intents, layout.tmp, layout.tombstones]) {
-      await files.mkdirAll(directory);
-    }
-  } catch (error) {
-    throw storageFailure(error, layout.root);
-  }
-  const terms = new SmallRecords(files, random, layout.terms, layout.tmp);
-  const tombstones = new SmallRecords(files, random, layout.tombstones, layout.tmp);
   const open = new Set<StoredAccountOverLog>();
   const metrics = storeMetrics(options.metrics, () => ({
     accounts: open.size,
@@ -60,7 +58,7 @@ export async function openAccountStore(options: AccountStoreOptions): Promise<Ac
     logger,
     metrics,
     tuning: { ...usualTuning, ...options.tuning },
-    begin: (uuid: AccountUuid, openId: string) => beginOpening(files, layout, uuid, openId),
+    begin: (uuid: AccountUuid, openId: string) => engine.begin(uuid, openId),
     async checkNotRemoved(uuid: AccountUuid): Promise<void> {
       if (await tombstones.has(uuid))
         throw new PlatformError('ACCT_REMOVED', `account ${uuid} was removed; its storage is kept for a while`);
@@ -69,7 +67,7 @@ export async function openAccountStore(options: AccountStoreOptions): Promise<Ac
   };
 
   return {
-    probe: () => probeStore({ files, clock, random, root: layout.root }),
+    probe: () => engine.probe(),
     async open(uuid, opening) {
       const account = await openAccount(opener, uuid, opening);
       if (account.isOpen) open.add(account);
@@ -78,7 +76,7 @@ export async function openAccountStore(options: AccountStoreOptions): Promise<Ac
     async state(uuid) {
       if (await tombstones.has(uuid)) return 'tombstone';
       try {
-        return (await files.size(layout.account(uuid).log)) === undefined ? 'absent' : 'present';
+        return (await engine.exists(uuid)) ? 'present' : 'absent';
       } catch (error) {
         throw storageFailure(error, `accounts/${uuid}`);
       }
@@ -87,8 +85,8 @@ export async function openAccountStore(options: AccountStoreOptions): Promise<Ac
       await writeTombstone(tombstones, { uuid, name, removedAtMs });
       // Whoever has it open cannot commit any more.
       try {
-        if ((await files.size(layout.account(uuid).stage)) === undefined) return;
-        const opening = await beginOpening(files, layout, uuid, `entomb.${random.uuid()}`);
+        if (!(await engine.exists(uuid))) return;
+        const opening = await engine.begin(uuid, `entomb.${random.uuid()}`);
         await opening.end();
       } catch (error) {
         throw storageFailure(error, `accounts/${uuid}`);
@@ -99,7 +97,7 @@ export async function openAccountStore(options: AccountStoreOptions): Promise<Ac
     async purge(uuid) {
       if (!(await tombstones.has(uuid))) throw new PlatformError('ACCT_EXISTS', `account ${uuid} has no tombstone: it is not removed`);
       try {
-        await files.removeTree(layout.account(uuid).directory);
+        await engine.removeAccount(uuid);
       } catch (error) {
         throw storageFailure(error, `accounts/${uuid}`);
       }
@@ -109,10 +107,10 @@ export async function openAccountStore(options: AccountStoreOptions): Promise<Ac
     highestTerm: () => highestTerm(terms),
     claimTerm: (term, claim) => claimTerm(terms, term, claim),
     readTerm: (term) => readTerm(terms, term),
-    intents: storedIntents(new SmallRecords(files, random, layout.intents, layout.tmp)),
+    intents: storedIntents(engine.intents),
     async checkAccount(uuid) {
       try {
-        return await checkAccount(posixReader(files, layout, uuid), uuid);
+        return await checkAccount(engine.reader(uuid), uuid);
       } catch (error) {
         throw storageFailure(error, `accounts/${uuid}`);
       }

@@ -233,8 +233,8 @@ class PosixOpening implements OpeningLog {
     return this.#files.syncDirectory(this.#at.body);
   }
 
-  removeSlot(slot: number): Promise<void> {
-    return this.#remove(`${this.#at.log}/${numberName(slot)}`);
+  async removeSlots(ascending: readonly number[]): Promise<void> {
+    for (const slot of ascending) await this.#remove(`${this.#at.log}/${numberName(slot)}`);
   }
 
   removeSnapshot(slot: number): Promise<void> {

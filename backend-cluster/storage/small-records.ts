@@ -1,17 +1,41 @@
 /**
- * Small durable files of the cluster: terms, intents and tombstones. Each is written under a name of its own first, so that it appears
- * whole: by link() when the name must be free, by rename() when it may be replaced.
+ * Small durable records of the cluster: terms, intents and tombstones. On a shared directory each is a file, written under a name of its
+ * own first, so that it appears whole: by link() when the name must be free, by rename() when it may be replaced.
  */
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf, type Files } from '#common/files/files.ts';
 import type { Random } from '#common/random.ts';
 import { storageFailure } from './failures.ts';
 
-/** Octets of one such file. */
+/** Octets of one such record. */
 export const smallRecordBytesMax = 64 * 1024;
 
-/** The files of one directory. */
-export class SmallRecords {
+/** Records of one kind, by name. Names are letters, digits, dots, hyphens and underscores. */
+export interface SmallRecords {
+  /** Creates the record; false when the name is taken. Durable on return. */
+  create(name: string, content: string): Promise<boolean>;
+  /** Creates or replaces the record. Durable on return. */
+  replace(name: string, content: string): Promise<void>;
+  /** `undefined` when there is none. */
+  read(name: string): Promise<string | undefined>;
+  has(name: string): Promise<boolean>;
+  /** In the order of names. */
+  names(): Promise<string[]>;
+  /** No failure when there is none. Durable on return. */
+  remove(name: string): Promise<void>;
+}
+
+/** Throws when a record is larger than is allowed. */
+export function smallRecordBytes(content: string): Buffer {
+  const bytes = Buffer.from(content);
+  if (bytes.length > smallRecordBytesMax) {
+    throw new PlatformError('BUG_UNEXPECTED', `a record of ${bytes.length} bytes is larger than the ${smallRecordBytesMax} allowed`);
+  }
+  return bytes;
+}
+
+/** The records of one directory. */
+export class FileRecords implements SmallRecords {
   readonly #files: Files;
   readonly #random: Random;
   readonly #directory: string;
@@ -25,7 +49,6 @@ export class SmallRecords {
     this.#tmp = tmp;
   }
 
-  /** Creates the file; false when the name is taken. Durable on return. */
   async create(name: string, content: string): Promise<boolean> {
     const temporary = await this.#write(content);
     let isCreated = true;
@@ -44,7 +67,6 @@ export class SmallRecords {
     return isCreated;
   }
 
-  /** Creates or replaces the file. Durable on return. */
   async replace(name: string, content: string): Promise<void> {
     const temporary = await this.#write(content);
     try {
@@ -56,7 +78,6 @@ export class SmallRecords {
     await this.#sync();
   }
 
-  /** `undefined` when there is none. */
   async read(name: string): Promise<string | undefined> {
     try {
       return (await this.#files.read(this.#path(name))).toString('utf8');
@@ -74,7 +95,6 @@ export class SmallRecords {
     }
   }
 
-  /** In the order of names. */
   async names(): Promise<string[]> {
     try {
       return (await this.#files.list(this.#directory)).filter((name) => !name.startsWith('.')).sort();
@@ -83,7 +103,6 @@ export class SmallRecords {
     }
   }
 
-  /** No failure when there is none. Durable on return. */
   async remove(name: string): Promise<void> {
     try {
       await this.#files.unlink(this.#path(name));
@@ -98,10 +117,7 @@ export class SmallRecords {
   }
 
   async #write(content: string): Promise<string> {
-    const bytes = Buffer.from(content);
-    if (bytes.length > smallRecordBytesMax) {
-      throw new PlatformError('BUG_UNEXPECTED', `a record of ${bytes.length} bytes is larger than the ${smallRecordBytesMax} allowed`);
-    }
+    const bytes = smallRecordBytes(content);
     const temporary = `${this.#tmp}/${this.#random.uuid()}`;
     try {
       await this.#files.writeNew(temporary, [bytes]);
