@@ -11,6 +11,9 @@ export const ServiceIdentity = Type.Object(
         'admin: all; replicator: reads all, and writes all on a replica; cluster: reads all, writes accounts; provisioner: accounts and domains; frontend: routing attributes.',
     }),
     password: SecretSource,
+    certificateName: Type.Optional(
+      Type.String({ description: 'DNS or URI name in a client certificate that binds as this identity by SASL EXTERNAL.' }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -40,6 +43,18 @@ export const DirectoryConfig = Type.Object(
       { minItems: 1 },
     ),
     tls: Type.Optional(ServerTls),
+    clientCaFile: Type.Optional(
+      Type.String({
+        description: 'PEM file: CA of client certificates. Clients of ldaps listeners may show one and bind by SASL EXTERNAL.',
+      }),
+    ),
+    ldapiPath: Type.Optional(Type.String({ description: 'Path of a Unix socket to listen on as well (ldapi).' })),
+    passwordsInClear: Type.Optional(
+      Type.Enum(['loopback', 'anywhere'], {
+        default: 'loopback',
+        description: 'From where binds with a password are taken without TLS; a Unix socket counts as loopback.',
+      }),
+    ),
     identities: Type.Array(ServiceIdentity, { default: [], description: 'Identities of the installation’s services.' }),
     placement: Type.Enum(['fewest-accounts', 'weighted', 'none'], {
       default: 'fewest-accounts',

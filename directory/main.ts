@@ -10,8 +10,9 @@
 import { join } from 'node:path';
 import { type Environment, readPem, readSecret } from '#common/config/resolve.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { errnoOf } from '#common/files/files.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
-import type { Listener, TlsServerOptions } from '#common/network/network.ts';
+import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { productVersion } from '#common/version.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
@@ -20,7 +21,7 @@ import { generalizedTime } from './changelog/csn.ts';
 import { startJournalCare } from './changelog/journal-care.ts';
 import type { DirectoryConfig } from './config.ts';
 import { createMailSchema, indexKeys, tallies } from './schema/mail-schema.ts';
-import type { Identity } from './server/bind.ts';
+import type { Identity } from './server/authenticate.ts';
 import { createDispatcher } from './server/dispatch.ts';
 import { seedTree } from './server/seed.ts';
 import { LdapSession } from './server/session.ts';
@@ -63,7 +64,14 @@ export async function startDirectory(
   let followers = 0;
   const dispatcher = createDispatcher({
     write,
-    binding: { tree, identities, hasher: createPasswordHasher(random), guard: new BindGuard(clock), log },
+    binding: {
+      tree,
+      identities,
+      hasher: createPasswordHasher(random),
+      guard: new BindGuard(clock),
+      passwordsInClear: config.passwordsInClear ?? 'loopback',
+      log,
+    },
     sync: {
       tree,
       clock,
@@ -88,6 +96,19 @@ export async function startDirectory(
   });
   cleanup.defer(() => sweep.cancel());
 
+  const accept = (connection: Connection, startTls: TlsServerOptions | undefined): void => {
+    const session = new LdapSession(connection, {
+      clock,
+      log,
+      dispatcher,
+      messageBytesMax: config.messageBytesMax,
+      startTls,
+      closed: (gone) => sessions.delete(gone),
+    });
+    sessions.add(session);
+    if (sessions.size > config.connectionsMax) session.disconnect('busy', `${config.connectionsMax} connections are open already`);
+  };
+
   const listeners: Listener[] = [];
   const urls: string[] = [];
   cleanup.defer(async () => {
@@ -102,25 +123,20 @@ export async function startDirectory(
       );
     }
     const implicit = listen.tls === 'implicit' ? tls : undefined;
-    const startTls = listen.tls === 'starttls' ? tls : undefined;
+    const startTls = listen.tls === 'starttls' ? tls?.forStartTls : undefined;
     const listener = await network.listen(
-      { host: listen.address, port: listen.port, ...(implicit === undefined ? {} : { tls: implicit }) },
-      (connection) => {
-        const session = new LdapSession(connection, {
-          clock,
-          log,
-          dispatcher,
-          messageBytesMax: config.messageBytesMax,
-          startTls,
-          closed: (gone) => sessions.delete(gone),
-        });
-        sessions.add(session);
-        if (sessions.size > config.connectionsMax) session.disconnect('busy', `${config.connectionsMax} connections are open already`);
-      },
+      { host: listen.address, port: listen.port, ...(implicit === undefined ? {} : { tls: implicit.forLdaps }) },
+      (connection) => accept(connection, startTls),
     );
     listeners.push(listener);
     const host = listener.address.includes(':') ? `[${listener.address}]` : listener.address;
     urls.push(`${implicit === undefined ? 'ldap' : 'ldaps'}://${host}:${listener.port}`);
+  }
+
+  if (config.ldapiPath !== undefined) {
+    await removeStaleSocket(config.ldapiPath, ports);
+    listeners.push(await network.listen({ path: config.ldapiPath }, (connection) => accept(connection, undefined)));
+    urls.push(`ldapi://${encodeURIComponent(config.ldapiPath)}`);
   }
 
   const gauge = (name: string, help: string, read: () => number): void => {
@@ -165,22 +181,39 @@ function readinessOf(config: DirectoryConfig, tree: Tree): ReadinessCheck[] {
   const content = `${tree.store.tally('entries')} entries as of ${tree.contextCsn}`;
   return [
     { name: 'content', ok: tree.isFilled, detail: tree.isFilled ? content : 'replication has not filled this replica yet' },
-    { name: 'listening', ok: true, detail: `${config.listeners.length} listeners` },
+    { name: 'listening', ok: true, detail: `${config.listeners.length + (config.ldapiPath === undefined ? 0 : 1)} listeners` },
   ];
 }
 
-async function readTls(config: DirectoryConfig, ports: Ports): Promise<TlsServerOptions | undefined> {
+// A client certificate is asked for on ldaps only: after StartTLS its verification would be ours to do. It is not required: passwords do too.
+async function readTls(
+  config: DirectoryConfig,
+  ports: Ports,
+): Promise<{ forLdaps: TlsServerOptions; forStartTls: TlsServerOptions } | undefined> {
   if (config.tls === undefined) return undefined;
-  return { cert: await readPem(config.tls.certFile, ports.files), key: await readPem(config.tls.keyFile, ports.files) };
+  const own = { cert: await readPem(config.tls.certFile, ports.files), key: await readPem(config.tls.keyFile, ports.files) };
+  if (config.clientCaFile === undefined) return { forLdaps: own, forStartTls: own };
+  const ca = await readPem(config.clientCaFile, ports.files);
+  return { forLdaps: { ...own, ca, requestCert: true, rejectUnauthorized: false }, forStartTls: own };
+}
+
+// A server that was killed leaves its socket behind. One that answers is in use and is not taken away.
+async function removeStaleSocket(path: string, { files, network }: Ports): Promise<void> {
+  const live = await network.connect({ path, timeoutMs: 2000 }).catch(() => undefined);
+  live?.destroy();
+  if (live !== undefined) throw new PlatformError('NET_CONNECT_FAILED', `another server listens on ${path}`);
+  await files.unlink(path).catch((error: unknown) => {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  });
 }
 
 async function readIdentities(config: DirectoryConfig, tree: Tree, ports: Ports, env: Environment): Promise<Identity[]> {
   const identities: Identity[] = [];
-  for (const { dn, rights, password } of config.identities) {
+  for (const { dn, rights, password, certificateName } of config.identities) {
     const key = tree.keyOf(tree.parseName(dn));
     if (identities.some((known) => known.key === key))
       throw new PlatformError('CONFIG_INVALID', `directory ${config.name}: identity ${dn} is given twice`);
-    identities.push({ dn, key, rights, password: await readSecret(password, ports.files, env) });
+    identities.push({ dn, key, rights, password: await readSecret(password, ports.files, env), certificateName });
   }
   return identities;
 }

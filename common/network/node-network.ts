@@ -283,7 +283,8 @@ class NodeConnection implements Connection {
 
 function tlsFactsOf(socket: TLSSocket): TlsFacts {
   const certificate = socket.getPeerCertificate();
-  const names = certificate?.subjectaltname ?? '';
+  // A peer that was let in without a verified certificate has no names.
+  const names = socket.authorized ? (certificate?.subjectaltname ?? '') : '';
   return {
     protocol: socket.getProtocol() ?? '',
     cipher: socket.getCipher()?.name ?? '',

@@ -119,7 +119,7 @@ function startService(
 ): Promise<RunningService<unknown>> {
   switch (config.role) {
     case 'directory':
-      return startDirectory(config, ports);
+      return startDirectory(config, ports, { env: process.env });
     case 'replication':
       return startReplication(config, ports);
     case 'backend-cluster':

@@ -12,7 +12,9 @@ import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { anonymous } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { addEntry } from './add.ts';
-import { type BindContext, bind } from './bind.ts';
+import type { BindContext } from './authenticate.ts';
+import { bind } from './bind.ts';
+import { saslMechanisms } from './bind-sasl.ts';
 import { compare } from './compare.ts';
 import { deleteEntry } from './delete.ts';
 import { compileFilter } from './filter-match.ts';
@@ -86,7 +88,15 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
   const searching = async (session: LdapSession, request: SearchRequest, operation: Operation): Promise<void> => {
     if (request.scope === 'base') {
       if (request.baseDn === '')
-        return special(request, operation, rootDse(tree.suffix.text, session.startTls !== undefined, context.version));
+        return special(
+          request,
+          operation,
+          rootDse(
+            tree.suffix.text,
+            { startTls: session.startTls !== undefined, saslMechanisms: saslMechanisms(context.binding, operation) },
+            context.version,
+          ),
+        );
       if (request.baseDn.toLowerCase() === subschemaDn.toLowerCase())
         return special(request, operation, subschema(tree.schema, context.startedAt));
     }

@@ -11,6 +11,10 @@ export interface Operation {
   readonly controls: readonly Control[];
   readonly remoteAddress: string;
   readonly isTls: boolean;
+  /** Whether nobody else can read along: TLS, a loopback address or a Unix socket. */
+  readonly isProtected: boolean;
+  /** Names in the verified certificate of the client; empty without one. */
+  readonly peerNames: readonly string[];
   /** Aborts on abandon and when the connection is gone. */
   readonly signal: AbortSignal;
   /** Queues an answer; answers of one turn leave in one write. */

@@ -8,7 +8,7 @@ import { BerError, BerReader, BerWriter, berTags } from '#protocol/ldap/ber.ts';
 import { textsOf } from '#protocol/ldap/messages.ts';
 import { mayWriteSelf } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
-import type { BindContext } from './bind.ts';
+import type { BindContext } from './authenticate.ts';
 import { withAttribute } from './draft.ts';
 import type { Operation } from './operation.ts';
 import { checkMayWrite, checkMode, csnFor, stampModified, type WriteContext } from './write-rules.ts';

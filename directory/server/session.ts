@@ -109,6 +109,16 @@ export class LdapSession {
     return this.#connection.tls !== undefined;
   }
 
+  /** TLS, loopback or a Unix socket (which has no address). */
+  get isProtected(): boolean {
+    return this.isTls || /^(?:127\.|::1$|$)/.test(this.#connection.remoteAddress);
+  }
+
+  /** Names in the client's verified certificate. */
+  get peerNames(): readonly string[] {
+    return this.#connection.tls?.peerNames ?? [];
+  }
+
   /** Abandons a running operation; the client gets no answer to it any more (RFC 4511 §4.11). */
   abandon(id: number): void {
     this.#running.get(id)?.abort();
@@ -199,6 +209,8 @@ export class LdapSession {
       controls,
       remoteAddress: this.#connection.remoteAddress,
       isTls: this.isTls,
+      isProtected: this.isProtected,
+      peerNames: this.peerNames,
       signal: controller.signal,
       send: (response, responseControls) => {
         if (!controller.signal.aborted) this.#send(id, response, responseControls);

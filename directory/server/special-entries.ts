@@ -22,10 +22,16 @@ export const supportedControls: readonly string[] = [
 /** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */
 const supportedFeatures = ['1.3.6.1.4.1.4203.1.5.1', '1.3.6.1.4.1.4203.1.5.2', '1.3.6.1.4.1.4203.1.5.3', '1.3.6.1.1.14'];
 
+/** What depends on the connection that asks. */
+export interface ConnectionOffers {
+  readonly startTls: boolean;
+  readonly saslMechanisms: readonly string[];
+}
+
 /** Attributes of the root DSE. */
-export function rootDse(suffix: string, offersStartTls: boolean, version: string): Attribute[] {
+export function rootDse(suffix: string, connection: ConnectionOffers, version: string): Attribute[] {
   const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI];
-  if (offersStartTls) extensions.push(extendedOids.startTls);
+  if (connection.startTls) extensions.push(extendedOids.startTls);
   return [
     attribute('objectClass', 'top', 'extensibleObject'),
     attribute('structuralObjectClass', 'top'),
@@ -35,6 +41,7 @@ export function rootDse(suffix: string, offersStartTls: boolean, version: string
     attribute('supportedControl', ...supportedControls),
     attribute('supportedExtension', ...extensions),
     attribute('supportedFeatures', ...supportedFeatures),
+    ...(connection.saslMechanisms.length === 0 ? [] : [attribute('supportedSASLMechanisms', ...connection.saslMechanisms)]),
     attribute('vendorName', 'Archipelago'),
     attribute('vendorVersion', version),
     attribute('entryDN', ''),

@@ -1,7 +1,7 @@
 /**
  * The directory server as OpenLDAP's tools, a stock slapd, ldapjs and ldapts see it.
  */
-import { execFile, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -12,6 +12,7 @@ import { Client, EqualityFilter } from 'ldapts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mailAttributeTypes, mailObjectClasses } from '#directory/schema/mail-definitions.ts';
 import { identityDn, servicePassword, startTestDirectory, type TestDirectory } from '../unit/directory/test-directory.ts';
+import { type Ran, run } from './run-tool.ts';
 
 const slapdProgram = '/usr/sbin/slapd';
 
@@ -67,23 +68,6 @@ cn: Alice Ångström
 sn: Ångström
 userPassword: secret
 `;
-
-interface Ran {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-function run(program: string, args: readonly string[], options: { stdin?: string; env?: Record<string, string> } = {}): Promise<Ran> {
-  return new Promise((resolve, reject) => {
-    const child = execFile(program, [...args], { env: { ...process.env, ...options.env }, timeout: 20_000 }, (error, stdout, stderr) => {
-      if (error !== null && typeof error.code !== 'number') reject(error);
-      else if (error !== null && program === 'which') reject(error);
-      else resolve({ code: (error?.code as number | undefined) ?? 0, stdout, stderr });
-    });
-    if (options.stdin !== undefined) child.stdin?.end(options.stdin);
-  });
-}
 
 /** Runs one of OpenLDAP's tools, as admin over StartTLS unless told otherwise. */
 function tool(

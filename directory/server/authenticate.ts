@@ -1,0 +1,76 @@
+/**
+ * Whether a name's password is right: of a configured identity or of an entry with `userPassword`. An unknown name takes as long as a wrong
+ * password, and both give the same answer.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { printable } from '#common/account-name.ts';
+import type { Logger } from '#common/log/logger.ts';
+import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
+import { Secret } from '#common/secret.ts';
+import { textOf, textsOf } from '#protocol/ldap/messages.ts';
+import type { Requester, Rights } from '../access/access.ts';
+import type { BindGuard } from '../access/bind-guard.ts';
+import { Refusal } from '../schema/refusal.ts';
+import type { Operation } from './operation.ts';
+import type { EntryName, Tree } from './tree.ts';
+
+/** A configured identity with its password at hand. */
+export interface Identity {
+  readonly dn: string;
+  /** `Tree.keyOf` its name. */
+  readonly key: string;
+  readonly rights: Rights;
+  readonly password: Secret<string>;
+  /** Name in a client certificate that stands for it (SASL EXTERNAL). */
+  readonly certificateName: string | undefined;
+}
+
+/** What bind works with. */
+export interface BindContext {
+  readonly tree: Tree;
+  readonly identities: readonly Identity[];
+  readonly hasher: PasswordHasher;
+  readonly guard: BindGuard;
+  readonly passwordsInClear: 'loopback' | 'anywhere';
+  readonly log: Logger;
+}
+
+/** Checks a name's password; whoever it is, or a refusal. `shown` is for the log; no name is nobody. */
+export async function authenticate(
+  context: BindContext,
+  shown: string,
+  name: EntryName | undefined,
+  password: string,
+  operation: Operation,
+): Promise<Requester> {
+  const key = name === undefined ? undefined : context.tree.keyOf(name);
+  const identity = context.identities.find((one) => one.key === key);
+  if (identity !== undefined) {
+    if (sameSecret(identity.password.reveal(), password)) return { dn: identity.dn, rights: identity.rights, uuid: undefined };
+    return fail(context, shown, operation, 'wrong password of a service identity');
+  }
+  if (!context.guard.admits(operation.remoteAddress)) {
+    context.log.info({ clientIp: operation.remoteAddress, bindDn: printable(shown), outcome: 'refused' }, 'too many failed binds');
+    throw new Refusal('busy', 'too many failed binds from this address; try again in a minute');
+  }
+  const entry = name === undefined ? undefined : context.tree.find(name);
+  const stored = entry === undefined ? [] : textsOf(entry.attributes, 'userPassword');
+  const given = new Secret(password);
+  const matches = stored.length === 0 ? await context.hasher.verifyNothing(given) : await context.hasher.verifyPassword(stored, given);
+  if (entry === undefined || !matches) {
+    return fail(context, shown, operation, entry === undefined ? 'no such entry' : stored.length === 0 ? 'no password' : 'wrong password');
+  }
+  const status = (textOf(entry.attributes, 'accountStatus') ?? 'active').toLowerCase();
+  if (status === 'locked' || status === 'closed') return fail(context, shown, operation, `accountStatus is ${status}`);
+  return { dn: context.tree.store.dnOf(entry), rights: 'self', uuid: entry.uuid };
+}
+
+async function fail(context: BindContext, shown: string, operation: Operation, why: string): Promise<never> {
+  context.log.info({ clientIp: operation.remoteAddress, bindDn: printable(shown), why, outcome: 'failed' }, 'bind failed');
+  await context.guard.failed(operation.remoteAddress, operation.signal);
+  throw new Refusal('invalidCredentials', 'wrong name or password');
+}
+
+function sameSecret(a: string, b: string): boolean {
+  return timingSafeEqual(createHash('sha256').update(a).digest(), createHash('sha256').update(b).digest());
+}
