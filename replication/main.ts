@@ -28,6 +28,8 @@ export interface RunningReplication extends RunningService<ReplicationStatus> {
   waitFor(change: string, replica: string | undefined, signal: AbortSignal): Promise<void>;
   /** Lets a stopped replica delete what its refresh asks for. */
   allowDeletes(replica: string): void;
+  /** Lets a stopped replica follow the master as it is now; the limit on deletions stays. */
+  resume(replica: string): void;
   /** Median time from receiving a change to the replica's acknowledgement, milliseconds. */
   medianReplayMs(replica: string): number | undefined;
 }
@@ -142,6 +144,10 @@ class Replication implements RunningReplication {
 
   allowDeletes(replica: string): void {
     this.#replicator(replica).allowDeletes();
+  }
+
+  resume(replica: string): void {
+    this.#replicator(replica).resume();
   }
 
   medianReplayMs(replica: string): number | undefined {

@@ -10,7 +10,8 @@
  * replica has acknowledged, so after any crash some changes come twice and none is missing. Replicas share nothing: a slow one delays
  * nobody.
  *
- * stopped: a refresh would delete too much; an operator looks and lets it go on (`allowDeletes`).
+ * stopped: a refresh would delete too much (`allowDeletes`), or the master went back to an older state (`resume`); an operator looks and
+ * lets it go on.
  */
 import { sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
@@ -24,6 +25,7 @@ import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
 import { type CheckpointFile, csnOfCookie } from '#replication/checkpoint.ts';
 import type { ReplicaStatus } from '#replication/client/status.ts';
+import { checkHistory } from '#replication/history.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { Pipeline, type Queued } from '#replication/pipeline.ts';
 import { Replica } from '#replication/replica.ts';
@@ -32,6 +34,8 @@ import { ReplicaDiverged, runSource } from '#replication/source.ts';
 
 const pauseFirstMs = 100;
 const pauseMaxMs = 30_000;
+/** What only an operator can decide. */
+const operatorCodes: ReadonlySet<string> = new Set(['REPL_TOO_MANY_DELETES', 'REPL_MASTER_WENT_BACK']);
 
 /** What one replicator needs. */
 export interface ReplicatorOptions {
@@ -127,6 +131,11 @@ export class Replicator implements AsyncDisposable {
     this.#goOn?.();
   }
 
+  /** Lets a replica that was stopped follow the master as it is now; the limit on deletions stays. */
+  resume(): void {
+    this.#goOn?.();
+  }
+
   noteVerified(result: string): void {
     this.#verified = { atMs: this.#options.ports.clock.nowMs(), result };
   }
@@ -204,9 +213,12 @@ export class Replicator implements AsyncDisposable {
         if (isRefreshRequired(error) || error instanceof ReplicaDiverged) {
           this.#log.warn({ reason: messageOf(error) }, 'the whole replica is compared with the master');
           await this.#forget();
-        } else if (error instanceof PlatformError && error.code === 'REPL_TOO_MANY_DELETES') {
+        } else if (error instanceof PlatformError && operatorCodes.has(error.code)) {
           await this.#waitForOperator(error);
+          if (signal.aborted) return;
           await this.#forget();
+          // Its changes are not the master's any more; nobody's wait is over because of them.
+          if (error.code === 'REPL_MASTER_WENT_BACK') this.#acknowledged = undefined;
           continue;
         }
         this.#sourceError = messageOf(error);
@@ -225,6 +237,7 @@ export class Replicator implements AsyncDisposable {
 
   async #consume(connection: LdapConnection, onFollowing: () => void): Promise<void> {
     const { suffix, refreshDeletesMaxPercent, ports } = this.#options;
+    await this.#checkHistory(connection);
     await runSource(connection, this.#received, {
       replicaName: this.name,
       suffix,
@@ -250,6 +263,21 @@ export class Replicator implements AsyncDisposable {
         this.#received = cookie;
       },
     });
+  }
+
+  async #checkHistory(master: LdapConnection): Promise<void> {
+    const csn = this.receivedCsn;
+    if (csn === undefined) return;
+    const outcome = await checkHistory(this.name, master, csn, this.#options.suffix, async () => {
+      while (this.#pipeline.backlog > 0) {
+        await this.#pipeline.moved();
+        this.#stop.signal.throwIfAborted();
+      }
+      return this.#connectedTarget();
+    });
+    if (outcome === 'same') return;
+    this.#log.warn({ contextCsn: csn }, 'the master says less than before, but its content is the replica’s: everything is compared');
+    await this.#forget();
   }
 
   async #keepTarget(): Promise<void> {

@@ -88,6 +88,7 @@ export const errorCatalogue = {
   QUEUE_UNAVAILABLE: entry('unavailable', 'later', 'The frontend’s queue directory cannot be read or written; look at its disk.'),
 
   REPL_TOO_MANY_DELETES: entry('config', 'later', 'A refresh would delete more entries than allowed; check the master, then allow it.'),
+  REPL_MASTER_WENT_BACK: entry('config', 'later', 'The master lacks changes that it had reported: restored from an older backup?'),
   REPL_TARGET_REFUSED: entry('config', 'later', 'A replica refused a change; the attribute and the fix are in the message.'),
 
   ADMIN_UNAUTHORIZED: entry('auth', 'never', 'The admin API needs a valid token.'),

@@ -79,6 +79,9 @@ function positionOf(tree: Tree, cookie: SyncCookie): number | undefined {
   let from: number | undefined;
   if (cookie.databaseId === store.meta('databaseId') && cookie.changeNumber !== undefined && cookie.changeNumber <= last) {
     from = cookie.changeNumber;
+    // A master that was restored from a backup counts on from there: the same number stands for another, later change.
+    const [record] = store.journalAfter(from - 1, 1);
+    if (tree.mode === 'master' && cookie.csn !== undefined && record?.changeNumber === from && record.csn > cookie.csn) return undefined;
   } else if (cookie.csn !== undefined) {
     const floor = store.meta('floorCsn');
     // Above our own state: the consumer has seen a server that is ahead of this one, or another history.

@@ -17,7 +17,7 @@ import type { TestServer } from './replication-suite.ts';
 export async function startOwnDirectory(
   mode: 'master' | 'replica',
   tls?: { readonly listen: 'implicit' | 'starttls'; readonly certFile: string; readonly keyFile: string; readonly ca: string },
-): Promise<TestServer> {
+): Promise<TestServer & { readonly dataDirectory: string }> {
   const directory = await mkdtemp(join(tmpdir(), 'archipelago-directory-'));
   const rootDn = 'cn=test,ou=services,o=mail';
   const rootPassword = new Secret('test-secret');
@@ -25,7 +25,8 @@ export async function startOwnDirectory(
   await writeFile(passwordFile, rootPassword.reveal());
   let running: RunningDirectory | undefined;
   let port = 0;
-  const server: TestServer = {
+  const server = {
+    dataDirectory: join(directory, 'data'),
     get url() {
       return `${tls?.listen === 'implicit' ? 'ldaps' : 'ldap'}://127.0.0.1:${port}`;
     },
@@ -44,7 +45,7 @@ export async function startOwnDirectory(
           mode,
           ...(mode === 'replica' ? { master: 'ldap://127.0.0.1:389' } : {}),
           suffix: 'o=mail',
-          dataDirectory: join(directory, 'data'),
+          dataDirectory: server.dataDirectory,
           listeners: [{ address: '127.0.0.1', port, tls: tls?.listen ?? 'none' }],
           ...(tls === undefined ? {} : { tls: { certFile: tls.certFile, keyFile: tls.keyFile } }),
           identities: [{ dn: rootDn, rights: mode === 'master' ? 'admin' : 'replicator', password: { file: passwordFile } }],
