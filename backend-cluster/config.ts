@@ -1,6 +1,6 @@
 /** Options of one member of a Backend Dynamic Cluster. */
 import { type Static, Type } from 'typebox';
-import { DirectoryAccess, LinkTls, ListenAddress } from '#common/config/options.ts';
+import { DirectoryAccess, LinkTls, ListenAddress, SecretSource } from '#common/config/options.ts';
 
 /** Where the members' election, leases and hints live. */
 export const CoordinatorConfig = Type.Object(
@@ -9,7 +9,24 @@ export const CoordinatorConfig = Type.Object(
       description: 'embedded: members of one process; socket: processes of one machine; redis: Redis or Valkey.',
     }),
     path: Type.Optional(Type.String({ description: 'socket: path of the Unix socket, the same for all members.' })),
-    url: Type.Optional(Type.String({ description: 'redis: redis:// URL.' })),
+    url: Type.Optional(
+      Type.String({
+        description:
+          'redis: redis://host:port for one server, redis-sentinel://host:port,host:port/name, or redis-cluster://host:port,host:port; rediss for TLS.',
+      }),
+    ),
+    password: Type.Optional(SecretSource),
+    sentinelPassword: Type.Optional(SecretSource),
+    tls: Type.Optional(
+      Type.Object(
+        {
+          caFile: Type.Optional(Type.String({ description: 'PEM file: CA of the Redis servers’ certificates; default: the system’s.' })),
+          certFile: Type.Optional(Type.String({ description: 'PEM file: certificate that this member shows to Redis.' })),
+          keyFile: Type.Optional(Type.String({ description: 'PEM file: its private key.' })),
+        },
+        { additionalProperties: false, description: 'redis: TLS to Redis, also without rediss in the URL.' },
+      ),
+    ),
   },
   { additionalProperties: false },
 );

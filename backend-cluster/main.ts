@@ -3,7 +3,7 @@
  */
 
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { clusterOf, parseMemberName } from '#common/host-server.ts';
+import { parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { resolveAccess } from '#directory/client/access.ts';
@@ -13,8 +13,7 @@ import { openDirectoryWriter } from '#directory/client/write.ts';
 import { readLinkTls } from './client/link-tls.ts';
 import type { BackendConfig } from './config.ts';
 import type { EmbeddedCoordinators } from './coordination/embedded.ts';
-import type { LeaseStore } from './coordination/lease-store.ts';
-import { openSocketCoordinator } from './coordination/socket.ts';
+import { openLeases } from './coordination/open-leases.ts';
 import { type RunningBackend, startMember } from './member.ts';
 import { imapCapabilities, serveImap } from './sessions/imap/server.ts';
 import { pop3Capabilities, servePop3 } from './sessions/pop3/server.ts';
@@ -44,6 +43,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
   const advertise = parseAdvertise(config.advertise);
   const tls = await readLinkTls(config.link, ports.files);
   const access = await resolveAccess(config.directory, ports.files, shared.env);
+  const leases = await openLeases(config, ports, shared);
   const store = await openAccountStore({ ...ports, root: config.storage.path });
   const probe = await store.probe();
   for (const warning of probe.warnings) ports.log.warn({ path: config.storage.path }, `shared storage: ${warning}`);
@@ -60,7 +60,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     tombstoneGraceHours: config.tombstoneGraceHours,
     defaultQuotaBytes: config.defaultQuotaBytes,
     ports,
-    leases: openLeases(config, ports, shared),
+    leases,
     store,
     storage: config.storage,
     directory: {
@@ -74,17 +74,6 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
       pop3: { serve: servePop3, capabilities: pop3Capabilities },
     },
   });
-}
-
-function openLeases(config: BackendConfig, ports: Ports, shared: SharedByMembers): LeaseStore {
-  const { engine, path } = config.coordinator;
-  if (engine === 'embedded') return shared.coordinators.open(clusterOf(parseMemberName(config.name)), ports.clock);
-  if (engine === 'socket') {
-    if (path === undefined)
-      throw new PlatformError('CONFIG_INVALID', 'coordinator.engine socket needs coordinator.path, the same for all members');
-    return openSocketCoordinator({ ...ports, path, leaseMs: config.leaseMs });
-  }
-  throw new PlatformError('CONFIG_INVALID', `coordinator.engine ${engine} is not built in yet; use embedded or socket`);
 }
 
 function parseAdvertise(text: string | undefined): { host: string; port: number } | undefined {

@@ -8,7 +8,7 @@
  * losing it costs a moment in which new opens wait, and nothing else. Open accounts go on without any Controller.
  */
 import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
-import type { LeaseStore } from '#backend-cluster/coordination/lease-store.ts';
+import { controllerLeaseKey, type LeaseStore } from '#backend-cluster/coordination/lease-store.ts';
 import type { AccountStore } from '#backend-cluster/storage/account-store.ts';
 import { type AccountUuid, tryParseAccountUuid } from '#common/account-name.ts';
 import { type Clock, sleep, type Timer } from '#common/clock.ts';
@@ -21,7 +21,6 @@ import { type Election, type ElectionEffect, type ElectionEvent, newElection, st
 import { type MemberSelf, Membership, type MemberView } from './membership.ts';
 import { type MemberId, OpenAccounts, type OpenReport } from './open-accounts.ts';
 
-const leaseKey = 'controller';
 const askTimeoutMs = 5_000;
 /** Open accounts in one answer to the Controller. */
 export const reportPageMax = 5_000;
@@ -137,7 +136,7 @@ export class Controller {
     await Promise.allSettled(this.#begun);
     const message = { member: self.address.name, incarnation: self.incarnation };
     await Promise.allSettled([
-      leases.release(leaseKey, this.#holder),
+      leases.release(controllerLeaseKey, this.#holder),
       leases.release(`member/${self.address.name}`, self.incarnation),
       ...this.membership.living().map((view) => link.call(view.address, 'cluster.leaving', message, 1_000)),
     ]);
@@ -347,7 +346,7 @@ export class Controller {
         this.#track(this.#takeLease());
         return;
       case 'release-lease':
-        this.#options.leases.release(leaseKey, this.#holder).catch((error: unknown) => {
+        this.#options.leases.release(controllerLeaseKey, this.#holder).catch((error: unknown) => {
           log.debug({ err: error }, 'the Controller’s lease could not be given up; it will lapse');
         });
         return;
@@ -393,9 +392,9 @@ export class Controller {
         this.membership.living().some((view) => view.state === 'active')
       )
         return;
-      const answer = await leases.take(leaseKey, this.#holder, value, leaseMs);
+      const answer = await leases.take(controllerLeaseKey, this.#holder, value, leaseMs);
       if (!answer.isTaken && (await this.#learnFrom(answer.by))) {
-        this.#step({ type: 'lease', isTaken: (await leases.take(leaseKey, this.#holder, value, leaseMs)).isTaken, askedAtMs });
+        this.#step({ type: 'lease', isTaken: (await leases.take(controllerLeaseKey, this.#holder, value, leaseMs)).isTaken, askedAtMs });
       } else {
         this.#step({ type: 'lease', isTaken: answer.isTaken, askedAtMs });
       }
@@ -413,7 +412,7 @@ export class Controller {
     const view = this.membership.find(name);
     const isFormerSelf = name === this.#options.self.address.name && incarnation !== this.#options.self.incarnation;
     if (isFormerSelf || (view !== undefined && (view.state === 'dead' || view.incarnation !== incarnation))) {
-      await this.#options.leases.release(leaseKey, lease.holder);
+      await this.#options.leases.release(controllerLeaseKey, lease.holder);
       return true;
     }
     if (typeof value.term === 'number') this.#learn({ name, host: value.host, port: value.port }, value.term);
@@ -561,7 +560,7 @@ export class Controller {
       this.#known = undefined;
       // Its lease need not lapse first: who is to try next is decided at once.
       this.#track(
-        this.#options.leases.release(leaseKey, `${member}/${gone}`).then(
+        this.#options.leases.release(controllerLeaseKey, `${member}/${gone}`).then(
           () => this.beat(),
           (error: unknown) =>
             this.#options.log.debug({ err: error }, 'the lease of the Controller that is gone could not be ended; it will lapse'),

@@ -3,9 +3,10 @@
  * Controller. It is a hint and never a lock: whoever holds a lease still has to claim its term in shared storage, and every write is
  * checked there. Losing the coordinator, its memory or its clock costs time, never mail.
  *
- * Engines: embedded.ts (members of one process), socket.ts (processes of one machine). test/contracts/coordinator.test.ts runs one suite
- * over all of them.
+ * Engines: embedded.ts (members of one process), socket.ts (processes of one machine), redis/ (machines). test/contracts/coordinator.test.ts
+ * runs one suite over all of them.
  */
+import { PlatformError } from '#common/errors/platform-error.ts';
 
 /** A lease that is held. */
 export interface Lease {
@@ -23,6 +24,16 @@ export type TakeAnswer = { readonly isTaken: true } | { readonly isTaken: false;
 export const keyLengthMax = 300;
 export const valueBytesMax = 4_096;
 export const leasesMax = 10_000;
+
+/** The lease of the member that should try to be Controller. */
+export const controllerLeaseKey = 'controller';
+
+/** Refuses, with `STORE_UNAVAILABLE`, what is larger than a coordinator takes. */
+export function requireFits(key: string, holder: string, value: unknown): void {
+  if (key.length > keyLengthMax || holder.length > keyLengthMax || JSON.stringify(value ?? null).length > valueBytesMax) {
+    throw new PlatformError('STORE_UNAVAILABLE', `the lease ${key.slice(0, 100)} is larger than the coordinator takes`);
+  }
+}
 
 /** See the header of this file. Every call may reject with `STORE_UNAVAILABLE` when the coordinator does not answer. */
 export interface LeaseStore extends AsyncDisposable {

@@ -2,7 +2,7 @@
  * Leases in memory: the heart of the engines that need nothing installed. Pure but for the time it is told.
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { keyLengthMax, type Lease, leasesMax, type TakeAnswer, valueBytesMax } from './lease-store.ts';
+import { type Lease, leasesMax, requireFits, type TakeAnswer } from './lease-store.ts';
 
 interface Held extends Lease {
   readonly untilMs: number;
@@ -13,9 +13,7 @@ export class LeaseTable {
   readonly #leases = new Map<string, Held>();
 
   take(nowMs: number, key: string, holder: string, value: unknown, leaseMs: number): TakeAnswer {
-    if (key.length > keyLengthMax || holder.length > keyLengthMax || JSON.stringify(value ?? null).length > valueBytesMax) {
-      throw new PlatformError('STORE_UNAVAILABLE', `the lease ${key.slice(0, 100)} is larger than the coordinator takes`);
-    }
+    requireFits(key, holder, value);
     const held = this.#held(nowMs, key);
     if (held !== undefined && held.holder !== holder) {
       return { isTaken: false, by: { key, holder: held.holder, value: held.value } };

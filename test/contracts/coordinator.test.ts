@@ -11,6 +11,7 @@ import { parseClusterName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
+import { openRedis, startRedis } from '../interop/redis-server.ts';
 
 /** Doors to one coordinator, as many as a test wants. */
 type Engine = (undo: AsyncDisposableStack) => Promise<() => LeaseStore>;
@@ -23,6 +24,10 @@ const engines: Record<string, Engine> = {
   socket: async (undo) => {
     const path = await socketPath(undo);
     return () => undo.use(openSocket(path));
+  },
+  redis: async (undo) => {
+    const server = undo.use(await startRedis());
+    return () => undo.use(openRedis(server.url));
   },
 };
 
