@@ -247,6 +247,10 @@ describe('when something dies', () => {
     const other = [...federation.members.values()].find(
       (member) => member.name !== controller?.name && member.status().cluster.cluster === 'west.isp.example',
     );
-    expect(other?.status().isController).toBe(true);
+    await until(
+      async () => other?.status().isController,
+      (isController) => isController === true,
+      15_000,
+    );
   });
 });
