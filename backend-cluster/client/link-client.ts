@@ -122,7 +122,9 @@ class Peer {
 
   health(): MemberHealth {
     const isUp = this.#links.some((link) => link.isOpen);
-    const isDown = !isUp && this.#lastError !== undefined && this.#options.ports.clock.monotonicMs() < this.#notBeforeMs;
+    // One that failed stays down while it is dialled anew: dialling a stopped process takes as long as dialling may take.
+    const isWaiting = this.#dialling !== undefined || this.#options.ports.clock.monotonicMs() < this.#notBeforeMs;
+    const isDown = !isUp && this.#lastError !== undefined && isWaiting;
     return {
       member: this.#member,
       state: isUp ? (this.#status?.state === 'draining' ? 'draining' : 'up') : isDown ? 'down' : 'unknown',

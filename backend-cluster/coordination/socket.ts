@@ -7,8 +7,9 @@
  *   listen beside the path, link() it there (one wins) ─► host, and ask oneself
  *
  * When the hosting process dies, another takes over with an empty table, which the living fill again as they prolong what they hold. For
- * as long as a lease lasts it gives out nothing new, so that nobody loses a lease by the change. Of two that
- * take over from a dead one at the same moment, one may remove the other's fresh socket; the one that is no longer behind the path notices
+ * as long as a lease lasts it gives out nothing new, so that nobody loses a lease by the change. A host that is connected to and does not
+ * answer (a stopped process: the kernel goes on accepting in its place) is taken over from as well, after `silentMax` questions. Of two that
+ * take over at the same moment, one may remove the other's fresh socket; the one that is no longer behind the path notices
  * within a second and lets go. The path's directory must belong to
  * the service: whoever may connect may take leases, though never anything that storage protects.
  */
@@ -26,6 +27,8 @@ export const lineBytesMax = 1_048_576;
 export const processesMax = 256;
 const answerTimeoutMs = 1_000;
 const attempts = 4;
+/** Questions in a row that the host leaves unanswered before another process takes over from it. */
+const silentMax = 2;
 const checkEveryMs = 1_000;
 
 /** What it is made of. */
@@ -69,6 +72,8 @@ class SocketCoordinator implements LeaseStore {
   #host: SocketHost | undefined;
   #lastError: string | undefined;
   #isClosed = false;
+  /** Questions in a row without an answer, and when the first of them was asked. */
+  #silence: { readonly count: number; readonly sinceMs: number } | undefined;
 
   constructor(options: SocketCoordinatorOptions) {
     this.#options = options;
@@ -107,13 +112,20 @@ class SocketCoordinator implements LeaseStore {
   async #ask(request: Request): Promise<unknown> {
     let last: PlatformError | undefined;
     for (let attempt = 1; attempt <= attempts && !this.#isClosed; attempt += 1) {
+      let askedAtMs = this.#options.clock.monotonicMs();
       try {
-        const answer = await (await this.#connected()).ask(request);
+        const connection = await this.#connected();
+        askedAtMs = this.#options.clock.monotonicMs();
+        const answer = await connection.ask(request);
         this.#lastError = undefined;
+        this.#silence = undefined;
         return answer;
       } catch (error) {
         last = asPlatformError(error);
         if (!last.code.startsWith('NET_')) throw last;
+        if (last.code === 'NET_TIMEOUT') {
+          this.#silence = { count: (this.#silence?.count ?? 0) + 1, sinceMs: this.#silence?.sinceMs ?? askedAtMs };
+        }
         await sleep(this.#options.clock, 20 * attempt);
       }
     }
@@ -130,23 +142,36 @@ class SocketCoordinator implements LeaseStore {
   }
 
   async #connect(): Promise<LineConnection> {
-    const { network, path, clock } = this.#options;
+    const { network, path, clock, leaseMs, log } = this.#options;
     const dial = async (): Promise<LineConnection> =>
       new LineConnection(await network.connect({ path, timeoutMs: answerTimeoutMs }), clock);
+    const silence = this.#silence;
+    if (silence !== undefined && silence.count >= silentMax) {
+      log.warn({ path, questions: silence.count }, 'the process that hosts the coordinator does not answer; this one takes over');
+      // What it gave lapses a lease after it was last heard.
+      await this.#becomeHost({ untilMs: silence.sinceMs + leaseMs });
+      this.#silence = undefined;
+      this.#connection = await dial();
+      return this.#connection;
+    }
     try {
       this.#connection = await dial();
     } catch (error) {
       const errno = errnoOf(asPlatformError(error).cause);
       if (errno !== 'ENOENT' && errno !== 'ECONNREFUSED') throw error;
       // A file without anybody behind it: there was a host, and others may hold leases that it gave.
-      const host = await SocketHost.start(this.#options, errno === 'ECONNREFUSED', (over) => {
-        if (this.#host === over) this.#host = undefined;
-      });
-      if (host !== undefined && this.#isClosed) await host.close();
-      else this.#host = host ?? this.#host;
+      await this.#becomeHost(errno === 'ECONNREFUSED' ? { untilMs: clock.monotonicMs() + leaseMs } : undefined);
       this.#connection = await dial();
     }
     return this.#connection;
+  }
+
+  async #becomeHost(succeeds: { readonly untilMs: number } | undefined): Promise<void> {
+    const host = await SocketHost.start(this.#options, succeeds, (over) => {
+      if (this.#host === over) this.#host = undefined;
+    });
+    if (host !== undefined && this.#isClosed) await host.close();
+    else this.#host = host ?? this.#host;
   }
 }
 
@@ -164,20 +189,25 @@ class SocketHost {
   #checker: Timer | undefined;
   #isOver = false;
 
-  private constructor(options: SocketCoordinatorOptions, isSuccessor: boolean, onOver: (host: SocketHost) => void) {
+  private constructor(options: SocketCoordinatorOptions, untilMs: number, onOver: (host: SocketHost) => void) {
     this.#options = options;
     this.#id = options.random.bytes(8).toString('hex');
-    this.#untilMs = isSuccessor ? options.clock.monotonicMs() + options.leaseMs : 0;
+    this.#untilMs = untilMs;
     this.#onOver = onOver;
   }
 
-  /** `undefined` when another process was faster. */
+  /**
+   * Makes this process the host. `undefined` when another one was faster.
+   *
+   * @param succeeds there was a host before, whose leases may last until then
+   */
   static async start(
     options: SocketCoordinatorOptions,
-    isSuccessor: boolean,
+    succeeds: { readonly untilMs: number } | undefined,
     onOver: (host: SocketHost) => void,
   ): Promise<SocketHost | undefined> {
-    const host = new SocketHost(options, isSuccessor, onOver);
+    const isSuccessor = succeeds !== undefined;
+    const host = new SocketHost(options, succeeds?.untilMs ?? 0, onOver);
     const beside = `${options.path}.${host.#id}`;
     host.#listener = await options.network.listen({ path: beside }, (connection) => host.#accept(connection));
     try {
@@ -321,9 +351,10 @@ class LineConnection {
     return new Promise((resolve, reject) => {
       if (!this.isOpen) return reject(new PlatformError('NET_CLOSED', 'the coordinator closed the connection'));
       const timer = this.#clock.after(answerTimeoutMs, () => {
-        // One that does not answer is not asked again.
-        this.close();
+        // One that does not answer is not asked again. This question was not answered; those after it may never have been read.
+        this.#waiting.delete(id);
         reject(new PlatformError('NET_TIMEOUT', `the coordinator did not answer within ${answerTimeoutMs} ms`));
+        this.close();
       });
       this.#waiting.set(id, { timer, resolve, reject });
       this.#connection.write(`${JSON.stringify({ id, request })}\n`);

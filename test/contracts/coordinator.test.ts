@@ -166,6 +166,16 @@ describe('the socket coordinator whose hosting process ends', () => {
     );
   });
 
+  it('is hosted by another when the process is stopped: it is connected to and says nothing', async () => {
+    const path = await socketPath(undo);
+    const stopped = await nodeNetwork.listen({ path }, (connection) => connection.handle({ data: () => {}, close: () => {} }));
+    undo.defer(() => stopped.close());
+    const a = undo.use(openSocket(path, 100));
+    expect(await a.take('controller', 'a', null, 60_000)).toEqual({ isTaken: true });
+    const b = undo.use(openSocket(path, 100));
+    expect(await b.take('controller', 'b', null, 60_000)).toMatchObject({ isTaken: false, by: { holder: 'a' } });
+  });
+
   it('survives a stranger that speaks garbage', async () => {
     const path = await socketPath(undo);
     const a = undo.use(openSocket(path));
