@@ -114,19 +114,23 @@ export function openRedis(url: string, options: { cluster?: string; leaseMs?: nu
   });
 }
 
-/** A port nobody listens on; below 50000, for a node of a Redis Cluster listens 10000 higher as well. */
+/**
+ * A port nobody listens on, below those that the system gives to outgoing connections: one that dials a dead server's port must not be
+ * given that very port and be connected with itself. A node of a Redis Cluster listens 10000 higher as well.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = await new Promise<number>((resolve, reject) => {
-      const server = createServer();
-      server.once('error', reject);
-      server.listen(0, '127.0.0.1', () => {
-        const address = server.address();
-        server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-      });
-    });
-    if (port < 50_000) return port;
+    const port = 12_000 + systemRandom.integer(10_000);
+    if ((await isFree(port)) && (await isFree(port + 10_000))) return port;
   }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 /** Waits for a condition; fails after `limitMs`, or when the condition itself throws. */

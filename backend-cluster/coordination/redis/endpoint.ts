@@ -64,8 +64,8 @@ export function parseRedisUrl(text: string): RedisEndpoint {
   return {
     kind,
     addresses,
-    masterName: kind === 'sentinel' ? decodeURIComponent(path) : undefined,
-    username: user === '' ? undefined : decodeURIComponent(user),
+    masterName: kind === 'sentinel' ? decoded(path) : undefined,
+    username: user === '' ? undefined : decoded(user),
     database: kind === 'single' ? Number(path) : 0,
     isTls,
     label: `${scheme}://${parts[3]}${path === '' ? '' : `/${path}`}`,
@@ -78,6 +78,14 @@ function parseAddress(text: string, defaultPort: number): RedisAddress {
   const port = parts?.[3] === undefined ? defaultPort : Number(parts[3]);
   if (host === undefined || port < 1 || port > 65_535) throw invalid(`names a server that is not host:port: "${text}"`);
   return { host, port };
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw invalid('holds a % that is not followed by two hexadecimal digits; write %25 for the character itself');
+  }
 }
 
 function invalid(what: string): PlatformError {

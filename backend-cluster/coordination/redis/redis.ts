@@ -67,6 +67,8 @@ class RedisCoordinator implements LeaseStore {
   #dialling: Promise<Session> | undefined;
   #failures = 0;
   #nextDialMs = 0;
+  /** Why the last connection ended. */
+  #lostBy = '';
   #calls = 0;
   #isClosed = false;
   /** Why the last call failed for want of Redis; `undefined` when it did not. */
@@ -254,7 +256,7 @@ class RedisCoordinator implements LeaseStore {
   #connected(): Promise<Session> {
     if (this.#session !== undefined) return Promise.resolve(this.#session);
     if (this.#dialling !== undefined) return this.#dialling;
-    if (this.#options.clock.monotonicMs() < this.#nextDialMs) return Promise.reject(new Error(this.#problem ?? 'the connection was lost'));
+    if (this.#options.clock.monotonicMs() < this.#nextDialMs) return Promise.reject(new Error(this.#lostBy));
     this.#dialling = this.#dial().finally(() => {
       this.#dialling = undefined;
     });
@@ -314,6 +316,7 @@ class RedisCoordinator implements LeaseStore {
     const pauseMs = jitteredMs(random, Math.min(pauseMsMax, pauseMsMin * 2 ** this.#failures), 0.5);
     this.#failures = Math.min(this.#failures + 1, 10);
     this.#nextDialMs = clock.monotonicMs() + pauseMs;
+    this.#lostBy = messageOf(error);
     log.debug({ pauseMs, err: error }, `the connection to ${endpoint.label} is given up`);
   }
 
