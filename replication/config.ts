@@ -31,6 +31,12 @@ export const ReplicationConfig = Type.Object(
       default: '17 3 * * *',
       description: 'cron expression, UTC: when replicas are compared with the master.',
     }),
+    differences: Type.Optional(
+      Type.Enum(['report', 'repair'], {
+        description:
+          'What the scheduled comparison does with entries changed at a replica by hand: report (default), or make them the master’s.',
+      }),
+    ),
   },
   { additionalProperties: false },
 );

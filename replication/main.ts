@@ -14,11 +14,12 @@ import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts
 import { cronSchedule, type Schedule, type Scheduled } from '#common/schedule.ts';
 import { openBound } from '#directory/client/access.ts';
 import { CheckpointFile } from '#replication/checkpoint.ts';
-import type { ReplicationStatus } from '#replication/client/status.ts';
+import type { RepairReport, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
+import { contextCsnOf } from '#replication/history.ts';
 import { Replicator } from '#replication/replicator.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
-import { compareServers, describeReport, type VerifyReport } from '#replication/verify.ts';
+import { compareServers, describeReport, differencesMax, suspectsMax } from '#replication/verify.ts';
 
 /** The running service. */
 export interface RunningReplication extends RunningService<ReplicationStatus> {
@@ -26,6 +27,10 @@ export interface RunningReplication extends RunningService<ReplicationStatus> {
   verify(replica?: string): Promise<readonly VerifyReport[]>;
   /** Read your writes: resolves once the replica (or every one) has everything up to that `entryCSN`. Give a signal that aborts. */
   waitFor(change: string, replica: string | undefined, signal: AbortSignal): Promise<void>;
+  /** Compares a replica and makes it equal to the master; a dry run only says what it would do. Deletes no more than a refresh may. */
+  repair(replica: string, options: { readonly isDryRun: boolean }): Promise<RepairReport>;
+  /** The `entryCSN` of the latest change at the master. */
+  masterCsn(): Promise<string>;
   /** Lets a stopped replica delete what its refresh asks for. */
   allowDeletes(replica: string): void;
   /** Lets a stopped replica follow the master as it is now; the limit on deletions stays. */
@@ -88,7 +93,11 @@ class Replication implements RunningReplication {
 
   scheduleVerify(schedule: Schedule): void {
     this.#verifying = schedule(this.#config.verifySchedule, `verification of the replicas of ${this.name}`, async () => {
-      await this.verify();
+      const reports = await this.verify();
+      if (this.#config.differences !== 'repair') return;
+      for (const { replica, differing } of reports) {
+        if (differing > 0) await this.repair(replica, { isDryRun: false });
+      }
     });
   }
 
@@ -142,6 +151,24 @@ class Replication implements RunningReplication {
     await Promise.all(waited.map((one) => one.waitFor(change, signal)));
   }
 
+  async repair(replica: string, { isDryRun }: { readonly isDryRun: boolean }): Promise<RepairReport> {
+    const replicator = this.#replicator(replica);
+    const before = await this.#compare(replica, suspectsMax);
+    const listed = { ...before, differences: before.differences.slice(0, differencesMax) };
+    if (isDryRun) return { before: listed, after: undefined };
+    await replicator.repair(before);
+    const [after] = await this.verify(replica);
+    this.#ports.log.warn({ component: 'repair', replica, before: before.differing, after: after?.differing }, 'the replica was repaired');
+    return { before: listed, after };
+  }
+
+  async masterCsn(): Promise<string> {
+    await using master = await openBound(this.#master.url, this.#master, this.#ports);
+    const csn = await contextCsnOf(master, this.#config.suffix);
+    if (csn !== undefined) return csn;
+    throw new PlatformError('DIR_DENIED', `${this.#master.url} does not show ${this.#master.bindDn} its contextCSN`);
+  }
+
   allowDeletes(replica: string): void {
     this.#replicator(replica).allowDeletes();
   }
@@ -159,14 +186,14 @@ class Replication implements RunningReplication {
     await Promise.all([...this.#replicators.values()].map((one) => one[Symbol.asyncDispose]()));
   }
 
-  async #compare(name: string): Promise<VerifyReport> {
+  async #compare(name: string, listedMax = differencesMax): Promise<VerifyReport> {
     await using master = await openBound(this.#master.url, this.#master, this.#ports);
     await using replica = await openBound(
       (this.#access.get(name) as ServerAccess).url,
       this.#access.get(name) as ServerAccess,
       this.#ports,
     );
-    return await compareServers(name, master, replica, this.#config.suffix, this.#replicator(name).keepsCsn);
+    return await compareServers(name, master, replica, this.#config.suffix, this.#replicator(name).keepsCsn, listedMax);
   }
 
   #replicator(name: string): Replicator {

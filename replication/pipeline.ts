@@ -19,6 +19,8 @@ export interface Change {
   readonly isNew: boolean;
   readonly cookie: Buffer | undefined;
   readonly receivedMs: number;
+  /** What counts is the master's state when its turn has come; `entry` tells no more than the name. */
+  readonly isCheck?: boolean;
 }
 
 /** A change in the pipeline. */
@@ -83,6 +85,15 @@ export class Pipeline {
   /** Wakes those who wait in `moved`, for reasons of the caller's own. */
   wake(): void {
     this.#wake();
+  }
+
+  /** Resolves once everything pushed until now is acknowledged; whoever aborts the signal calls `wake`. */
+  async passed(signal: AbortSignal): Promise<void> {
+    const last = this.#lastNumber;
+    while ((this.#queue[0]?.number ?? Number.POSITIVE_INFINITY) <= last) {
+      signal.throwIfAborted();
+      await this.moved();
+    }
   }
 
   /** Throws everything away; for a start from the checkpoint. */

@@ -24,11 +24,12 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
 import { type CheckpointFile, csnOfCookie } from '#replication/checkpoint.ts';
-import type { ReplicaStatus } from '#replication/client/status.ts';
+import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { Pipeline, type Queued } from '#replication/pipeline.ts';
-import { Replica } from '#replication/replica.ts';
+import { queueRepair } from '#replication/repair.ts';
+import { findByUuid, Replica } from '#replication/replica.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { ReplicaDiverged, runSource } from '#replication/source.ts';
 
@@ -134,6 +135,14 @@ export class Replicator implements AsyncDisposable {
   /** Lets a replica that was stopped follow the master as it is now; the limit on deletions stays. */
   resume(): void {
     this.#goOn?.();
+  }
+
+  /** Puts right what a comparison found; resolves once the replica has acknowledged it. */
+  async repair(report: VerifyReport): Promise<void> {
+    const { refreshDeletesMaxPercent, ports } = this.#options;
+    const signal = this.#stop.signal;
+    await queueRepair(report, refreshDeletesMaxPercent, this.#pipeline, () => ports.clock.monotonicMs(), signal);
+    await this.#pipeline.passed(signal);
   }
 
   noteVerified(result: string): void {
@@ -332,7 +341,11 @@ export class Replicator implements AsyncDisposable {
       earlierBelowDone: (dn) => this.#pipeline.earlierBelowDone(change, dn),
       onContainerMoved: this.#phase === 'following' ? undefined : () => (this.#containerMoved = true),
     };
-    if (change.entry === undefined) await applyDelete(context, change.uuid);
+    if (change.isCheck === true) {
+      const current = await findByUuid(await this.#questions(), this.#options.suffix, change.uuid);
+      if (current === undefined) await applyDelete(context, change.uuid);
+      else await applyPut(context, change.uuid, current, false);
+    } else if (change.entry === undefined) await applyDelete(context, change.uuid);
     else await applyPut(context, change.uuid, change.entry, change.isNew);
     // A refresh measures the master's size, not how far behind we are.
     if (this.#phase === 'following') this.#lag.acknowledged(change.receivedMs);

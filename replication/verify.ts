@@ -7,40 +7,23 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { UuidTable } from '#directory/client/uuid-table.ts';
 import { normalizeAttributeType, normalizeDnText } from '#protocol/ldap/dn.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
+import type { Difference, VerifyReport } from '#replication/client/status.ts';
 import { decide, replicatedAttributes, replicatedSelection } from '#replication/decide.ts';
 import { findByUuid, readAllEntries } from '#replication/replica.ts';
-
-/** One entry that is not the same on both sides. */
-export interface Difference {
-  readonly uuid: string;
-  readonly dn: string;
-  /** missing: not at the replica; extra: at the replica only. */
-  readonly kind: 'missing' | 'extra' | 'different';
-  /** Attributes that differ, and `dn` for another name. */
-  readonly what: readonly string[];
-}
-
-/** Result of comparing one replica. */
-export interface VerifyReport {
-  readonly replica: string;
-  readonly entries: number;
-  readonly differences: readonly Difference[];
-  /** Entries that differ, also those beyond the listed ones. */
-  readonly differing: number;
-}
 
 /** Differences that are listed. */
 export const differencesMax = 1000;
 /** Differing entries of one run that are looked at again; beyond, something is wrong as a whole. */
-const suspectsMax = 100_000;
+export const suspectsMax = 100_000;
 
-/** Compares; `keepsCsn` is false for a replica that has CSNs of its own. */
+/** Compares; `keepsCsn` is false for a replica that has CSNs of its own. At most `listedMax` differences are listed. */
 export async function compareServers(
   name: string,
   master: LdapConnection,
   replica: LdapConnection,
   suffix: string,
   keepsCsn: boolean,
+  listedMax = differencesMax,
 ): Promise<VerifyReport> {
   const table = new UuidTable();
   for await (const entry of readAllEntries(master, suffix, replicatedSelection)) {
@@ -64,7 +47,7 @@ export async function compareServers(
     const difference = await lookAgain(master, replica, suffix, uuid, keepsCsn);
     if (difference === undefined) continue;
     differing += 1;
-    if (differences.length < differencesMax) differences.push(difference);
+    if (differences.length < listedMax) differences.push(difference);
   }
   return { replica: name, entries, differences, differing };
 }

@@ -4,6 +4,7 @@ import type { Ports, RunningService } from '#common/lifecycle.ts';
 import type { Secret } from '#common/secret.ts';
 import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
 import type { RouteExplanation } from '#frontend/client/status.ts';
+import type { RepairReport } from '#replication/client/status.ts';
 
 /** A service of this process, with what only some roles can do. */
 export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness'> {
@@ -11,6 +12,14 @@ export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'na
   explain?(address: string): Promise<RouteExplanation> | RouteExplanation;
   /** Replication: compares a replica with the master now; what was found is then in the service's status. */
   verify?(replica: string): Promise<unknown>;
+  /** Replication: compares a replica and makes it equal to the master, or only says what differs. */
+  repair?(replica: string, options: { readonly isDryRun: boolean }): Promise<RepairReport>;
+  /** Replication: the latest change at the master. */
+  masterCsn?(): Promise<string>;
+  /** Replication: resolves once a replica has everything up to that change. */
+  waitFor?(change: string, replica: string | undefined, signal: AbortSignal): Promise<void>;
+  /** Replication: lets a stopped replica follow the master as it is now. */
+  resume?(replica: string): void;
   /** Replication: lets a stopped replica delete what its refresh asks for. */
   allowDeletes?(replica: string): void;
   /** Ends what can be ended in good order and takes nothing new. */

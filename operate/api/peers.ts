@@ -2,13 +2,15 @@
  * The other processes of the installation. All are asked at once, each has the same short time, and one that is silent is named in the
  * answer instead of being left out of it.
  */
-import { messageOf } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { requestJson } from '#common/http/client.ts';
 import type { AdminOptions, AdminPeerAddress } from './options.ts';
 import type { NodeReply, Replies } from './reports.ts';
 
 /** Time that a peer has to answer. */
 export const peerTimeoutMs = 3_000;
+/** Time that an action may take, e.g. the comparison of a whole replica. */
+const actionTimeoutMs = 600_000;
 
 /** Answers of this process and its peers to one question; this process comes first. */
 export interface Gathered<T> {
@@ -61,4 +63,24 @@ export function peerRequest(
   path: string,
 ): { url: string; token: AdminOptions['token']; ca: string | undefined } {
   return { url: `${peer.url.replace(/\/$/, '')}${path}`, token: options.token, ca: peer.ca };
+}
+
+/** Asks one peer after the other to do something to what only one of them has; rejects with `ADMIN_NOT_FOUND` when none has it. */
+export async function askPeersInTurn(options: AdminOptions, path: string, what: string, body?: unknown): Promise<unknown> {
+  const silent: string[] = [];
+  for (const peer of options.peers) {
+    try {
+      return (
+        await requestJson(options.ports.clock, { ...peerRequest(options, peer, path), method: 'POST', body, timeoutMs: actionTimeoutMs })
+      ).body;
+    } catch (error) {
+      const known = error instanceof PlatformError ? error : undefined;
+      if (known?.code.startsWith('NET_')) silent.push(peer.name);
+      else if (known?.code !== 'ADMIN_NOT_FOUND') throw error;
+    }
+  }
+  // Whoever is silent may be the one who has it: only with all answers in does it not exist.
+  if (silent.length > 0)
+    throw new PlatformError('NET_TIMEOUT', `${what} is not known to any node that answered; silent: ${silent.join(', ')}`);
+  throw new PlatformError('ADMIN_NOT_FOUND', `no node has a ${what}`, { fields: { hint: 'archipelago status' } });
 }

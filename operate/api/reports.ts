@@ -7,7 +7,7 @@ import type { ReadinessCheck } from '#common/lifecycle.ts';
 import type { DirectoryServerStatus } from '#directory/client/directory.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import type { FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
-import type { ReplicaStatus, ReplicationStatus } from '#replication/client/status.ts';
+import type { ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 
 /** One service as its own process reports it. `status` is the room's status without its list of sessions. */
 export interface ServiceReport {
@@ -148,6 +148,16 @@ export interface SessionsReport {
   readonly replies: Replies;
   readonly total: number;
   readonly sessions: readonly SessionView[];
+}
+
+/** Something done about a replica: `/api/v1/replicas/NAME/ACTION`. */
+export interface ReplicaActionReport {
+  readonly replica: string;
+  readonly result: string;
+  /** What differed when it was compared, for `diff` and `repair`. */
+  readonly before?: VerifyReport;
+  /** What differs still, for `repair`. */
+  readonly after?: VerifyReport | undefined;
 }
 
 /** Replicas: `/api/v1/replicas`. */

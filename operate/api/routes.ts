@@ -3,20 +3,17 @@
  * the whole installation.
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { requestJson } from '#common/http/client.ts';
 import type { HttpRequest, HttpServer } from '#common/http/server.ts';
 import { productVersion } from '#common/version.ts';
 import { createAccount, removeAccount, renameAccount, setPassword, showAccount } from './accounts.ts';
 import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
 import { mergeStatus } from './merge.ts';
-import type { AdminOptions, AdminService } from './options.ts';
-import { gather, peerRequest } from './peers.ts';
+import type { AdminOptions } from './options.ts';
+import { askPeersInTurn, gather } from './peers.ts';
+import { addReplicaActions } from './replica-actions.ts';
 import type { ReplicasReport, SessionsReport, StatusReport } from './reports.ts';
 import { topologyOf } from './topology.ts';
 import { explainUser } from './why.ts';
-
-/** Time that a comparison of a whole replica may take. */
-const verifyTimeoutMs = 600_000;
 
 type Address = { Params: { address: string } };
 
@@ -84,42 +81,6 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   });
 }
 
-/** What an operator may ask of the replication service about one replica; peers are asked when it runs elsewhere. */
-function addReplicaActions(server: HttpServer, options: AdminOptions): void {
-  type Replica = { Params: { name: string } };
-  type Status = { readonly replicas?: readonly { readonly name: string; readonly lastVerifyResult?: string }[] };
-  const replicaOf = (service: AdminService, name: string) =>
-    (service.status() as Status).replicas?.find((replica) => replica.name === name);
-  const here = (name: string): AdminService | undefined =>
-    options.services.find((service) => service.role === 'replication' && replicaOf(service, name) !== undefined);
-  const actions: Record<string, (service: AdminService, name: string) => Promise<string>> = {
-    async verify(service, name) {
-      if (service.verify === undefined) throw new PlatformError('ADMIN_NOT_ABLE', `${service.name} cannot compare replicas`);
-      await service.verify(name);
-      return replicaOf(service, name)?.lastVerifyResult ?? 'compared';
-    },
-    async 'allow-deletes'(service, name) {
-      if (service.allowDeletes === undefined) throw new PlatformError('ADMIN_NOT_ABLE', `${service.name} cannot be told so`);
-      service.allowDeletes(name);
-      return 'the deletes that its refresh asks for are allowed';
-    },
-  };
-  for (const [action, run] of Object.entries(actions)) {
-    const runHere = async (name: string): Promise<{ replica: string; result: string }> => {
-      const service = here(name);
-      if (service === undefined)
-        throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
-      return { replica: name, result: await run(service, name) };
-    };
-    server.post<Replica>(`/api/v1/node/replicas/:name/${action}`, (request) => runHere(request.params.name));
-    server.post<Replica>(`/api/v1/replicas/:name/${action}`, (request) => {
-      const { name } = request.params;
-      if (here(name) !== undefined) return runHere(name);
-      return askPeersInTurn(options, `/api/v1/node/replicas/${encodeURIComponent(name)}/${action}`, `replica ${name}`);
-    });
-  }
-}
-
 /** Drains a service of this process or of a peer. */
 function addDrain(server: HttpServer, options: AdminOptions): void {
   type Service = { Params: { name: string } };
@@ -137,24 +98,6 @@ function addDrain(server: HttpServer, options: AdminOptions): void {
       ? drainHere(request.params.name)
       : askPeersInTurn(options, `/api/v1/node/services/${encodeURIComponent(request.params.name)}/drain`, `service ${request.params.name}`),
   );
-}
-
-async function askPeersInTurn(options: AdminOptions, path: string, what: string): Promise<unknown> {
-  const silent: string[] = [];
-  for (const peer of options.peers) {
-    try {
-      return (await requestJson(options.ports.clock, { ...peerRequest(options, peer, path), method: 'POST', timeoutMs: verifyTimeoutMs }))
-        .body;
-    } catch (error) {
-      const known = error instanceof PlatformError ? error : undefined;
-      if (known?.code.startsWith('NET_')) silent.push(peer.name);
-      else if (known?.code !== 'ADMIN_NOT_FOUND') throw error;
-    }
-  }
-  // Whoever is silent may be the one who has it: only with all answers in does it not exist.
-  if (silent.length > 0)
-    throw new PlatformError('NET_TIMEOUT', `${what} is not known to any node that answered; silent: ${silent.join(', ')}`);
-  throw new PlatformError('ADMIN_NOT_FOUND', `no node has a ${what}`, { fields: { hint: 'archipelago status' } });
 }
 
 function bodyOf(request: HttpRequest): Readonly<Record<string, unknown>> {

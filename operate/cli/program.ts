@@ -8,6 +8,7 @@ import { productVersion } from '#common/version.ts';
 import type { AskApi, ConnectOptions } from './connect.ts';
 import { type OutputFormat, outputFormats, type VerbResult } from './output.ts';
 import { exitCodes, type Terminal } from './terminal.ts';
+import type { ReplicaAction } from './verbs/replica.ts';
 
 type GlobalOptions = ConnectOptions & { readonly output: OutputFormat };
 
@@ -150,18 +151,52 @@ function addReplica(program: Command, show: Show, api: () => Promise<AskApi>): v
       examples('archipelago replica status', 'archipelago replica status -o wide', 'archipelago replica status -o jsonl'),
     )
     .action(async () => show(await (await import('./verbs/replica.ts')).replicaStatus(await api())));
-  replica
-    .command('verify')
-    .argument('<replica>', 'name of the replica')
-    .description('compare a replica with the master now')
-    .addHelpText('after', examples('archipelago replica verify ldap-eu.isp.example'))
-    .action(async (name: string) => show(await (await import('./verbs/replica.ts')).replicaAction(await api(), name, 'verify')));
-  replica
-    .command('allow-deletes')
-    .argument('<replica>', 'name of a replica that has stopped')
-    .description('let a stopped replica delete what its refresh asks for; check the master first')
-    .addHelpText('after', examples('archipelago replica allow-deletes ldap-eu.isp.example'))
-    .action(async (name: string) => show(await (await import('./verbs/replica.ts')).replicaAction(await api(), name, 'allow-deletes')));
+  const act = async (name: string, action: ReplicaAction, body?: Readonly<Record<string, unknown>>): Promise<void> =>
+    show(await (await import('./verbs/replica.ts')).replicaAction(await api(), name, action, body));
+  const verb = (action: ReplicaAction, description: string, ...lines: readonly string[]): Command =>
+    replica
+      .command(action)
+      .argument('<replica>', 'name of the replica')
+      .description(description)
+      .addHelpText('after', examples(...lines));
+  verb('verify', 'compare a replica with the master now', 'archipelago replica verify ldap-eu.isp.example').action((name: string) =>
+    act(name, 'verify'),
+  );
+  verb(
+    'diff',
+    'list every entry that is not the master’s',
+    'archipelago replica diff ldap-eu.isp.example',
+    'archipelago replica diff ldap-eu.isp.example -o jsonl',
+  ).action((name: string) => act(name, 'diff'));
+  verb(
+    'repair',
+    'make a replica equal to the master, entry by entry',
+    'archipelago replica repair ldap-eu.isp.example --dry-run',
+    'archipelago replica repair ldap-eu.isp.example',
+  )
+    .option('--dry-run', 'only say what would be done')
+    .action((name: string, given: { dryRun?: boolean }) => act(name, 'repair', { dryRun: given.dryRun === true }));
+  verb(
+    'wait',
+    'wait until a replica has a change, or all that the master has now',
+    'archipelago replica wait ldap-eu.isp.example',
+    'archipelago replica wait ldap-eu.isp.example --csn 20261122120000.000001Z#000000#001#000000 --within 5',
+  )
+    .option('--csn <csn>', 'entryCSN of the change; default: the latest of the master')
+    .option('--within <seconds>', 'give up after so long', wholeNumber, 30)
+    .action((name: string, given: { csn?: string; within: number }) =>
+      act(name, 'wait', { ...(given.csn === undefined ? {} : { csn: given.csn }), withinMs: given.within * 1000 }),
+    );
+  verb(
+    'allow-deletes',
+    'let a stopped replica delete what its refresh asks for; check the master first',
+    'archipelago replica allow-deletes ldap-eu.isp.example',
+  ).action((name: string) => act(name, 'allow-deletes'));
+  verb(
+    'resume',
+    'let a stopped replica follow a master that went back to an older state',
+    'archipelago replica resume ldap-eu.isp.example',
+  ).action((name: string) => act(name, 'resume'));
 }
 
 function addAccount(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {

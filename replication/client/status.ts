@@ -31,3 +31,30 @@ export interface ReplicationStatus {
   };
   readonly replicas: readonly ReplicaStatus[];
 }
+
+/** One entry that is not the same at the master and at a replica. */
+export interface Difference {
+  readonly uuid: string;
+  readonly dn: string;
+  /** missing: not at the replica; extra: at the replica only. */
+  readonly kind: 'missing' | 'extra' | 'different';
+  /** Attributes that differ, and `dn` for another name. */
+  readonly what: readonly string[];
+}
+
+/** Result of comparing one replica with the master. */
+export interface VerifyReport {
+  readonly replica: string;
+  readonly entries: number;
+  /** At most 1000 of them. */
+  readonly differences: readonly Difference[];
+  /** Entries that differ, also those beyond the listed ones. */
+  readonly differing: number;
+}
+
+/** Result of a repair: what differed before, and what still does. */
+export interface RepairReport {
+  readonly before: VerifyReport;
+  /** `undefined` after a dry run. */
+  readonly after: VerifyReport | undefined;
+}

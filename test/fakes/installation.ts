@@ -139,8 +139,10 @@ export function fakeDirectory(name: string, mode: 'master' | 'replica'): AdminSe
 }
 
 /** The replication service with two replicas, the second `lagMs` behind. */
-export function fakeReplication(lagMs = 0): AdminService & { verified: string[] } {
+export function fakeReplication(lagMs = 0): AdminService & { verified: string[]; asked: string[] } {
   const verified: string[] = [];
+  const asked: string[] = [];
+  const latest = '20261122120000.000001Z#000000#001#000000';
   const replica = (name: string, behindMs: number): ReplicationStatus['replicas'][number] => ({
     name,
     url: `ldap://${name}`,
@@ -167,6 +169,20 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[] 
     verified,
     status: () => status,
     readiness: () => [{ name: 'master', ok: true, detail: 'following' }],
+    asked,
+    masterCsn: async () => latest,
+    waitFor: (change, name, signal) =>
+      change <= latest
+        ? Promise.resolve(void asked.push(`wait ${name} ${change}`))
+        : new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+    resume: (name) => void asked.push(`resume ${name}`),
+    allowDeletes: (name) => void asked.push(`allow-deletes ${name}`),
+    repair: async (name, { isDryRun }) => {
+      asked.push(`repair ${name}${isDryRun ? ' dry' : ''}`);
+      const bob = { uuid: aliceUuid, dn: 'uid=bob,cn=isp.example,o=mail', kind: 'different', what: ['mail'] } as const;
+      const report = { replica: name, entries: 214, differences: [bob], differing: 1 };
+      return { before: report, after: isDryRun ? undefined : { ...report, differences: [], differing: 0 } };
+    },
     verify: async (name) => {
       verified.push(name);
       const result = '214 entries compared, none differs';

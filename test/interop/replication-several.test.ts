@@ -12,7 +12,7 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute, textOf } from '#protocol/ldap/messages.ts';
 import { type RunningReplication, startReplication } from '#replication/main.ts';
 import { startOwnDirectory } from './own-directory.ts';
-import { addAccount, addDomain, type TestServer } from './replication-suite.ts';
+import { addAccount, addDomain, exportOf, type TestServer } from './replication-suite.ts';
 
 describe('replication to several replicas', () => {
   let master: TestServer;
@@ -107,5 +107,27 @@ describe('replication to several replicas', () => {
     await service.waitFor(await csnOf('uid=new,cn=isp.example,o=mail'), undefined, AbortSignal.timeout(5000));
     expect(service.status().replicas[0]?.conflicts).toBe(1);
     expect(await service.verify('ldap-eu')).toMatchObject([{ differing: 0 }]);
+  });
+  it('lists what was changed at a replica by hand, says what it would do, and makes it the master’s', async () => {
+    await using hand = await us.connect();
+    await hand.add('uid=stranger,cn=isp.example,o=mail', [
+      attribute('objectClass', 'inetOrgPerson', 'mailAccount'),
+      attribute('uid', 'stranger'),
+      attribute('cn', 'by hand'),
+      attribute('sn', 'by hand'),
+    ]);
+    await hand.modify('uid=user2,cn=isp.example,o=mail', [{ kind: 'replace', attribute: attribute('mail', 'x@isp.example') }]);
+    await hand.modifyDn({ dn: 'uid=user3,cn=isp.example,o=mail', newRdn: 'uid=elsewhere', deleteOldRdn: true, newSuperior: undefined });
+    await hand.delete('uid=user4,cn=isp.example,o=mail');
+    const { before } = await service.repair('ldap-us', { isDryRun: true });
+    expect(before.differences.map((one) => [one.kind, one.dn.split(',')[0]]).sort()).toEqual([
+      ['different', 'uid=user2'],
+      ['different', 'uid=user3'],
+      ['extra', 'uid=stranger'],
+      ['missing', 'uid=user4'],
+    ]);
+    expect(await service.verify('ldap-us')).toMatchObject([{ differing: 4 }]);
+    expect(await service.repair('ldap-us', { isDryRun: false })).toMatchObject({ before: { differing: 4 }, after: { differing: 0 } });
+    expect(await exportOf(us, true)).toBe(await exportOf(master, true));
   });
 });

@@ -1,5 +1,5 @@
-/** `archipelago replica status` and `replica verify`. */
-import type { ReplicasReport } from '../../api/reports.ts';
+/** `archipelago replica`: status, and what can be asked of one replica. */
+import type { ReplicaActionReport, ReplicasReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
 import { duration, table, type VerbResult } from '../output.ts';
 import { exitCodes } from '../terminal.ts';
@@ -36,11 +36,31 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
   };
 }
 
-/** Something done about one replica: compared with the master now, or told that it may delete what its refresh asks for. */
-export async function replicaAction(ask: AskApi, name: string, action: 'verify' | 'allow-deletes'): Promise<VerbResult> {
-  const answer = await ask<{ replica: string; result: string }>(`/api/v1/replicas/${encodeURIComponent(name)}/${action}`, {
+/** What can be asked of one replica. */
+export type ReplicaAction = 'verify' | 'diff' | 'repair' | 'wait' | 'allow-deletes' | 'resume';
+
+/** Asks it. What differs is listed, one entry a line, and means exit code 4 unless it was repaired. */
+export async function replicaAction(
+  ask: AskApi,
+  name: string,
+  action: ReplicaAction,
+  body: Readonly<Record<string, unknown>> = {},
+): Promise<VerbResult> {
+  const answer = await ask<ReplicaActionReport>(`/api/v1/replicas/${encodeURIComponent(name)}/${action}`, {
     method: 'POST',
+    body,
     timeoutMs: 600_000,
   });
-  return { document: answer, names: [name], render: () => `${answer.replica}: ${answer.result}\n`, exitCode: exitCodes.ok };
+  const differences = answer.before?.differences ?? [];
+  const left = (answer.after ?? answer.before)?.differing ?? 0;
+  return {
+    document: answer,
+    rows: differences,
+    names: answer.before === undefined ? [name] : differences.map((one) => one.dn),
+    render: (paint) => {
+      const rows = differences.map((one) => [one.kind, one.dn, one.what.join(', '), one.uuid]);
+      return `${answer.replica}: ${answer.result}\n${rows.length === 0 ? '' : table(paint, ['DIFFERENCE', 'ENTRY', 'WHAT', 'UUID'], rows)}`;
+    },
+    exitCode: left === 0 ? exitCodes.ok : exitCodes.degraded,
+  };
 }

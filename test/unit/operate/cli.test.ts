@@ -205,6 +205,23 @@ describe('verbs', () => {
     expect((await run('replica verify nowhere')).code).toBe(3);
   });
 
+  it('replica: lists what differs, repairs it, waits for a change and lets a stopped one go on', async () => {
+    await startWith();
+    const diff = await run('replica diff ldap-us.isp.example');
+    expect(diff.out).toMatch(/^different +uid=bob,cn=isp\.example,o=mail +mail /m);
+    expect(diff.code).toBe(4);
+    expect((await run('replica repair ldap-us.isp.example --dry-run')).out).toContain('1 entries would be made the master’s');
+    expect(await run('replica repair ldap-us.isp.example')).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('1 entries differed, 0 do now'),
+    });
+    expect((await run('replica wait ldap-us.isp.example')).out).toContain('has everything up to 2026');
+    const late = await run('replica wait ldap-us.isp.example --csn 20991122120000.000001Z#000000#001#000000 --within 1');
+    expect(late).toMatchObject({ code: 7, err: expect.stringContaining('after 1000 ms') });
+    expect((await run('replica resume ldap-us.isp.example')).code).toBe(0);
+    expect((await run('replica allow-deletes ldap-us.isp.example')).code).toBe(0);
+  });
+
   it('config: checks and shows node files without any installation', async () => {
     const file = join(home, 'node.yaml');
     await writeFile(

@@ -1,0 +1,96 @@
+/** What an operator may ask of the replication service about one replica; peers are asked when it runs elsewhere. */
+import { type Clock, withTimeout } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { HttpRequest, HttpServer } from '#common/http/server.ts';
+import type { AdminOptions, AdminService } from './options.ts';
+import { askPeersInTurn } from './peers.ts';
+import type { ReplicaActionReport } from './reports.ts';
+
+type Replica = { Params: { name: string } };
+type Body = Readonly<Record<string, unknown>>;
+type Action = (service: AdminService, name: string, body: Body, clock: Clock) => Promise<Omit<ReplicaActionReport, 'replica'>>;
+
+const waitDefaultMs = 30_000;
+const waitMaxMs = 500_000;
+
+const actions: Readonly<Record<string, Action>> = {
+  async verify(service, name) {
+    await able(service, service.verify)(name);
+    return { result: replicaOf(service, name)?.lastVerifyResult ?? 'compared' };
+  },
+  async diff(service, name) {
+    const { before } = await able(service, service.repair)(name, { isDryRun: true });
+    return { result: before.differing === 0 ? 'equal' : `${before.differing} entries differ`, before };
+  },
+  async repair(service, name, body) {
+    const isDryRun = body.dryRun === true;
+    const { before, after } = await able(service, service.repair)(name, { isDryRun });
+    if (isDryRun) return { result: `${before.differing} entries would be made the master’s`, before };
+    return { result: `${before.differing} entries differed, ${after?.differing ?? 0} do now`, before, after };
+  },
+  async wait(service, name, body, clock) {
+    const csn = typeof body.csn === 'string' && body.csn !== '' ? body.csn : await able(service, service.masterCsn)();
+    const withinMs = body.withinMs === undefined ? waitDefaultMs : Number(body.withinMs);
+    if (!(withinMs > 0 && withinMs <= waitMaxMs)) throw new PlatformError('ADMIN_BAD_REQUEST', `withinMs is not from 1 to ${waitMaxMs}`);
+    const late = new AbortController();
+    const error = new PlatformError('NET_TIMEOUT', `${name} does not have ${csn} after ${withinMs} ms`, {
+      fields: { hint: 'archipelago replica status' },
+    });
+    await withTimeout(clock, withinMs, able(service, service.waitFor)(csn, name, late.signal), () => {
+      // Ends the wait as well; its own rejection says the same.
+      late.abort(error);
+      return error;
+    });
+    return { result: `has everything up to ${csn}` };
+  },
+  async 'allow-deletes'(service, name) {
+    able(service, service.allowDeletes)(name);
+    return { result: 'the deletes that its refresh asks for are allowed' };
+  },
+  async resume(service, name) {
+    able(service, service.resume)(name);
+    return { result: 'follows the master as it is now' };
+  },
+};
+
+/** Adds `POST /api/v1/replicas/NAME/ACTION`, and the same below `/api/v1/node` for peers. */
+export function addReplicaActions(server: HttpServer, options: AdminOptions): void {
+  const here = (name: string): AdminService | undefined =>
+    options.services.find((service) => service.role === 'replication' && replicaOf(service, name) !== undefined);
+  for (const [action, run] of Object.entries(actions)) {
+    const runHere = async (name: string, request: HttpRequest): Promise<ReplicaActionReport> => {
+      const service = here(name);
+      if (service === undefined)
+        throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
+      return { replica: name, ...(await run(service, name, bodyOf(request), options.ports.clock)) };
+    };
+    server.post<Replica>(`/api/v1/node/replicas/:name/${action}`, (request) => runHere(request.params.name, request));
+    server.post<Replica>(`/api/v1/replicas/:name/${action}`, (request) => {
+      const { name } = request.params;
+      if (here(name) !== undefined) return runHere(name, request);
+      return askPeersInTurn(
+        options,
+        `/api/v1/node/replicas/${encodeURIComponent(name)}/${action}`,
+        `replica ${name}`,
+        request.body ?? undefined,
+      );
+    });
+  }
+}
+
+function replicaOf(service: AdminService, name: string) {
+  type Status = { readonly replicas?: readonly { readonly name: string; readonly lastVerifyResult?: string }[] };
+  return (service.status() as Status).replicas?.find((replica) => replica.name === name);
+}
+
+function able<A extends unknown[], R>(service: AdminService, method: ((...args: A) => R) | undefined): (...args: A) => R {
+  if (method === undefined) throw new PlatformError('ADMIN_NOT_ABLE', `${service.name} cannot do that`);
+  return method.bind(service);
+}
+
+function bodyOf(request: HttpRequest): Body {
+  const { body } = request;
+  if (body === undefined || body === null) return {};
+  if (typeof body === 'object' && !Array.isArray(body)) return body as Body;
+  throw new PlatformError('ADMIN_BAD_REQUEST', 'expected a JSON object');
+}
