@@ -148,6 +148,10 @@ export class EntryStore implements Disposable {
     return toEntry(this.#get('SELECT * FROM entry WHERE uuid = ?', uuidToBytes(uuid)));
   }
 
+  hasUuid(uuid: string): boolean {
+    return this.#get('SELECT 1 FROM entry WHERE uuid = ?', uuidToBytes(uuid)) !== undefined;
+  }
+
   child(parentId: number, rdnNorm: string): StoredEntry | undefined {
     return toEntry(this.#get('SELECT * FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm));
   }
@@ -260,7 +264,8 @@ export class EntryStore implements Disposable {
 
   // --- writing, inside `write` only
 
-  add(content: EntryContent): StoredEntry {
+  /** @param isJournalled false only while a database is filled for the first time, before anybody follows it */
+  add(content: EntryContent, isJournalled = true): StoredEntry {
     const { parentId, rdnNorm, rdn, uuid, csn, attributes } = content;
     const inserted = this.#run(
       'INSERT INTO entry (parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?)',
@@ -274,7 +279,7 @@ export class EntryStore implements Disposable {
     const id = Number(inserted.lastInsertRowid);
     for (const key of this.#keysOf(attributes)) this.#addKey(key, id);
     for (const name of ['entries', ...this.#talliesOf(attributes)]) this.#count(name, 1);
-    this.#record('add', content, id, undefined, content);
+    if (isJournalled) this.#record('add', content, id, undefined, content);
     return { ...content, id };
   }
 

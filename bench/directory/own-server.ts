@@ -1,0 +1,50 @@
+/** Our server as a process: `own-server.ts DATA CERT KEY`. Prints its ports as a line of JSON and ends with its standard input. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { systemClock } from '#common/clock.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { createLogger } from '#common/log/pino-logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemRandom } from '#common/random.ts';
+import { startDirectory } from '#directory/main.ts';
+import { adminDn, adminPassword, suffix } from './accounts.ts';
+
+const [dataDirectory = '', certFile = '', keyFile = ''] = process.argv.slice(2);
+const secret = join(dataDirectory, 'secret');
+await nodeFiles.mkdirAll(dataDirectory);
+await writeFile(secret, adminPassword);
+const running = await startDirectory(
+  {
+    role: 'directory',
+    name: 'bench',
+    mode: 'master',
+    suffix,
+    dataDirectory,
+    listeners: [
+      { address: '127.0.0.1', port: 0, tls: 'none' },
+      { address: '127.0.0.1', port: 0, tls: 'implicit' },
+    ],
+    tls: { certFile, keyFile },
+    identities: [{ dn: adminDn, rights: 'admin', password: { file: secret } }],
+    placement: 'fewest-accounts',
+    messageBytesMax: 16_777_216,
+    connectionsMax: 1000,
+    idleTimeoutMs: 3_600_000,
+  },
+  {
+    clock: systemClock,
+    random: systemRandom,
+    network: nodeNetwork,
+    files: nodeFiles,
+    // At the level and to the sink that an installation has; the file is beside the data.
+    log: createLogger('info', {}, join(dataDirectory, 'log.jsonl')),
+    metrics: createMetrics(),
+  },
+);
+const [port, tlsPort] = running.urls.map((url) => Number(new URL(url).port));
+process.stdout.write(`${JSON.stringify({ port, tlsPort })}\n`);
+process.stdin.resume().once('end', async () => {
+  await running[Symbol.asyncDispose]();
+  process.exit(0);
+});

@@ -1,0 +1,19 @@
+/** What a process has used, from /proc: CPU seconds and resident memory. A rate per CPU second compares servers on a busy machine. */
+import { readFileSync } from 'node:fs';
+
+/** Clock ticks per second of /proc, which Linux fixes for programs. */
+const ticksPerSecond = 100;
+
+/** CPU seconds so far, all threads. */
+export function cpuSeconds(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+}
+
+/** Resident memory, MB; `anonymous` leaves mapped files out, which the system may take back. */
+export function memoryMb(pid: number): { readonly resident: number; readonly anonymous: number } {
+  const text = readFileSync(`/proc/${pid}/status`, 'latin1');
+  const kilobytes = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0);
+  return { resident: Math.round(kilobytes('VmRSS') / 1024), anonymous: Math.round(kilobytes('RssAnon') / 1024) };
+}
