@@ -16,7 +16,8 @@ const gatheredMax = 20_000;
 /** A plan: pages of ids above a cursor. An empty page is the end. */
 export interface Candidates {
   /** For explanation and tests. */
-  readonly by: 'base' | 'index' | 'children' | 'scan';
+  readonly by: 'base' | 'index' | 'children' | 'scan' | 'sorted';
+  /** Ids above `afterId`; of a sorted plan, those behind that position. */
   next(afterId: number): readonly number[];
 }
 

@@ -9,6 +9,7 @@ import type { Metrics } from '#common/metrics/metrics.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
 import { type Attribute, type Control, extendedOids, type LdapRequest, type SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { readCancel } from '#protocol/ldap/sort.ts';
 import { anonymous } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { addEntry } from './add.ts';
@@ -23,6 +24,7 @@ import { modifyDn } from './modify-dn.ts';
 import type { Operation } from './operation.ts';
 import { modifyPassword } from './password-modify.ts';
 import { hasClearPassword, withHashedPasswords } from './prepare-passwords.ts';
+import { mayBeOnBehalf, onBehalf } from './proxied-authorization.ts';
 import { search } from './search.ts';
 import { compileSelection } from './selection.ts';
 import type { Dispatcher, LdapSession } from './session.ts';
@@ -116,13 +118,20 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       if (session.isTls) throw new Refusal('operationsError', 'the connection is under TLS already');
       if (session.outstanding > 1) throw new Refusal('operationsError', 'StartTLS must wait for the operations before it');
       await session.upgrade(() => operation.send({ type: 'extendedResponse', ...success, oid: extendedOids.startTls }));
+    } else if (oid === extendedOids.cancel) {
+      const target = readCancel(value);
+      if (target === undefined) throw new Refusal('protocolError', 'the cancel request is malformed (RFC 3909 §2.1)');
+      const outcome = session.cancel(target);
+      if (outcome !== 'success') throw new Refusal(outcome, `operation ${target} cannot be canceled: ${outcome}`);
+      operation.send({ type: 'extendedResponse', ...success });
     } else {
       throw new Refusal('protocolError', `the extended operation ${printable(oid)} is not offered here`);
     }
   };
 
-  const start = (session: LdapSession, request: LdapRequest, operation: Operation): Started => {
-    checkControls(request, operation.controls);
+  const start = (session: LdapSession, request: LdapRequest, asked: Operation): Started => {
+    checkControls(request, asked.controls);
+    const operation = onBehalf(context.binding, request, asked);
     switch (request.type) {
       case 'bindRequest': {
         session.requester = anonymous;
@@ -140,7 +149,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         };
       case 'extendedRequest': {
         const done = extended(session, request.oid, request.value, operation);
-        return request.oid === extendedOids.whoAmI ? { done } : { done, started: done };
+        return request.oid === extendedOids.whoAmI || request.oid === extendedOids.cancel ? { done } : { done, started: done };
       }
       case 'addRequest':
       case 'modifyRequest':
@@ -200,6 +209,9 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
   const fitting: Record<string, boolean> = {
     [controlOids.pagedResults]: request.type === 'searchRequest',
     [controlOids.syncRequest]: request.type === 'searchRequest',
+    [controlOids.serverSideSort]: request.type === 'searchRequest',
+    [controlOids.treeDelete]: request.type === 'deleteRequest',
+    [controlOids.proxiedAuthorization]: mayBeOnBehalf(request),
     [controlOids.manageDsaIt]: true,
     [controlOids.assertion]: isWrite,
     [controlOids.preRead]: isWrite && request.type !== 'addRequest',
@@ -240,7 +252,13 @@ function logWrite(log: Logger, request: WriteOperation, operation: Operation): v
   // Replication writes every change of the master; one line each would say nothing new.
   const level = operation.who.rights === 'replicator' ? 'debug' : 'info';
   log[level](
-    { by: operation.who.dn, dn: printable(request.dn), op: request.type.replace('Request', ''), outcome: 'done' },
+    {
+      by: operation.who.dn,
+      ...(operation.onBehalfBy === undefined ? {} : { onBehalfBy: operation.onBehalfBy }),
+      dn: printable(request.dn),
+      op: request.type.replace('Request', ''),
+      outcome: 'done',
+    },
     'entry written',
   );
 }

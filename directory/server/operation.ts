@@ -8,6 +8,8 @@ import type { Requester } from '../access/access.ts';
 export interface Operation {
   readonly id: number;
   readonly who: Requester;
+  /** Who is bound, when `who` is another by proxied authorization (RFC 4370). */
+  readonly onBehalfBy?: string;
   readonly controls: readonly Control[];
   readonly remoteAddress: string;
   readonly isTls: boolean;

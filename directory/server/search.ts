@@ -5,15 +5,17 @@
 import type { Clock } from '#common/clock.ts';
 import { controlOids, findControl, makePagedResults, readPagedResults } from '#protocol/ldap/controls.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
-import type { Attribute, SearchRequest } from '#protocol/ldap/messages.ts';
+import type { Attribute, Control, SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { makeSortResponse, readSortRequest } from '#protocol/ldap/sort.ts';
 import { mayRead, maySearch, maySeeEntry, sizeLimitOf } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
-import { planCandidates } from './candidates.ts';
+import { type Candidates, planCandidates } from './candidates.ts';
 import { compileFilter } from './filter-match.ts';
 import type { Operation } from './operation.ts';
 import { compileSelection } from './selection.ts';
+import { planSort, type SortFailure, type SortPlan, sortCandidates } from './sort.ts';
 import type { Tree } from './tree.ts';
 
 /** Longest search, seconds, when the client sets no lower limit. */
@@ -37,40 +39,80 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   const matches = compileFilter(tree.schema, request.filter, readable);
   const selection = compileSelection(tree.schema, request.attributes, request.typesOnly, readable);
   const needsOperational = selection.wantsOperational || mentionsOperational(tree, request.filter);
-  const candidates = planCandidates(tree.store, tree.schema, base, request.scope, request.filter);
+  const plan = (): Candidates => planCandidates(tree.store, tree.schema, base, request.scope, request.filter);
 
   const limits = [request.sizeLimit === 0 ? undefined : request.sizeLimit, sizeLimitOf(who)].filter((limit) => limit !== undefined);
   const sizeLimit = Math.min(...limits, Number.MAX_SAFE_INTEGER);
   const seconds = Math.min(request.timeLimitSeconds === 0 ? timeLimitMaxSeconds : request.timeLimitSeconds, timeLimitMaxSeconds);
   const endMs = clock.monotonicMs() + seconds * 1000;
 
+  const visible = (id: number): { entry: StoredEntry; attributes: readonly Attribute[] } | undefined => {
+    const entry = tree.store.byId(id);
+    if (entry === undefined || !isInScope(tree, request, base, entry) || !maySeeEntry(who, entry.uuid)) return undefined;
+    const attributes = tree.attributesOf(entry, needsOperational || sort !== undefined);
+    return matches(attributes) === true ? { entry, attributes } : undefined;
+  };
+  // Lets others have their turn; a commit may be open then, and its changes are not to be seen before they are durable.
+  const pause = async (): Promise<boolean> => {
+    if (clock.monotonicMs() > endMs) throw new Refusal('timeLimitExceeded', `the search took longer than ${seconds} s`);
+    await nextTurn();
+    const open = tree.store.settled();
+    if (open !== undefined) await open;
+    return !operation.signal.aborted;
+  };
+
+  const sort = readSort(tree, operation, readable);
+  const sorted =
+    sort === undefined || 'resultCode' in sort.plan
+      ? sort?.plan
+      : await sortCandidates(sort.plan, plan(), (id) => visible(id)?.attributes, pause);
+  if (operation.signal.aborted) return;
+  const failure = sorted !== undefined && 'resultCode' in sorted ? sorted : undefined;
+  if (failure !== undefined && sort?.critical === true) {
+    const result = {
+      resultCode: resultCodes.unavailableCriticalExtension,
+      matchedDn: '',
+      diagnosticMessage: `not sorted: ${failure.detail}`,
+    };
+    operation.send({ type: 'searchResultDone', ...result }, [makeSortResponse(failure.resultCode, failure.attribute)]);
+    return;
+  }
+  const candidates = sorted !== undefined && 'next' in sorted ? sorted : plan();
+  const answers = sort === undefined ? [] : [makeSortResponse(failure?.resultCode ?? resultCodes.success, failure?.attribute)];
+
   let cursor = paged === undefined ? 0 : readCursor(paged.cookie);
   let sent = 0;
-  if (paged !== undefined && paged.size === 0) return done(operation, 0, '');
+  if (paged !== undefined && paged.size === 0) return done(operation, answers, '');
   for (let page = candidates.next(cursor); page.length > 0; page = candidates.next(cursor)) {
     for (const id of page) {
-      cursor = id;
-      const entry = tree.store.byId(id);
-      if (entry === undefined || !isInScope(tree, request, base, entry) || !maySeeEntry(who, entry.uuid)) continue;
-      const attributes = tree.attributesOf(entry, needsOperational);
-      if (matches(attributes) !== true) continue;
+      cursor = candidates.by === 'sorted' ? cursor + 1 : id;
+      const found = visible(id);
+      if (found === undefined) continue;
       if (sent >= sizeLimit) throw new Refusal('sizeLimitExceeded', `more than ${sizeLimit} entries match`);
-      sendEntry(tree, operation, entry, selection.select(attributes));
+      sendEntry(tree, operation, found.entry, selection.select(found.attributes));
       sent += 1;
-      if (paged !== undefined && sent >= paged.size) return done(operation, 0, String(id));
+      if (paged !== undefined && sent >= paged.size) return done(operation, answers, String(cursor));
       const room = operation.writable();
       if (room !== undefined) await room;
       if (operation.signal.aborted) return;
     }
     if (request.scope === 'base') break;
-    if (clock.monotonicMs() > endMs) throw new Refusal('timeLimitExceeded', `the search took longer than ${seconds} s`);
-    await nextTurn();
-    // A commit may be open now; its changes are not to be seen before they are durable.
-    const open = tree.store.settled();
-    if (open !== undefined) await open;
-    if (operation.signal.aborted) return;
+    if (!(await pause())) return;
   }
-  done(operation, 0, paged === undefined ? undefined : '');
+  done(operation, answers, paged === undefined ? undefined : '');
+}
+
+interface Sorting {
+  readonly critical: boolean;
+  readonly plan: SortPlan | SortFailure;
+}
+
+function readSort(tree: Tree, operation: Operation, readable: (key: string) => boolean): Sorting | undefined {
+  const control = findControl(operation.controls, controlOids.serverSideSort);
+  if (control === undefined) return undefined;
+  const keys = readSortRequest(control.value);
+  if (keys === undefined) throw new Refusal('protocolError', 'the sort control is malformed (RFC 2891 §1.1)');
+  return { critical: control.critical, plan: planSort(tree.schema, keys, readable) };
 }
 
 /** Sends one entry. */
@@ -103,15 +145,13 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-function done(operation: Operation, resultCode: number, pagedCookie: string | undefined): void {
-  const controls = pagedCookie === undefined ? [] : [makePagedResults({ size: 0, cookie: Buffer.from(pagedCookie) }, false)];
-  operation.send(
-    { type: 'searchResultDone', resultCode: resultCode || resultCodes.success, matchedDn: '', diagnosticMessage: '' },
-    controls,
-  );
+function done(operation: Operation, answers: readonly Control[], pagedCookie: string | undefined): void {
+  const controls =
+    pagedCookie === undefined ? answers : [...answers, makePagedResults({ size: 0, cookie: Buffer.from(pagedCookie) }, false)];
+  operation.send({ type: 'searchResultDone', resultCode: resultCodes.success, matchedDn: '', diagnosticMessage: '' }, controls);
 }
 
-// The cursor is the last entry's id: candidates come in rising order of it.
+// The cursor is the last entry's id, as candidates come in rising order of it; of a sorted search the number of those before.
 function readCursor(cookie: Buffer): number {
   if (cookie.length === 0) return 0;
   const text = cookie.toString('latin1');

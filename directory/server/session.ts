@@ -60,7 +60,10 @@ export class LdapSession {
   readonly #connection: Connection;
   readonly #options: SessionOptions;
   readonly #decoder = new LdapDecoder({ messageBytesMax: messageBytesBeforeBind });
-  readonly #running = new Map<number, AbortController>();
+  readonly #running = new Map<
+    number,
+    { readonly controller: AbortController; readonly request: LdapRequest; readonly operation: Operation }
+  >();
   #out: Buffer[] = [];
   #outBytes = 0;
   #flushPending = false;
@@ -121,7 +124,27 @@ export class LdapSession {
 
   /** Abandons a running operation; the client gets no answer to it any more (RFC 4511 §4.11). */
   abandon(id: number): void {
-    this.#running.get(id)?.abort();
+    this.#running.get(id)?.controller.abort();
+  }
+
+  /**
+   * Ends a running search with an answer of its own (RFC 3909); what came of it. A write is in its transaction as soon as it runs, and bind and
+   * StartTLS cannot be cancelled (§2.2).
+   */
+  cancel(id: number): 'success' | 'noSuchOperation' | 'tooLate' | 'cannotCancel' {
+    const running = this.#running.get(id);
+    if (running === undefined || running.controller.signal.aborted) return 'noSuchOperation';
+    const { request } = running;
+    if (request.type === 'bindRequest' || request.type === 'extendedRequest') return 'cannotCancel';
+    if (request.type !== 'searchRequest') return 'tooLate';
+    running.operation.send({
+      type: 'searchResultDone',
+      resultCode: resultCodes.canceled,
+      matchedDn: '',
+      diagnosticMessage: 'canceled by the client',
+    });
+    running.controller.abort();
+    return 'success';
   }
 
   /** The client's bytes after the StartTLS request are dropped; the answer goes out in clear, then the handshake follows. */
@@ -202,7 +225,6 @@ export class LdapSession {
       return;
     }
     const controller = new AbortController();
-    this.#running.set(id, controller);
     const operation: Operation = {
       id,
       who: this.#requester,
@@ -217,6 +239,7 @@ export class LdapSession {
       },
       writable: () => this.#writable(controller.signal),
     };
+    this.#running.set(id, { controller, request: request as LdapRequest, operation });
     const { done, started } = this.#options.dispatcher.dispatch(this, request as LdapRequest, operation);
     if (started !== undefined) {
       this.#held = true;
@@ -308,7 +331,7 @@ export class LdapSession {
   #gone(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const controller of this.#running.values()) controller.abort();
+    for (const { controller } of this.#running.values()) controller.abort();
     this.#drained();
     this.#options.closed(this);
   }

@@ -17,6 +17,9 @@ export const supportedControls: readonly string[] = [
   controlOids.preRead,
   controlOids.postRead,
   controlOids.relax,
+  controlOids.serverSideSort,
+  controlOids.treeDelete,
+  controlOids.proxiedAuthorization,
 ];
 
 /** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */
@@ -30,7 +33,7 @@ export interface ConnectionOffers {
 
 /** Attributes of the root DSE. */
 export function rootDse(suffix: string, connection: ConnectionOffers, version: string): Attribute[] {
-  const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI];
+  const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI, extendedOids.cancel];
   if (connection.startTls) extensions.push(extendedOids.startTls);
   return [
     attribute('objectClass', 'top', 'extensibleObject'),

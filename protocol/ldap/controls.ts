@@ -23,6 +23,7 @@ export const controlOids = {
   proxiedAuthorization: '2.16.840.1.113730.3.4.18',
   treeDelete: '1.2.840.113556.1.4.805',
   serverSideSort: '1.2.840.113556.1.4.473',
+  serverSideSortResponse: '1.2.840.113556.1.4.474',
   subentries: '1.3.6.1.4.1.4203.1.10.1',
 } as const;
 

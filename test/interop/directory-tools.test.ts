@@ -157,6 +157,24 @@ describe("OpenLDAP's tools over StartTLS", () => {
     expect((await tool('ldapdelete', ['cn=two.example,o=mail'])).code).toBe(32);
   });
 
+  test('ldapsearch sorts, ldapsearch and ldapdelete act for others, ldapdelete removes a tree, ldapexop cancels', async () => {
+    const people = ['alf', 'bea'].map(
+      (uid) => `dn: uid=${uid},cn=tree.example,o=mail\nobjectClass: inetOrgPerson\nobjectClass: mailAccount\nuid: ${uid}\ncn: b\nsn: b\n\n`,
+    );
+    const domain = 'dn: cn=tree.example,o=mail\nobjectClass: mailDomain\ncn: tree.example\n\n';
+    expect((await tool('ldapadd', [], { stdin: domain + people.join('') })).code).toBe(0);
+    const sorted = await tool('ldapsearch', ['-LLL', '-E', '!sss=-uid', '-b', 'cn=tree.example,o=mail', '-s', 'one', 'uid']);
+    expect([...sorted.stdout.matchAll(/^uid: (.*)$/gm)].map((line) => line[1])).toEqual(['bea', 'alf']);
+    const asFrontend = ['-e', `!authzid=dn:${identityDn('frontend')}`];
+    expect((await tool('ldapwhoami', asFrontend)).stdout.trim()).toBe(`dn:${identityDn('frontend')}`);
+    expect((await tool('ldapdelete', [...asFrontend, 'uid=alf,cn=tree.example,o=mail'])).code).toBe(50);
+    expect((await tool('ldapdelete', ['-e', '!1.2.840.113556.1.4.805', 'cn=tree.example,o=mail'])).code).toBe(0);
+    expect((await tool('ldapsearch', ['-b', 'cn=tree.example,o=mail'])).code).toBe(32);
+    const cancel = await tool('ldapexop', ['cancel', '77']);
+    expect(cancel.stdout + cancel.stderr).toMatch(/\(119\)/);
+    expect((await tool('ldapexop', ['whoami'])).stdout).toContain(`dn:${identityDn('admin')}`);
+  });
+
   test('ldaps and the message for a wrong control', async () => {
     const secure = directory.running.urls[1] as string;
     expect(secure).toMatch(/^ldaps:/);

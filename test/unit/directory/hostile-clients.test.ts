@@ -2,11 +2,13 @@ import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Secret } from '#common/secret.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { makeSyncRequest } from '#protocol/ldap/controls.ts';
 import { LdapDecoder } from '#protocol/ldap/decoder.ts';
 import { encodeMessage } from '#protocol/ldap/encode.ts';
 import { present } from '#protocol/ldap/filter.ts';
 import { attribute, extendedOids, type LdapMessage, type LdapRequest } from '#protocol/ldap/messages.ts';
-import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { resultCodes, resultName } from '#protocol/ldap/result-codes.ts';
+import { makeCancel } from '#protocol/ldap/sort.ts';
 import {
   accountDn,
   accountEntry,
@@ -160,5 +162,28 @@ describe('a client that does not read', () => {
     expect(begun() - start - 50).toBeLessThan(120);
     client.socket.resume();
     await expect.poll(() => client.messages.length, { timeout: 15_000 }).toBe(1 + 400);
+  });
+});
+
+describe('a client that cancels (RFC 3909)', () => {
+  test('gets an answer to the operation and to the cancel, and cannot cancel what is no search', async () => {
+    const client = rawClient();
+    client.ask(1, bindAsAdmin);
+    await expect.poll(() => client.messages.length).toBe(1);
+    const follow = makeSyncRequest({ mode: 'refreshAndPersist', cookie: undefined, reloadHint: false });
+    client.send(encodeMessage({ id: 2, operation: { ...readBase, scope: 'sub' } as LdapRequest, controls: [follow] }));
+    await expect.poll(() => directory.running.status().followers).toBe(1);
+    client.ask(3, { type: 'extendedRequest', oid: extendedOids.cancel, value: makeCancel(2) });
+    client.ask(4, { type: 'extendedRequest', oid: extendedOids.cancel, value: makeCancel(2) });
+    client.ask(5, { type: 'extendedRequest', oid: extendedOids.cancel, value: makeCancel(5) });
+    await expect.poll(() => client.messages.at(-1)?.id).toBe(5);
+    const answers = client.messages.filter(({ operation }) => 'resultCode' in operation && operation.type !== 'bindResponse');
+    expect(answers.map(({ id, operation }) => [id, 'resultCode' in operation && resultName(operation.resultCode)]).sort()).toEqual([
+      [2, 'canceled'],
+      [3, 'success'],
+      [4, 'noSuchOperation'],
+      [5, 'cannotCancel'],
+    ]);
+    await expect.poll(() => directory.running.status().followers).toBe(0);
   });
 });
