@@ -32,6 +32,14 @@ export const CoordinatorConfig = Type.Object(
 );
 export type CoordinatorConfig = Static<typeof CoordinatorConfig>;
 
+/** The Guide's Service Processing: where requests to the outside world are carried out. */
+function serviceProcessing(what: string) {
+  return Type.Enum(['locally', 'locally-for-others', 'remotely', 'auto'], {
+    default: 'auto',
+    description: `Where ${what} are carried out: on this member; on this member and for others; on a member that does so for others; auto: remotely if another member does so for others, else locally.`,
+  });
+}
+
 /** A member of a Dynamic Cluster. Its cluster is its name without the first label. */
 export const BackendConfig = Type.Object(
   {
@@ -71,6 +79,8 @@ export const BackendConfig = Type.Object(
       minimum: 0,
       description: 'Time that the storage of a removed account is kept, hours.',
     }),
+    httpClient: serviceProcessing('outgoing HTTP requests'),
+    remotePolling: serviceProcessing('outgoing remote polls'),
     defaultQuotaBytes: Type.Integer({ default: 0, minimum: 0, description: 'Quota of accounts without mailQuota, bytes; 0 is none.' }),
   },
   { additionalProperties: false },

@@ -59,6 +59,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     idleCloseMs: config.idleCloseMs,
     tombstoneGraceHours: config.tombstoneGraceHours,
     defaultQuotaBytes: config.defaultQuotaBytes,
+    duties: { httpClient: config.httpClient, remotePolling: config.remotePolling },
     ports,
     leases,
     store,

@@ -34,6 +34,7 @@ import { createLinkClient } from './client/link-client.ts';
 import type { LinkTlsPems } from './client/link-tls.ts';
 import type { BackendStatus, ClusterStatus, MemberStatus } from './client/status.ts';
 import { Controller } from './controller/controller.ts';
+import type { DutySettings } from './controller/duties.ts';
 import type { MemberSelf } from './controller/membership.ts';
 import type { LeaseStore } from './coordination/lease-store.ts';
 import { serveLmtp } from './delivery/lmtp-server.ts';
@@ -58,6 +59,7 @@ export interface MemberOptions {
   readonly tombstoneGraceHours: number;
   /** 0 is none. */
   readonly defaultQuotaBytes: number;
+  readonly duties: DutySettings;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'network' | 'log' | 'metrics'>;
   readonly leases: LeaseStore;
   readonly store: AccountStore;
@@ -154,6 +156,7 @@ class Member implements RunningBackend {
       local: this.#hosted,
       heartbeatMs: options.heartbeatMs,
       leaseMs: options.leaseMs,
+      duties: options.duties,
       onLead: () => this.#operations.onLead(),
       run: (method, params) => this.#operations.run(method, params),
     });
@@ -249,6 +252,7 @@ class Member implements RunningBackend {
         detail: coordinatorError ?? coordinator.detail,
       },
       directory: { server: follower?.server ?? '', state: follower?.state ?? 'connecting', silentMs: follower?.silentMs ?? 0 },
+      duties: this.#controller.duties.status(),
       openAccounts: this.#hosted.count,
       deliveries: this.#deliveries.count,
       sessions: this.#sessions.list(),

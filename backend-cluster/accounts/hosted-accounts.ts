@@ -9,7 +9,8 @@
  * and one that won finds every former opening without a way to commit.
  */
 import type { MemberAddress } from '#backend-cluster/client/cluster-client.ts';
-import type { Controller, LocalAccounts } from '#backend-cluster/controller/controller.ts';
+import type { LocalAccounts } from '#backend-cluster/controller/collect.ts';
+import type { Controller } from '#backend-cluster/controller/controller.ts';
 import type { AccountStore, StoredAccount } from '#backend-cluster/storage/account-store.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import { type Clock, sleep, type Timer } from '#common/clock.ts';

@@ -33,6 +33,15 @@ export interface MemberSession {
   readonly startedAtMs: number;
 }
 
+/** Where a member has the requests of one service to the outside world carried out; the Guide's Service Processing. */
+export interface DutyStatus {
+  readonly setting: 'locally' | 'locally-for-others' | 'remotely' | 'auto';
+  /** What `auto` comes to at this moment; the setting itself otherwise. */
+  readonly effective: 'locally' | 'locally-for-others' | 'remotely';
+  /** Members that run it for others, as the Controller told last. */
+  readonly runners: readonly string[];
+}
+
 /** One member's whole picture. */
 export interface BackendStatus {
   readonly role: 'backend-cluster';
@@ -43,6 +52,7 @@ export interface BackendStatus {
   readonly storage: { readonly engine: string; readonly path: string; readonly ok: boolean; readonly detail: string };
   readonly coordinator: { readonly engine: string; readonly ok: boolean; readonly detail: string };
   readonly directory: { readonly server: string; readonly state: string; readonly silentMs: number };
+  readonly duties: { readonly httpClient: DutyStatus; readonly remotePolling: DutyStatus };
   readonly openAccounts: number;
   readonly deliveries: number;
   readonly sessions: readonly MemberSession[];

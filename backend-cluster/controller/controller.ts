@@ -17,22 +17,13 @@ import type { MemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import { jitteredMs, type Random } from '#common/random.ts';
+import { collectOpenAccounts, type LocalAccounts, reportPageMax } from './collect.ts';
+import { collectRunners, Duties, type DutySettings, readRunners } from './duties.ts';
 import { type Election, type ElectionEffect, type ElectionEvent, newElection, stepElection } from './election.ts';
 import { type MemberSelf, Membership, type MemberView } from './membership.ts';
 import { type MemberId, OpenAccounts, type OpenReport } from './open-accounts.ts';
 
 const askTimeoutMs = 5_000;
-/** Open accounts in one answer to the Controller. */
-export const reportPageMax = 5_000;
-
-/** The accounts open on this member, as the Controller asks for them. */
-export interface LocalAccounts {
-  /** In order of UUID, after `after`; at most `limit`. */
-  openReports(after: string, limit: number): readonly { readonly uuid: AccountUuid; readonly epoch: number }[];
-  /** Closes an account that another member has, or that was removed; `text` is for its sessions. */
-  close(uuid: AccountUuid, text: string): Promise<void>;
-}
-
 /** What a controller part is made of. */
 export interface ControllerOptions {
   readonly self: MemberSelf;
@@ -46,6 +37,7 @@ export interface ControllerOptions {
   readonly metrics: Metrics;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
+  readonly duties: DutySettings;
   /** This member has become Controller: what was left half done is finished now. */
   onLead(term: number): void;
   /** A call that any member may have been asked, and that the Controller runs: account operations. */
@@ -59,6 +51,8 @@ export type OpenGrant = { readonly outcome: 'grant' } | { readonly outcome: 'at'
 export class Controller {
   readonly #options: ControllerOptions;
   readonly membership: Membership;
+  /** Who makes requests to the outside world for others. */
+  readonly duties: Duties;
   readonly #table = new OpenAccounts();
   #election: Election = newElection(0);
   #known: { readonly address: MemberAddress; readonly term: number } | undefined;
@@ -76,6 +70,7 @@ export class Controller {
       ...options,
       onGone: (member, living, gone) => this.#memberGone(member, living, gone),
     });
+    this.duties = new Duties(options.self.address.name, options.duties);
     this.#takeovers = options.metrics.counter(
       'archipelago_cluster_takeovers_total',
       'Accounts whose host was found gone by the Controller.',
@@ -120,6 +115,7 @@ export class Controller {
   async #runBeat(): Promise<void> {
     await this.membership.refresh();
     this.#step({ type: 'heartbeat', nowMs: this.#options.clock.monotonicMs() });
+    if (this.#election.state === 'leading') this.#distributeDuties();
     const isActing = this.#election.state === 'leading' || this.#election.state === 'collecting';
     const targets = this.membership.living().filter((view) => isActing || view.address.name === this.#known?.address.name);
     for (const view of targets) void this.#ping(view);
@@ -440,48 +436,17 @@ export class Controller {
     }
   }
 
-  // A silent member may have accounts open; it is waited for until it counts as dead, which takes a lease at most.
   async #collect(term: number): Promise<void> {
-    const { clock, heartbeatMs, leaseMs, self, local } = this.#options;
-    const endMs = clock.monotonicMs() + leaseMs;
     this.#table.clear();
-    for (let after = ''; ; ) {
-      const page = local.openReports(after, reportPageMax);
-      for (const report of page) this.#put({ ...report, member: self.address.name, incarnation: self.incarnation });
-      const last = page.at(-1);
-      if (last === undefined || page.length < reportPageMax) break;
-      after = last.uuid;
-    }
-    await Promise.all(
-      this.membership.living().map(async (view) => {
-        while (clock.monotonicMs() < endMs && this.#election.state === 'collecting' && this.term === term && !this.#isStopped) {
-          const current = this.membership.find(view.address.name);
-          if (current === undefined || current.state === 'dead') return;
-          if (await this.#collectFrom(current, term)) return;
-          await this.#ping(current);
-          await sleep(clock, Math.min(heartbeatMs, 250));
-        }
-      }),
-    );
+    await collectOpenAccounts({
+      ...this.#options,
+      membership: this.membership,
+      term,
+      isCurrent: () => this.#election.state === 'collecting' && this.term === term && !this.#isStopped,
+      ping: (view) => this.#ping(view),
+      put: (report) => this.#put(report),
+    });
     this.#step({ type: 'collected', term });
-  }
-
-  async #collectFrom(view: MemberView, term: number): Promise<boolean> {
-    try {
-      for (let after = ''; ; ) {
-        const page = (await this.#options.link.call(view.address, 'cluster.open-accounts', { term, after }, 2_000)) as OpenReport[];
-        for (const { uuid, epoch } of page) this.#put({ uuid, epoch, member: view.address.name, incarnation: view.incarnation });
-        const last = page.at(-1);
-        if (last === undefined || page.length < reportPageMax) return true;
-        after = last.uuid;
-      }
-    } catch (error) {
-      this.#options.log.debug(
-        { member: view.address.name, errCode: asPlatformError(error).code },
-        'a member did not report its open accounts',
-      );
-      return false;
-    }
   }
 
   #put(report: OpenReport): void {
@@ -519,6 +484,8 @@ export class Controller {
       term: isActing ? term : 0,
       from: this.#introduction(),
       ...(isActing ? { controller: this.#options.self.address } : {}),
+      // Before it leads, it has not heard from all.
+      ...(this.#election.state === 'leading' ? { duties: this.duties.runners } : {}),
     };
     let accepted = 0;
     const hasAnswered = await this.membership.ping(view, message, (answer) => {
@@ -533,6 +500,8 @@ export class Controller {
     const controller = params.controller as Partial<MemberAddress> | undefined;
     if (typeof controller?.name === 'string' && typeof controller.host === 'string' && typeof controller.port === 'number') {
       this.#learn({ name: controller.name as MemberName, host: controller.host, port: controller.port }, term);
+      const runners = readRunners(params.duties);
+      if (runners !== undefined && term === this.term) this.duties.learn(runners);
     }
     return {
       term: this.term,
@@ -540,7 +509,19 @@ export class Controller {
       state: self.state(),
       openAccounts: self.openAccounts(),
       sessions: self.sessions(),
+      duties: this.duties.settings,
     };
+  }
+
+  // A new Controller hears from all before it says anything else than the one before it.
+  #distributeDuties(): void {
+    const { self, duties } = this.#options;
+    const members = [{ name: self.address.name, state: self.state() as string, duties }];
+    for (const view of this.membership.living()) {
+      if (view.duties === undefined) return;
+      members.push({ name: view.address.name, state: view.state, duties: view.duties });
+    }
+    this.duties.learn(collectRunners(members));
   }
 
   #accept(term: number): void {

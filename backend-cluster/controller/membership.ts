@@ -13,6 +13,7 @@ import { asPlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 import { type MemberName, parseMemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
+import { type DutySettings, readSettings } from './duties.ts';
 
 /** A member as another one sees it. */
 export interface MemberView {
@@ -21,6 +22,8 @@ export interface MemberView {
   readonly state: 'active' | 'draining' | 'leaving' | 'dead';
   readonly openAccounts: number;
   readonly sessions: number;
+  /** Its Service Processing settings; `undefined` until it has answered a ping. */
+  readonly duties: DutySettings | undefined;
   /** Last sign of life: lease seen or ping answered; this process's monotonic and wall clock. */
   readonly seenMs: number;
   readonly seenAtMs: number;
@@ -144,7 +147,7 @@ export class Membership {
     const known = this.#others.get(address.name);
     if (known?.incarnation === incarnation && known.state !== 'dead') return;
     if (address.name === this.#self.address.name || this.#others.size >= membersMax) return;
-    this.#put({ address, incarnation, state: 'active', openAccounts: 0, sessions: 0 });
+    this.#put({ address, incarnation, state: 'active', openAccounts: 0, sessions: 0, duties: undefined });
   }
 
   #onLease(lease: Lease): void {
@@ -167,6 +170,7 @@ export class Membership {
       state: state === 'draining' || state === 'leaving' ? state : 'active',
       openAccounts: known?.openAccounts ?? 0,
       sessions: known?.sessions ?? 0,
+      duties: known?.duties,
     });
     // A lease outlives its process as well: only answers prolong the time after which silence counts.
     if (known?.incarnation === lease.holder) this.#others.set(name, { ...(this.#others.get(name) as MemberView), seenMs: known.seenMs });
@@ -181,6 +185,7 @@ export class Membership {
       state,
       openAccounts: Number(answer.openAccounts) || 0,
       sessions: Number(answer.sessions) || 0,
+      duties: readSettings(answer.duties),
     });
   }
 

@@ -190,6 +190,8 @@ export function memberConfig(layout: Layout, cluster: string, name: string, port
     leaseMs: 3000,
     idleCloseMs: 60_000,
     tombstoneGraceHours: 720,
+    httpClient: 'auto',
+    remotePolling: 'auto',
     defaultQuotaBytes: 0,
   };
 }

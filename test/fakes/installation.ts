@@ -102,6 +102,10 @@ export function fakeMember(
     storage: { engine: 'posix', path: 'run/shared', ok: true, detail: 'probe passed' },
     coordinator: { engine: 'embedded', ok: true, detail: 'in this process' },
     directory: { server: 'ldap://ldap-eu.isp.example', state: 'following', silentMs: 12 },
+    duties: {
+      httpClient: { setting: 'auto', effective: 'locally', runners: [] },
+      remotePolling: { setting: 'auto', effective: 'locally', runners: [] },
+    },
     openAccounts: 4,
     deliveries: 31,
     sessions,

@@ -184,6 +184,7 @@ export class TestCluster implements AsyncDisposable {
       idleCloseMs: 60_000,
       tombstoneGraceHours: 1,
       defaultQuotaBytes: 0,
+      duties: { httpClient: 'auto', remotePolling: 'auto' },
       ports: this.#ports(),
       leases: this.coordinators.open(west, systemClock),
       store: await this.openStore(),
