@@ -55,10 +55,9 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   };
   for (const [type, value] of Object.entries(stamps)) attributes = withAttribute(attributes, type, kept.stamps.get(type) ?? value);
 
+  const owner = kept.uuid === undefined ? undefined : tree.store.byUuid(kept.uuid);
+  if (owner !== undefined) throw new Refusal('constraintViolation', `entryUUID ${kept.uuid} belongs to ${tree.store.dnOf(owner)} already`);
   const uuid = kept.uuid ?? context.random.uuid();
-  if (tree.store.byUuid(uuid) !== undefined) {
-    throw new Refusal('constraintViolation', `entryUUID ${uuid} belongs to ${tree.store.dnOf(tree.store.byUuid(uuid) as never)} already`);
-  }
   const csn = csnFor(context, kept.csn, undefined);
   const entry = tree.store.add({ ...place, uuid, csn, attributes });
   checkAssertion(context, request, entry);

@@ -50,7 +50,15 @@ export function modifyDn(context: WriteContext, operation: ModifyDnRequest, requ
   checkWholeEntry(context, { parentId, rdn: newRdn, attributes, before }, relaxed);
   if (!(relaxed && tree.mode === 'replica')) attributes = stampModified(context, request.who, attributes);
   const csn = csnFor(context, undefined, before);
-  const after = tree.store.replace('rename', before, { ...before, parentId, rdn: formatRdn(newRdn), rdnNorm, csn, attributes });
+  const after = tree.store.replace('rename', before, {
+    ...before,
+    uuid: before.uuid,
+    parentId,
+    rdn: formatRdn(newRdn),
+    rdnNorm,
+    csn,
+    attributes,
+  });
   const post = readEntryControl(context, request, 'postRead', after);
   return [pre, post].filter((control) => control !== undefined);
 }

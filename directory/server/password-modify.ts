@@ -55,7 +55,7 @@ export async function modifyPassword(
   await tree.store.write(() => {
     const before = tree.require(name);
     const attributes = stampModified(context, operation.who, withAttribute(before.attributes, 'userPassword', hash));
-    tree.store.replace('modify', before, { ...before, csn: csnFor(context, undefined, before), attributes });
+    tree.store.replace('modify', before, { ...before, uuid: before.uuid, csn: csnFor(context, undefined, before), attributes });
   });
   binding.log.info({ by: operation.who.dn, dn: printable(dn), op: 'passwordModify', outcome: 'done' }, 'password changed');
   return made === undefined ? undefined : generated(made);

@@ -4,15 +4,19 @@
  *
  * - An entry knows its parent's id and its own RDN; its DN is put together from its parents. Renaming a container therefore writes one row.
  * - Candidates come out of the index as ids, superset of what matches: the caller looks at each entry itself.
+ * - Rows, names and short index lists that were read are remembered, up to `cacheBytes`; a write forgets what it touches, and one that is
+ *   undone forgets everything.
  * - `contextCsn` (the state of the whole tree) is durable in the same commit as the change that moves it.
  *
  * Nothing here knows LDAP rules: directory/server decides what may be written, and gives keys and normalised names.
  */
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
+import { BoundedCache } from './bounded-cache.ts';
 import { openDatabase } from './database.ts';
-import { decodeBody, encodeBody } from './entry-body.ts';
+import { encodeBody } from './entry-body.ts';
 import { GroupCommit } from './group-commit.ts';
+import { type EntryRow, RowEntry, rowBytes } from './row-entry.ts';
 import { uuidToBytes, uuidToText } from './uuid.ts';
 
 /** Parent of the suffix entry. */
@@ -20,6 +24,10 @@ export const rootId = 0;
 /** Index keys are cut here: candidates are looked at anyway. */
 export const indexKeyMax = 128;
 const ancestorsCachedMax = 100_000;
+/** Memory for rows that were read, bytes; names and index lists get a quarter of it each. */
+const defaultCacheBytes = 64 * 1_048_576;
+/** Index lists up to so many entries are remembered. */
+const idsCachedMax = 16;
 
 /** An entry as stored. */
 export interface StoredEntry {
@@ -77,24 +85,35 @@ export class EntryStore implements Disposable {
   readonly #attributeIds = new Map<string, number>();
   readonly #ancestors = new Map<number, { readonly parentId: number; readonly dn: string }>();
   readonly #onCommit = new Set<() => void>();
+  readonly #rows: BoundedCache<number, EntryRow>;
+  readonly #children: BoundedCache<string, number>;
+  readonly #keyIds: BoundedCache<string, readonly number[]>;
   #meta = new Map<string, string>();
   #metaChanged = new Set<string>();
+  /** Counters as of this transaction, those of them that it changed, and what the present work adds to them. */
+  readonly #tallies = new Map<string, number>();
+  readonly #talliesChanged = new Set<string>();
+  readonly #talliesOfWork = new Map<string, number>();
+  /** Whether the present work has changed anything that is remembered. */
+  #hasChanged = false;
 
   /** @param functions must not change while a database lives, or it must be reindexed */
-  constructor(path: string, functions: EntryFunctions) {
+  constructor(path: string, functions: EntryFunctions, cacheBytes = defaultCacheBytes) {
     this.#database = openDatabase(path);
     this.#keysOf = functions.keysOf;
     this.#talliesOf = functions.talliesOf;
+    this.#rows = new BoundedCache(cacheBytes, rowBytes);
+    this.#children = new BoundedCache(cacheBytes / 4, () => 150);
+    this.#keyIds = new BoundedCache(cacheBytes / 4, (ids) => 200 + ids.length * 8);
     this.#commit = new GroupCommit(this.#database, {
-      beforeCommit: () => this.#writeMeta(),
+      beforeCommit: () => {
+        this.#mergeTallies();
+        this.#writeMeta();
+      },
       committed: () => {
         for (const listener of this.#onCommit) listener();
       },
-      undone: (what) => {
-        this.#ancestors.clear();
-        this.#attributeIds.clear();
-        if (what === 'batch') this.#readMeta();
-      },
+      undone: (what) => this.#forget(what),
     });
     this.#readMeta();
   }
@@ -102,6 +121,8 @@ export class EntryStore implements Disposable {
   /** Runs `work` in this turn's transaction, see group-commit.ts. What it set of the meta values is undone with it. */
   write<T>(work: () => T): Promise<T> {
     return this.#commit.write(() => {
+      this.#mergeTallies();
+      this.#hasChanged = false;
       const before = new Map(this.#meta);
       try {
         return work();
@@ -141,11 +162,18 @@ export class EntryStore implements Disposable {
   // --- reading
 
   byId(id: number): StoredEntry | undefined {
-    return toEntry(this.#get('SELECT * FROM entry WHERE id = ?', id));
+    let row = this.#rows.get(id);
+    if (row === undefined) {
+      row = this.#get('SELECT * FROM entry WHERE id = ?', id) as EntryRow | undefined;
+      if (row === undefined) return undefined;
+      this.#rows.set(id, row);
+    }
+    return new RowEntry(row);
   }
 
   byUuid(uuid: string): StoredEntry | undefined {
-    return toEntry(this.#get('SELECT * FROM entry WHERE uuid = ?', uuidToBytes(uuid)));
+    const id = this.#get('SELECT id FROM entry WHERE uuid = ?', uuidToBytes(uuid))?.id as number | undefined;
+    return id === undefined ? undefined : this.byId(id);
   }
 
   hasUuid(uuid: string): boolean {
@@ -153,11 +181,17 @@ export class EntryStore implements Disposable {
   }
 
   child(parentId: number, rdnNorm: string): StoredEntry | undefined {
-    return toEntry(this.#get('SELECT * FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm));
+    const id = this.childId(parentId, rdnNorm);
+    return id === undefined ? undefined : this.byId(id);
   }
 
   childId(parentId: number, rdnNorm: string): number | undefined {
-    return this.#get('SELECT id FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm)?.id as number | undefined;
+    const name = `${parentId}/${rdnNorm}`;
+    const known = this.#children.get(name);
+    if (known !== undefined) return known;
+    const id = this.#get('SELECT id FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm)?.id as number | undefined;
+    if (id !== undefined) this.#children.set(name, id);
+    return id;
   }
 
   hasChildren(id: number): boolean {
@@ -189,13 +223,19 @@ export class EntryStore implements Disposable {
     const attributeId = this.#attributeId(key.attribute, false);
     if (attributeId === undefined) return [];
     const value = key.value.slice(0, indexKeyMax);
-    return this.#ids(
+    const name = `${attributeId}/${value}`;
+    const known = this.#keyIds.get(name);
+    if (known !== undefined) return known.filter((id) => id > afterId).slice(0, limit);
+    const ids = this.#ids(
       'SELECT entryId AS id FROM indexed WHERE attributeId = ? AND value = ? AND entryId > ? ORDER BY entryId LIMIT ?',
       attributeId,
       value,
       afterId,
       limit,
     );
+    // Whole lists only; one that is empty is asked for on the way to being filled.
+    if (afterId === 0 && ids.length > 0 && ids.length < limit && ids.length <= idsCachedMax) this.#keyIds.set(name, ids);
+    return ids;
   }
 
   /** Entries with a key that starts so, in order of id; `undefined` when there are more than `limit`. */
@@ -215,7 +255,12 @@ export class EntryStore implements Disposable {
 
   /** A counter of entries, see `EntryFunctions.talliesOf`; `entries` counts all. */
   tally(name: string): number {
-    return (this.#get('SELECT count FROM tally WHERE name = ?', name)?.count as number | undefined) ?? 0;
+    let count = this.#tallies.get(name);
+    if (count === undefined) {
+      count = (this.#get('SELECT count FROM tally WHERE name = ?', name)?.count as number | undefined) ?? 0;
+      this.#tallies.set(name, count);
+    }
+    return count + (this.#talliesOfWork.get(name) ?? 0);
   }
 
   /** The DN, put together from the parents. */
@@ -267,6 +312,7 @@ export class EntryStore implements Disposable {
   /** @param isJournalled false only while a database is filled for the first time, before anybody follows it */
   add(content: EntryContent, isJournalled = true): StoredEntry {
     const { parentId, rdnNorm, rdn, uuid, csn, attributes } = content;
+    this.#hasChanged = true;
     const inserted = this.#run(
       'INSERT INTO entry (parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?)',
       parentId,
@@ -286,6 +332,7 @@ export class EntryStore implements Disposable {
   /** Replaces content, RDN and parent of an entry; `before` is what was read in this same transaction. */
   replace(op: 'modify' | 'rename', before: StoredEntry, content: EntryContent): StoredEntry {
     const { parentId, rdnNorm, rdn, csn, attributes } = content;
+    this.#touch(before);
     this.#run(
       'UPDATE entry SET parentId = ?, rdnNorm = ?, rdn = ?, uuid = ?, csn = ?, body = ? WHERE id = ?',
       parentId,
@@ -311,6 +358,7 @@ export class EntryStore implements Disposable {
   }
 
   remove(before: StoredEntry, csn: string): void {
+    this.#touch(before);
     this.#run('DELETE FROM entry WHERE id = ?', before.id);
     for (const key of this.#keysOf(before.attributes)) this.#removeKey(key, before.id);
     for (const name of ['entries', ...this.#talliesOf(before.attributes)]) this.#count(name, -1);
@@ -349,22 +397,53 @@ export class EntryStore implements Disposable {
   }
 
   #count(name: string, by: number): void {
-    this.#run('INSERT INTO tally (name, count) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = count + excluded.count', name, by);
+    this.#talliesOfWork.set(name, (this.#talliesOfWork.get(name) ?? 0) + by);
+  }
+
+  // The work before has stayed: what it counted is part of the transaction.
+  #mergeTallies(): void {
+    for (const name of this.#talliesOfWork.keys()) {
+      this.#tallies.set(name, this.tally(name));
+      this.#talliesChanged.add(name);
+    }
+    this.#talliesOfWork.clear();
   }
 
   #addKey(key: IndexKey, id: number): void {
     const attributeId = this.#attributeId(key.attribute, true) as number;
-    this.#run(
-      'INSERT OR IGNORE INTO indexed (attributeId, value, entryId) VALUES (?, ?, ?)',
-      attributeId,
-      key.value.slice(0, indexKeyMax),
-      id,
-    );
+    const value = key.value.slice(0, indexKeyMax);
+    this.#keyIds.delete(`${attributeId}/${value}`);
+    this.#run('INSERT OR IGNORE INTO indexed (attributeId, value, entryId) VALUES (?, ?, ?)', attributeId, value, id);
   }
 
   #removeKey(key: IndexKey, id: number): void {
     const attributeId = this.#attributeId(key.attribute, true) as number;
-    this.#run('DELETE FROM indexed WHERE attributeId = ? AND value = ? AND entryId = ?', attributeId, key.value.slice(0, indexKeyMax), id);
+    const value = key.value.slice(0, indexKeyMax);
+    this.#keyIds.delete(`${attributeId}/${value}`);
+    this.#run('DELETE FROM indexed WHERE attributeId = ? AND value = ? AND entryId = ?', attributeId, value, id);
+  }
+
+  #touch(before: StoredEntry): void {
+    this.#hasChanged = true;
+    this.#rows.delete(before.id);
+    this.#children.delete(`${before.parentId}/${before.rdnNorm}`);
+  }
+
+  // What was undone may have been read, and remembered, by the very work that wrote it.
+  #forget(undone: 'work' | 'batch'): void {
+    this.#talliesOfWork.clear();
+    if (undone === 'batch') {
+      this.#tallies.clear();
+      this.#talliesChanged.clear();
+      this.#readMeta();
+    } else if (!this.#hasChanged) {
+      return;
+    }
+    this.#rows.clear();
+    this.#children.clear();
+    this.#keyIds.clear();
+    this.#ancestors.clear();
+    this.#attributeIds.clear();
   }
 
   #attributeId(name: string, create: boolean): number | undefined {
@@ -401,6 +480,14 @@ export class EntryStore implements Disposable {
       );
     }
     this.#metaChanged.clear();
+    for (const name of this.#talliesChanged) {
+      this.#run(
+        'INSERT INTO tally (name, count) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = excluded.count',
+        name,
+        this.tally(name),
+      );
+    }
+    this.#talliesChanged.clear();
   }
 
   #prepare(sql: string): ReturnType<DatabaseSync['prepare']> {
@@ -425,20 +512,6 @@ export class EntryStore implements Disposable {
       .all(...values)
       .map((row) => row.id as number);
   }
-}
-
-function toEntry(row: Record<string, unknown> | undefined): StoredEntry | undefined {
-  if (row === undefined) return undefined;
-  const body = row.body as Uint8Array;
-  return {
-    id: row.id as number,
-    parentId: row.parentId as number,
-    rdn: row.rdn as string,
-    rdnNorm: row.rdnNorm as string,
-    uuid: uuidToText(row.uuid as Uint8Array),
-    csn: row.csn as string,
-    attributes: decodeBody(Buffer.from(body.buffer, body.byteOffset, body.byteLength)),
-  };
 }
 
 function toRecord(row: Record<string, unknown>): JournalRecord {

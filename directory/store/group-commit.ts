@@ -9,7 +9,7 @@
  * not disturb its neighbours; when the commit itself fails (disk full), every work of the turn is refused and undone.
  * Reads on the same database see the open transaction, so readers first wait for `settled()`.
  */
-import type { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 
 interface Batch {
@@ -21,12 +21,16 @@ interface Batch {
 export class GroupCommit {
   readonly #database: DatabaseSync;
   readonly #hooks: CommitHooks;
+  readonly #savepoint: StatementSync;
+  readonly #release: StatementSync;
   #batch: Batch | undefined;
   #commits = 0;
 
   constructor(database: DatabaseSync, hooks: CommitHooks) {
     this.#database = database;
     this.#hooks = hooks;
+    this.#savepoint = database.prepare('SAVEPOINT work');
+    this.#release = database.prepare('RELEASE work');
   }
 
   /** Commits so far; shows how well writes are grouped. */
@@ -47,9 +51,9 @@ export class GroupCommit {
       try {
         // A neighbour's failure may have ended the transaction; a savepoint of its own would commit what is refused below.
         if (!this.#database.isTransaction) throw new PlatformError('DIR_BUSY', 'an earlier write of this moment failed; try again');
-        this.#database.exec('SAVEPOINT work');
+        this.#savepoint.run();
         const value = work();
-        this.#database.exec('RELEASE work');
+        this.#release.run();
         outcome = () => resolve(value);
       } catch (error) {
         this.#undo();

@@ -44,7 +44,7 @@ describe('the entry store', () => {
     store[Symbol.dispose]();
     using again = open();
     const entry = again.byUuid(added.uuid);
-    expect(entry).toEqual(added);
+    expect({ ...entry, uuid: entry?.uuid, attributes: entry?.attributes }).toEqual(added);
     expect(again.idsWithKey({ attribute: 'uid', value: 'alice' }, 0, 10)).toEqual([added.id]);
     expect(again.journalAfter(0, 10).map((record) => record.op)).toEqual(['add', 'add']);
     expect(again.meta('contextCsn')).toBe('x');
@@ -135,5 +135,35 @@ describe('the entry store', () => {
     expect(store.idsWithKey({ attribute: 'hostserver', value: 'west' }, 0, 9)).toEqual([]);
     await store.write(() => store.remove(moved, 'csn'));
     expect([store.tally('accounts'), store.tally('hostServer=east'), store.tally('entries')]).toEqual([0, 0, 1]);
+  });
+
+  test('forgets what an undone write had read of its own changes', async () => {
+    using store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const alice = await store.write(() => addEntry(store, root.id, 'uid=alice', [attribute('uid', 'alice')]));
+    const key = (value: string) => ({ attribute: 'uid', value });
+    expect([store.idsWithKey(key('alice'), 0, 10), store.byId(alice.id)?.rdn]).toEqual([[alice.id], 'uid=alice']);
+    const refused = store.write(() => {
+      store.replace('rename', alice, { ...alice, rdn: 'uid=bob', rdnNorm: 'uid=bob', attributes: [attribute('uid', 'bob')] });
+      expect(store.byId(alice.id)?.rdn).toBe('uid=bob');
+      expect(store.childId(root.id, 'uid=alice')).toBeUndefined();
+      expect(store.idsWithKey(key('bob'), 0, 10)).toEqual([alice.id]);
+      throw new Error('refused');
+    });
+    await expect(refused).rejects.toThrow('refused');
+    expect(store.byId(alice.id)?.rdn).toBe('uid=alice');
+    expect([store.childId(root.id, 'uid=alice'), store.childId(root.id, 'uid=bob')]).toEqual([alice.id, undefined]);
+    expect([store.idsWithKey(key('alice'), 0, 10), store.idsWithKey(key('bob'), 0, 10)]).toEqual([[alice.id], []]);
+  });
+
+  test('answers the same with a cache that holds next to nothing', async () => {
+    using store = new EntryStore(join(folder, 'small.sqlite'), functions, 2000);
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const names = Array.from({ length: 50 }, (_, i) => `uid=u${i}`);
+    await store.write(() => names.map((name) => addEntry(store, root.id, name, [attribute('uid', name)])));
+    const found = (): unknown[] =>
+      names.map((name) => store.idsWithKey({ attribute: 'uid', value: name }, 0, 10).map((id) => store.byId(id)?.rdn));
+    expect(found()).toEqual(names.map((name) => [name]));
+    expect(found()).toEqual(names.map((name) => [name]));
   });
 });
