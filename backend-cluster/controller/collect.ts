@@ -64,7 +64,11 @@ export async function collectOpenAccounts(collecting: Collecting): Promise<void>
   );
 }
 
-async function collectFrom(view: MemberView, { link, log, term, put }: Collecting): Promise<boolean> {
+/** Asks one member for all it has open; false when it did not answer. */
+export async function collectFrom(
+  view: MemberView,
+  { link, log, term, put }: Pick<Collecting, 'link' | 'log' | 'term' | 'put'>,
+): Promise<boolean> {
   try {
     for (let after = ''; ; ) {
       const page = (await link.call(view.address, 'cluster.open-accounts', { term, after }, 2_000)) as OpenReport[];

@@ -17,7 +17,7 @@ import type { MemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import { jitteredMs, type Random } from '#common/random.ts';
-import { collectOpenAccounts, type LocalAccounts, reportPageMax } from './collect.ts';
+import { collectFrom, collectOpenAccounts, type LocalAccounts, reportPageMax } from './collect.ts';
 import { collectRunners, Duties, type DutySettings, readRunners } from './duties.ts';
 import { type Election, type ElectionEffect, type ElectionEvent, newElection, stepElection } from './election.ts';
 import { type MemberSelf, Membership, type MemberView } from './membership.ts';
@@ -69,6 +69,10 @@ export class Controller {
     this.membership = new Membership({
       ...options,
       onGone: (member, living, gone) => this.#memberGone(member, living, gone),
+      // What it has open was given up when it was taken for dead.
+      onBack: (view) => {
+        if (this.isController) void collectFrom(view, { ...this.#options, term: this.term, put: (report) => this.#put(report) });
+      },
     });
     this.duties = new Duties(options.self.address.name, options.duties);
     this.#takeovers = options.metrics.counter(
@@ -117,7 +121,7 @@ export class Controller {
     this.#step({ type: 'heartbeat', nowMs: this.#options.clock.monotonicMs() });
     if (this.#election.state === 'leading') this.#distributeDuties();
     const isActing = this.#election.state === 'leading' || this.#election.state === 'collecting';
-    const targets = this.membership.living().filter((view) => isActing || view.address.name === this.#known?.address.name);
+    const targets = this.membership.askable().filter((view) => isActing || view.address.name === this.#known?.address.name);
     for (const view of targets) void this.#ping(view);
   }
 

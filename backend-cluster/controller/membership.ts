@@ -4,7 +4,8 @@
  * Every member keeps a lease `member/<name>` in the coordinator, with its address and state, and reads the others' at each heartbeat. It
  * also pings the others directly, the Controller all of them and its backups at least the Controller. A member counts as dead when its
  * machine refuses the connection, or when its lease is gone and it has not answered a ping for as long as a lease lasts. A silent
- * coordinator alone kills nobody.
+ * coordinator alone kills nobody. A refusal may be older than the process it is held against (a member that was started again at
+ * once): while a dead member's lease is there it is asked on, and an answer makes it a member again.
  */
 import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
 import type { Lease, LeaseStore } from '#backend-cluster/coordination/lease-store.ts';
@@ -55,6 +56,8 @@ export class Membership {
   #coordinatorError: string | undefined;
   /** Told once for each member that is found dead, or alive as a new incarnation. */
   readonly #onGone: (member: MemberName, livingIncarnation: string | undefined, goneIncarnation: string) => void;
+  /** Told when a member that counted as dead answers after all. */
+  readonly #onBack: (view: MemberView) => void;
 
   constructor(options: {
     self: MemberSelf;
@@ -64,6 +67,7 @@ export class Membership {
     log: Logger;
     leaseMs: number;
     onGone: (member: MemberName, livingIncarnation: string | undefined, goneIncarnation: string) => void;
+    onBack: (view: MemberView) => void;
   }) {
     this.#self = options.self;
     this.#leases = options.leases;
@@ -72,11 +76,17 @@ export class Membership {
     this.#log = options.log;
     this.#leaseMs = options.leaseMs;
     this.#onGone = options.onGone;
+    this.#onBack = options.onBack;
   }
 
   /** Other members that are not known to be dead. */
   living(): MemberView[] {
     return [...this.#others.values()].filter((member) => member.state !== 'dead');
+  }
+
+  /** Those worth asking whether they live: the living, and the dead whose lease is still there. */
+  askable(): MemberView[] {
+    return [...this.#others.values()].filter((member) => member.state !== 'dead' || this.#listed.has(member.address.name));
   }
 
   all(): MemberView[] {
@@ -196,6 +206,9 @@ export class Membership {
     if (known !== undefined && known.incarnation !== view.incarnation) this.#onGone(name, view.incarnation, known.incarnation);
     if (known === undefined || known.incarnation !== view.incarnation) {
       this.#log.info({ member: name, incarnation: view.incarnation }, `member ${name} joined`);
+    } else if (known.state === 'dead') {
+      this.#log.info({ member: name, incarnation: view.incarnation }, `member ${name} answers again`);
+      this.#onBack(this.#others.get(name) as MemberView);
     }
   }
 

@@ -144,7 +144,7 @@ export async function until<T>(
     const answer = await ask();
     const tookMs = performance.now() - startedAtMs;
     if (holds(answer)) return { answer, tookMs };
-    if (tookMs > limitMs) throw new Error(`not within ${limitMs} ms; last answer: ${JSON.stringify(answer)}`);
+    if (tookMs > limitMs) throw new Error(`not within ${limitMs} ms; last answer: ${JSON.stringify(answer)?.slice(0, 2000)}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
