@@ -1,7 +1,7 @@
 /**
  * The real logger: JSON lines on standard error, or to a file, by pino.
  */
-import { destination, pino } from 'pino';
+import { destination, type Logger as PinoLogger, pino } from 'pino';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 
@@ -18,10 +18,10 @@ const redacted = ['password', 'userPassword', 'credentials', 'token', '*.passwor
  * @param file a path to append to; standard error when missing
  */
 export function createLogger(level: LogLevel, base: Record<string, unknown>, file?: string): Logger {
-  return pino(
+  const root = pino(
     {
       level,
-      base,
+      base: null,
       redact: { paths: redacted, censor: '[secret]' },
       serializers: { err: errorFields },
       timestamp: () => `,"ts":"${new Date().toISOString()}"`,
@@ -29,6 +29,20 @@ export function createLogger(level: LogLevel, base: Record<string, unknown>, fil
     },
     file === undefined ? destination({ dest: 2, sync: true }) : destination({ dest: file, sync: true, append: true, mkdir: true }),
   );
+  return boundTo(root, base);
+}
+
+/** A logger with these fields. pino writes a field once for each child that names it; here the innermost one wins and the key stands once. */
+function boundTo(root: PinoLogger, fields: Record<string, unknown>): Logger {
+  const own = root.child(fields);
+  return {
+    child: (more) => boundTo(root, { ...fields, ...more }),
+    trace: (given, message) => own.trace(given, message),
+    debug: (given, message) => own.debug(given, message),
+    info: (given, message) => own.info(given, message),
+    warn: (given, message) => own.warn(given, message),
+    error: (given, message) => own.error(given, message),
+  };
 }
 
 function errorFields(error: unknown): unknown {
