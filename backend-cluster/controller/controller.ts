@@ -69,10 +69,7 @@ export class Controller {
     this.membership = new Membership({
       ...options,
       onGone: (member, living, gone) => this.#memberGone(member, living, gone),
-      // What it has open was given up when it was taken for dead.
-      onBack: (view) => {
-        if (this.isController) void collectFrom(view, { ...this.#options, term: this.term, put: (report) => this.#put(report) });
-      },
+      onBack: (view) => this.#memberBack(view),
     });
     this.duties = new Duties(options.self.address.name, options.duties);
     this.#takeovers = options.metrics.counter(
@@ -451,6 +448,22 @@ export class Controller {
       put: (report) => this.#put(report),
     });
     this.#step({ type: 'collected', term });
+  }
+
+  // What it has open was given up when it was taken for dead, and others may have opened it since. It has to be told: sessions that only
+  // read would go on with what was true then.
+  #memberBack(view: MemberView): void {
+    const { term } = this;
+    const isActing = (): boolean => this.#election.state === 'leading' || this.#election.state === 'collecting';
+    const collect = async (): Promise<void> => {
+      while (isActing() && this.term === term && !this.#isStopped) {
+        const current = this.membership.find(view.address.name);
+        if (current === undefined || current.state === 'dead' || current.incarnation !== view.incarnation) return;
+        if (await collectFrom(current, { ...this.#options, term, put: (report) => this.#put(report) })) return;
+        await sleep(this.#options.clock, this.#options.heartbeatMs);
+      }
+    };
+    this.#track(collect());
   }
 
   #put(report: OpenReport): void {

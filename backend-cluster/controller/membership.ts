@@ -54,6 +54,7 @@ export class Membership {
   /** Names whose lease was there at the last look. */
   #listed = new Set<MemberName>();
   #coordinatorError: string | undefined;
+  #refreshedAtMs: number | undefined;
   /** Told once for each member that is found dead, or alive as a new incarnation. */
   readonly #onGone: (member: MemberName, livingIncarnation: string | undefined, goneIncarnation: string) => void;
   /** Told when a member that counted as dead answers after all. */
@@ -107,6 +108,7 @@ export class Membership {
     const { address, incarnation } = this.#self;
     const key = `member/${address.name}`;
     const value = { host: address.host, port: address.port, state: this.#self.state() };
+    this.#noticeOwnSleep();
     try {
       const answer = await this.#leases.take(key, incarnation, value, this.#leaseMs);
       if (!answer.isTaken) {
@@ -210,6 +212,15 @@ export class Membership {
       this.#log.info({ member: name, incarnation: view.incarnation }, `member ${name} answers again`);
       this.#onBack(this.#others.get(name) as MemberView);
     }
+  }
+
+  // A process that was stopped for as long as a lease has heard nobody, which says nothing about the others.
+  #noticeOwnSleep(): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#refreshedAtMs !== undefined && nowMs - this.#refreshedAtMs >= this.#leaseMs) {
+      for (const [name, view] of this.#others) this.#others.set(name, { ...view, seenMs: nowMs });
+    }
+    this.#refreshedAtMs = nowMs;
   }
 
   #dead(view: MemberView, why: string): void {

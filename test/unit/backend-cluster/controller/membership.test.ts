@@ -76,3 +76,20 @@ it('stops asking a dead member once its lease is gone', async () => {
   await membership.refresh();
   expect(membership.askable()).toEqual([]);
 });
+
+it('takes nobody for dead because this process was stopped itself', async () => {
+  const { clock, membership, events, renewOther, answerWith } = clusterOfTwo();
+  answerWith(() => Promise.reject(new PlatformError('NET_TIMEOUT', 'no answer')));
+  await renewOther();
+  await membership.refresh();
+  await clock.advance(60_000);
+  await membership.refresh();
+  for (const view of membership.living()) await membership.ping(view, {}, () => {});
+  expect(events).toEqual([]);
+  for (let i = 0; i < 3; i += 1) {
+    await clock.advance(leaseMs / 2);
+    await membership.refresh();
+    for (const view of membership.living()) await membership.ping(view, {}, () => {});
+  }
+  expect(events).toEqual(['gone two, living undefined']);
+});
