@@ -8,12 +8,12 @@ import { isIndexed } from '../schema/mail-schema.ts';
 import type { Schema } from '../schema/schema.ts';
 import { type EntryStore, type IndexKey, rootId, type StoredEntry } from '../store/entry-store.ts';
 
-/** Ids are fetched in pages of so many. */
-const pageSize = 256;
+/** Ids are fetched in pages of so many; a page with fewer is the last. */
+export const pageSize = 256;
 /** A part of an AND that names more entries than this is not taken if another names fewer; parts of an OR are gathered up to here. */
 const gatheredMax = 20_000;
 
-/** A plan: pages of ids above a cursor. An empty page is the end. */
+/** A plan: pages of ids above a cursor. A page that is not full is the last. */
 export interface Candidates {
   /** For explanation and tests. */
   readonly by: 'base' | 'index' | 'children' | 'scan' | 'sorted';

@@ -31,6 +31,7 @@ import type { Dispatcher, LdapSession } from './session.ts';
 import { rootDse, subschema, supportedControls } from './special-entries.ts';
 import { followChanges, type SyncContext } from './sync.ts';
 import { subschemaDn } from './tree.ts';
+import { WriteLog } from './write-log.ts';
 import type { WriteContext } from './write-rules.ts';
 
 type Started = ReturnType<Dispatcher['dispatch']>;
@@ -53,6 +54,7 @@ export interface DispatchContext {
 export function createDispatcher(context: DispatchContext): Dispatcher & { readonly counts: Record<string, number> } {
   const { tree } = context.write;
   const counts: Record<string, number> = {};
+  const writeLog = new WriteLog(context.log, context.clock);
   const total = context.metrics.counter('archipelago_directory_operations_total', 'LDAP operations begun', ['operation']);
   const duration = context.metrics.histogram('archipelago_directory_operation_seconds', 'Time until an LDAP operation was answered', [
     'operation',
@@ -65,7 +67,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         .write(() => execute(context.write, ready, operation))
         .then((controls) => {
           operation.send({ type: answerOf[ready.type], ...success }, controls);
-          logWrite(context.log, ready, operation);
+          writeLog.written(ready.type.replace('Request', ''), ready.dn, operation);
         });
     if (relaxed || !mayHoldPassword(request)) return { done: run(request) };
     const ready = hashed(context.binding.hasher, request);
@@ -205,6 +207,7 @@ function execute(context: WriteContext, request: WriteOperation, operation: Oper
 
 // RFC 4511 §4.1.11: a critical control that is not known, or not for this operation, stops the operation.
 function checkControls(request: LdapRequest, controls: readonly Control[]): void {
+  if (controls.length === 0) return;
   const isWrite = request.type in answerOf;
   const fitting: Record<string, boolean> = {
     [controlOids.pagedResults]: request.type === 'searchRequest',
@@ -246,19 +249,4 @@ async function hashed(hasher: BindContext['hasher'], request: WriteOperation): P
     }),
   );
   return { ...request, changes };
-}
-
-function logWrite(log: Logger, request: WriteOperation, operation: Operation): void {
-  // Replication writes every change of the master; one line each would say nothing new.
-  const level = operation.who.rights === 'replicator' ? 'debug' : 'info';
-  log[level](
-    {
-      by: operation.who.dn,
-      ...(operation.onBehalfBy === undefined ? {} : { onBehalfBy: operation.onBehalfBy }),
-      dn: printable(request.dn),
-      op: request.type.replace('Request', ''),
-      outcome: 'done',
-    },
-    'entry written',
-  );
 }

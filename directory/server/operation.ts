@@ -17,7 +17,9 @@ export interface Operation {
   readonly isProtected: boolean;
   /** Names in the verified certificate of the client; empty without one. */
   readonly peerNames: readonly string[];
-  /** Aborts on abandon and when the connection is gone. */
+  /** Whether it was abandoned or its connection is gone. */
+  readonly isAborted: boolean;
+  /** The same as a signal, for those who wait. */
   readonly signal: AbortSignal;
   /** Queues an answer; answers of one turn leave in one write. */
   send(response: LdapResponse | SearchResultEntry, controls?: readonly Control[]): void;

@@ -26,7 +26,18 @@ export function onBehalf(context: BindContext, request: LdapRequest, operation: 
   }
   if (operation.who.rights !== 'admin') throw new Refusal('authorizationDenied', 'only the right admin may act on behalf of others');
   const who = requesterOf(context, control.value.toString('utf8'));
-  return { ...operation, who, onBehalfBy: operation.who.dn };
+  const { id, controls, remoteAddress, isTls, isProtected, peerNames } = operation;
+  return {
+    ...{ id, controls, remoteAddress, isTls, isProtected, peerNames, who, onBehalfBy: operation.who.dn },
+    get isAborted() {
+      return operation.isAborted;
+    },
+    get signal() {
+      return operation.signal;
+    },
+    send: (response, responseControls) => operation.send(response, responseControls),
+    writable: () => operation.writable(),
+  };
 }
 
 function requesterOf(context: BindContext, text: string): Requester {

@@ -11,7 +11,7 @@ import { makeSortResponse, readSortRequest } from '#protocol/ldap/sort.ts';
 import { mayRead, maySearch, maySeeEntry, sizeLimitOf } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
-import { type Candidates, planCandidates } from './candidates.ts';
+import { type Candidates, pageSize, planCandidates } from './candidates.ts';
 import { compileFilter } from './filter-match.ts';
 import type { Operation } from './operation.ts';
 import { compileSelection } from './selection.ts';
@@ -58,7 +58,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
     await nextTurn();
     const open = tree.store.settled();
     if (open !== undefined) await open;
-    return !operation.signal.aborted;
+    return !operation.isAborted;
   };
 
   const sort = readSort(tree, operation, readable);
@@ -66,7 +66,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
     sort === undefined || 'resultCode' in sort.plan
       ? sort?.plan
       : await sortCandidates(sort.plan, plan(), (id) => visible(id)?.attributes, pause);
-  if (operation.signal.aborted) return;
+  if (operation.isAborted) return;
   const failure = sorted !== undefined && 'resultCode' in sorted ? sorted : undefined;
   if (failure !== undefined && sort?.critical === true) {
     const result = {
@@ -94,9 +94,9 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
       if (paged !== undefined && sent >= paged.size) return done(operation, answers, String(cursor));
       const room = operation.writable();
       if (room !== undefined) await room;
-      if (operation.signal.aborted) return;
+      if (operation.isAborted) return;
     }
-    if (request.scope === 'base') break;
+    if (page.length < pageSize) break;
     if (!(await pause())) return;
   }
   done(operation, answers, paged === undefined ? undefined : '');

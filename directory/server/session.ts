@@ -27,6 +27,7 @@ import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { anonymous, type Requester } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Operation } from './operation.ts';
+import { type OperationHost, RunningOperation } from './running-operation.ts';
 
 /** Largest message before bind, bytes. */
 export const messageBytesBeforeBind = 65_536;
@@ -56,14 +57,11 @@ export interface SessionOptions {
 }
 
 /** See the header of this file. */
-export class LdapSession {
+export class LdapSession implements OperationHost {
   readonly #connection: Connection;
   readonly #options: SessionOptions;
   readonly #decoder = new LdapDecoder({ messageBytesMax: messageBytesBeforeBind });
-  readonly #running = new Map<
-    number,
-    { readonly controller: AbortController; readonly request: LdapRequest; readonly operation: Operation }
-  >();
+  readonly #running = new Map<number, RunningOperation>();
   #out: Buffer[] = [];
   #outBytes = 0;
   #flushPending = false;
@@ -108,6 +106,10 @@ export class LdapSession {
     return this.#connection.tls === undefined ? this.#options.startTls : undefined;
   }
 
+  get remoteAddress(): string {
+    return this.#connection.remoteAddress;
+  }
+
   get isTls(): boolean {
     return this.#connection.tls !== undefined;
   }
@@ -124,7 +126,7 @@ export class LdapSession {
 
   /** Abandons a running operation; the client gets no answer to it any more (RFC 4511 §4.11). */
   abandon(id: number): void {
-    this.#running.get(id)?.controller.abort();
+    this.#running.get(id)?.abort();
   }
 
   /**
@@ -133,17 +135,17 @@ export class LdapSession {
    */
   cancel(id: number): 'success' | 'noSuchOperation' | 'tooLate' | 'cannotCancel' {
     const running = this.#running.get(id);
-    if (running === undefined || running.controller.signal.aborted) return 'noSuchOperation';
+    if (running === undefined || running.isAborted) return 'noSuchOperation';
     const { request } = running;
     if (request.type === 'bindRequest' || request.type === 'extendedRequest') return 'cannotCancel';
     if (request.type !== 'searchRequest') return 'tooLate';
-    running.operation.send({
+    running.send({
       type: 'searchResultDone',
       resultCode: resultCodes.canceled,
       matchedDn: '',
       diagnosticMessage: 'canceled by the client',
     });
-    running.controller.abort();
+    running.abort();
     return 'success';
   }
 
@@ -161,7 +163,7 @@ export class LdapSession {
   /** Ends the connection with a notice of disconnection. */
   disconnect(result: keyof typeof resultCodes, message: string): void {
     if (this.#closed) return;
-    this.#send(0, {
+    this.answer(0, {
       type: 'extendedResponse',
       resultCode: resultCodes[result],
       matchedDn: '',
@@ -224,22 +226,8 @@ export class LdapSession {
       this.disconnect('protocolError', `message ID ${id} is in use by an operation that still runs`);
       return;
     }
-    const controller = new AbortController();
-    const operation: Operation = {
-      id,
-      who: this.#requester,
-      controls,
-      remoteAddress: this.#connection.remoteAddress,
-      isTls: this.isTls,
-      isProtected: this.isProtected,
-      peerNames: this.peerNames,
-      signal: controller.signal,
-      send: (response, responseControls) => {
-        if (!controller.signal.aborted) this.#send(id, response, responseControls);
-      },
-      writable: () => this.#writable(controller.signal),
-    };
-    this.#running.set(id, { controller, request: request as LdapRequest, operation });
+    const operation = new RunningOperation(this, id, request as LdapRequest, controls);
+    this.#running.set(id, operation);
     const { done, started } = this.#options.dispatcher.dispatch(this, request as LdapRequest, operation);
     if (started !== undefined) {
       this.#held = true;
@@ -249,12 +237,14 @@ export class LdapSession {
       };
       started.then(release, release);
     }
-    done
-      .catch((error: unknown) => this.#fail(request as LdapRequest, operation, error))
-      .finally(() => {
-        this.#running.delete(id);
-        if (this.#paused) this.#pump();
-      });
+    const over = (): void => {
+      this.#running.delete(id);
+      if (this.#paused) this.#pump();
+    };
+    done.then(over, (error: unknown) => {
+      this.#fail(request as LdapRequest, operation, error);
+      over();
+    });
   }
 
   // The one place where a failure becomes an answer.
@@ -284,7 +274,8 @@ export class LdapSession {
     });
   }
 
-  #send(id: number, operation: LdapOperation, controls: readonly Control[] = []): void {
+  /** Queues an answer; those of one turn leave in one write. */
+  answer(id: number, operation: LdapOperation, controls: readonly Control[] = []): void {
     if (this.#closed) return;
     const bytes = encodeMessage({ id, operation, controls });
     this.#out.push(bytes);
@@ -312,12 +303,13 @@ export class LdapSession {
     return this.#outBytes + this.#connection.bufferedBytes;
   }
 
-  #writable(signal: AbortSignal): Promise<void> | undefined {
-    if (this.#closed || signal.aborted || this.#unreadBytes() <= unreadBytesMax) return undefined;
+  /** Resolves when the client has taken enough for the next answer; `undefined` when it has. */
+  room(operation: Operation): Promise<void> | undefined {
+    if (this.#closed || this.#unreadBytes() <= unreadBytesMax) return undefined;
     this.#flush();
     return new Promise((resolve) => {
       this.#waiting.push(resolve);
-      signal.addEventListener('abort', () => resolve(), { once: true });
+      operation.signal.addEventListener('abort', () => resolve(), { once: true });
     });
   }
 
@@ -331,7 +323,7 @@ export class LdapSession {
   #gone(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const { controller } of this.#running.values()) controller.abort();
+    for (const operation of this.#running.values()) operation.abort();
     this.#drained();
     this.#options.closed(this);
   }

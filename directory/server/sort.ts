@@ -9,7 +9,7 @@ import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { SortKey } from '#protocol/ldap/sort.ts';
 import type { MatchingRule } from '../schema/matching-rules.ts';
 import type { AttributeType, Schema } from '../schema/schema.ts';
-import type { Candidates } from './candidates.ts';
+import { type Candidates, pageSize } from './candidates.ts';
 
 /** Entries that one search sorts; above it is not sorted. */
 export const sortedMax = 100_000;
@@ -74,7 +74,7 @@ export async function sortCandidates(
     return a.id - b.id;
   });
   const ids = found.map(({ id }) => id);
-  return { by: 'sorted', next: (position) => ids.slice(position, position + 256) };
+  return { by: 'sorted', next: (position) => ids.slice(position, position + pageSize) };
 }
 
 // The lowest value counts where there are several (RFC 2891 §2.2).

@@ -15,6 +15,10 @@ import { type EntryStore, rootId, type StoredEntry } from '../store/entry-store.
 /** DN of the subschema entry. */
 export const subschemaDn = 'cn=Subschema';
 
+/** Parsed names that are remembered, and the longest of them. */
+const namesMax = 1000;
+const nameTextMax = 200;
+
 /** A name that was parsed: as given, and the keys of its levels from the entry up. */
 export interface EntryName {
   readonly text: string;
@@ -29,6 +33,7 @@ export class Tree {
   readonly suffix: EntryName;
   readonly csns: CsnSource;
   readonly mode: 'master' | 'replica';
+  readonly #names = new Map<string, EntryName>();
 
   constructor(options: { store: EntryStore; schema: Schema; suffix: string; clock: Clock; mode: 'master' | 'replica' }) {
     this.store = options.store;
@@ -67,9 +72,15 @@ export class Tree {
 
   /** Parses a DN or refuses with invalidDNSyntax. */
   parseName(text: string): EntryName {
+    const known = this.#names.get(text);
+    if (known !== undefined) return known;
     const dn = parseDn(text);
     if (dn === undefined) throw new Refusal('invalidDNSyntax', `"${printable(text)}" is not a distinguished name (RFC 4514)`);
-    return { text, dn, keys: dn.map((rdn) => rdnKey(this.schema, rdn)) };
+    const name = { text, dn, keys: dn.map((rdn) => rdnKey(this.schema, rdn)) };
+    // The same few bases come again and again.
+    if (this.#names.size >= namesMax) this.#names.clear();
+    if (text.length <= nameTextMax) this.#names.set(text, name);
+    return name;
   }
 
   /** The key of a whole name. */

@@ -44,6 +44,7 @@ function operation(more: Partial<Operation>): Operation {
     isTls: false,
     isProtected: false,
     peerNames: [],
+    isAborted: false,
     signal: new AbortController().signal,
     send: () => {},
     writable: () => undefined,
