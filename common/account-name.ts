@@ -4,6 +4,7 @@
  */
 import { domainToASCII } from 'node:url';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { normalized } from '#common/unicode.ts';
 
 declare const brand: unique symbol;
 
@@ -21,11 +22,15 @@ export const domainBytesMax = 255;
 // What a local part may not hold here: controls, spaces, quotes, and what LDAP, paths and route keys would have to escape.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: naming the controls is the purpose
 const badInLocalPart = /[\u0000-\u0020\u007f"(),:;<>@[\\\]/]|\.\.|^\.|\.$/;
+// domainToASCII reads its argument as a URL's host: it ends at / \ ? #, drops tabs and line ends and undoes %41. None of that is a name.
+const writtenDomain = /^[\p{L}\p{M}\p{N}._\u3002\u200c\u200d-]{1,255}$/u;
 const domainPattern = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
 /** Parses a domain; `undefined` when it is none. */
 export function tryParseDomainName(text: string): DomainName | undefined {
-  const ascii = domainToASCII(text.trim().replace(/\.$/, '')).toLowerCase();
+  const written = text.trim();
+  if (!writtenDomain.test(written)) return undefined;
+  const ascii = domainToASCII(written.replace(/\.$/, '')).toLowerCase();
   return domainPattern.test(ascii) ? (ascii as DomainName) : undefined;
 }
 
@@ -41,7 +46,7 @@ export function parseDomainName(text: string): DomainName {
 /** Parses `local@domain`, or a bare local part when `defaultDomain` is given; `undefined` when it is no account name. */
 export function tryParseAccountName(text: string, defaultDomain?: DomainName): AccountName | undefined {
   const at = text.lastIndexOf('@');
-  const local = (at < 0 ? text : text.slice(0, at)).normalize('NFKC').toLowerCase();
+  const local = normalized(at < 0 ? text : text.slice(0, at), 'NFKC').toLowerCase();
   if (local === '' || Buffer.byteLength(local) > localPartBytesMax || badInLocalPart.test(local)) return undefined;
   const domain = at < 0 ? defaultDomain : tryParseDomainName(text.slice(at + 1));
   return domain === undefined ? undefined : (`${local}@${domain}` as AccountName);

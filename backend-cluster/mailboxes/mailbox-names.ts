@@ -2,8 +2,10 @@
  * Names of mailboxes: `/` between levels, INBOX in any case as the first level stands for INBOX (RFC 9051 §5.1), Unicode in composed
  * form (RFC 5198 §3), so that one name typed on two systems is one mailbox.
  */
+
 import { printable } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { normalized } from '#common/unicode.ts';
 import { mailboxLevelsMax, mailboxNameBytesMax } from './limits.ts';
 
 /** Uses that a mailbox may be made for (RFC 6154 §2, RFC 8457). */
@@ -23,7 +25,7 @@ const forbidden = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ufeff]|[\ud800-\udbff
 
 /** The form in which a name is stored and looked up. Does not say whether it is allowed. */
 export function foldMailboxName(name: string): string {
-  const composed = name.normalize('NFC');
+  const composed = normalized(name, 'NFC');
   return /^inbox(?=\/|$)/i.test(composed) ? `INBOX${composed.slice(5)}` : composed;
 }
 

@@ -2,6 +2,7 @@
  * Matching rules (RFC 4517 §4.2, string preparation RFC 4518), each as a function to a key: two values match when their keys are equal, and
  * are ordered as their keys are. The same keys are stored in the index, so filter and index cannot disagree.
  */
+import { normalized } from '#common/unicode.ts';
 
 /** One matching rule. */
 export interface MatchingRule {
@@ -28,8 +29,8 @@ export function preparedText(text: string, fold: boolean): string {
 function preparedPiece(text: string, fold: boolean): string {
   // Nearly every name is lower-case ASCII without spaces: nothing to do for those.
   if (/^[!-@[-~]*$/.test(text)) return text;
-  const folded = fold ? text.normalize('NFKC').toLowerCase() : text;
-  return folded.replace(mappedToNothing, '').normalize('NFKC').replace(spaces, ' ');
+  const folded = fold ? normalized(text, 'NFKC').toLowerCase() : text;
+  return normalized(folded.replace(mappedToNothing, ''), 'NFKC').replace(spaces, ' ');
 }
 
 function textKeys(fold: boolean) {

@@ -2,7 +2,9 @@
  * SEARCH programs (RFC 9051 §6.4.4, RFC 3501 §6.4.4 for OLD, NEW and RECENT; RFC 4731 for RETURN; RFC 5032 for OLDER and YOUNGER;
  * RFC 7162 §3.1.5 for MODSEQ; RFC 8474 §4.3 for EMAILID).
  */
+
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { normalized } from '#common/unicode.ts';
 import { parseDate } from './dates.ts';
 import { type CommandReader, nestingMax, syntaxError } from './reader.ts';
 import type { SequenceSet } from './sequence-set.ts';
@@ -177,7 +179,7 @@ class KeyParser {
 
   #text(): string {
     this.#reader.space();
-    return this.#reader.astring().toString('utf8').normalize('NFC').toLowerCase();
+    return normalized(this.#reader.astring().toString('utf8'), 'NFC').toLowerCase();
   }
 
   #date(): number {

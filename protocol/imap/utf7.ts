@@ -2,6 +2,7 @@
  * Modified UTF-7 of mailbox names (RFC 3501 §5.1.3): printable ASCII as it is, `&` as `&-`, all else as base64 of UTF-16 with `,` for `/`
  * between `&` and `-`.
  */
+import { normalized } from '#common/unicode.ts';
 
 /** A mailbox name as it goes to the client. */
 export function encodeMailboxName(name: string): string {
@@ -49,7 +50,7 @@ export function decodeMailboxName(bytes: Buffer): string | undefined {
     }
     at = end + 1;
   }
-  return out.isWellFormed() ? out.normalize('NFC') : undefined;
+  return out.isWellFormed() ? normalized(out, 'NFC') : undefined;
 }
 
 function decodeBase64Utf16(payload: string): string | undefined {

@@ -3,7 +3,9 @@
  * spaces at most. `normalizeDn` gives the key under which equal names are equal: types by their short name in lower case, values folded
  * as caseIgnoreMatch asks (RFC 4518, the part that matters for names of mail systems), parts of a multi-valued RDN in order.
  */
+
 import { isUtf8 } from 'node:buffer';
+import { normalized } from '#common/unicode.ts';
 
 /** One `type=value`; the value is what is meant, without escapes. */
 export interface Ava {
@@ -156,7 +158,7 @@ export function normalizeDnText(text: string, normalizeValue?: NormalizeValue): 
 
 /** caseIgnoreMatch for names: NFKC, lower case, no spaces at the ends, single spaces within (RFC 4518 §2.6.1). */
 export function foldValue(_type: string, value: string): string {
-  return value.normalize('NFKC').toLowerCase().trim().replace(/\s+/g, ' ');
+  return normalized(value, 'NFKC').toLowerCase().trim().replace(/\s+/g, ' ');
 }
 
 // Short names of RFC 4514 §3 with their OIDs and long names, so that each type has one key.

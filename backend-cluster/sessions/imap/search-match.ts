@@ -3,7 +3,9 @@
  * the cheap ones are asked first, so that a message is read only when index and summary cannot decide. Answers are plain booleans while
  * nothing has to be read, and promises from then on.
  */
+
 import type { MessageInfo } from '#backend-cluster/mailboxes/open-account.ts';
+import { normalized } from '#common/unicode.ts';
 import { dayOf, sentDay } from '#protocol/imap/dates.ts';
 import type { SearchKey } from '#protocol/imap/search-grammar.ts';
 import { contains, resolveSet } from '#protocol/imap/sequence-set.ts';
@@ -172,5 +174,5 @@ function addressText(addresses: readonly EnvelopeAddress[]): string | null {
 }
 
 function fold(text: string): string {
-  return text.normalize('NFC').toLowerCase();
+  return normalized(text, 'NFC').toLowerCase();
 }

@@ -27,6 +27,17 @@ describe('account names', () => {
     expect(tryParseAccountName(text)).toBeUndefined();
   });
 
+  it.each([
+    'alice@isp.example/x',
+    'alice@isp.example\\00',
+    'alice@isp.example?x',
+    'alice@isp.example#x',
+    'alice@%69sp.example',
+    'alice@is\np.example',
+  ])('refuses %j, which the reader of URLs would take for alice@isp.example', (text) => {
+    expect(tryParseAccountName(text)).toBeUndefined();
+  });
+
   it('takes the default domain when none is given', () => {
     const name = parseAccountName('alice', domainOf(parseAccountName('x@isp.example')));
     expect(name).toBe('alice@isp.example');
