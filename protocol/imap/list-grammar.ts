@@ -57,6 +57,7 @@ export function parseList(reader: CommandReader): ListRequest {
     reader.list(() => patterns.push(reader.listMailbox()));
   } else patterns.push(reader.listMailbox());
   if (patterns.length > listPatternsMax) throw syntaxError(`LIST has more than ${listPatternsMax} patterns`);
+  limitWildcards(patterns);
   const returns = new Set<string>();
   let returnStatus: readonly StatusItem[] | undefined;
   if (reader.take(' ') && !reader.isAtEnd) {
@@ -100,31 +101,53 @@ function known(word: string, words: readonly string[], what: string): string {
   return word;
 }
 
-/**
- * Matches a name against a LIST pattern: `*` matches anything, `%` anything but the hierarchy delimiter. It keeps the set of places in
- * the name that the pattern can have reached, so the work is bounded by pattern times name and no pattern can blow up.
- */
-export function matchesPattern(pattern: string, name: string, delimiter: string): boolean {
-  let reachable = new Set<number>([0]);
-  for (const c of collapse(pattern)) {
-    const next = new Set<number>();
-    for (const at of reachable) {
-      if (c === '*' || c === '%') {
-        for (let to = at; to <= name.length; to += 1) {
-          next.add(to);
-          if (next.size > name.length) break;
-          if (to < name.length && c === '%' && name[to] === delimiter) break;
-          // Another starting point further on covers the rest.
-          if (to > at && reachable.has(to)) break;
-        }
-      } else if (name[at] === c) next.add(at + 1);
-    }
-    reachable = next;
-    if (reachable.size === 0) return false;
-  }
-  return reachable.has(name.length);
+/** Wildcards in the patterns of one command; runs of them count as one. */
+export const listWildcardsMax = 100;
+
+/** Refuses patterns with more wildcards than anybody needs: each costs a pass over every name. */
+export function limitWildcards(patterns: readonly string[]): void {
+  const count = patterns.reduce((sum, pattern) => sum + (pattern.match(/[*%]+/g)?.length ?? 0), 0);
+  if (count > listWildcardsMax) throw syntaxError(`LIST has more than ${listWildcardsMax} wildcards`);
 }
 
-function collapse(pattern: string): string {
-  return pattern.replace(/\*+/g, '*').replace(/%+/g, '%');
+/** A pattern taken apart: `*`, `%`, or text that stands for itself. */
+export type ListPattern = readonly string[];
+
+/** Takes a pattern apart. Next to a `*` a `%` says nothing. */
+export function compilePattern(pattern: string): ListPattern {
+  return pattern
+    .replace(/[*%]*\*[*%]*/g, '*')
+    .replace(/%+/g, '%')
+    .split(/([*%])/)
+    .filter((part) => part !== '');
+}
+
+/**
+ * Matches a name against a LIST pattern: `*` matches anything, `%` anything but the hierarchy delimiter. It keeps which places of the
+ * name the pattern can have reached, so the work is at most its parts times the name and no pattern can blow up.
+ */
+export function matchesPattern(pattern: ListPattern, name: string, delimiter: string): boolean {
+  if (pattern.length === 1 && pattern[0] === '*') return true;
+  let reached = new Uint8Array(name.length + 1);
+  reached[0] = 1;
+  for (const part of pattern) {
+    if (part === '*') reached.fill(1, reached.indexOf(1));
+    else if (part === '%') reachWithinLevel(reached, name, delimiter);
+    else {
+      const next = new Uint8Array(name.length + 1);
+      for (let at = name.indexOf(part); at >= 0; at = name.indexOf(part, at + 1)) next[at + part.length] = reached[at] as number;
+      reached = next;
+    }
+    if (!reached.includes(1)) return false;
+  }
+  return reached[name.length] === 1;
+}
+
+function reachWithinLevel(reached: Uint8Array, name: string, delimiter: string): void {
+  let isOpen = false;
+  for (let at = 0; at < reached.length; at += 1) {
+    isOpen ||= reached[at] === 1;
+    if (isOpen) reached[at] = 1;
+    if (name[at] === delimiter) isOpen = false;
+  }
 }

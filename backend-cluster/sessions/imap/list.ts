@@ -5,9 +5,10 @@
  * stayed), or, among subscriptions, a name without a mailbox.
  */
 import type { Mailbox, OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
-import { type ListRequest, matchesPattern, parseList } from '#protocol/imap/list-grammar.ts';
+import { compilePattern, type ListRequest, limitWildcards, matchesPattern, parseList } from '#protocol/imap/list-grammar.ts';
 import { ResponseWriter } from '#protocol/imap/response.ts';
 import { type Command, ok } from './command.ts';
+import { Pace } from './pace.ts';
 import { statusResponse } from './status.ts';
 
 const delimiter = '/';
@@ -30,7 +31,7 @@ export const list: Command = {
       await out.line(`* LIST (\\Noselect) "${delimiter}" ""`);
       return ok('LIST completed');
     }
-    for (const listed of listedNames(session.account, request)) {
+    for (const listed of await listedNames(session.account, request)) {
       const line = new ResponseWriter().text(`* LIST (${listed.attributes.join(' ')}) "${delimiter}" `).mailbox(listed.name);
       if (listed.childInfo) line.text(' ("CHILDINFO" ("SUBSCRIBED"))');
       await out.send(line.finish());
@@ -49,10 +50,14 @@ export const lsub: Command = {
     reader.space();
     const pattern = fullPattern(reference, reader.listMailbox());
     reader.end();
+    limitWildcards([pattern]);
+    const compiled = compilePattern(pattern);
+    const pace = new Pace();
     const subscribed = new Set(session.account.subscriptions());
     const names = pattern.includes('%') ? withParents(subscribed) : subscribed;
     for (const name of ordered(names)) {
-      if (!matchesPattern(pattern, name, delimiter)) continue;
+      await pace.spend(compiled.length * name.length);
+      if (!matchesPattern(compiled, name, delimiter)) continue;
       const attribute = subscribed.has(name) ? '' : '\\Noselect';
       await session.out.send(new ResponseWriter().text(`* LSUB (${attribute}) "${delimiter}" `).mailbox(name).finish());
     }
@@ -60,16 +65,19 @@ export const lsub: Command = {
   },
 };
 
-function listedNames(account: OpenAccount, request: ListRequest): Listed[] {
+async function listedNames(account: OpenAccount, request: ListRequest): Promise<Listed[]> {
   const mailboxes = new Map(account.mailboxes().map((mailbox) => [mailbox.name, mailbox]));
   const subscribed = new Set(account.subscriptions());
   const existing = withParents(mailboxes.keys());
   const parents = parentsOf(mailboxes.keys());
   const candidates = request.selectSubscribed ? (request.recursiveMatch ? withParents(subscribed) : subscribed) : existing;
-  const patterns = request.patterns.map((pattern) => fullPattern(request.reference, pattern));
+  const patterns = request.patterns.map((pattern) => compilePattern(fullPattern(request.reference, pattern)));
+  const parts = patterns.reduce((sum, pattern) => sum + pattern.length, 0);
+  const pace = new Pace();
   const withSubscribedChild = request.recursiveMatch ? parentsOf(subscribed) : new Set<string>();
   const out: Listed[] = [];
   for (const name of ordered(candidates)) {
+    await pace.spend(parts * name.length);
     if (!patterns.some((pattern) => matchesPattern(pattern, name, delimiter))) continue;
     const mailbox = mailboxes.get(name);
     if (request.selectSpecialUse && mailbox?.specialUse === undefined) continue;
