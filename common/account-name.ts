@@ -23,7 +23,7 @@ export const domainBytesMax = 255;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: naming the controls is the purpose
 const badInLocalPart = /[\u0000-\u0020\u007f"(),:;<>@[\\\]/]|\.\.|^\.|\.$/;
 // domainToASCII reads its argument as a URL's host: it ends at / \ ? #, drops tabs and line ends and undoes %41. None of that is a name.
-const writtenDomain = /^[\p{L}\p{M}\p{N}._\u3002\u200c\u200d-]{1,255}$/u;
+const writtenDomain = /^(?:[\p{L}\p{M}\p{N}._\u3002\u200c-]|\u200d){1,255}$/u;
 const domainPattern = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
 /** Parses a domain; `undefined` when it is none. */

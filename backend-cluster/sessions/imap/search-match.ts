@@ -5,15 +5,14 @@
  */
 
 import type { MessageInfo } from '#backend-cluster/mailboxes/open-account.ts';
-import { normalized } from '#common/unicode.ts';
 import { dayOf, sentDay } from '#protocol/imap/dates.ts';
 import type { SearchKey } from '#protocol/imap/search-grammar.ts';
 import { contains, resolveSet } from '#protocol/imap/sequence-set.ts';
 import type { EnvelopeAddress } from '#protocol/mime/address.ts';
-import { fieldValue, scanHeader } from '#protocol/mime/header.ts';
 import type { Envelope } from '#protocol/mime/part.ts';
-import { decodeHeaderText, textParts } from '#protocol/mime/text.ts';
+import { decodeHeaderText } from '#protocol/mime/text.ts';
 import type { MessageContent } from './message-content.ts';
+import { fold, type SearchedText } from './searched-text.ts';
 import type { SelectedMailbox } from './selected.ts';
 
 /** A message that is looked at. */
@@ -21,6 +20,7 @@ export interface Candidate {
   readonly sequence: number;
   readonly info: MessageInfo;
   readonly content: MessageContent;
+  readonly text: SearchedText;
 }
 
 /** A compiled program. */
@@ -78,9 +78,9 @@ export function compileSearch(key: SearchKey, facts: Facts): Matcher {
     case 'header':
       return headerMatcher(key.name, key.text);
     case 'body':
-      return ({ content }) => bodyHas(content, key.text);
+      return ({ text }) => text.bodyHas(key.text);
     case 'text':
-      return async ({ content }) => (await headerHas(content, undefined, key.text)) || (await bodyHas(content, key.text));
+      return async ({ text }) => (await text.headerHas(undefined, key.text)) || (await text.bodyHas(key.text));
   }
 }
 
@@ -139,28 +139,13 @@ const envelopeFields: Record<string, (envelope: Envelope) => string | null> = {
 
 function headerMatcher(name: string, text: string): Matcher {
   const field = Object.hasOwn(envelopeFields, name) ? envelopeFields[name] : undefined;
-  if (field === undefined) return ({ content }) => headerHas(content, name, text);
+  if (field === undefined) return (candidate) => candidate.text.headerHas(name, text);
   return async ({ content }) => {
     const { envelope } = await content.structure();
     const value = envelope === null ? null : field(envelope);
     // RFC 9051 §6.4.4: an empty text matches every message that has the field.
     return value !== null && fold(decodeHeaderText(value)).includes(text);
   };
-}
-
-async function headerHas(content: MessageContent, name: string | undefined, text: string): Promise<boolean> {
-  const raw = await content.raw();
-  return scanHeader(raw, 0, raw.length).fields.some((field) => {
-    if (name !== undefined && field.name !== name) return false;
-    const value = fold(decodeHeaderText(fieldValue(raw, field)));
-    return value.includes(text) || (name === undefined && `${field.name}: ${value}`.includes(text));
-  });
-}
-
-async function bodyHas(content: MessageContent, text: string): Promise<boolean> {
-  const structure = await content.structure();
-  for (const part of textParts(await content.raw(), structure)) if (fold(part).includes(text)) return true;
-  return false;
 }
 
 function addressText(addresses: readonly EnvelopeAddress[]): string | null {
@@ -171,8 +156,4 @@ function addressText(addresses: readonly EnvelopeAddress[]): string | null {
       return `${name === null ? '' : `${name} `}<${mailbox}@${host}>`;
     })
     .join(', ');
-}
-
-function fold(text: string): string {
-  return normalized(text, 'NFC').toLowerCase();
 }

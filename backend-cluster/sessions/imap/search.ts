@@ -6,7 +6,9 @@ import { formatNumbers } from '#protocol/imap/sequence-set.ts';
 import { type Command, no, ok, selectedOf } from './command.ts';
 import { MessageContent } from './message-content.ts';
 import { nextTurn } from './output.ts';
+import { Pace } from './pace.ts';
 import { compileSearch } from './search-match.ts';
+import { SearchedText } from './searched-text.ts';
 
 /** Messages looked at before other sessions have their turn. */
 const messagesPerTurn = 2000;
@@ -26,13 +28,15 @@ export const search: Command = {
     const selected = selectedOf(session);
     const asksModseq = usesModseq(request.key);
     if (asksModseq) session.isCondstore = true;
+    const pace = new Pace();
     const matches = compileSearch(request.key, { selected, nowMs: session.clock.nowMs() });
     const found: Found[] = [];
     let looked = 0;
     for (const { sequence, uid } of selected.all()) {
       const info = session.account.mailboxById(selected.id)?.message(uid);
       if (info === undefined) continue;
-      const verdict = matches({ sequence, info, content: new MessageContent(session.account, selected.id, uid) });
+      const content = new MessageContent(session.account, selected.id, uid);
+      const verdict = matches({ sequence, info, content, text: new SearchedText(content, pace) });
       if (verdict === true || (verdict !== false && (await verdict)))
         found.push({ number: call.isUid ? uid : sequence, modseq: info.modseq });
       looked += 1;

@@ -73,6 +73,24 @@ describe('an IMAP session', () => {
     expect(client.session.summary().outcome).toBe('too many bad commands');
   });
 
+  test('that searches a long text for many things lets others have their turn', async () => {
+    const account = new MemoryAccount();
+    await deliver(account, 'INBOX', `Subject: long\n\n${'nothing to be found in here\n'.repeat(40_000)}`);
+    const client = new ImapClient(account);
+    await client.command('a SELECT INBOX');
+    let turns = 0;
+    let isDone = false;
+    const count = (): void => {
+      turns += 1;
+      if (!isDone) setImmediate(count);
+    };
+    count();
+    const answer = await client.command(`b SEARCH ${Array.from({ length: 200 }, (_, i) => `NOT BODY x${i}`).join(' ')}`);
+    isDone = true;
+    expect(answer).toEqual(['* SEARCH 1', 'b OK SEARCH completed']);
+    expect(turns).toBeGreaterThan(200);
+  });
+
   test('a command line without end is refused and the session goes on', async () => {
     const client = new ImapClient(await withMessages(0));
     client.send(`a ${'x'.repeat(200_000)}\r\n`);
