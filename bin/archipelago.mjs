@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 // The `archipelago` command. Plain JavaScript, because an old Node must be able to read it: it sees to Node 24 and picks the program.
-// `demo` and `up` put services together and live in deploy/; everything else speaks to a running installation and lives in operate/.
+// `demo` and `up` put services together, `directory` works on a directory server's files, and all live in deploy/; everything else speaks to a running installation and lives in operate/.
 import { underNode24 } from './node24.mjs';
 
 const args = process.argv.slice(2);
-const composes = { demo: '../deploy/dev/demo.ts', up: '../deploy/run/up.ts' };
+const composes = { demo: '../deploy/dev/demo.ts', up: '../deploy/run/up.ts', directory: '../deploy/run/directory.ts' };
 const isComposing = args[0] in composes && !(args[0] === 'demo' && args[1] === 'kill');
 if (isComposing) await underNode24(new URL(composes[args[0]], import.meta.url), args.slice(1));
 else await underNode24(new URL('../operate/cli/main.ts', import.meta.url), args);

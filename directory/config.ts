@@ -56,6 +56,9 @@ export const DirectoryConfig = Type.Object(
       }),
     ),
     identities: Type.Array(ServiceIdentity, { default: [], description: 'Identities of the installation’s services.' }),
+    backupDirectory: Type.Optional(
+      Type.String({ description: 'Directory for copies made while the server runs; without it none are made on request.' }),
+    ),
     placement: Type.Enum(['fewest-accounts', 'weighted', 'none'], {
       default: 'fewest-accounts',
       description: 'master: which cluster gets an account that is added without hostServer.',

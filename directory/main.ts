@@ -20,13 +20,15 @@ import { BindGuard } from './access/bind-guard.ts';
 import { generalizedTime } from './changelog/csn.ts';
 import { startJournalCare } from './changelog/journal-care.ts';
 import type { DirectoryConfig } from './config.ts';
-import { createMailSchema, indexKeys, tallies } from './schema/mail-schema.ts';
+import { createMailSchema } from './schema/mail-schema.ts';
 import type { Identity } from './server/authenticate.ts';
+import { createBackups } from './server/backups.ts';
 import { createDispatcher } from './server/dispatch.ts';
 import { seedTree } from './server/seed.ts';
 import { LdapSession } from './server/session.ts';
 import { Tree } from './server/tree.ts';
 import { EntryStore } from './store/entry-store.ts';
+import { databaseFile, entryFunctions } from './tools/offline.ts';
 
 /** Connections are looked at so often for being idle. */
 const idleSweepMs = 10_000;
@@ -50,12 +52,7 @@ export async function startDirectory(
   await files.mkdirAll(config.dataDirectory);
   const schema = createMailSchema();
   await using cleanup = new AsyncDisposableStack();
-  const store = cleanup.use(
-    new EntryStore(join(config.dataDirectory, 'directory.sqlite'), {
-      keysOf: (attributes) => indexKeys(schema, attributes),
-      talliesOf: (attributes) => tallies(schema, attributes),
-    }),
-  );
+  const store = cleanup.use(new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions()));
   const tree = new Tree({ store, schema, suffix: config.suffix, clock, mode: config.mode });
   const write = { tree, clock, random, placement: config.placement, masterUrl: config.master };
   await seedTree(write);
@@ -79,6 +76,7 @@ export async function startDirectory(
         followers += by;
       },
     },
+    backup: config.backupDirectory === undefined ? undefined : createBackups(store, config.backupDirectory, ports),
     clock,
     log,
     metrics,

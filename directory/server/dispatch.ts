@@ -6,6 +6,7 @@ import { printable } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
+import { backupOid } from '#directory/client/backup.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
 import { type Attribute, type Control, extendedOids, type LdapRequest, type SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
@@ -46,6 +47,8 @@ export interface DispatchContext {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly version: string;
+  /** Makes a copy of the database and gives its path; missing where no directory for copies is configured. */
+  readonly backup: (() => Promise<string>) | undefined;
   /** Generalized time of the start. */
   readonly startedAt: string;
 }
@@ -97,7 +100,11 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
           operation,
           rootDse(
             tree.suffix.text,
-            { startTls: session.startTls !== undefined, saslMechanisms: saslMechanisms(context.binding, operation) },
+            {
+              startTls: session.startTls !== undefined,
+              saslMechanisms: saslMechanisms(context.binding, operation),
+              backup: context.backup !== undefined,
+            },
             context.version,
           ),
         );
@@ -120,6 +127,11 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       if (session.isTls) throw new Refusal('operationsError', 'the connection is under TLS already');
       if (session.outstanding > 1) throw new Refusal('operationsError', 'StartTLS must wait for the operations before it');
       await session.upgrade(() => operation.send({ type: 'extendedResponse', ...success, oid: extendedOids.startTls }));
+    } else if (oid === backupOid && context.backup !== undefined) {
+      if (operation.who.rights !== 'admin') throw new Refusal('insufficientAccessRights', 'a backup is made for the right admin only');
+      const path = await context.backup();
+      context.log.info({ by: operation.who.dn, path, op: 'backup', outcome: 'done' }, 'backup made');
+      operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(path) });
     } else if (oid === extendedOids.cancel) {
       const target = readCancel(value);
       if (target === undefined) throw new Refusal('protocolError', 'the cancel request is malformed (RFC 3909 §2.1)');
@@ -151,7 +163,9 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         };
       case 'extendedRequest': {
         const done = extended(session, request.oid, request.value, operation);
-        return request.oid === extendedOids.whoAmI || request.oid === extendedOids.cancel ? { done } : { done, started: done };
+        return request.oid === extendedOids.whoAmI || request.oid === extendedOids.cancel || request.oid === backupOid
+          ? { done }
+          : { done, started: done };
       }
       case 'addRequest':
       case 'modifyRequest':

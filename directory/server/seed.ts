@@ -19,6 +19,8 @@ export async function seedTree(context: WriteContext): Promise<void> {
     if (tree.mode === 'replica') return;
     const who = { dn: '', rights: 'admin', uuid: undefined } as const;
     const add = (dn: string, structural: string, type: string, value: string): void => {
+      // An import may have brought it already.
+      if (tree.find(tree.parseName(dn)) !== undefined) return;
       addEntry(
         context,
         { type: 'addRequest', dn, attributes: [attribute('objectClass', 'top', structural), attribute(type, value)] },

@@ -2,6 +2,8 @@
  * The two entries outside the tree that everybody may read: the root DSE (RFC 4512 §5.1) and the subschema (RFC 4512 §4.2). Tools learn from
  * them what this server can do, so they name only what works.
  */
+
+import { backupOid } from '#directory/client/backup.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
 import { type Attribute, attribute, extendedOids } from '#protocol/ldap/messages.ts';
 import type { Schema } from '../schema/schema.ts';
@@ -29,11 +31,13 @@ const supportedFeatures = ['1.3.6.1.4.1.4203.1.5.1', '1.3.6.1.4.1.4203.1.5.2', '
 export interface ConnectionOffers {
   readonly startTls: boolean;
   readonly saslMechanisms: readonly string[];
+  readonly backup: boolean;
 }
 
 /** Attributes of the root DSE. */
 export function rootDse(suffix: string, connection: ConnectionOffers, version: string): Attribute[] {
   const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI, extendedOids.cancel];
+  if (connection.backup) extensions.push(backupOid);
   if (connection.startTls) extensions.push(extendedOids.startTls);
   return [
     attribute('objectClass', 'top', 'extensibleObject'),

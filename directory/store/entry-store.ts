@@ -10,7 +10,7 @@
  *
  * Nothing here knows LDAP rules: directory/server decides what may be written, and gives keys and normalised names.
  */
-import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
+import { backup, type DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { BoundedCache } from './bounded-cache.ts';
 import { openDatabase } from './database.ts';
@@ -364,6 +364,11 @@ export class EntryStore implements Disposable {
     for (const name of ['entries', ...this.#talliesOf(before.attributes)]) this.#count(name, -1);
     this.#ancestors.delete(before.id);
     this.#record('delete', { uuid: before.uuid, csn }, before.id, before, undefined);
+  }
+
+  /** Copies the database as of its last commit to a new file, while reads and writes go on. */
+  async backupTo(path: string): Promise<void> {
+    await backup(this.#database, path, { rate: 1000 });
   }
 
   /** Writes what is open and closes the file. */

@@ -27,6 +27,8 @@ export interface TestDirectory extends AsyncDisposable {
   readonly url: string;
   /** A client bound as one of the identities, or as any DN with its password. */
   connect(who?: string, password?: string): Promise<LdapConnection>;
+  /** Stops it, and leaves its files. */
+  stop(): Promise<void>;
   /** Stops and starts it again on the same data. */
   restart(): Promise<void>;
 }
@@ -80,6 +82,9 @@ export async function startTestDirectory(options: Partial<DirectoryConfig> = {})
       const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: running.urls[0] as string, timeoutMs: 10_000 });
       await connection.bind(who.includes('=') ? who : identityDn(who), new Secret(password));
       return connection;
+    },
+    async stop() {
+      await running[Symbol.asyncDispose]();
     },
     async restart() {
       await running[Symbol.asyncDispose]();

@@ -1,0 +1,230 @@
+/**
+ * `archipelago directory …`: the tools of one Directory Server. Those with `--data` work on a data directory that no server uses; those with
+ * `--url` speak LDAP to a running server. What they tell of their progress goes to standard error.
+ */
+
+import { once } from 'node:events';
+import { createReadStream, existsSync } from 'node:fs';
+import { copyFile, mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { systemClock } from '#common/clock.ts';
+import { messageOf } from '#common/errors/platform-error.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
+import { systemRandom } from '#common/random.ts';
+import { Secret } from '#common/secret.ts';
+import { backupOid } from '#directory/client/backup.ts';
+import { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { rebuildIndex, renewDatabaseId, verifyDatabase } from '#directory/store/integrity.ts';
+import { exportLdif } from '#directory/tools/export.ts';
+import { importLdif } from '#directory/tools/import.ts';
+import { databaseFile, entryFunctions, openOffline } from '#directory/tools/offline.ts';
+import { parseFilter } from '#protocol/ldap/filter.ts';
+import { formatLdifEntry } from '#protocol/ldap/ldif.ts';
+import { textOf } from '#protocol/ldap/messages.ts';
+
+const usage = `usage: archipelago directory COMMAND
+
+On a data directory that no server uses (--data DIR, --suffix DN, default o=mail):
+  import  --data DIR FILE     adds the entries of an LDIF file (- is standard input); keeps entryUUID and entryCSN, skips what is there
+  export  --data DIR          writes the whole tree as LDIF to standard output
+  verify  --data DIR          checks file, tree, index and counters; exit code 4 when something is wrong
+  reindex --data DIR          makes index and counters anew from the entries
+  restore --data DIR FILE     puts a backup in place of a database that is not there
+
+On a running server (--url URL --bind-dn DN --password-file FILE, --ca-file FILE for TLS):
+  status                      what the server holds and how far it is
+  search BASE FILTER [ATTR…]  entries below BASE as LDIF
+  backup                      has the server copy its database into its backupDirectory; prints the path
+`;
+
+const mistakesShown = 20;
+/** A copy of a large database takes its time. */
+const backupTimeoutMs = 3_600_000;
+
+const options = {
+  data: { type: 'string' },
+  suffix: { type: 'string', default: 'o=mail' },
+  url: { type: 'string' },
+  'bind-dn': { type: 'string' },
+  'password-file': { type: 'string' },
+  'ca-file': { type: 'string' },
+  help: { type: 'boolean', short: 'h' },
+} as const satisfies ParseArgsConfig['options'];
+
+type Values = ReturnType<typeof parseArgs<{ options: typeof options; allowPositionals: true }>>['values'];
+
+const commands: Readonly<Record<string, (values: Values, args: readonly string[]) => Promise<number>>> = {
+  import: importFile,
+  export: exportAll,
+  verify,
+  reindex,
+  restore,
+  status,
+  search,
+  backup,
+};
+
+/** A mistake in the command line. */
+class Misuse extends Error {}
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  let parsed: { values: Values; positionals: string[] };
+  try {
+    parsed = parseArgs({ options, allowPositionals: true });
+  } catch (error) {
+    return misused(messageOf(error));
+  }
+  const [name = '', ...args] = parsed.positionals;
+  if (parsed.values.help === true) {
+    process.stdout.write(usage);
+    return 0;
+  }
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) return misused(name === '' ? 'a command is missing' : `there is no command "${name}"`);
+  try {
+    return await command(parsed.values, args);
+  } catch (error) {
+    if (error instanceof Misuse) return misused(error.message);
+    tell(`archipelago directory ${name}: ${messageOf(error)}`);
+    return 1;
+  }
+}
+
+function misused(why: string): number {
+  process.stderr.write(`archipelago directory: ${why}\n\n${usage}`);
+  return 2;
+}
+
+function tell(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** The data directory; a database must be in it unless it may be new. */
+function dataDirectory(values: Values, mayBeNew = false): string {
+  if (values.data === undefined) throw new Misuse('--data DIR is missing');
+  if (!mayBeNew && !existsSync(join(values.data, databaseFile))) throw new Error(`there is no ${databaseFile} in ${values.data}`);
+  return values.data;
+}
+
+function required(args: readonly string[], index: number, what: string): string {
+  const value = args[index];
+  if (value === undefined) throw new Misuse(`${what} is missing`);
+  return value;
+}
+
+async function importFile(values: Values, args: readonly string[]): Promise<number> {
+  const file = required(args, 0, 'FILE');
+  const directory = dataDirectory(values, true);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const context = openOffline({ dataDirectory: directory, suffix: values.suffix }, { clock: systemClock, random: systemRandom });
+  using _store = context.tree.store;
+  let mistakes = 0;
+  let toldAt = 0;
+  const counts = await importLdif(context, createPasswordHasher(systemRandom), file === '-' ? process.stdin : createReadStream(file), {
+    mistake: (line, detail) => {
+      mistakes += 1;
+      if (mistakes <= mistakesShown) tell(`${file}:${line}: ${detail}`);
+      if (mistakes === mistakesShown) tell('further mistakes are counted only');
+    },
+    progress: ({ added }) => {
+      if (added - toldAt < 10_000) return;
+      toldAt = added;
+      tell(`${added} entries added`);
+    },
+  });
+  tell(`${counts.added} entries added, ${counts.skipped} were there already, ${counts.failed} failed`);
+  return counts.failed === 0 ? 0 : 1;
+}
+
+async function exportAll(values: Values): Promise<number> {
+  const directory = dataDirectory(values);
+  const { tree } = openOffline({ dataDirectory: directory, suffix: values.suffix }, { clock: systemClock, random: systemRandom });
+  using _store = tree.store;
+  let pieces = 0;
+  for (const piece of exportLdif(tree)) {
+    pieces += 1;
+    if (!process.stdout.write(piece)) await once(process.stdout, 'drain');
+    if (pieces % 100_000 === 0) tell(`${pieces} entries written`);
+  }
+  tell(`${pieces - 1} entries written`);
+  return 0;
+}
+
+async function verify(values: Values): Promise<number> {
+  let problems = 0;
+  const entries = verifyDatabase(join(dataDirectory(values), databaseFile), entryFunctions(), {
+    problem: (text) => {
+      problems += 1;
+      if (problems <= mistakesShown) process.stdout.write(`${text}\n`);
+    },
+    progress: (count) => tell(`${count} entries checked`),
+  });
+  process.stdout.write(`${entries} entries, ${problems} problems\n`);
+  return problems === 0 ? 0 : 4;
+}
+
+async function reindex(values: Values): Promise<number> {
+  const path = join(dataDirectory(values), databaseFile);
+  const entries = rebuildIndex(path, entryFunctions(), (count) => tell(`${count} entries indexed`));
+  process.stdout.write(`${entries} entries indexed\n`);
+  return 0;
+}
+
+async function restore(values: Values, args: readonly string[]): Promise<number> {
+  const directory = dataDirectory(values, true);
+  const path = join(directory, databaseFile);
+  if (existsSync(path)) throw new Error(`${path} is there already; move it and its -wal file away first`);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await copyFile(required(args, 0, 'FILE'), path);
+  renewDatabaseId(path, systemRandom.bytes(8).toString('hex'));
+  process.stdout.write(`restored; check it with: archipelago directory verify --data ${directory}\n`);
+  return 0;
+}
+
+async function connect(values: Values, timeoutMs = 60_000): Promise<LdapConnection> {
+  const { url } = values;
+  if (url === undefined) throw new Misuse('--url URL is missing');
+  const ca = values['ca-file'] === undefined ? undefined : await readFile(values['ca-file'], 'utf8');
+  const connection = await LdapConnection.open(nodeNetwork, systemClock, { url, ca, timeoutMs });
+  const dn = values['bind-dn'];
+  if (dn === undefined) return connection;
+  if (values['password-file'] === undefined) throw new Misuse('--password-file FILE is missing');
+  const password = (await readFile(values['password-file'], 'utf8')).split('\n')[0] ?? '';
+  await connection.bind(dn, new Secret(password));
+  return connection;
+}
+
+async function status(values: Values): Promise<number> {
+  await using connection = await connect(values);
+  const root = await connection.readEntry('', ['+']);
+  const suffix = textOf(root?.attributes ?? [], 'namingContexts') ?? '';
+  const base = await connection.readEntry(suffix, ['contextCSN']);
+  process.stdout.write(
+    `server: ${textOf(root?.attributes ?? [], 'vendorName') ?? 'unknown'} ${textOf(root?.attributes ?? [], 'vendorVersion') ?? ''}\n`,
+  );
+  process.stdout.write(`suffix: ${suffix}\nstate: ${textOf(base?.attributes ?? [], 'contextCSN') ?? 'empty'}\n`);
+  return 0;
+}
+
+async function search(values: Values, args: readonly string[]): Promise<number> {
+  const baseDn = required(args, 0, 'BASE');
+  const filter = parseFilter(required(args, 1, 'FILTER'));
+  if (filter.outcome === 'malformed') throw new Misuse(`the filter is malformed: ${filter.detail}`);
+  await using connection = await connect(values);
+  for await (const item of connection.search({ baseDn, scope: 'sub', filter: filter.filter, attributes: args.slice(2) })) {
+    if (item.kind !== 'entry') continue;
+    if (!process.stdout.write(formatLdifEntry(item))) await once(process.stdout, 'drain');
+  }
+  return 0;
+}
+
+async function backup(values: Values): Promise<number> {
+  await using connection = await connect(values, backupTimeoutMs);
+  const { value } = await connection.extended(backupOid);
+  process.stdout.write(`${value?.toString('utf8') ?? ''}\n`);
+  return 0;
+}

@@ -1,0 +1,34 @@
+/**
+ * The whole tree as LDIF (RFC 2849), parents before children, with what makes an entry the same one again: entryUUID, entryCSN, timestamps and
+ * the names of who wrote it. What the server computes is left out.
+ */
+import { formatLdifEntry } from '#protocol/ldap/ldif.ts';
+import { attribute } from '#protocol/ldap/messages.ts';
+import type { Tree } from '../server/tree.ts';
+import { rootId, type StoredEntry } from '../store/entry-store.ts';
+
+const pageSize = 256;
+
+/** Gives the text entry by entry; the first piece is the version line. One page of each level is in memory. */
+export function* exportLdif(tree: Tree): Generator<string, number, void> {
+  yield 'version: 1\n\n';
+  let count = 0;
+  const levels: { parentId: number; page: number[]; last: number }[] = [{ parentId: rootId, page: [], last: 0 }];
+  for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+    if (level.page.length === 0) level.page = tree.store.childIds(level.parentId, level.last, pageSize);
+    const id = level.page.shift();
+    if (id === undefined) {
+      levels.pop();
+      continue;
+    }
+    level.last = id;
+    const entry = tree.store.byId(id) as StoredEntry;
+    yield formatLdifEntry({
+      dn: tree.store.dnOf(entry),
+      attributes: [...entry.attributes, attribute('entryUUID', entry.uuid), attribute('entryCSN', entry.csn)],
+    });
+    count += 1;
+    if (tree.store.hasChildren(id)) levels.push({ parentId: id, page: [], last: 0 });
+  }
+  return count;
+}

@@ -1,0 +1,30 @@
+/**
+ * A data directory without a server on it, for the tools: opened as the server would, closed by whoever opened it. A server that runs on it
+ * keeps the file locked, so opening fails instead of two writing.
+ */
+import { join } from 'node:path';
+import type { Clock } from '#common/clock.ts';
+import type { Random } from '#common/random.ts';
+import { createMailSchema, indexKeys, tallies } from '../schema/mail-schema.ts';
+import { Tree } from '../server/tree.ts';
+import type { WriteContext } from '../server/write-rules.ts';
+import { type EntryFunctions, EntryStore } from '../store/entry-store.ts';
+
+/** Name of the database file in a data directory. */
+export const databaseFile = 'directory.sqlite';
+
+/** What index and counters are made of. */
+export function entryFunctions(): EntryFunctions {
+  const schema = createMailSchema();
+  return { keysOf: (attributes) => indexKeys(schema, attributes), talliesOf: (attributes) => tallies(schema, attributes) };
+}
+
+/** Opens one; `dispose` the store when done. */
+export function openOffline(
+  options: { readonly dataDirectory: string; readonly suffix: string },
+  ports: { readonly clock: Clock; readonly random: Random },
+): WriteContext {
+  const store = new EntryStore(join(options.dataDirectory, databaseFile), entryFunctions());
+  const tree = new Tree({ store, schema: createMailSchema(), suffix: options.suffix, clock: ports.clock, mode: 'master' });
+  return { tree, clock: ports.clock, random: ports.random, placement: 'none', masterUrl: undefined };
+}
