@@ -70,12 +70,15 @@ export async function applyPut(context: ApplyContext, uuid: string, received: En
   throw targetRefused(replica, master.dn, lastError);
 }
 
-/** Applies a deletion; an entry that is not there is done. */
-export async function applyDelete(context: ApplyContext, uuid: string): Promise<void> {
+/** Applies a deletion; an entry that is not there is done. `lastDn`, where it probably is, saves a look-up. */
+export async function applyDelete(context: ApplyContext, uuid: string, lastDn?: string): Promise<void> {
   const { replica, lag } = context;
   let lastError: unknown;
+  // Only where the replica makes sure itself that the name is still this entry's.
+  let guess = replica.asserts ? lastDn : undefined;
   for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
-    const present = await replica.find(uuid);
+    const present = guess === undefined ? await replica.find(uuid) : { dn: guess };
+    guess = undefined;
     if (present === undefined) return;
     try {
       await replica.delete(present.dn, uuid);

@@ -21,6 +21,8 @@ export interface Change {
   readonly receivedMs: number;
   /** What counts is the master's state when its turn has come; `entry` tells no more than the name. */
   readonly isCheck?: boolean;
+  /** Name that a deleted entry had, where the master says it. */
+  readonly lastDn?: string;
 }
 
 /** A change in the pipeline. */

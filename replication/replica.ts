@@ -34,13 +34,14 @@ export class Replica {
   readonly connection: LdapConnection;
   readonly suffix: string;
   #keepsCsn: boolean;
-  readonly #asserts: boolean;
+  /** Whether a write can be made to depend on the entry's UUID (RFC 4528). */
+  readonly asserts: boolean;
 
   private constructor(connection: LdapConnection, suffix: string, keepsCsn: boolean, asserts: boolean) {
     this.connection = connection;
     this.suffix = suffix;
     this.#keepsCsn = keepsCsn;
-    this.#asserts = asserts;
+    this.asserts = asserts;
   }
 
   /** Looks what the server can do. `keepsCsn` is what an earlier connection found out. */
@@ -127,7 +128,7 @@ export class Replica {
   }
 
   #onlyIf(uuid: string): readonly Control[] {
-    return this.#asserts ? [makeAssertion(equal('entryUUID', uuid))] : [];
+    return this.asserts ? [makeAssertion(equal('entryUUID', uuid))] : [];
   }
 }
 

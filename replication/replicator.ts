@@ -35,6 +35,8 @@ import { ReplicaDiverged, runSource } from '#replication/source.ts';
 
 const pauseFirstMs = 100;
 const pauseMaxMs = 30_000;
+/** Changes acknowledged within this time share a checkpoint: its flushes would hold up the next change. */
+const checkpointEveryMs = 50;
 /** What only an operator can decide. */
 const operatorCodes: ReadonlySet<string> = new Set(['REPL_TOO_MANY_DELETES', 'REPL_MASTER_WENT_BACK']);
 
@@ -345,7 +347,7 @@ export class Replicator implements AsyncDisposable {
       const current = await findByUuid(await this.#questions(), this.#options.suffix, change.uuid);
       if (current === undefined) await applyDelete(context, change.uuid);
       else await applyPut(context, change.uuid, current, false);
-    } else if (change.entry === undefined) await applyDelete(context, change.uuid);
+    } else if (change.entry === undefined) await applyDelete(context, change.uuid, change.lastDn);
     else await applyPut(context, change.uuid, change.entry, change.isNew);
     // A refresh measures the master's size, not how far behind we are.
     if (this.#phase === 'following') this.#lag.acknowledged(change.receivedMs);
@@ -367,6 +369,9 @@ export class Replicator implements AsyncDisposable {
   async #save(): Promise<void> {
     const { checkpoint, master, ports } = this.#options;
     while (this.#unsaved !== undefined) {
+      await sleep(ports.clock, checkpointEveryMs, this.#stop.signal);
+      // Forgotten meanwhile: everything is compared anyway.
+      if (this.#unsaved === undefined) return;
       const cookie = this.#unsaved;
       const changes = this.#changes;
       const startedMs = ports.clock.monotonicMs();

@@ -157,7 +157,7 @@ function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | u
       return;
     case 'delete':
       event.uuids.forEach((uuid, i) => {
-        pushDelete(context, uuid, i === event.uuids.length - 1 ? cookie : undefined);
+        pushDelete(context, uuid, i === event.uuids.length - 1 ? cookie : undefined, event.dn);
       });
       return;
     default:
@@ -165,8 +165,9 @@ function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | u
   }
 }
 
-function pushDelete(context: SourceContext, uuid: string, cookie: Buffer | undefined): void {
-  context.pipeline.push({ uuid, entry: undefined, isNew: false, cookie, receivedMs: context.clock.monotonicMs() });
+function pushDelete(context: SourceContext, uuid: string, cookie: Buffer | undefined, lastDn?: string): void {
+  const receivedMs = context.clock.monotonicMs();
+  context.pipeline.push({ uuid, entry: undefined, isNew: false, cookie, receivedMs, ...(lastDn === undefined ? {} : { lastDn }) });
 }
 
 function pushCookie(context: SourceContext, cookie: Buffer): void {

@@ -121,7 +121,7 @@ function startService(
     case 'directory':
       return startDirectory(config, ports, { env: process.env });
     case 'replication':
-      return startReplication(config, ports);
+      return startReplication(config, ports, { env: process.env });
     case 'backend-cluster':
       return startBackend(config, ports, { coordinators });
     case 'frontend':

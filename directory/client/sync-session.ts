@@ -28,7 +28,8 @@ export type SyncEvent =
     }
   /** Unchanged, and still there. */
   | { readonly type: 'present'; readonly uuids: readonly string[]; readonly cookie: Buffer | undefined }
-  | { readonly type: 'delete'; readonly uuids: readonly string[]; readonly cookie: Buffer | undefined }
+  /** `dn`: the name it had, where it is a single entry. */
+  | { readonly type: 'delete'; readonly uuids: readonly string[]; readonly dn?: string; readonly cookie: Buffer | undefined }
   | { readonly type: 'refreshed'; readonly unnamedAreGone: boolean; readonly cookie: Buffer | undefined }
   | { readonly type: 'cookie'; readonly cookie: Buffer };
 
@@ -77,7 +78,7 @@ function eventOf(item: SearchItem, phase: Phase, server: string): SyncEvent | un
       );
     }
     if (state.state === 'present') return { type: 'present', uuids: [state.uuid], cookie: state.cookie };
-    if (state.state === 'delete') return { type: 'delete', uuids: [state.uuid], cookie: state.cookie };
+    if (state.state === 'delete') return { type: 'delete', uuids: [state.uuid], dn: item.dn, cookie: state.cookie };
     return {
       type: 'entry',
       isAdd: state.state === 'add',

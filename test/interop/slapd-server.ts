@@ -48,8 +48,13 @@ export interface Slapd extends AsyncDisposable {
   start(): Promise<void>;
 }
 
+/** A provider that slapd follows by its own syncrepl. */
+export type SyncreplSource = Pick<Slapd, 'url' | 'rootDn' | 'rootPassword'>;
+
 /** Starts one. `isProvider` adds the syncprov overlay, with a session log of `sessionLog` changes. */
-export async function startSlapd(options: { isProvider?: boolean; sessionLog?: number; withSuffix?: boolean } = {}): Promise<Slapd> {
+export async function startSlapd(
+  options: { isProvider?: boolean; sessionLog?: number; withSuffix?: boolean; syncrepl?: SyncreplSource } = {},
+): Promise<Slapd> {
   if (!existsSync(program))
     throw new Error(`${program} is not installed; "npm test" installs it on Debian as root, elsewhere install slapd`);
   const directory = await mkdtemp(join(tmpdir(), 'archipelago-slapd-'));
@@ -77,6 +82,7 @@ rootpw ${rootPassword.reveal()}
 directory ${directory}/data
 dbnosync
 index objectClass,entryUUID,entryCSN,uid,cn,mail,mailAlternateAddress,hostServer eq
+${options.syncrepl === undefined ? '' : syncreplLines(options.syncrepl)}
 ${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${options.sessionLog === undefined ? '' : `syncprov-sessionlog ${options.sessionLog}`}` : ''}
 `;
   await mkdir(join(directory, 'data'));
@@ -129,14 +135,20 @@ ${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${op
     },
   };
   await slapd.start();
-  if (options.withSuffix !== false) {
+  if (options.withSuffix !== false && options.syncrepl === undefined) {
     await using connection = await connect();
     await connection.add('o=mail', [attribute('objectClass', 'organization'), attribute('o', 'mail')]);
   }
   return slapd;
 }
 
-function freePort(): Promise<number> {
+function syncreplLines({ url, rootDn, rootPassword }: SyncreplSource): string {
+  return `syncrepl rid=001 provider=${url} type=refreshAndPersist retry="1 +" searchbase=o=mail scope=sub schemachecking=off
+  attrs="*,+" bindmethod=simple binddn=${rootDn} credentials=${rootPassword.reveal()}`;
+}
+
+/** A port of loopback that nobody has at this moment. */
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);

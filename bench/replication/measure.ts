@@ -1,0 +1,97 @@
+/** What is measured of a pair of servers: entries per second of a first load, and the lag of single changes. */
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { attribute, textOf } from '#protocol/ldap/messages.ts';
+import type { SyncreplSource } from '#test/interop/slapd-server.ts';
+
+type Server = SyncreplSource & { connect(): Promise<LdapConnection> };
+
+/** Kinds of changes whose lag is measured. */
+export const kinds = ['add', 'modify', 'rename', 'delete'] as const;
+export type Lags = Readonly<Record<(typeof kinds)[number], readonly number[]>>;
+
+const patienceMs = 600_000;
+const at = (uid: string): string => `uid=${uid},cn=isp.example,o=mail`;
+
+function accountAttributes(uid: string) {
+  return [
+    attribute('objectClass', 'top', 'person', 'organizationalPerson', 'inetOrgPerson', 'mailAccount'),
+    attribute('uid', uid),
+    attribute('cn', `User ${uid}`),
+    attribute('sn', uid),
+    attribute('mail', `${uid}@isp.example`),
+    attribute('userPassword', '{SSHA}AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=='),
+  ];
+}
+
+/** Fills a master with that many accounts. */
+export async function fill(master: Server, count: number): Promise<void> {
+  await using admin = await master.connect();
+  await admin.add('cn=isp.example,o=mail', [attribute('objectClass', 'top', 'mailDomain'), attribute('cn', 'isp.example')]);
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < count) {
+      const uid = `user${next}`;
+      next += 1;
+      await admin.add(at(uid), accountAttributes(uid));
+    }
+  };
+  await Promise.all(Array.from({ length: 64 }, worker));
+}
+
+/** Seconds from `start` until the replica has the last of `count` accounts and all the others. */
+export async function timeRefresh(replica: Server, count: number, start: () => Promise<unknown>): Promise<number> {
+  const startedMs = performance.now();
+  await start();
+  await using reader = await replica.connect();
+  // Both load in the order of the master, but side by side: the last ones are waited for.
+  for (let i = Math.max(0, count - 64); i < count; i += 1)
+    await until(async () => (await reader.readEntry(at(`user${i}`), ['1.1'])) !== undefined, 10);
+  const seconds = (performance.now() - startedMs) / 1000;
+  let present = 0;
+  for (let i = 0; i < count; i += Math.max(1, Math.floor(count / 200))) {
+    if ((await reader.readEntry(at(`user${i}`), ['1.1'])) === undefined) throw new Error(`${replica.url} lacks user${i} after its refresh`);
+    present += 1;
+  }
+  if (present === 0) throw new Error('nothing was looked at');
+  return seconds;
+}
+
+/** Milliseconds from the master's answer to a change until the replica shows it, one change at a time. */
+export async function timeChanges(master: Server, replica: Server, rounds: number): Promise<Lags> {
+  await using writer = await master.connect();
+  await using reader = await replica.connect();
+  const lags = { add: [] as number[], modify: [] as number[], rename: [] as number[], delete: [] as number[] };
+  const there = async (uid: string): Promise<boolean> => (await reader.readEntry(at(uid), ['1.1'])) !== undefined;
+  const shows = async (uid: string, text: string): Promise<boolean> =>
+    textOf((await reader.readEntry(at(uid), ['description']))?.attributes ?? [], 'description') === text;
+  const measure = async (kind: keyof Lags, change: Promise<unknown>, isSeen: () => Promise<boolean>): Promise<void> => {
+    await change;
+    const answeredMs = performance.now();
+    await until(isSeen, 0);
+    lags[kind].push(performance.now() - answeredMs);
+  };
+  for (let i = 0; i < rounds; i += 1) {
+    const uid = `lag${i}`;
+    await measure('add', writer.add(at(uid), accountAttributes(uid)), () => there(uid));
+    const changes = [{ kind: 'replace', attribute: attribute('description', `${i}`) }] as const;
+    await measure('modify', writer.modify(at(uid), changes), () => shows(uid, `${i}`));
+    const rename = { dn: at(uid), newRdn: `uid=new${uid}`, deleteOldRdn: true, newSuperior: undefined };
+    await measure('rename', writer.modifyDn(rename), () => there(`new${uid}`));
+    await measure('delete', writer.delete(at(`new${uid}`)), async () => !(await there(`new${uid}`)));
+  }
+  return lags;
+}
+
+async function until(isSo: () => Promise<boolean>, pauseMs: number): Promise<void> {
+  const deadlineMs = performance.now() + patienceMs;
+  while (!(await isSo())) {
+    if (performance.now() > deadlineMs) throw new Error(`not so within ${patienceMs / 1000} s`);
+    if (pauseMs > 0) await new Promise((wake) => setTimeout(wake, pauseMs));
+  }
+}
+
+/** The value below which that share of the numbers lies. */
+export function quantile(numbers: readonly number[], share: number): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}

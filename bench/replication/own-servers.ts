@@ -1,0 +1,115 @@
+/** Our directory server and replication service as processes of their own, started as an operator starts them. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { systemClock } from '#common/clock.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { Secret } from '#common/secret.ts';
+import { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { freePort, type SyncreplSource } from '#test/interop/slapd-server.ts';
+
+/** A server that replication runs from or to. */
+export interface BenchServer extends SyncreplSource, AsyncDisposable {
+  connect(): Promise<LdapConnection>;
+}
+
+/** A process with one service; ended when disposed of. */
+export interface ServiceProcess extends AsyncDisposable {
+  /** Resident memory in MB. */
+  memoryMb(): Promise<number>;
+}
+
+const password = new Secret('bench-secret');
+
+/** Starts a process with one service. `service` is told its directory. */
+async function startProcess(
+  service: (directory: string) => object,
+  secrets: Readonly<Record<string, Secret<string>>>,
+): Promise<ServiceProcess> {
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-bench-'));
+  for (const [name, secret] of Object.entries(secrets)) await writeFile(join(directory, name), secret.reveal());
+  const file = join(directory, 'node.yaml');
+  await writeFile(file, JSON.stringify({ log: { level: 'warn' }, services: [service(directory)] }));
+  const child = spawn(process.execPath, [resolve('bin/archipelago.mjs'), 'up', '--config', file], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  child.once('exit', (code) => {
+    // Whoever waits for what it was to do waits in vain.
+    if (code !== null && code !== 0) process.exit(1);
+  });
+  return {
+    async memoryMb() {
+      const status = await readFile(`/proc/${child.pid}/status`, 'utf8');
+      return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+    },
+    async [Symbol.asyncDispose]() {
+      if (child.exitCode === null && child.signalCode === null) {
+        const exited = once(child, 'exit');
+        child.kill('SIGTERM');
+        await exited;
+      }
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Starts our directory server. */
+export async function startOwnServer(mode: 'master' | 'replica'): Promise<BenchServer> {
+  const port = await freePort();
+  const rootDn = 'cn=bench,ou=services,o=mail';
+  const running = await startProcess(
+    (directory) => ({
+      role: 'directory',
+      name: `ldap-${mode}.isp.example`,
+      mode,
+      ...(mode === 'replica' ? { master: 'ldap://127.0.0.1:389' } : {}),
+      suffix: 'o=mail',
+      dataDirectory: join(directory, 'data'),
+      listeners: [{ port, tls: 'none' }],
+      identities: [{ dn: rootDn, rights: mode === 'master' ? 'admin' : 'replicator', password: { file: join(directory, 'secret') } }],
+      placement: 'none',
+    }),
+    { secret: password },
+  );
+  const url = `ldap://127.0.0.1:${port}`;
+  const connect = async (): Promise<LdapConnection> => {
+    const connection = await LdapConnection.open(nodeNetwork, systemClock, { url, timeoutMs: 30_000 });
+    await connection.bind(rootDn, password);
+    return connection;
+  };
+  const deadlineMs = systemClock.monotonicMs() + 30_000;
+  for (;;) {
+    try {
+      await (await connect())[Symbol.asyncDispose]();
+      break;
+    } catch (error) {
+      if (systemClock.monotonicMs() > deadlineMs) throw error;
+      await new Promise((wake) => setTimeout(wake, 50));
+    }
+  }
+  return { url, rootDn, rootPassword: password, connect, [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
+}
+
+/** Starts the replication service between two servers. */
+export function startOwnReplication(master: SyncreplSource, replica: SyncreplSource): Promise<ServiceProcess> {
+  return startProcess(
+    (directory) => {
+      const server = (one: SyncreplSource, secret: string): object => ({
+        url: one.url,
+        bindDn: one.rootDn,
+        bindPassword: { file: join(directory, secret) },
+      });
+      return {
+        role: 'replication',
+        name: 'replication.isp.example',
+        suffix: 'o=mail',
+        stateDirectory: join(directory, 'state'),
+        master: server(master, 'master'),
+        replicas: [{ name: 'ldap-bench', ...server(replica, 'replica') }],
+      };
+    },
+    { master: master.rootPassword, replica: replica.rootPassword },
+  );
+}
