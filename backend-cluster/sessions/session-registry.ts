@@ -39,6 +39,7 @@ export class SessionRegistry {
   readonly #byAccount = new Map<AccountUuid, Set<number>>();
   readonly #finished: { add(labels?: Record<string, string>, value?: number): void };
   #lastKey = 0;
+  #userSessions = 0;
 
   constructor(clock: Clock, log: Logger, metrics: Metrics) {
     this.#clock = clock;
@@ -52,8 +53,9 @@ export class SessionRegistry {
     this.#finished = metrics.counter('archipelago_member_sessions_finished_total', 'Sessions that ended on this member.', ['protocol']);
   }
 
+  /** Sessions of accounts. Frontends' LMTP connections, which are kept and serve many accounts, are not among them. */
   get count(): number {
-    return this.#entries.size;
+    return this.#userSessions;
   }
 
   /**
@@ -67,6 +69,7 @@ export class SessionRegistry {
     if (facts.uuid !== undefined) {
       const keys = this.#byAccount.get(facts.uuid) ?? new Set();
       this.#byAccount.set(facts.uuid, keys.add(key));
+      this.#userSessions += 1;
     }
     let isOver = false;
     entry.running = start(() => {
@@ -110,6 +113,7 @@ export class SessionRegistry {
     this.#entries.delete(key);
     const { uuid, service } = entry.facts;
     const keys = uuid === undefined ? undefined : this.#byAccount.get(uuid);
+    if (uuid !== undefined) this.#userSessions -= 1;
     keys?.delete(key);
     if (uuid !== undefined && keys?.size === 0) this.#byAccount.delete(uuid);
     this.#finished.add({ protocol: service });

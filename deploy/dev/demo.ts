@@ -74,7 +74,8 @@ async function main(): Promise<void> {
     process.stdout.write('\nstopping ...\n');
   } catch (error) {
     progressLine(undefined);
-    process.stderr.write(`archipelago demo: ${messageOf(error)}\nThe log is in ${logFileOf(root)}.\n`);
+    const advice = options.portBase === undefined ? '' : 'Another --port-base may be free; without one free ports are found.\n';
+    process.stderr.write(`archipelago demo: ${messageOf(error)}\n${advice}The log is in ${logFileOf(root)}.\n`);
     process.exitCode = 1;
   } finally {
     await removeContext(process.env, contextName);
