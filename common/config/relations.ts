@@ -64,6 +64,17 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
     if (coordinator.engine === 'redis' && coordinator.url === undefined) {
       report([...path, 'coordinator', 'url'], 'is missing: engine redis needs a redis:// URL', true);
     }
+    if (
+      coordinator.engine === 'redis' &&
+      isText(coordinator.url) &&
+      !/^rediss?(?:-sentinel|-cluster)?:\/\/(?:[^:@/]*@)?[^@/]+(?:\/[^@/]*)?$/.test(coordinator.url)
+    ) {
+      // Not shown: it may hold a password, which is a mistake of its own.
+      report(
+        [...path, 'coordinator', 'url'],
+        'is not redis://host:port, redis-sentinel://host:port,host:port/name or redis-cluster://host:port,host:port; a password is named under coordinator.password',
+      );
+    }
     if (isText(service.advertise) && !/^.+:\d{1,5}$/.test(service.advertise)) {
       report([...path, 'advertise'], `${shown(service.advertise)} is not host:port`);
     }

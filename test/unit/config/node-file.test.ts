@@ -96,6 +96,11 @@ describe('a node file', () => {
     ['a lease of three heartbeats', `${member}    leaseMs: 3000\n`, /3000 is not more than three heartbeats \(heartbeatMs is 1000\)/],
     ['a socket coordinator without path', member.replace('embedded', 'socket'), /coordinator\.path: is missing/],
     ['a Redis coordinator without URL', member.replace('embedded', 'redis'), /coordinator\.url: is missing/],
+    [
+      'a password in the URL of its Redis',
+      member.replace('engine: embedded', 'engine: redis, url: "redis://mail:hunter2@cache:6379"'),
+      /coordinator\.url: is not redis:(?!.*hunter2).*coordinator\.password/,
+    ],
     ['a name without a cluster', member.replace('back1.west.isp.example', 'west.example'), /has no label before its cluster/],
     ['a Cluster Network of words', `${member}    clusterNetwork: [inside]\n`, /"inside" is not an IP address/],
     ['an open link without mutual TLS', member.replace('{port: 7001}', '{address: 10.0.0.1, port: 7001}'), /link: is missing/],
