@@ -98,14 +98,17 @@ export async function startRedis(
 }
 
 /** A member's door to the coordinator, as the product opens it. */
-export function openRedis(url: string, options: { cluster?: string; leaseMs?: number; password?: string; log?: Logger } = {}): LeaseStore {
+export function openRedis(
+  url: string,
+  options: { cluster?: string; leaseMs?: number; password?: string; ca?: string; log?: Logger } = {},
+): LeaseStore {
   return openRedisCoordinator({
     cluster: options.cluster ?? 'west.isp.example',
     endpoint: parseRedisUrl(url),
     access: {
       password: options.password === undefined ? undefined : new Secret(options.password),
       sentinelPassword: undefined,
-      tls: undefined,
+      tls: options.ca === undefined ? undefined : { ca: options.ca, cert: undefined, key: undefined },
     },
     leaseMs: options.leaseMs ?? 10_000,
     clock: systemClock,

@@ -1,8 +1,14 @@
 /** The redis coordinator against a real Redis that fails in the ways Redis fails. The common suite is test/contracts/coordinator.test.ts. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { LeaseStore } from '#backend-cluster/coordination/lease-store.ts';
+import { systemClock } from '#common/clock.ts';
 import { type Logger, silentLogger } from '#common/log/logger.ts';
-import { openRedis, type RedisServer, startRedis, until } from './redis-server.ts';
+import { systemRandom } from '#common/random.ts';
+import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
+import { freePort, openRedis, type RedisServer, startRedis, until } from './redis-server.ts';
 
 let undo = new AsyncDisposableStack();
 afterEach(async () => {
@@ -246,6 +252,48 @@ describe('a Redis shared with others', () => {
     const wrong = door(server, { password: 'wrong' });
     await expect(wrong.list('')).rejects.toMatchObject({ ...unavailable, message: expect.stringContaining('WRONGPASS') });
     await expect(door(server).list('')).rejects.toMatchObject({ ...unavailable, message: expect.stringContaining('NOAUTH') });
+  });
+
+  it('needs no more rights than docs/operate/coordinator.md says', async () => {
+    const server = undo.use(await startRedis());
+    const page = await readFile(new URL('../../docs/operate/coordinator.md', import.meta.url), 'utf8');
+    const commands = /`(eval [a-z| \n]+)`/.exec(page)?.[1]?.split(/\s+/) ?? [];
+    const rights = ['on', '>right', '~{archipelago:*', '-@all', ...commands.map((command) => `+${command}`)];
+    await server.client.call('ACL', 'SETUSER', 'mail', ...rights);
+    const a = undo.use(openRedis(`redis://mail@127.0.0.1:${server.port}/0`, { password: 'right' }));
+    expect(await isTaken(a, 'controller', 'a')).toBe(true);
+    expect(await a.list('')).toHaveLength(1);
+    await a.release('controller', 'a');
+    await a.take('member/short', 'a', null, 1);
+    await until(async () => (await a.list('')).length === 0);
+    expect(await server.client.call('ACL', 'LOG')).toEqual([]);
+  });
+
+  it('is spoken to by TLS, and only when its certificate comes from the CA that was named', async () => {
+    const authority = await createThrowawayCa(systemClock, systemRandom);
+    const issued = await authority.issue(['127.0.0.1']);
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-redis-tls-'));
+    undo.defer(() => rm(directory, { recursive: true, force: true }));
+    const [certFile, keyFile] = [join(directory, 'cert.pem'), join(directory, 'key.pem')];
+    await writeFile(certFile, issued.certificate);
+    await writeFile(keyFile, issued.key);
+    const tlsPort = await freePort();
+    undo.use(
+      await startRedis([
+        `tls-port ${tlsPort}`,
+        `tls-cert-file ${certFile}`,
+        `tls-key-file ${keyFile}`,
+        'tls-auth-clients no',
+        `tls-ca-cert-file ${certFile}`,
+      ]),
+    );
+    const url = `rediss://127.0.0.1:${tlsPort}`;
+    expect(await isTaken(undo.use(openRedis(url, { ca: authority.certificate })), 'controller', 'a')).toBe(true);
+    const other = (await createThrowawayCa(systemClock, systemRandom)).certificate;
+    await expect(undo.use(openRedis(url, { ca: other })).list('')).rejects.toMatchObject({
+      ...unavailable,
+      message: expect.stringMatching(/certificate/),
+    });
   });
 
   it('is told apart from a stranger’s data under a lease’s name', async () => {

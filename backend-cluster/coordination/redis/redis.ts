@@ -284,9 +284,10 @@ class RedisCoordinator implements LeaseStore {
       client.on('end', () => this.#discard(client, lastError ?? new Error('Redis closed the connection')));
       return session;
     } catch (error) {
-      this.#discard(client, error);
       // "Connection is closed" is the end of the story; what came before it says why.
-      throw lastError ?? error;
+      const reason = lastError ?? error;
+      this.#discard(client, reason);
+      throw reason;
     }
   }
 
