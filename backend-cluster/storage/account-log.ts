@@ -1,6 +1,6 @@
 /**
- * What a storage engine does for one account: the few operations on which everything else rests. posix-log.ts is the engine for a shared
- * directory; an engine for an object store has the same ones.
+ * What a storage engine does for one account: the few operations on which everything else rests. posix-log.ts has them for a shared
+ * directory, s3/s3-log.ts for an object store.
  */
 
 /** Reads an account; needs no opening. Missing files reject with `ENOENT` in `code`. */

@@ -4,8 +4,9 @@
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 
-/** The system's codes for "no room", for which nothing was written that counts. */
+/** "No room", as the system or an engine says it: nothing was written that counts. */
 export function isFull(error: unknown): boolean {
+  if (error instanceof PlatformError) return error.code === 'STORE_FULL';
   const errno = errnoOf(error);
   return errno === 'ENOSPC' || errno === 'EDQUOT';
 }

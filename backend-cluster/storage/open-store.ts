@@ -15,6 +15,8 @@ import { storageFailure } from './failures.ts';
 import { storedIntents } from './intents.ts';
 import { openAccount } from './open-account.ts';
 import { openPosixEngine } from './posix-engine.ts';
+import type { BucketOptions } from './s3/bucket.ts';
+import { openS3Engine } from './s3/s3-engine.ts';
 import type { StorageEngine } from './storage-engine.ts';
 import { storeMetrics } from './store-metrics.ts';
 import { claimTerm, highestTerm, readTerm } from './terms.ts';
@@ -40,6 +42,11 @@ export interface AccountStoreOptions extends StoreParts {
 /** Opens the store on a shared directory, making its directories where they are missing. */
 export async function openAccountStore(options: AccountStoreOptions): Promise<AccountStore> {
   return storeOver(await openPosixEngine(options), options);
+}
+
+/** Opens the store in a bucket of an S3 server. */
+export function openBucketStore(bucket: BucketOptions, parts: StoreParts): AccountStore {
+  return storeOver(openS3Engine(bucket), parts);
 }
 
 /** The store over an engine. */
