@@ -58,15 +58,15 @@ export function checkAttribute(schema: Schema, attribute: Attribute) {
   }
   const keys = new Set<string>();
   for (const value of attribute.values) {
-    const shown = type.name === 'userPassword' || !type.syntax.isText ? '' : ` "${printable(value.toString('utf8'))}"`;
+    const shown = (): string => (type.name === 'userPassword' || !type.syntax.isText ? '' : ` "${printable(value.toString('utf8'))}"`);
     if (!type.syntax.check(value)) {
-      throw new Refusal('invalidAttributeSyntax', `attribute ${type.name}: value${shown} is not of syntax ${type.syntax.description}`);
+      throw new Refusal('invalidAttributeSyntax', `attribute ${type.name}: value${shown()} is not of syntax ${type.syntax.description}`);
     }
     const key = type.equality === undefined ? value.toString('latin1') : type.equality.key(value);
     if (key === undefined) {
-      throw new Refusal('invalidAttributeSyntax', `attribute ${type.name}: value${shown} is not of syntax ${type.syntax.description}`);
+      throw new Refusal('invalidAttributeSyntax', `attribute ${type.name}: value${shown()} is not of syntax ${type.syntax.description}`);
     }
-    if (keys.has(key)) throw new Refusal('attributeOrValueExists', `attribute ${type.name}: value${shown} is given twice`);
+    if (keys.has(key)) throw new Refusal('attributeOrValueExists', `attribute ${type.name}: value${shown()} is given twice`);
     keys.add(key);
   }
   return type;

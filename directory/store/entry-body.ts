@@ -1,18 +1,30 @@
 /**
- * An entry's attributes as the octets of one database column: per attribute its description, the count of its values and the values,
- * each length a varint (7 bits an octet, lowest first).
+ * An entry's attributes as the octets of one database column, small because there are millions of them:
+ *
+ *   attribute = description, values
+ *   description = length, text | 0, number of a common description
+ *   values = count, { length, octets } | 0, position of an earlier attribute of the entry with the very same values
+ *
+ * Counts, lengths and numbers are varints: 7 bits an octet, lowest first. No attribute is without a description or a value, so 0 is free.
  */
 import type { Attribute } from '#protocol/ldap/messages.ts';
 
+/** Descriptions that nearly every entry has. Their places are in databases: new ones go to the end. */
+const commonDescriptions: readonly string[] = (
+  'objectClass structuralObjectClass createTimestamp creatorsName modifyTimestamp modifiersName uid cn sn givenName displayName mail ' +
+  'mailAlternateAddress hostServer accountStatus mailQuota mailRegion userPassword ou o dc description member mailDomainAlias'
+).split(' ');
+const commonNumbers = new Map(commonDescriptions.map((description, number) => [description, number]));
+
 /** Attributes to octets. */
 export function encodeBody(attributes: readonly Attribute[]): Buffer {
-  let size = 0;
+  // Room for the longest form of each.
+  let room = 0;
   for (const { type, values } of attributes) {
-    const typeBytes = Buffer.byteLength(type);
-    size += varintSize(typeBytes) + typeBytes + varintSize(values.length);
-    for (const value of values) size += varintSize(value.length) + value.length;
+    room += type.length * 3 + 10;
+    for (const value of values) room += value.length + 5;
   }
-  const body = Buffer.allocUnsafe(size);
+  const body = Buffer.allocUnsafe(room);
   let at = 0;
   const varint = (value: number): void => {
     let rest = value;
@@ -24,16 +36,39 @@ export function encodeBody(attributes: readonly Attribute[]): Buffer {
     body[at] = rest;
     at += 1;
   };
-  for (const { type, values } of attributes) {
-    varint(Buffer.byteLength(type));
-    at += body.write(type, at);
-    varint(values.length);
+  for (const [position, { type, values }] of attributes.entries()) {
+    const number = commonNumbers.get(type);
+    if (number === undefined) {
+      varint(Buffer.byteLength(type));
+      at += body.write(type, at);
+    } else {
+      varint(0);
+      varint(number);
+    }
+    const same = sameValuesBefore(attributes, position);
+    varint(same === undefined ? values.length : 0);
+    if (same !== undefined) {
+      varint(same);
+      continue;
+    }
     for (const value of values) {
       varint(value.length);
       at += value.copy(body, at);
     }
   }
-  return body;
+  return body.subarray(0, at);
+}
+
+// Times and names of creation and last change are mostly the same; two octets of a value are too few to save any.
+function sameValuesBefore(attributes: readonly Attribute[], position: number): number | undefined {
+  const { values } = attributes[position] as Attribute;
+  const first = values[0];
+  if (values.length !== 1 || first === undefined || first.length < 3) return undefined;
+  for (let before = 0; before < position; before += 1) {
+    const others = (attributes[before] as Attribute).values;
+    if (others.length === 1 && others[0]?.equals(first)) return before;
+  }
+  return undefined;
 }
 
 /** Octets to attributes; the values are views into `body`. */
@@ -55,16 +90,18 @@ export function decodeBody(body: Buffer): Attribute[] {
     return body.subarray(at - length, at);
   };
   while (at < body.length) {
-    const type = bytes().toString('utf8');
-    const values: Buffer[] = [];
-    for (let left = varint(); left > 0; left -= 1) values.push(bytes());
+    const length = varint();
+    let type: string | undefined;
+    if (length === 0) {
+      type = commonDescriptions[varint()];
+    } else {
+      at += length;
+      type = body.toString('utf8', at - length, at);
+    }
+    const count = varint();
+    const values: readonly Buffer[] | undefined = count === 0 ? attributes[varint()]?.values : Array.from({ length: count }, bytes);
+    if (type === undefined || values === undefined) throw new Error('an entry of the database refers to what it does not hold');
     attributes.push({ type, values });
   }
   return attributes;
-}
-
-function varintSize(value: number): number {
-  let size = 1;
-  for (let rest = value >>> 7; rest > 0; rest >>>= 7) size += 1;
-  return size;
 }

@@ -16,7 +16,7 @@ import { BoundedCache } from './bounded-cache.ts';
 import { openDatabase } from './database.ts';
 import { encodeBody } from './entry-body.ts';
 import { GroupCommit } from './group-commit.ts';
-import { type EntryRow, RowEntry, rowBytes } from './row-entry.ts';
+import { type EntryRow, packedRow, RowEntry, rowBytes } from './row-entry.ts';
 import { uuidToBytes, uuidToText } from './uuid.ts';
 
 /** Parent of the suffix entry. */
@@ -25,7 +25,7 @@ export const rootId = 0;
 export const indexKeyMax = 128;
 const ancestorsCachedMax = 100_000;
 /** Memory for rows that were read, bytes; names and index lists get a quarter of it each. */
-const defaultCacheBytes = 64 * 1_048_576;
+const defaultCacheBytes = 128 * 1_048_576;
 /** Index lists up to so many entries are remembered. */
 const idsCachedMax = 16;
 
@@ -164,8 +164,9 @@ export class EntryStore implements Disposable {
   byId(id: number): StoredEntry | undefined {
     let row = this.#rows.get(id);
     if (row === undefined) {
-      row = this.#get('SELECT * FROM entry WHERE id = ?', id) as EntryRow | undefined;
-      if (row === undefined) return undefined;
+      const found = this.#get('SELECT * FROM entry WHERE id = ?', id) as EntryRow | undefined;
+      if (found === undefined) return undefined;
+      row = packedRow(found);
       this.#rows.set(id, row);
     }
     return new RowEntry(row);
@@ -309,8 +310,40 @@ export class EntryStore implements Disposable {
 
   // --- writing, inside `write` only
 
-  /** @param isJournalled false only while a database is filled for the first time, before anybody follows it */
-  add(content: EntryContent, isJournalled = true): StoredEntry {
+  add(content: EntryContent): StoredEntry {
+    const id = this.#insert(content);
+    for (const key of this.#keysOf(content.attributes)) this.#addKey(key, id);
+    this.#record('add', content, id, undefined, content);
+    return { ...content, id };
+  }
+
+  /**
+   * Adds an entry while a database is filled for the first time, before anybody follows it: without a record in the journal, and with keys
+   * that enter the index in `finishFilling`. In their order they take half the time and half the room.
+   */
+  fill(content: EntryContent): void {
+    const id = this.#insert(content);
+    for (const { attribute, value } of this.#keysOf(content.attributes)) {
+      const attributeId = this.#attributeId(attribute, true) as number;
+      this.#run('INSERT INTO filled (attributeId, value, entryId) VALUES (?, ?, ?)', attributeId, value.slice(0, indexKeyMax), id);
+    }
+  }
+
+  /** Before the first `fill`; outside of `write`. */
+  beginFilling(): void {
+    this.#database.exec(
+      'CREATE TEMP TABLE IF NOT EXISTS filled (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL)',
+    );
+  }
+
+  /** Indexes what was filled in; inside `write`. */
+  finishFilling(): void {
+    this.#run('INSERT OR IGNORE INTO indexed SELECT attributeId, value, entryId FROM filled ORDER BY attributeId, value, entryId');
+    this.#run('DELETE FROM filled');
+    this.#keyIds.clear();
+  }
+
+  #insert(content: EntryContent): number {
     const { parentId, rdnNorm, rdn, uuid, csn, attributes } = content;
     this.#hasChanged = true;
     const inserted = this.#run(
@@ -322,11 +355,8 @@ export class EntryStore implements Disposable {
       csn,
       encodeBody(attributes),
     );
-    const id = Number(inserted.lastInsertRowid);
-    for (const key of this.#keysOf(attributes)) this.#addKey(key, id);
     for (const name of ['entries', ...this.#talliesOf(attributes)]) this.#count(name, 1);
-    if (isJournalled) this.#record('add', content, id, undefined, content);
-    return { ...content, id };
+    return Number(inserted.lastInsertRowid);
   }
 
   /** Replaces content, RDN and parent of an entry; `before` is what was read in this same transaction. */

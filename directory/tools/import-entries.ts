@@ -5,7 +5,7 @@
  *
  *   importer.add(batch) … importer.add(batch) … importer.finish()
  *
- * Into an empty database nothing is journalled: the journal begins when the import is finished (`floorCsn`), so a follower with an older
+ * Into an empty database nothing is journalled and the index is built at the end, in order: the journal begins when the import is finished (`floorCsn`), so a follower with an older
  * cookie gets a full refresh. Until `finish` the content does not count as whole: no follower is served from half an import.
  */
 import { printable, tryParseAccountUuid } from '#common/account-name.ts';
@@ -57,6 +57,7 @@ export class EntryImporter {
     this.#now = generalizedTime(ports.clock.nowMs());
     this.#isJournalled = tree.store.tally('entries') > 0;
     this.#highestCsn = tree.contextCsn;
+    if (!this.#isJournalled) tree.store.beginFilling();
   }
 
   /** Entries taken so far. */
@@ -72,7 +73,8 @@ export class EntryImporter {
       if (store.meta('databaseId') === undefined) store.setMeta('databaseId', this.#random.bytes(8).toString('hex'));
       for (const record of records) {
         try {
-          store.add(this.#contentOf(record), this.#isJournalled);
+          if (this.#isJournalled) store.add(this.#contentOf(record));
+          else store.fill(this.#contentOf(record));
           this.#imported += 1;
         } catch (error) {
           if (!(error instanceof Refusal)) throw error;
@@ -89,6 +91,7 @@ export class EntryImporter {
   finish(): Promise<void> {
     const { store } = this.#tree;
     return store.write(() => {
+      if (!this.#isJournalled) store.finishFilling();
       if (store.meta('floorCsn') === undefined) store.setMeta('floorCsn', this.#tree.contextCsn);
     });
   }
