@@ -9,9 +9,9 @@ import { isServerFailure, resultCodeOf } from '#directory/client/ldap-errors.ts'
 import { normalizeDnText, splitDn } from '#protocol/ldap/dn.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
-import { decide, type EntryImage, replicatedSelection } from '#replication/decide.ts';
+import { decide, type EntryImage } from '#replication/decide.ts';
 import type { LagMeter } from '#replication/lag.ts';
-import { findByUuid, type Replica } from '#replication/replica.ts';
+import { findAtMaster, type Replica } from '#replication/replica.ts';
 
 /** Times that one change is tried with something moved out of its way in between. */
 const attemptsMax = 8;
@@ -61,7 +61,7 @@ export async function applyPut(context: ApplyContext, uuid: string, received: En
       await clearTheWay(context, uuid, master, present !== undefined, error, attempt);
       if (attempt < 2 || resultCodeOf(error) !== resultCodes.noSuchObject) continue;
       // The name it was given is of a parent that has another by now: what counts is the master's state of today.
-      const current = await findByUuid(await context.master(), replica.suffix, uuid);
+      const current = await findAtMaster(await context.master(), replica.suffix, uuid, replica.scope);
       // Gone meanwhile; its deletion is on its way.
       if (current === undefined) return;
       master = current;
@@ -154,7 +154,7 @@ async function freeTheName(context: ApplyContext, uuid: string, master: EntryIma
     await replica.displace(master.dn, holder);
     return;
   }
-  const current = context.isDoomed(holder) ? undefined : await findByUuid(await context.master(), replica.suffix, holder);
+  const current = context.isDoomed(holder) ? undefined : await findAtMaster(await context.master(), replica.suffix, holder, replica.scope);
   if (current !== undefined && normalizeDnText(current.dn) !== normalizeDnText(master.dn)) {
     await replica.displace(master.dn, holder);
     await applyPut(context, holder, current, false);
@@ -181,7 +181,7 @@ async function removeForeignChildren(context: ApplyContext, dn: string): Promise
   const master = await context.master();
   for (const child of children) {
     const uuid = textOf(child.attributes, 'entryUUID')?.toLowerCase() ?? '';
-    const current = await findByUuid(master, replica.suffix, uuid);
+    const current = await findAtMaster(master, replica.suffix, uuid, replica.scope);
     if (current !== undefined) {
       await applyPut(context, uuid, current, false);
       continue;
@@ -208,11 +208,11 @@ async function ensureParents(context: ApplyContext, dn: string): Promise<void> {
     at = splitDn(at)?.parent ?? '';
   }
   for (const parent of missing) {
-    const entry = await master.readEntry(parent, replicatedSelection);
+    const entry = await master.readEntry(parent, context.replica.scope.selection);
     // Gone at the master as well: the change that says so is on its way.
     if (entry === undefined) return;
     const uuid = textOf(entry.attributes, 'entryUUID')?.toLowerCase() ?? '';
-    await applyPut(context, uuid, entry, false);
+    await applyPut(context, uuid, context.replica.scope.trim(entry), false);
   }
 }
 

@@ -12,6 +12,8 @@ export interface Checkpoint {
   readonly cookie: Buffer;
   /** Changes applied since the replica was first loaded. */
   readonly changes: number;
+  /** What of the master the replica was given (`Scope.key`). */
+  readonly scope: string;
 }
 
 /** Keeps one replica's checkpoint in a file. */
@@ -36,9 +38,9 @@ export class CheckpointFile {
     try {
       const value: unknown = JSON.parse(text);
       if (typeof value !== 'object' || value === null) return undefined;
-      const { master: of, cookie, changes } = value as Record<string, unknown>;
-      if (of !== master || typeof cookie !== 'string' || typeof changes !== 'number') return undefined;
-      return { master, cookie: Buffer.from(cookie, 'base64'), changes };
+      const { master: of, cookie, changes, scope = '' } = value as Record<string, unknown>;
+      if (of !== master || typeof cookie !== 'string' || typeof changes !== 'number' || typeof scope !== 'string') return undefined;
+      return { master, cookie: Buffer.from(cookie, 'base64'), changes, scope };
     } catch (error) {
       if (error instanceof SyntaxError) return undefined;
       throw error;
@@ -47,7 +49,7 @@ export class CheckpointFile {
 
   /** Returns once it is durable. */
   async save(checkpoint: Checkpoint): Promise<void> {
-    const value = { master: checkpoint.master, cookie: checkpoint.cookie.toString('base64'), changes: checkpoint.changes };
+    const value = { ...checkpoint, cookie: checkpoint.cookie.toString('base64') };
     await this.#files.replace(this.#path, `${JSON.stringify(value)}\n`);
   }
 

@@ -17,7 +17,22 @@ export const ReplicationConfig = Type.Object(
     suffix: Type.String({ default: 'o=mail', description: 'Base of the tree that is replicated.' }),
     master: Type.Object(Server, { additionalProperties: false }),
     replicas: Type.Array(
-      Type.Object({ name: Type.String({ description: 'e.g. ldap-eu.isp.example' }), ...Server }, { additionalProperties: false }),
+      Type.Object(
+        {
+          name: Type.String({ description: 'e.g. ldap-eu.isp.example' }),
+          ...Server,
+          filter: Type.Optional(
+            Type.String({ description: 'Accounts that this replica is given, e.g. (mailRegion=eu); other entries all go along.' }),
+          ),
+          attributes: Type.Optional(
+            Type.Array(Type.String(), { description: 'Attributes that it is given; object classes and names always are. Default: all.' }),
+          ),
+          excludeAttributes: Type.Optional(
+            Type.Array(Type.String(), { description: 'Attributes that it is not given, e.g. userPassword; its own are left alone.' }),
+          ),
+        },
+        { additionalProperties: false },
+      ),
       { minItems: 1 },
     ),
     stateDirectory: Type.String({ description: 'Directory on this server’s own disk for checkpoints.' }),

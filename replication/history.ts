@@ -10,6 +10,7 @@
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { textsOf } from '#protocol/ldap/messages.ts';
+import type { Scope } from '#replication/scope.ts';
 import { compareServers, describeReport } from '#replication/verify.ts';
 
 /** The latest change that a server says to hold; `undefined` when it does not say. */
@@ -29,12 +30,13 @@ export async function checkHistory(
   master: LdapConnection,
   cookieCsn: string,
   suffix: string,
+  scope: Scope,
   replica: () => Promise<{ readonly connection: LdapConnection; readonly keepsCsn: boolean }>,
 ): Promise<'same' | 'compare'> {
   const csn = await contextCsnOf(master, suffix);
   if (csn === undefined || csn >= cookieCsn) return 'same';
   const { connection, keepsCsn } = await replica();
-  const report = await compareServers(name, master, connection, suffix, keepsCsn);
+  const report = await compareServers(name, master, connection, suffix, keepsCsn, scope);
   if (report.differing === 0) return 'compare';
   throw new PlatformError(
     'REPL_MASTER_WENT_BACK',

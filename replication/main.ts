@@ -18,6 +18,7 @@ import type { RepairReport, ReplicationStatus, VerifyReport } from '#replication
 import type { ReplicationConfig } from '#replication/config.ts';
 import { contextCsnOf } from '#replication/history.ts';
 import { Replicator } from '#replication/replicator.ts';
+import { Scope } from '#replication/scope.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { compareServers, describeReport, differencesMax, suspectsMax } from '#replication/verify.ts';
 
@@ -55,7 +56,9 @@ export async function startReplication(
     timeoutMs: answerTimeoutMs,
   });
   const master = await resolve(config.master);
-  const replicas = await Promise.all(config.replicas.map(async (one) => ({ name: one.name, access: await resolve(one) })));
+  const replicas = await Promise.all(
+    config.replicas.map(async (one) => ({ name: one.name, access: await resolve(one), scope: new Scope(one) })),
+  );
   await ports.files.mkdirAll(config.stateDirectory);
   const service = new Replication(config, ports, master, replicas);
   service.scheduleVerify(options.schedule ?? cronSchedule);
@@ -76,17 +79,20 @@ class Replication implements RunningReplication {
     config: ReplicationConfig,
     ports: Ports,
     master: ServerAccess,
-    replicas: readonly { readonly name: string; readonly access: ServerAccess }[],
+    replicas: readonly { readonly name: string; readonly access: ServerAccess; readonly scope: Scope }[],
   ) {
     this.name = config.name;
     this.#config = config;
     this.#ports = ports;
     this.#master = master;
-    for (const { name, access } of replicas) {
+    for (const { name, access, scope } of replicas) {
       this.#access.set(name, access);
       const checkpoint = new CheckpointFile(ports.files, config.stateDirectory, name);
       const { suffix, refreshDeletesMaxPercent } = config;
-      this.#replicators.set(name, new Replicator({ name, master, replica: access, suffix, refreshDeletesMaxPercent, checkpoint, ports }));
+      this.#replicators.set(
+        name,
+        new Replicator({ name, master, replica: access, suffix, scope, refreshDeletesMaxPercent, checkpoint, ports }),
+      );
     }
     this.#exposeGauges();
   }
@@ -193,7 +199,15 @@ class Replication implements RunningReplication {
       this.#access.get(name) as ServerAccess,
       this.#ports,
     );
-    return await compareServers(name, master, replica, this.#config.suffix, this.#replicator(name).keepsCsn, listedMax);
+    return await compareServers(
+      name,
+      master,
+      replica,
+      this.#config.suffix,
+      this.#replicator(name).keepsCsn,
+      this.#replicator(name).scope,
+      listedMax,
+    );
   }
 
   #replicator(name: string): Replicator {

@@ -15,10 +15,11 @@ import {
   relax,
 } from '#protocol/ldap/controls.ts';
 import { splitDn } from '#protocol/ldap/dn.ts';
-import { equal, present } from '#protocol/ldap/filter.ts';
+import { and, equal, type Filter } from '#protocol/ldap/filter.ts';
 import { type Attribute, attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
-import { type EntryImage, replicatedSelection, type Step } from '#replication/decide.ts';
+import type { EntryImage, Step } from '#replication/decide.ts';
+import { type Scope, wholeScope } from '#replication/scope.ts';
 
 const pageSize = 1000;
 
@@ -33,11 +34,13 @@ export interface ReadEntry {
 export class Replica {
   readonly connection: LdapConnection;
   readonly suffix: string;
+  readonly scope: Scope;
   #keepsCsn: boolean;
   /** Whether a write can be made to depend on the entry's UUID (RFC 4528). */
   readonly asserts: boolean;
 
-  private constructor(connection: LdapConnection, suffix: string, keepsCsn: boolean, asserts: boolean) {
+  private constructor(connection: LdapConnection, suffix: string, keepsCsn: boolean, asserts: boolean, scope: Scope) {
+    this.scope = scope;
     this.connection = connection;
     this.suffix = suffix;
     this.#keepsCsn = keepsCsn;
@@ -45,10 +48,10 @@ export class Replica {
   }
 
   /** Looks what the server can do. `keepsCsn` is what an earlier connection found out. */
-  static async on(connection: LdapConnection, suffix: string, keepsCsn: boolean): Promise<Replica> {
+  static async on(connection: LdapConnection, suffix: string, keepsCsn: boolean, scope: Scope): Promise<Replica> {
     const root = await connection.readEntry('', ['supportedControl']);
     const asserts = root !== undefined && textsOf(root.attributes, 'supportedControl').includes(controlOids.assertion);
-    return new Replica(connection, suffix, keepsCsn, asserts);
+    return new Replica(connection, suffix, keepsCsn, asserts, scope);
   }
 
   /** Whether the server takes `entryCSN` from us; assumed until it refuses. */
@@ -57,7 +60,7 @@ export class Replica {
   }
 
   async find(uuid: string): Promise<EntryImage | undefined> {
-    return findByUuid(this.connection, this.suffix, uuid);
+    return findByUuid(this.connection, this.suffix, uuid, this.scope);
   }
 
   /** UUID of whoever has that name; `undefined` when nobody does. */
@@ -139,13 +142,20 @@ function withoutCsn(step: Step): Step {
   return step;
 }
 
-/** The entry with that `entryUUID`; `undefined` when there is none. */
-export async function findByUuid(connection: LdapConnection, suffix: string, uuid: string): Promise<EntryImage | undefined> {
+/** The master's entry with that `entryUUID`, as far as the replica shall have it; `undefined` when there is none. */
+export function findAtMaster(connection: LdapConnection, suffix: string, uuid: string, scope: Scope): Promise<EntryImage | undefined> {
+  return findEntry(connection, suffix, scope.key === '' ? equal('entryUUID', uuid) : and(equal('entryUUID', uuid), scope.filter), scope);
+}
+
+/** A replica's entry with that `entryUUID`; `undefined` when there is none. */
+export function findByUuid(connection: LdapConnection, suffix: string, uuid: string, scope: Scope): Promise<EntryImage | undefined> {
+  return findEntry(connection, suffix, equal('entryUUID', uuid), scope);
+}
+
+async function findEntry(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope): Promise<EntryImage | undefined> {
   try {
-    const [entry] = await connection.searchAll({ baseDn: suffix, filter: equal('entryUUID', uuid), attributes: replicatedSelection }, 1, [
-      manageDsaIt,
-    ]);
-    return entry;
+    const [entry] = await connection.searchAll({ baseDn: suffix, filter, attributes: scope.selection }, 1, [manageDsaIt]);
+    return entry === undefined ? undefined : scope.trim(entry);
   } catch (error) {
     // A replica that is still empty has no suffix either.
     if (resultCodeOf(error) === resultCodes.noSuchObject) return undefined;
@@ -158,10 +168,11 @@ export async function* readAllEntries(
   connection: LdapConnection,
   suffix: string,
   attributes: readonly string[],
+  scope: Scope | undefined = undefined,
 ): AsyncGenerator<ReadEntry> {
   let cookie: Buffer = Buffer.alloc(0);
   do {
-    const search = connection.search({ baseDn: suffix, filter: present('objectClass'), attributes: ['entryUUID', ...attributes] }, [
+    const search = connection.search({ baseDn: suffix, filter: (scope ?? wholeScope).filter, attributes: ['entryUUID', ...attributes] }, [
       makePagedResults({ size: pageSize, cookie }),
       manageDsaIt,
     ]);

@@ -29,7 +29,8 @@ import { checkHistory } from '#replication/history.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { Pipeline, type Queued } from '#replication/pipeline.ts';
 import { queueRepair } from '#replication/repair.ts';
-import { findByUuid, Replica } from '#replication/replica.ts';
+import { findAtMaster, Replica } from '#replication/replica.ts';
+import type { Scope } from '#replication/scope.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { ReplicaDiverged, runSource } from '#replication/source.ts';
 
@@ -46,6 +47,7 @@ export interface ReplicatorOptions {
   readonly master: ServerAccess;
   readonly replica: ServerAccess;
   readonly suffix: string;
+  readonly scope: Scope;
   readonly refreshDeletesMaxPercent: number;
   readonly checkpoint: CheckpointFile;
   readonly ports: Ports;
@@ -70,6 +72,7 @@ export class Replicator implements AsyncDisposable {
   #stoppedBy: PlatformError | undefined;
   #allowAnyDeletes = false;
   #containerMoved = false;
+  #comparesContent = false;
   #goOn: (() => void) | undefined;
   #received: Buffer | undefined;
   #acknowledged: { readonly cookie: Buffer; readonly csn: string | undefined } | undefined;
@@ -103,6 +106,11 @@ export class Replicator implements AsyncDisposable {
   /** Whether the replica takes CSNs from us, as far as is known. */
   get keepsCsn(): boolean {
     return this.#target?.keepsCsn ?? this.#keepsCsn;
+  }
+
+  /** What of the master the replica is given. */
+  get scope(): Scope {
+    return this.#options.scope;
   }
 
   /** Median replay lag of the last changes, milliseconds. */
@@ -181,13 +189,22 @@ export class Replicator implements AsyncDisposable {
   async #run(): Promise<void> {
     try {
       const checkpoint = await this.#options.checkpoint.load(this.#options.master.url);
-      this.#received = checkpoint?.cookie;
       this.#changes = checkpoint?.changes ?? 0;
+      if (checkpoint !== undefined && checkpoint.scope !== this.#options.scope.key) {
+        this.#log.warn({}, 'what the replica is given was changed in the configuration: its whole content is compared');
+        this.#comparesContent = true;
+        return await this.#keepBoth();
+      }
+      this.#received = checkpoint?.cookie;
       if (checkpoint !== undefined) this.#acknowledged = { cookie: checkpoint.cookie, csn: csnOfCookie(checkpoint.cookie) };
     } catch (error) {
       // Without its checkpoint the replica is compared as a whole, which is slow and right.
       this.#log.error({}, messageOf(error));
     }
+    await this.#keepBoth();
+  }
+
+  async #keepBoth(): Promise<void> {
     await Promise.all([this.#keepSource(), this.#keepTarget()]);
   }
 
@@ -247,11 +264,13 @@ export class Replicator implements AsyncDisposable {
   }
 
   async #consume(connection: LdapConnection, onFollowing: () => void): Promise<void> {
-    const { suffix, refreshDeletesMaxPercent, ports } = this.#options;
+    const { suffix, scope, refreshDeletesMaxPercent, ports } = this.#options;
     await this.#checkHistory(connection);
     await runSource(connection, this.#received, {
       replicaName: this.name,
       suffix,
+      scope,
+      comparesContent: () => this.#comparesContent,
       clock: ports.clock,
       log: this.#log,
       pipeline: this.#pipeline,
@@ -268,6 +287,7 @@ export class Replicator implements AsyncDisposable {
         this.#phase = phase;
         if (phase !== 'following') return;
         this.#allowAnyDeletes = false;
+        this.#comparesContent = false;
         onFollowing();
       },
       onReceived: (cookie) => {
@@ -279,7 +299,7 @@ export class Replicator implements AsyncDisposable {
   async #checkHistory(master: LdapConnection): Promise<void> {
     const csn = this.receivedCsn;
     if (csn === undefined) return;
-    const outcome = await checkHistory(this.name, master, csn, this.#options.suffix, async () => {
+    const outcome = await checkHistory(this.name, master, csn, this.#options.suffix, this.#options.scope, async () => {
       while (this.#pipeline.backlog > 0) {
         await this.#pipeline.moved();
         this.#stop.signal.throwIfAborted();
@@ -305,7 +325,7 @@ export class Replicator implements AsyncDisposable {
         const session = AbortSignal.any([signal, lost.signal]);
         void connection.closed.then((error) => lost.abort(error));
         stopWatching = keepAlive(connection, ports.clock);
-        const target = await Replica.on(connection, suffix, this.#keepsCsn);
+        const target = await Replica.on(connection, suffix, this.#keepsCsn, this.#options.scope);
         this.#target = target;
         this.#wasConnected = true;
         this.#targetError = undefined;
@@ -344,7 +364,7 @@ export class Replicator implements AsyncDisposable {
       onContainerMoved: this.#phase === 'following' ? undefined : () => (this.#containerMoved = true),
     };
     if (change.isCheck === true) {
-      const current = await findByUuid(await this.#questions(), this.#options.suffix, change.uuid);
+      const current = await findAtMaster(await this.#questions(), this.#options.suffix, change.uuid, replica.scope);
       if (current === undefined) await applyDelete(context, change.uuid);
       else await applyPut(context, change.uuid, current, false);
     } else if (change.entry === undefined) await applyDelete(context, change.uuid, change.lastDn);
@@ -367,7 +387,7 @@ export class Replicator implements AsyncDisposable {
 
   // One at a time; what is acknowledged meanwhile goes with the next.
   async #save(): Promise<void> {
-    const { checkpoint, master, ports } = this.#options;
+    const { checkpoint, master, ports, scope } = this.#options;
     while (this.#unsaved !== undefined) {
       await sleep(ports.clock, checkpointEveryMs, this.#stop.signal);
       // Forgotten meanwhile: everything is compared anyway.
@@ -383,7 +403,7 @@ export class Replicator implements AsyncDisposable {
         this.#log.debug({}, `contextCSN waits for the next connection: ${messageOf(error)}`);
       }
       try {
-        await checkpoint.save({ master: master.url, cookie, changes });
+        await checkpoint.save({ master: master.url, cookie, changes, scope: scope.key });
         this.#log.info(
           {
             changes,

@@ -13,16 +13,18 @@ import type { Logger } from '#common/log/logger.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type SyncEvent, syncEvents } from '#directory/client/sync-session.ts';
 import { UuidTable } from '#directory/client/uuid-table.ts';
-import { present } from '#protocol/ldap/filter.ts';
-import { replicatedSelection } from '#replication/decide.ts';
 import type { Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
 import { checkDeletes, findUnnamed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
+import type { Scope } from '#replication/scope.ts';
 
 /** What a run of the stream needs. */
 export interface SourceContext {
   readonly replicaName: string;
   readonly suffix: string;
+  readonly scope: Scope;
+  /** The replica's scope was another: an equal CSN does not mean equal content. */
+  readonly comparesContent: () => boolean;
   readonly clock: Clock;
   readonly log: Logger;
   readonly pipeline: Pipeline;
@@ -57,8 +59,8 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
   let latest = cookie;
   for await (const event of syncEvents(connection, {
     baseDn: context.suffix,
-    filter: present('objectClass'),
-    attributes: replicatedSelection,
+    filter: context.scope.filter,
+    attributes: context.scope.selection,
     cookie,
   })) {
     // Copied: the bytes received are not kept for the sake of a cookie.
@@ -92,10 +94,10 @@ class Refresh {
       case 'entry':
         this.#named.mark(event.uuid);
         this.#context.doomed.delete(event.uuid);
-        if (this.#index?.isCurrent(event.uuid, event.dn, event.attributes) === true) return;
+        if (this.#isCurrent(event)) return;
         this.#context.pipeline.push({
           uuid: event.uuid,
-          entry: { dn: event.dn, attributes: event.attributes },
+          entry: this.#context.scope.trim({ dn: event.dn, attributes: event.attributes }),
           isNew: this.#index !== undefined && !this.#index.table.has(event.uuid),
           cookie: undefined,
           receivedMs: this.#context.clock.monotonicMs(),
@@ -114,6 +116,10 @@ class Refresh {
         return;
       default:
     }
+  }
+
+  #isCurrent({ uuid, dn, attributes }: Extract<SyncEvent, { type: 'entry' }>): boolean {
+    return this.#index?.isCurrent(uuid, dn, attributes) === true && !this.#context.comparesContent();
   }
 
   async #finish(unnamedAreGone: boolean): Promise<void> {
@@ -149,7 +155,7 @@ function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | u
     case 'entry':
       context.pipeline.push({
         uuid: event.uuid,
-        entry: { dn: event.dn, attributes: event.attributes },
+        entry: context.scope.trim({ dn: event.dn, attributes: event.attributes }),
         isNew: event.isAdd,
         cookie,
         receivedMs: context.clock.monotonicMs(),

@@ -8,8 +8,9 @@ import { UuidTable } from '#directory/client/uuid-table.ts';
 import { normalizeAttributeType, normalizeDnText } from '#protocol/ldap/dn.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import type { Difference, VerifyReport } from '#replication/client/status.ts';
-import { decide, replicatedAttributes, replicatedSelection } from '#replication/decide.ts';
-import { findByUuid, readAllEntries } from '#replication/replica.ts';
+import { decide, replicatedAttributes } from '#replication/decide.ts';
+import { findAtMaster, findByUuid, readAllEntries } from '#replication/replica.ts';
+import type { Scope } from '#replication/scope.ts';
 
 /** Differences that are listed. */
 export const differencesMax = 1000;
@@ -23,19 +24,20 @@ export async function compareServers(
   replica: LdapConnection,
   suffix: string,
   keepsCsn: boolean,
+  scope: Scope,
   listedMax = differencesMax,
 ): Promise<VerifyReport> {
   const table = new UuidTable();
-  for await (const entry of readAllEntries(master, suffix, replicatedSelection)) {
+  for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
     table.mark(entry.uuid);
-    const [high, low] = digest(entry.dn, entry.attributes, keepsCsn);
+    const [high, low] = digest(entry.dn, scope.trim(entry).attributes, keepsCsn);
     table.setFingerprint(entry.uuid, high, low);
   }
   const entries = table.size;
   table.clearMarks();
   const suspects: string[] = [];
-  for await (const entry of readAllEntries(replica, suffix, replicatedSelection)) {
-    const [high, low] = digest(entry.dn, entry.attributes, keepsCsn);
+  for await (const entry of readAllEntries(replica, suffix, scope.selection)) {
+    const [high, low] = digest(entry.dn, scope.trim(entry).attributes, keepsCsn);
     const isEqual = table.hasFingerprint(entry.uuid, high, low);
     if (table.has(entry.uuid)) table.mark(entry.uuid);
     if (!isEqual && suspects.length < suspectsMax) suspects.push(entry.uuid);
@@ -44,7 +46,7 @@ export async function compareServers(
   const differences: Difference[] = [];
   let differing = 0;
   for (const uuid of suspects) {
-    const difference = await lookAgain(master, replica, suffix, uuid, keepsCsn);
+    const difference = await lookAgain(master, replica, suffix, uuid, keepsCsn, scope);
     if (difference === undefined) continue;
     differing += 1;
     if (differences.length < listedMax) differences.push(difference);
@@ -58,8 +60,9 @@ async function lookAgain(
   suffix: string,
   uuid: string,
   keepsCsn: boolean,
+  scope: Scope,
 ): Promise<Difference | undefined> {
-  const [wanted, present] = await Promise.all([findByUuid(master, suffix, uuid), findByUuid(replica, suffix, uuid)]);
+  const [wanted, present] = await Promise.all([findAtMaster(master, suffix, uuid, scope), findByUuid(replica, suffix, uuid, scope)]);
   if (wanted === undefined) return present === undefined ? undefined : { uuid, dn: present.dn, kind: 'extra', what: [] };
   if (present === undefined) return { uuid, dn: wanted.dn, kind: 'missing', what: [] };
   const what = decide(wanted, present, keepsCsn).flatMap((step) =>
