@@ -78,7 +78,9 @@ export function addAuth(server: HttpServer, options: AuthOptions): void {
   };
 
   server.addHook('onRequest', async (request) => {
-    const path = request.url.split('?')[0] ?? '';
+    // The route that was found decides, never the text of the URL: /%61pi and http://x/api lead to the same routes. What leads nowhere
+    // below /api/ is guarded as well, so that nobody can ask which routes there are.
+    const path = request.routeOptions.url ?? request.url;
     if (!path.startsWith('/api/') || path === '/api/v1/login') return;
     const authorization = request.headers.authorization;
     if (authorization !== undefined) {

@@ -1,3 +1,5 @@
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
 import type { PlatformError } from '#common/errors/platform-error.ts';
@@ -101,6 +103,21 @@ describe('authentication', () => {
       expect(answer.headers.get('content-type')).toContain('application/problem+json');
       expect(await answer.json()).toMatchObject({ code: 'ADMIN_UNAUTHORIZED', hint: expect.stringContaining('Bearer') });
     }
+  });
+
+  it.each([
+    'GET /%61pi/v1/status',
+    'GET /api/%761/status',
+    'GET http://elsewhere.example/api/v1/status',
+    'HEAD /%61pi/v1/status',
+    'DELETE /%61pi/v1/accounts/alice@isp.example',
+    'GET /%61pi/v1/nothing',
+    'GET /api/v1/login/../status',
+  ])('lets nobody in without a token by writing the path differently: %s', async (requestLine) => {
+    const admin = await start({ directory: fakeDirectoryAccess([aliceRecord()]) });
+    const socket = connect(Number(new URL(admin.url).port), '127.0.0.1');
+    socket.end(`${requestLine} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    expect(await text(socket)).toMatch(/^HTTP\/1.1 40[14] /);
   });
 
   it('lets the console in with a cookie that scripts cannot read, and its changes only from its own page', async () => {
