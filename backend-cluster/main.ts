@@ -15,7 +15,7 @@ import type { BackendConfig } from './config.ts';
 import type { EmbeddedCoordinators } from './coordination/embedded.ts';
 import { openLeases } from './coordination/open-leases.ts';
 import { type RunningBackend, startMember } from './member.ts';
-import { imapCapabilities, serveImap } from './sessions/imap/server.ts';
+import { createImapServer, imapCapabilities } from './sessions/imap/server.ts';
 import { pop3Capabilities, servePop3 } from './sessions/pop3/server.ts';
 import { openAccountStore } from './storage/open-store.ts';
 
@@ -71,7 +71,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     },
     hasher,
     protocols: {
-      imap: { serve: serveImap, capabilities: imapCapabilities },
+      imap: { serve: createImapServer(), capabilities: imapCapabilities },
       pop3: { serve: servePop3, capabilities: pop3Capabilities },
     },
   });

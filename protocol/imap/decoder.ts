@@ -35,6 +35,11 @@ export type DecoderEvent =
   /** A command was thrown away; `pieces` is how it began. */
   | { readonly kind: 'refused'; readonly pieces: readonly CommandPiece[]; readonly why: string };
 
+/** Octets of a command's literals. */
+export function literalBytesOf(pieces: readonly CommandPiece[]): number {
+  return pieces.reduce((sum, piece) => sum + (piece.kind === 'literal' ? piece.bytes.length : 0), 0);
+}
+
 /** Text of one command outside literals, octets; also all its literals together, unless the session accepts more. */
 export const lineBytesMax = 65_536;
 /** Literals in one command. */
@@ -74,6 +79,11 @@ export class CommandDecoder {
   /** Bytes taken in and not yet handed out as a command. */
   get heldBytes(): number {
     return this.#end - this.#start;
+  }
+
+  /** Bytes of literals of the command that is coming in. */
+  get literalBytes(): number {
+    return this.#literalBytes + literalBytesOf(this.#pieces);
   }
 
   /** Takes bytes from the client. */

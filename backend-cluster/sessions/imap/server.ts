@@ -17,13 +17,21 @@ import type { RunningSession, SessionContext, SessionServer } from '#backend-clu
 import type { Clock, Timer } from '#common/clock.ts';
 import { asPlatformError } from '#common/errors/platform-error.ts';
 import type { Connection } from '#common/network/network.ts';
-import { CommandDecoder, type CommandPiece, type LiteralAnnounced, lineBytesMax, skippedLiteralBytesMax } from '#protocol/imap/decoder.ts';
+import {
+  CommandDecoder,
+  type CommandPiece,
+  type LiteralAnnounced,
+  lineBytesMax,
+  literalBytesOf,
+  skippedLiteralBytesMax,
+} from '#protocol/imap/decoder.ts';
 import { CommandReader } from '#protocol/imap/reader.ts';
 import { refusalOf } from './append.ts';
 import type { Command, ImapSession, TaggedReply } from './command.ts';
 import { commands, uidCommands } from './commands.ts';
 import { fetch } from './fetch.ts';
 import type { MessageContent } from './message-content.ts';
+import { MessageRoom, type RoomShare } from './message-room.ts';
 import { ImapOutput } from './output.ts';
 import { replyFor, taggedLine } from './replies.ts';
 import type { SelectedMailbox } from './selected.ts';
@@ -39,8 +47,11 @@ export const badCommandsMax = 20;
 /** Time for the client to close its side after our last line. */
 const lingerMs = 5_000;
 
-/** Serves IMAP on a connection whose client is authenticated. */
-export const serveImap: SessionServer = (connection, context, ended) => new Session(connection, context, ended);
+/** Makes the IMAP server of a member: it serves connections whose clients are authenticated, and they share one room for messages. */
+export function createImapServer(): SessionServer {
+  const room = new MessageRoom();
+  return (connection, context, ended) => new Session(connection, context, room, ended);
+}
 
 class Session implements RunningSession, ImapSession {
   readonly account: SessionContext['account'];
@@ -53,6 +64,10 @@ class Session implements RunningSession, ImapSession {
   readonly #connection: Connection;
   readonly #context: SessionContext;
   readonly #decoder = new CommandDecoder();
+  readonly #room: MessageRoom;
+  readonly #share: RoomShare;
+  /** Octets of literals of the command that runs. */
+  #runningBytes = 0;
   readonly #stopListening: () => void;
   #isPaused = false;
   #inputEnded = false;
@@ -63,10 +78,12 @@ class Session implements RunningSession, ImapSession {
   #outcome: string | undefined;
   #lingering: Timer | undefined;
 
-  constructor(connection: Connection, context: SessionContext, ended: () => void) {
+  constructor(connection: Connection, context: SessionContext, room: MessageRoom, ended: () => void) {
     this.#connection = connection;
     this.#context = context;
     this.account = context.account;
+    this.#room = room;
+    this.#share = room.share(context.account.uuid);
     this.clock = context.clock;
     this.out = new ImapOutput(connection, context.clock);
     this.#stopListening = this.account.onChange((change) => this.#onChange(change));
@@ -82,6 +99,7 @@ class Session implements RunningSession, ImapSession {
         this.#inputEnded = true;
         this.#lingering?.cancel();
         this.#stopListening();
+        this.#share.hold(0);
         this.out.closed();
         this.#signal();
         ended();
@@ -139,12 +157,21 @@ class Session implements RunningSession, ImapSession {
   }
 
   #onData(chunk: Buffer): void {
+    if (this.out.isClosed) return;
     this.#decoder.push(chunk);
+    if (!this.#holdLiterals()) {
+      this.#end('no room for messages', '* BYE [UNAVAILABLE] Too much mail is coming in at this moment, please try again later');
+      return;
+    }
     if (this.#decoder.heldBytes > unreadBytesMax && !this.#isPaused && this.#wake === undefined) {
       this.#isPaused = true;
       this.#connection.pause();
     }
     this.#signal();
+  }
+
+  #holdLiterals(): boolean {
+    return this.#share.hold(this.#runningBytes + this.#decoder.literalBytes);
   }
 
   #onChange(change: { readonly mailboxIds: readonly number[]; readonly closed: boolean }): void {
@@ -179,8 +206,12 @@ class Session implements RunningSession, ImapSession {
           await this.out.flush();
           if (this.#inputEnded) break;
           await this.wait();
-        } else if (event.kind === 'command') await this.#command(event.pieces);
-        else if (event.kind === 'literal') await this.#literal(event);
+        } else if (event.kind === 'command') {
+          this.#runningBytes = literalBytesOf(event.pieces);
+          await this.#command(event.pieces);
+          this.#runningBytes = 0;
+          if (!this.out.isClosed) this.#holdLiterals();
+        } else if (event.kind === 'literal') await this.#literal(event);
         else await this.#reply(tagOf(event.pieces), { status: 'BAD', code: 'TOOBIG', text: event.why });
       }
       this.#end('client hung up', undefined);
@@ -215,13 +246,15 @@ class Session implements RunningSession, ImapSession {
       const name = nameOf(pieces);
       if (name === 'APPEND') {
         const { isMessage, reply } = refusalOf(this.account, pieces, sizeBytes);
+        if (isMessage && reply === undefined && !this.#room.hasRoom(this.account.uuid, sizeBytes)) {
+          return { status: 'NO', code: 'UNAVAILABLE', text: 'Too much mail is coming in at this moment, try again later' };
+        }
         if (isMessage) return reply;
       }
     } catch (thrown) {
       return replyFor(asPlatformError(thrown));
     }
-    const already = pieces.reduce((sum, piece) => sum + (piece.kind === 'literal' ? piece.bytes.length : 0), 0);
-    if (already + sizeBytes <= lineBytesMax) return undefined;
+    if (literalBytesOf(pieces) + sizeBytes <= lineBytesMax) return undefined;
     return { status: 'BAD', code: 'TOOBIG', text: `The literals of a command are longer than ${lineBytesMax} octets` };
   }
 

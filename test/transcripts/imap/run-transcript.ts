@@ -11,8 +11,8 @@
  */
 import { expect } from 'vitest';
 import type { OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
-import { serveImap } from '#backend-cluster/sessions/imap/server.ts';
-import type { SessionContext } from '#backend-cluster/sessions/session.ts';
+import { createImapServer } from '#backend-cluster/sessions/imap/server.ts';
+import type { RunningSession, SessionContext } from '#backend-cluster/sessions/session.ts';
 import { parseAccountName } from '#common/account-name.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { normaliseLineEnds, summarise } from '#protocol/mime/summary.ts';
@@ -27,11 +27,11 @@ const lineWaitMs = 5000;
 export class ImapClient {
   readonly clock: FakeClock;
   readonly connection: MemoryConnection;
-  readonly session: ReturnType<typeof serveImap>;
+  readonly session: RunningSession;
   isEnded = false;
   #received = '';
 
-  constructor(account: OpenAccount, clock = new FakeClock()) {
+  constructor(account: OpenAccount, clock = new FakeClock(), serve = createImapServer()) {
     this.clock = clock;
     const [client, server] = connectionPair();
     this.connection = client;
@@ -45,7 +45,7 @@ export class ImapClient {
       random: seededRandom(1),
       log: silentLogger,
     };
-    this.session = serveImap(server, context, () => {
+    this.session = serve(server, context, () => {
       this.isEnded = true;
     });
   }
