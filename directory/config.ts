@@ -56,6 +56,25 @@ export const DirectoryConfig = Type.Object(
       }),
     ),
     identities: Type.Array(ServiceIdentity, { default: [], description: 'Identities of the installation’s services.' }),
+    passwordPolicy: Type.Optional(
+      Type.Object(
+        {
+          failuresMax: Type.Integer({
+            default: 10,
+            minimum: 1,
+            maximum: 1000,
+            description: 'Failed binds within the window that lock an entry.',
+          }),
+          windowSeconds: Type.Integer({ default: 900, minimum: 1, description: 'Failures older than this do not count, seconds.' }),
+          lockoutSeconds: Type.Integer({
+            default: 900,
+            minimum: 0,
+            description: 'How long a lock lasts, seconds; 0: until pwdAccountLockedTime is deleted.',
+          }),
+        },
+        { additionalProperties: false, description: 'master: locks entries after failed binds. Identities are never locked.' },
+      ),
+    ),
     backupDirectory: Type.Optional(
       Type.String({ description: 'Directory for copies made while the server runs; without it none are made on request.' }),
     ),

@@ -67,6 +67,8 @@ export async function startDirectory(
       hasher: createPasswordHasher(random),
       guard: new BindGuard(clock),
       passwordsInClear: config.passwordsInClear ?? 'loopback',
+      policy: config.passwordPolicy,
+      clock,
       log,
     },
     sync: {

@@ -1,7 +1,7 @@
 /**
  * Definitions of the standards, in the form of RFC 4512 §4.1: they are parsed at start, enforced, and shown in the subschema entry word
  * for word. RFC 4512 and 4519 (core), 4524 (cosine, what inetOrgPerson needs), 2798 (inetOrgPerson), 4523 (certificates), 4530 (entryUUID),
- * 5020 (entryDN), and the operational attributes of OpenLDAP that RFC 4533 peers expect (entryCSN, contextCSN).
+ * 5020 (entryDN), draft-behera-ldap-password-policy-10 (what the lockout keeps), and the operational attributes of OpenLDAP that RFC 4533 peers expect (entryCSN, contextCSN).
  */
 
 const syntax = 'SYNTAX 1.3.6.1.4.1.1466.115.121.1';
@@ -44,6 +44,9 @@ export const standardAttributeTypes: readonly string[] = [
   `( 2.5.21.6 NAME 'objectClasses' EQUALITY objectIdentifierFirstComponentMatch ${syntax}.37 ${description} )`,
   `( 2.5.21.8 NAME 'matchingRuleUse' EQUALITY objectIdentifierFirstComponentMatch ${syntax}.31 ${description} )`,
   `( 1.3.6.1.4.1.1466.101.120.16 NAME 'ldapSyntaxes' EQUALITY objectIdentifierFirstComponentMatch ${syntax}.54 ${description} )`,
+  `( 1.3.6.1.4.1.42.2.27.8.1.17 NAME 'pwdAccountLockedTime' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch ${syntax}.24 SINGLE-VALUE USAGE directoryOperation )`,
+  `( 1.3.6.1.4.1.42.2.27.8.1.19 NAME 'pwdFailureTime' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch ${syntax}.24 NO-USER-MODIFICATION USAGE directoryOperation )`,
+  `( 1.3.6.1.4.1.42.2.27.8.1.22 NAME 'pwdReset' EQUALITY booleanMatch ${syntax}.7 SINGLE-VALUE USAGE directoryOperation )`,
   `( 2.5.4.41 NAME 'name' ${text}{32768} )`,
   `( 2.5.4.49 NAME 'distinguishedName' ${name} )`,
   `( 2.5.4.3 NAME ( 'cn' 'commonName' ) SUP name )`,

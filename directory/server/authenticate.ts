@@ -4,12 +4,15 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { printable } from '#common/account-name.ts';
+import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
 import { Secret } from '#common/secret.ts';
-import { textOf, textsOf } from '#protocol/ldap/messages.ts';
+import { findControl } from '#protocol/ldap/controls.ts';
+import { type Attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
 import type { Requester, Rights } from '../access/access.ts';
 import type { BindGuard } from '../access/bind-guard.ts';
+import { afterFailure, afterSuccess, isLocked, type PasswordPolicy, passwordPolicyOid, policyResponse } from '../access/password-policy.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Operation } from './operation.ts';
 import type { EntryName, Tree } from './tree.ts';
@@ -32,6 +35,9 @@ export interface BindContext {
   readonly hasher: PasswordHasher;
   readonly guard: BindGuard;
   readonly passwordsInClear: 'loopback' | 'anywhere';
+  /** Missing where nothing is ever locked. */
+  readonly policy: PasswordPolicy | undefined;
+  readonly clock: Clock;
   readonly log: Logger;
 }
 
@@ -56,19 +62,53 @@ export async function authenticate(
   const entry = name === undefined ? undefined : context.tree.find(name);
   const stored = entry === undefined ? [] : textsOf(entry.attributes, 'userPassword');
   const given = new Secret(password);
+  const { policy, tree, clock } = context;
+  const controls = findControl(operation.controls, passwordPolicyOid) === undefined ? [] : [policyResponse('accountLocked')];
+  if (entry !== undefined && policy !== undefined && isLocked(policy, entry.attributes, clock.nowMs())) {
+    await context.hasher.verifyNothing(given);
+    return fail(context, shown, operation, 'locked after failed binds', controls);
+  }
   const matches = stored.length === 0 ? await context.hasher.verifyNothing(given) : await context.hasher.verifyPassword(stored, given);
+  if (entry !== undefined && !matches && policy !== undefined && tree.mode === 'master') {
+    const locks = await keepPolicyState(tree, entry.uuid, (attributes) => afterFailure(policy, attributes, clock.nowMs()));
+    if (locks) context.log.warn({ bindDn: printable(shown), clientIp: operation.remoteAddress }, 'locked after failed binds');
+  }
   if (entry === undefined || !matches) {
     return fail(context, shown, operation, entry === undefined ? 'no such entry' : stored.length === 0 ? 'no password' : 'wrong password');
   }
   const status = (textOf(entry.attributes, 'accountStatus') ?? 'active').toLowerCase();
   if (status === 'locked' || status === 'closed') return fail(context, shown, operation, `accountStatus is ${status}`);
+  if (policy !== undefined && tree.mode === 'master' && afterSuccess(entry.attributes) !== undefined) {
+    await keepPolicyState(tree, entry.uuid, (attributes) => ({ attributes: afterSuccess(attributes), locks: false }));
+  }
   return { dn: context.tree.store.dnOf(entry), rights: 'self', uuid: entry.uuid };
 }
 
-async function fail(context: BindContext, shown: string, operation: Operation, why: string): Promise<never> {
+// The entry keeps its CSN: this state is the master's own, and replicas have nothing to follow.
+async function keepPolicyState(
+  tree: Tree,
+  uuid: string,
+  change: (attributes: readonly Attribute[]) => { readonly attributes: Attribute[] | undefined; readonly locks: boolean },
+): Promise<boolean> {
+  return tree.store.write(() => {
+    const before = tree.store.byUuid(uuid);
+    if (before === undefined) return false;
+    const { attributes, locks } = change(before.attributes);
+    if (attributes !== undefined) tree.store.replace('modify', before, { ...before, uuid: before.uuid, attributes });
+    return locks;
+  });
+}
+
+async function fail(
+  context: BindContext,
+  shown: string,
+  operation: Operation,
+  why: string,
+  controls: readonly Control[] = [],
+): Promise<never> {
   context.log.info({ clientIp: operation.remoteAddress, bindDn: printable(shown), why, outcome: 'failed' }, 'bind failed');
   await context.guard.failed(operation.remoteAddress, operation.signal);
-  throw new Refusal('invalidCredentials', 'wrong name or password');
+  throw new Refusal('invalidCredentials', 'wrong name or password', { controls });
 }
 
 function sameSecret(a: string, b: string): boolean {

@@ -12,6 +12,7 @@ import { type Attribute, type Control, extendedOids, type LdapRequest, type Sear
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { readCancel } from '#protocol/ldap/sort.ts';
 import { anonymous } from '../access/access.ts';
+import { passwordPolicyOid, policyResponse } from '../access/password-policy.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { addEntry } from './add.ts';
 import type { BindContext } from './authenticate.ts';
@@ -22,6 +23,7 @@ import { deleteEntry } from './delete.ts';
 import { compileFilter } from './filter-match.ts';
 import { modifyEntry } from './modify.ts';
 import { modifyDn } from './modify-dn.ts';
+import { checkMustChange, mustChangeFirst } from './must-change.ts';
 import type { Operation } from './operation.ts';
 import { modifyPassword } from './password-modify.ts';
 import { hasClearPassword, withHashedPasswords } from './prepare-passwords.ts';
@@ -146,12 +148,15 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
   const start = (session: LdapSession, request: LdapRequest, asked: Operation): Started => {
     checkControls(request, asked.controls);
     const operation = onBehalf(context.binding, request, asked);
+    checkMustChange(tree, request, operation);
     switch (request.type) {
       case 'bindRequest': {
         session.requester = anonymous;
         const done = bind(context.binding, request, operation).then((requester) => {
           session.requester = requester;
-          operation.send({ type: 'bindResponse', ...success });
+          const asksForPolicy = findControl(operation.controls, passwordPolicyOid) !== undefined;
+          const error = mustChangeFirst(tree, requester) ? 'changeAfterReset' : undefined;
+          operation.send({ type: 'bindResponse', ...success }, asksForPolicy ? [policyResponse(error)] : []);
         });
         return { done, started: done };
       }
@@ -230,6 +235,7 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.treeDelete]: request.type === 'deleteRequest',
     [controlOids.proxiedAuthorization]: mayBeOnBehalf(request),
     [controlOids.manageDsaIt]: true,
+    [passwordPolicyOid]: true,
     [controlOids.assertion]: isWrite,
     [controlOids.preRead]: isWrite && request.type !== 'addRequest',
     [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',

@@ -5,6 +5,7 @@ import { printable } from '#common/account-name.ts';
 import { parseRdn, type Rdn } from '#protocol/ldap/dn.ts';
 import { type Attribute, type Control, type Modification, type ModifyRequest, textOf } from '#protocol/ldap/messages.ts';
 import { mayWriteSelf } from '../access/access.ts';
+import { afterOwnChange } from '../access/password-policy.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Schema } from '../schema/schema.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
@@ -31,7 +32,8 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
   const lenient = relaxed && tree.mode === 'replica';
   const before = tree.require(tree.parseName(operation.dn));
   const keys = operation.changes.map((change) => tree.schema.description(change.attribute.type, true)?.type.key ?? '');
-  if (!mayWriteSelf(request.who, before.uuid, keys)) checkMayWrite(context, request.who, before.attributes);
+  const own = mayWriteSelf(request.who, before.uuid, keys);
+  if (!own) checkMayWrite(context, request.who, before.attributes);
   checkAssertion(context, request, before);
   const pre = readEntryControl(context, request, 'preRead', before);
 
@@ -43,6 +45,7 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
     if (operation.changes.length === 1) return pre === undefined ? [] : [pre];
   }
   let attributes = applyChanges(tree.schema, before.attributes, user, lenient);
+  if (own) attributes = afterOwnChange(attributes);
   for (const [type, value] of set.stamps) attributes = withAttribute(attributes, type, value);
   for (const { type, value } of namingOf(before)) {
     if (!holdsValue(tree.schema, attributes, type, Buffer.from(value))) {

@@ -7,6 +7,7 @@ import { Secret } from '#common/secret.ts';
 import { BerError, BerReader, BerWriter, berTags } from '#protocol/ldap/ber.ts';
 import { textsOf } from '#protocol/ldap/messages.ts';
 import { mayWriteSelf } from '../access/access.ts';
+import { afterOwnChange } from '../access/password-policy.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { BindContext } from './authenticate.ts';
 import { withAttribute } from './draft.ts';
@@ -34,7 +35,8 @@ export async function modifyPassword(
   }
   await tree.store.settled();
   const entry = tree.require(name);
-  if (!mayWriteSelf(operation.who, entry.uuid, ['userpassword'])) checkMayWrite(context, operation.who, entry.attributes);
+  const own = mayWriteSelf(operation.who, entry.uuid, ['userpassword']);
+  if (!own) checkMayWrite(context, operation.who, entry.attributes);
   if (request.oldPassword !== undefined) {
     const matches = await binding.hasher.verifyPassword(textsOf(entry.attributes, 'userPassword'), new Secret(request.oldPassword));
     if (!matches) {
@@ -54,7 +56,11 @@ export async function modifyPassword(
   const hash = await binding.hasher.hashPassword(new Secret(request.newPassword ?? (made as string)));
   await tree.store.write(() => {
     const before = tree.require(name);
-    const attributes = stampModified(context, operation.who, withAttribute(before.attributes, 'userPassword', hash));
+    const attributes = stampModified(
+      context,
+      operation.who,
+      withAttribute(own ? afterOwnChange(before.attributes) : before.attributes, 'userPassword', hash),
+    );
     tree.store.replace('modify', before, { ...before, uuid: before.uuid, csn: csnFor(context, undefined, before), attributes });
   });
   binding.log.info({ by: operation.who.dn, dn: printable(dn), op: 'passwordModify', outcome: 'done' }, 'password changed');

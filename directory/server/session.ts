@@ -252,7 +252,7 @@ export class LdapSession implements OperationHost {
     const type = answerType(request);
     if (type === undefined) return;
     if (error instanceof Refusal) {
-      operation.send({ type, ...resultOf(error) });
+      operation.send({ type, ...resultOf(error) }, error.controls);
       return;
     }
     const failure = asPlatformError(error);

@@ -6,6 +6,7 @@
 import { backupOid } from '#directory/client/backup.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
 import { type Attribute, attribute, extendedOids } from '#protocol/ldap/messages.ts';
+import { passwordPolicyOid } from '../access/password-policy.ts';
 import type { Schema } from '../schema/schema.ts';
 import { syntaxes } from '../schema/syntaxes.ts';
 import { subschemaDn } from './tree.ts';
@@ -22,6 +23,7 @@ export const supportedControls: readonly string[] = [
   controlOids.serverSideSort,
   controlOids.treeDelete,
   controlOids.proxiedAuthorization,
+  passwordPolicyOid,
 ];
 
 /** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */

@@ -52,6 +52,7 @@ beforeAll(async () => {
   directory = await startTestDirectory({
     tls: { certFile: caFile, keyFile: join(folder, 'ca.key') },
     clientCaFile: caFile,
+    passwordPolicy: { failuresMax: 100, windowSeconds: 60, lockoutSeconds: 60 },
     ldapiPath: join(folder, 'ldapi'),
     listeners: [
       { address: '127.0.0.1', port: 0, tls: 'starttls' },
@@ -136,5 +137,19 @@ describe('ldapi', () => {
     expect((await run('ldapwhoami', ['-H', url, ...simple])).stdout.trim()).toBe(`dn:${identityDn('admin')}`);
     // Whose process it is that connects cannot be told on a Unix socket here, so EXTERNAL is not on offer.
     expect(await mechanisms(url)).toEqual(['PLAIN']);
+  });
+});
+
+describe('the password policy control (draft-behera-ldap-password-policy)', () => {
+  test('tells ldapwhoami that the password must be changed', async () => {
+    await using admin = await directory.connect();
+    await admin.add(
+      'uid=reset,cn=isp.example,o=mail',
+      accountEntry('reset', attribute('userPassword', 'secret'), attribute('pwdReset', 'TRUE')),
+    );
+    const asReset = ['-x', '-D', 'uid=reset,cn=isp.example,o=mail', '-w', 'secret', '-H', directory.url];
+    const seen = await run('ldapwhoami', [...asReset, '-e', 'ppolicy']);
+    expect(seen.stdout + seen.stderr).toMatch(/Password must be changed/);
+    expect((await run('ldapsearch', [...asReset, '-b', 'uid=reset,cn=isp.example,o=mail'])).code).toBe(50);
   });
 });

@@ -30,6 +30,8 @@ beforeAll(() => {
     hasher: createPasswordHasher(systemRandom),
     guard: new BindGuard(systemClock),
     passwordsInClear: 'loopback',
+    policy: undefined,
+    clock: systemClock,
     log: silentLogger,
   };
 });
