@@ -9,6 +9,9 @@
  *     └── re-read from the master ◄│ moved, not here    → once; then wait for the cluster to hear of its new account
  *                                  │ refused            → that is the answer
  *
+ * When some member answered and still nobody may serve (the current host has just died, a Controller is being elected) the cluster is
+ * asked anew, with pauses, for as long as a fail-over may take: the client sees a slow answer instead of a refusal.
+ *
  * What always holds: it ends, because every round uses up a member, a redirect or a wait; and a stale picture, here or at a member, ends in a
  * second try or a temporary refusal, never in a permanent one.
  */
@@ -17,7 +20,7 @@ import { type Clock, sleep } from '#common/clock.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import type { MemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
-import type { Random } from '#common/random.ts';
+import { jitteredMs, type Random } from '#common/random.ts';
 import type { ClusterRecord } from '#directory/client/records.ts';
 import type { AccountRoute } from '#frontend/routing/route-account.ts';
 import { selectMember } from '#frontend/routing/select-member.ts';
@@ -59,6 +62,8 @@ export interface ReachOptions {
 
 /** Whole time of one question over all members, milliseconds; a question under way is not cut off. */
 export const reachMaxMs = 30_000;
+/** Pauses between rounds while a cluster fails over, milliseconds; together a little over the longest lease and its election. */
+const failoverWaitsMs = [150, 300, 600, 1_000, 1_500, 2_000, 2_500, 3_000];
 /** Waits for a cluster that has not heard yet of an account which the master says is its own, milliseconds. */
 const newcomerWaitsMs = [200, 400, 800];
 
@@ -70,6 +75,9 @@ export async function reachMember<T>(options: ReachOptions, question: MemberQues
   let route = question.route;
   let isFromMaster = route.kind === 'routed' && route.source === 'master';
   let newcomerWaits = 0;
+  let failoverWaits = 0;
+  /** Whether a member of the cluster answered in this round: one that is down as a whole is not waited for. */
+  let hasAnswer = false;
   let hops = 0;
   let redirect: MemberAddress | undefined;
   let lastError: PlatformError | undefined;
@@ -88,6 +96,15 @@ export async function reachMember<T>(options: ReachOptions, question: MemberQues
     const health = cluster.members.map((member) => link.health(member));
     const member = isLate ? undefined : (redirect ?? selectMember(health, tried, random.integer(0x4000_0000))?.health.member);
     redirect = undefined;
+    const pauseMs = hasAnswer && !isLate ? failoverWaitsMs[failoverWaits] : undefined;
+    if (member === undefined && pauseMs !== undefined) {
+      failoverWaits += 1;
+      await sleep(clock, jitteredMs(random, pauseMs));
+      tried.clear();
+      hops = 0;
+      hasAnswer = false;
+      continue;
+    }
     if (member === undefined) {
       const seen = health
         .map(({ member: { name }, state, lastError: error }) => `${name} ${state}${error === undefined ? '' : ` (${error})`}`)
@@ -108,6 +125,7 @@ export async function reachMember<T>(options: ReachOptions, question: MemberQues
       log.debug({ peer: member.name, errCode: lastError.code }, `cannot ask ${member.name}: ${lastError.message}`);
       continue;
     }
+    hasAnswer = true;
     if (step.kind === 'done') return { ok: true, value: step.value, cluster, member };
     if (step.kind === 'at') {
       hops += 1;

@@ -54,15 +54,6 @@ describe('a login', () => {
     ],
     ['is refused for now when no member can be asked', ({ link }) => link.members.clear(), 'ROUTE_NO_MEMBER', [back1, back2]],
     [
-      'is refused for now when the current host cannot be asked: nobody else may serve',
-      ({ link }) => {
-        link.members.delete(back1);
-        link.members.set(back2, at('back1'));
-      },
-      'ROUTE_NO_MEMBER',
-      [back1, back2],
-    ],
-    [
       'is refused for now after three redirects',
       ({ link }) => {
         link.members.set(back1, at('back2'));
@@ -133,6 +124,27 @@ describe('a login', () => {
     prepare(world);
     expect(shown(await login(world))).toBe(result);
     expect(world.link.requests.map(({ member }) => member)).toEqual(members);
+  });
+
+  it('waits out the fail-over of a dead host, which another member still names', async () => {
+    const world = federation();
+    world.link.members.delete(back1);
+    let asked = 0;
+    world.link.members.set(back2, (request) => {
+      asked += 1;
+      return asked < 4 ? at('back1')() : memberWithPassword('wonderland')(request);
+    });
+    expect(shown(await login(world))).toBe(`alice@isp.example on ${back2}`);
+  });
+
+  it('is refused for now when a dead host is named for longer than a fail-over takes: nobody else may serve', async () => {
+    const world = federation();
+    world.link.members.delete(back1);
+    world.link.members.set(back2, at('back1'));
+    const startMs = world.clock.monotonicMs();
+    expect(shown(await login(world))).toBe('ROUTE_NO_MEMBER');
+    expect(world.clock.monotonicMs() - startMs).toBeGreaterThan(8_000);
+    expect(world.clock.monotonicMs() - startMs).toBeLessThan(20_000);
   });
 
   it('waits for a cluster that has not heard of its new account yet', async () => {
