@@ -4,6 +4,7 @@
  *   attribute = description, values
  *   description = length, text | 0, number of a common description
  *   values = count, { length, octets } | 0, position of an earlier attribute of the entry with the very same values
+ *                                      | 0, 64 + number of a common list of values
  *
  * Counts, lengths and numbers are varints: 7 bits an octet, lowest first. No attribute is without a description or a value, so 0 is free.
  */
@@ -14,6 +15,17 @@ const commonDescriptions: readonly string[] = (
   'objectClass structuralObjectClass createTimestamp creatorsName modifyTimestamp modifiersName uid cn sn givenName displayName mail ' +
   'mailAlternateAddress hostServer accountStatus mailQuota mailRegion userPassword ou o dc description member mailDomainAlias'
 ).split(' ');
+/** Positions below are those of attributes, numbers from here on those of common lists. */
+const positionsMax = 64;
+/** Values that many entries have, in this order and spelling. New ones go to the end here too. */
+const commonValues: readonly (readonly Buffer[])[] = [
+  'inetOrgPerson',
+  'inetOrgPerson mailAccount',
+  'top inetOrgPerson mailAccount',
+  'top person organizationalPerson inetOrgPerson mailAccount',
+  'mailDomain',
+  'active',
+].map((list) => list.split(' ').map((value) => Buffer.from(value)));
 const commonNumbers = new Map(commonDescriptions.map((description, number) => [description, number]));
 
 /** Attributes to octets. */
@@ -45,10 +57,10 @@ export function encodeBody(attributes: readonly Attribute[]): Buffer {
       varint(0);
       varint(number);
     }
-    const same = sameValuesBefore(attributes, position);
-    varint(same === undefined ? values.length : 0);
-    if (same !== undefined) {
-      varint(same);
+    const known = knownValues(attributes, position);
+    varint(known === undefined ? values.length : 0);
+    if (known !== undefined) {
+      varint(known);
       continue;
     }
     for (const value of values) {
@@ -60,11 +72,13 @@ export function encodeBody(attributes: readonly Attribute[]): Buffer {
 }
 
 // Times and names of creation and last change are mostly the same; two octets of a value are too few to save any.
-function sameValuesBefore(attributes: readonly Attribute[], position: number): number | undefined {
+function knownValues(attributes: readonly Attribute[], position: number): number | undefined {
   const { values } = attributes[position] as Attribute;
+  const common = commonValues.findIndex((list) => list.length === values.length && list.every((one, i) => values[i]?.equals(one)));
+  if (common >= 0) return positionsMax + common;
   const first = values[0];
   if (values.length !== 1 || first === undefined || first.length < 3) return undefined;
-  for (let before = 0; before < position; before += 1) {
+  for (let before = 0; before < Math.min(position, positionsMax); before += 1) {
     const others = (attributes[before] as Attribute).values;
     if (others.length === 1 && others[0]?.equals(first)) return before;
   }
@@ -99,9 +113,13 @@ export function decodeBody(body: Buffer): Attribute[] {
       type = body.toString('utf8', at - length, at);
     }
     const count = varint();
-    const values: readonly Buffer[] | undefined = count === 0 ? attributes[varint()]?.values : Array.from({ length: count }, bytes);
+    const values: readonly Buffer[] | undefined = count === 0 ? referredTo(attributes, varint()) : Array.from({ length: count }, bytes);
     if (type === undefined || values === undefined) throw new Error('an entry of the database refers to what it does not hold');
     attributes.push({ type, values });
   }
   return attributes;
+}
+
+function referredTo(attributes: readonly Attribute[], reference: number): readonly Buffer[] | undefined {
+  return reference < positionsMax ? attributes[reference]?.values : commonValues[reference - positionsMax];
 }

@@ -234,8 +234,8 @@ export class EntryStore implements Disposable {
       afterId,
       limit,
     );
-    // Whole lists only; one that is empty is asked for on the way to being filled.
-    if (afterId === 0 && ids.length > 0 && ids.length < limit && ids.length <= idsCachedMax) this.#keyIds.set(name, ids);
+    // Whole lists only.
+    if (afterId === 0 && ids.length < limit && ids.length <= idsCachedMax) this.#keyIds.set(name, ids);
     return ids;
   }
 
