@@ -40,6 +40,28 @@ function serviceProcessing(what: string) {
   });
 }
 
+/** What all members of a cluster share: docs/operate/storage.md says which to choose. */
+export const StorageConfig = Type.Object(
+  {
+    engine: Type.Enum(['posix', 's3'], {
+      default: 'posix',
+      description: 'posix: a directory that all members of the cluster share; s3: a bucket of an S3 server with conditional writes.',
+    }),
+    path: Type.Optional(Type.String({ description: 'posix: the shared directory.' })),
+    endpoint: Type.Optional(
+      Type.String({ description: 's3: URL of the server, e.g. https://s3.isp.example; the bucket is not part of it.' }),
+    ),
+    bucket: Type.Optional(Type.String({ description: 's3: the bucket; it must exist.' })),
+    region: Type.Optional(Type.String({ description: 's3: region that requests are signed for; without it us-east-1.' })),
+    prefix: Type.Optional(Type.String({ description: 's3: what every key begins with, for several clusters in one bucket, e.g. west.' })),
+    accessKeyId: Type.Optional(Type.String({ description: 's3: name of the access key.' })),
+    secretAccessKey: Type.Optional(SecretSource),
+    caFile: Type.Optional(Type.String({ description: 's3: PEM file: CA of the server’s certificate; without it the system’s.' })),
+  },
+  { additionalProperties: false },
+);
+export type StorageConfig = Static<typeof StorageConfig>;
+
 /** A member of a Dynamic Cluster. Its cluster is its name without the first label. */
 export const BackendConfig = Type.Object(
   {
@@ -53,13 +75,7 @@ export const BackendConfig = Type.Object(
       default: ['127.0.0.1', '::1'],
       description: 'Cluster Network: addresses that link connections are accepted from.',
     }),
-    storage: Type.Object(
-      {
-        engine: Type.Enum(['posix'], { default: 'posix', description: 'posix: a directory that all members of the cluster share.' }),
-        path: Type.String({ description: 'posix: the shared directory.' }),
-      },
-      { additionalProperties: false },
-    ),
+    storage: StorageConfig,
     coordinator: CoordinatorConfig,
     directory: DirectoryAccess,
     link: Type.Optional(LinkTls),

@@ -17,7 +17,7 @@ import { openLeases } from './coordination/open-leases.ts';
 import { type RunningBackend, startMember } from './member.ts';
 import { createImapServer, imapCapabilities } from './sessions/imap/server.ts';
 import { pop3Capabilities, servePop3 } from './sessions/pop3/server.ts';
-import { openAccountStore } from './storage/open-store.ts';
+import { openConfiguredStore } from './storage/open-configured.ts';
 
 export type { RunningBackend };
 
@@ -29,7 +29,7 @@ export interface SharedByMembers {
 }
 
 /**
- * Starts a member. Rejects with `CONFIG_*`, `STORE_UNSAFE` (the shared directory failed its probe) or `NET_CONNECT_FAILED` (the address is
+ * Starts a member. Rejects with `CONFIG_*`, `STORE_UNSAFE` (the shared storage failed its probe) or `NET_CONNECT_FAILED` (the address is
  * taken). The directory need not answer yet: `readiness` says what is missing.
  */
 export async function startBackend(config: BackendConfig, ports: Ports, shared: SharedByMembers): Promise<RunningBackend> {
@@ -44,9 +44,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
   const tls = await readLinkTls(config.link, ports.files);
   const access = await resolveAccess(config.directory, ports.files, shared.env);
   const leases = await openLeases(config, ports, shared);
-  const store = await openAccountStore({ ...ports, root: config.storage.path });
-  const probe = await store.probe();
-  for (const warning of probe.warnings) ports.log.warn({ path: config.storage.path }, `shared storage: ${warning}`);
+  const { store, ...storage } = await openConfiguredStore(config.storage, ports, shared.env);
   const hasher = createPasswordHasher(ports.random);
   return startMember({
     name,
@@ -63,7 +61,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     ports,
     leases,
     store,
-    storage: config.storage,
+    storage,
     directory: {
       follow: (onChange) => followDirectory({ access, withPasswords: true, onChange, ports }),
       reader: openDirectoryReader({ access, withPasswords: true, ports }),

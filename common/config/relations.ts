@@ -57,6 +57,7 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
         `${shown(service.name)} has no label before its cluster’s name; expected member.cluster, e.g. back1.west.isp.example`,
       );
     }
+    checkStorage(service.storage, [...path, 'storage'], report);
     const coordinator = isGroup(service.coordinator) ? service.coordinator : {};
     if (coordinator.engine === 'socket' && coordinator.path === undefined) {
       report([...path, 'coordinator', 'path'], 'is missing: engine socket needs the path of the Unix socket', true);
@@ -126,6 +127,35 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
   },
 };
 
+const storageKeys: Readonly<Record<string, { readonly needed: readonly string[]; readonly optional: readonly string[] }>> = {
+  posix: { needed: ['path'], optional: [] },
+  s3: { needed: ['endpoint', 'bucket', 'accessKeyId', 'secretAccessKey'], optional: ['region', 'prefix', 'caFile'] },
+};
+
+/** Each engine has keys of its own: those it needs must be there, those of the other must not. */
+function checkStorage(storage: unknown, path: Path, report: Report): void {
+  if (!isGroup(storage)) return;
+  const engine = storage.engine === undefined ? 'posix' : String(storage.engine);
+  const own = storageKeys[engine];
+  if (own === undefined) return;
+  for (const key of own.needed) {
+    if (storage[key] === undefined) report([...path, key], `is missing: engine ${engine} needs it`, true);
+  }
+  for (const [other, { needed, optional }] of Object.entries(storageKeys)) {
+    if (other === engine) continue;
+    for (const key of [...needed, ...optional]) {
+      if (storage[key] !== undefined) report([...path, key], `is for engine ${other}; remove it, or set engine: ${other}`);
+    }
+  }
+  checkUrl(storage.endpoint, ['https:', 'http:'], [...path, 'endpoint'], report);
+  if (isText(storage.endpoint) && URL.canParse(storage.endpoint) && new URL(storage.endpoint).pathname !== '/') {
+    report([...path, 'endpoint'], `${shown(storage.endpoint)} has a path; give the bucket as bucket: and the rest as prefix:`);
+  }
+  if (isText(storage.bucket) && !/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(storage.bucket)) {
+    report([...path, 'bucket'], `${shown(storage.bucket)} is not a bucket’s name: 3 to 63 of lower-case letters, digits, dots and hyphens`);
+  }
+}
+
 function checkAdmin(admin: unknown, report: Report): void {
   if (!isGroup(admin)) return;
   if (isText(admin.address) && !isLoopback(admin.address) && admin.tls === undefined) {
@@ -174,13 +204,13 @@ function checkUrl(value: unknown, protocols: readonly string[], path: Path, repo
   }
 }
 
-/** A secret is named by exactly one of file and env, wherever a key ends in `password` or `token`. */
+/** A secret is named by exactly one of file and env, wherever a key ends in `password`, `token` or `accessKey`. */
 function checkSecretSources(value: unknown, path: Path, report: Report): void {
   if (Array.isArray(value)) {
     for (const [index, item] of value.entries()) checkSecretSources(item, [...path, index], report);
   } else if (isGroup(value)) {
     for (const [key, item] of Object.entries(value)) {
-      if (/(?:password|token)$/i.test(key) && isGroup(item)) {
+      if (/(?:password|token|accessKey)$/i.test(key) && isGroup(item)) {
         const given = ['file', 'env'].filter((source) => item[source] !== undefined);
         if (given.length === 0) report([...path, key], 'says nothing; give exactly one of file, env');
         if (given.length === 2) report([...path, key], 'gives both file and env; give exactly one');
