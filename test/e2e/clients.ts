@@ -68,45 +68,22 @@ export function accountLdif(uid: string, password: string, hostServer?: string):
 }
 
 /** One IMAP command by curl over implicit TLS, e.g. `STATUS INBOX (MESSAGES)`. */
-export function curlImap(
-  ready: ReadyDocument,
-  address: string,
-  user: string,
-  password: string,
-  command: string,
-  mailbox = '',
-): Promise<Ran> {
-  return run('curl', [
-    '-sS',
-    '--max-time',
-    '20',
-    '--cacert',
-    ready.caFile,
-    '--user',
-    `${user}:${password}`,
-    `imaps://${address}/${mailbox}`,
-    '-X',
-    command,
-  ]);
+export function curlImap(ready: ReadyDocument, address: string, user: string, password: string, command: string): Promise<Ran> {
+  return curlMail(ready, user, password, `imaps://${address}/`, '-X', command);
 }
 
-/** Fetches a message by sequence number. */
+/** Fetches a message of INBOX by sequence number. */
 export function curlFetch(ready: ReadyDocument, address: string, user: string, password: string, index: number): Promise<Ran> {
-  return run('curl', [
-    '-sS',
-    '--max-time',
-    '20',
-    '--cacert',
-    ready.caFile,
-    '--user',
-    `${user}:${password}`,
-    `imaps://${address}/INBOX;MAILINDEX=${index}`,
-  ]);
+  return curlMail(ready, user, password, `imaps://${address}/INBOX;MAILINDEX=${index}`);
 }
 
-/** Lists a maildrop by POP3 over implicit TLS. */
+/** Lists a maildrop by POP3 over implicit TLS, or fetches the message that `path` numbers. */
 export function curlPop3(ready: ReadyDocument, address: string, user: string, password: string, path = ''): Promise<Ran> {
-  return run('curl', ['-sS', '--max-time', '20', '--cacert', ready.caFile, '--user', `${user}:${password}`, `pop3s://${address}/${path}`]);
+  return curlMail(ready, user, password, `pop3s://${address}/${path}`);
+}
+
+function curlMail(ready: ReadyDocument, user: string, password: string, ...rest: readonly string[]): Promise<Ran> {
+  return run('curl', ['-sS', '--max-time', '20', '--cacert', ready.caFile, '--user', `${user}:${password}`, ...rest]);
 }
 
 /** Sends a message by SMTP with STARTTLS. */
