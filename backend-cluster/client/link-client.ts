@@ -101,6 +101,7 @@ class Peer {
   /** Sessions opened since the member last reported, so that a burst spreads over members. */
   #openedSince = 0;
   #lastError: PlatformError | undefined;
+  #failedAtMs = 0;
   #failures = 0;
   #notBeforeMs = 0;
   #wantedAtMs = 0;
@@ -154,7 +155,11 @@ class Peer {
   #dial(): Promise<LinkConnection> {
     if (this.#dialling !== undefined) return this.#dialling;
     const { clock } = this.#options.ports;
-    if (this.#lastError !== undefined && clock.monotonicMs() < this.#notBeforeMs) return Promise.reject(this.#lastError);
+    if (this.#lastError !== undefined && clock.monotonicMs() < this.#notBeforeMs) {
+      // Old news, and said to be: who concludes from it that the member is dead must know from when it is.
+      const { code, message, fields, cause } = this.#lastError;
+      return Promise.reject(new PlatformError(code, message, { fields: { ...fields, failedAtMs: this.#failedAtMs }, cause }));
+    }
     const dialling = this.#connect().then(
       (link) => {
         this.#dialling = undefined;
@@ -244,7 +249,8 @@ class Peer {
     this.#lastError = error;
     this.#failures += 1;
     const waitMs = jitteredMs(random, Math.min(backoffMsMax, backoffMsMin * 2 ** Math.min(this.#failures - 1, 10)));
-    this.#notBeforeMs = clock.monotonicMs() + waitMs;
+    this.#failedAtMs = clock.monotonicMs();
+    this.#notBeforeMs = this.#failedAtMs + waitMs;
     if (this.#failures === 5)
       log.warn({ peer: this.#member.name, errCode: error.code }, `cannot reach ${this.#member.name}: ${messageOf(error)}`);
     this.#redial?.cancel();

@@ -142,7 +142,10 @@ export class Membership {
       const current = this.#others.get(name);
       if (current === undefined || current.incarnation !== view.incarnation || current.state === 'dead') return false;
       const silentMs = this.#clock.monotonicMs() - current.seenMs;
-      if (isRefused(failure)) this.#dead(current, 'its machine refuses the connection');
+      // While the link waits before it dials again, its answer is the last one: it may be about the process before this one.
+      const { failedAtMs } = failure.fields;
+      const isNews = typeof failedAtMs !== 'number' || failedAtMs >= current.seenMs;
+      if (isRefused(failure) && isNews) this.#dead(current, 'its machine refuses the connection');
       else if (!this.#listed.has(name) && silentMs >= this.#leaseMs) this.#dead(current, `silent for ${Math.round(silentMs)} ms`);
       return false;
     }

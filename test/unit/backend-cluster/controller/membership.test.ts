@@ -93,3 +93,25 @@ it('takes nobody for dead because this process was stopped itself', async () => 
   }
   expect(events).toEqual(['gone two, living undefined']);
 });
+
+it('does not take a member for dead because its machine refused a connection before it was seen', async () => {
+  const { clock, membership, events, renewOther, answerWith, pingAll } = clusterOfTwo();
+  const refusedBefore = new PlatformError(refused.code, refused.message, {
+    fields: { failedAtMs: clock.monotonicMs() },
+    cause: refused.cause,
+  });
+  await clock.advance(500);
+  await renewOther();
+  await membership.refresh();
+  answerWith(() => Promise.reject(refusedBefore));
+  await pingAll();
+  expect(events).toEqual([]);
+
+  const refusedSince = new PlatformError(refused.code, refused.message, {
+    fields: { failedAtMs: clock.monotonicMs() },
+    cause: refused.cause,
+  });
+  answerWith(() => Promise.reject(refusedSince));
+  await pingAll();
+  expect(events).toEqual(['gone two, living undefined']);
+});

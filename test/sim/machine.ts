@@ -1,0 +1,140 @@
+/**
+ * A machine with at most one process on it. Whatever comes to a process from outside (a timer, bytes, an answer of the disk) passes
+ * `deliver`: a paused process gets it when it goes on, a dead one never.
+ */
+import type { Clock, Timer } from '#common/clock.ts';
+import type { World } from './world.ts';
+
+const wallStartMs = Date.UTC(2026, 0, 1);
+
+/** What belongs to the machine and outlives its processes: its clock's error. */
+export class Machine {
+  readonly name: string;
+  readonly host: string;
+  readonly world: World;
+  /** The wall clock's error, and how fast both clocks run. */
+  wallOffsetMs = 0;
+  #rate = 1;
+  #rateSinceMs = 0;
+  #elapsedMs = 0;
+  #frozenAtMs: number | undefined;
+  process: SimProcess | undefined;
+
+  constructor(world: World, name: string, host: string) {
+    this.world = world;
+    this.name = name;
+    this.host = host;
+  }
+
+  /** Time on this machine's oscillator since the beginning; stands still while the machine is suspended. */
+  localMs(): number {
+    const until = this.#frozenAtMs ?? this.world.nowMs;
+    return this.#elapsedMs + (until - this.#rateSinceMs) * this.#rate;
+  }
+
+  wallMs(): number {
+    return wallStartMs + this.wallOffsetMs + this.localMs();
+  }
+
+  get rate(): number {
+    return this.#rate;
+  }
+
+  setRate(rate: number): void {
+    this.#elapsedMs = this.localMs();
+    this.#rateSinceMs = this.world.nowMs;
+    this.#rate = rate;
+  }
+
+  /** As a virtual machine that is suspended: the monotonic clock does not count the time. */
+  suspend(): void {
+    this.#frozenAtMs = this.world.nowMs;
+  }
+
+  wake(): void {
+    if (this.#frozenAtMs === undefined) return;
+    this.#elapsedMs = this.localMs();
+    this.wallOffsetMs += this.world.nowMs - this.#frozenAtMs;
+    this.#rateSinceMs = this.world.nowMs;
+    this.#frozenAtMs = undefined;
+  }
+}
+
+/** One run of a process. */
+export class SimProcess {
+  readonly machine: Machine;
+  readonly world: World;
+  isAlive = true;
+  isPaused = false;
+  /** Called once when it dies, for what its kernel does then. */
+  readonly onDeath: (() => void)[] = [];
+  #backlog: { what: string; happen: () => void }[] = [];
+
+  constructor(machine: Machine) {
+    this.machine = machine;
+    this.world = machine.world;
+    machine.process = this;
+  }
+
+  deliver(what: string, happen: () => void): void {
+    if (!this.isAlive) return;
+    if (this.isPaused) this.#backlog.push({ what, happen });
+    else happen();
+  }
+
+  pause(): void {
+    this.isPaused = true;
+  }
+
+  /** What waited comes in any order of kinds: timers and bytes race after a SIGCONT. Bytes of one connection keep theirs, as each is taken from its pipe in turn. */
+  resume(): void {
+    if (!this.isPaused) return;
+    this.isPaused = false;
+    const waiting = this.#backlog;
+    this.#backlog = [];
+    for (const { what, happen } of waiting) this.world.after(this.world.chance.between(0, 1), what, () => this.deliver(what, happen));
+  }
+
+  die(): void {
+    if (!this.isAlive) return;
+    this.isAlive = false;
+    this.#backlog = [];
+    for (const happen of this.onDeath.splice(0)) happen();
+    if (this.machine.process === this) this.machine.process = undefined;
+  }
+
+  /** The clock port of this process. */
+  readonly clock: Clock = {
+    nowMs: () => this.machine.wallMs(),
+    monotonicMs: () => this.machine.localMs(),
+    after: (delayMs, fire) => this.#timer(delayMs, undefined, fire),
+    every: (periodMs, fire) => this.#timer(periodMs, periodMs, fire),
+  };
+
+  #timer(delayMs: number, periodMs: number | undefined, fire: () => void): Timer {
+    let isCancelled = false;
+    const what = `timer ${this.machine.name}`;
+    let dueMs = this.machine.localMs() + Math.max(0, delayMs);
+    const plan = () => this.world.after((dueMs - this.machine.localMs()) / this.machine.rate, what, () => this.deliver(what, due));
+    const due = (): void => {
+      if (isCancelled || !this.isAlive) return;
+      // The clock may have been made slower, or have stood still: not due yet.
+      if (this.machine.localMs() < dueMs - 0.001) {
+        event = plan();
+        return;
+      }
+      if (periodMs !== undefined) {
+        dueMs = this.machine.localMs() + periodMs;
+        event = plan();
+      }
+      fire();
+    };
+    let event = plan();
+    return {
+      cancel: () => {
+        isCancelled = true;
+        event.happen = undefined;
+      },
+    };
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Virtual time and the only source of turns: everything outside the product's own promises happens as an event of this queue, one at a
+ * time, each followed by all the promises that it let settle. So a seed decides everything, and the trace of events is its fingerprint.
+ */
+import { createHash } from 'node:crypto';
+import { type Random, randomFrom } from '#common/random.ts';
+
+/** An event that may be called off. */
+export interface Event {
+  readonly atMs: number;
+  readonly order: number;
+  readonly what: string;
+  happen: (() => void) | undefined;
+}
+
+/** Repeatable chance (mulberry32), with the words that a simulation needs. */
+export class Chance {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  /** 32 bits. */
+  next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (t ^ (t >>> 14)) >>> 0;
+  }
+
+  /** From `low` up to `high`, evenly. */
+  between(low: number, high: number): number {
+    return low + ((high - low) * this.next()) / 2 ** 32;
+  }
+
+  /** An integer below `bound`. */
+  below(bound: number): number {
+    return Math.floor(this.between(0, bound));
+  }
+
+  /** True in `share` of the cases. */
+  is(share: number): boolean {
+    return this.next() < share * 2 ** 32;
+  }
+
+  pick<T>(from: readonly T[]): T {
+    if (from.length === 0) throw new Error('there is nothing to pick from');
+    return from[this.below(from.length)] as T;
+  }
+
+  /** Another stream, so that one part's draws do not move another's. */
+  fork(): Chance {
+    return new Chance(this.next() ^ 0x9e3779b9);
+  }
+
+  /** As the product is given chance. */
+  port(): Random {
+    return randomFrom((count) => {
+      const bytes = Buffer.alloc(count);
+      for (let i = 0; i < count; i += 1) bytes[i] = this.next() & 0xff;
+      return bytes;
+    });
+  }
+}
+
+/** See the header of this file. */
+export class World {
+  readonly chance: Chance;
+  nowMs = 0;
+  events = 0;
+  /** Called after each event and what followed from it. */
+  afterEach: () => void = () => {};
+  readonly #heap: Event[] = [];
+  readonly #hash = createHash('sha256');
+  #order = 0;
+
+  constructor(seed: number) {
+    this.chance = new Chance(seed);
+  }
+
+  /** Has something happen in `delayMs`; `what` goes into the trace. */
+  after(delayMs: number, what: string, happen: () => void): Event {
+    this.#order += 1;
+    const event: Event = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order, what, happen };
+    this.#push(event);
+    return event;
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.after(ms, 'wake', resolve));
+  }
+
+  /** Lets everything happen that is due until then. */
+  async runUntil(endMs: number, isOver: () => boolean = () => false): Promise<void> {
+    while (!isOver()) {
+      const event = this.#heap[0];
+      if (event === undefined || event.atMs > endMs) {
+        this.nowMs = Math.max(this.nowMs, endMs);
+        return;
+      }
+      this.#pop();
+      if (event.happen === undefined) continue;
+      this.nowMs = event.atMs;
+      this.events += 1;
+      this.#hash.update(`${event.atMs} ${event.what}\n`);
+      event.happen();
+      // Runs once every promise that can settle has settled.
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      this.afterEach();
+    }
+  }
+
+  /** Adds to the trace what happened within an event. */
+  note(text: string): void {
+    this.#hash.update(`${text}\n`);
+  }
+
+  /** Of all that has happened; may be asked once. */
+  trace(): string {
+    return this.#hash.digest('hex').slice(0, 16);
+  }
+
+  #push(event: Event): void {
+    const heap = this.#heap;
+    let at = heap.length;
+    heap.push(event);
+    while (at > 0) {
+      const above = (at - 1) >> 1;
+      const parent = heap[above] as Event;
+      if (!isBefore(event, parent)) break;
+      heap[at] = parent;
+      at = above;
+    }
+    heap[at] = event;
+  }
+
+  #pop(): void {
+    const heap = this.#heap;
+    const last = heap.pop() as Event;
+    if (heap.length === 0) return;
+    let at = 0;
+    for (;;) {
+      let below = 2 * at + 1;
+      if (below >= heap.length) break;
+      if (below + 1 < heap.length && isBefore(heap[below + 1] as Event, heap[below] as Event)) below += 1;
+      if (!isBefore(heap[below] as Event, last)) break;
+      heap[at] = heap[below] as Event;
+      at = below;
+    }
+    heap[at] = last;
+  }
+}
+
+function isBefore(a: Event, b: Event): boolean {
+  return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
+}
