@@ -79,6 +79,7 @@ export async function startDirectory(
       },
     },
     backup: config.backupDirectory === undefined ? undefined : createBackups(store, config.backupDirectory, ports),
+    status: () => status(),
     clock,
     log,
     metrics,
@@ -149,25 +150,27 @@ export async function startDirectory(
   gauge('archipelago_directory_change_number', 'Number of the last change', () => (stopped ? 0 : store.lastChangeNumber()));
   log.info({ urls, mode: config.mode, entries: store.tally('entries') }, 'directory server listens');
 
+  const status = (): DirectoryStatus => ({
+    role: 'directory',
+    name: config.name,
+    mode: config.mode,
+    urls,
+    suffix: config.suffix,
+    entries: store.tally('entries'),
+    accounts: store.tally('accounts'),
+    contextCsn: tree.contextCsn,
+    lastChangeNumber: store.lastChangeNumber(),
+    connections: sessions.size,
+    followers,
+    operations: { ...dispatcher.counts },
+  });
+
   const owned = cleanup.move();
   return {
     role: 'directory',
     name: config.name,
     urls,
-    status: () => ({
-      role: 'directory',
-      name: config.name,
-      mode: config.mode,
-      urls,
-      suffix: config.suffix,
-      entries: store.tally('entries'),
-      accounts: store.tally('accounts'),
-      contextCsn: tree.contextCsn,
-      lastChangeNumber: store.lastChangeNumber(),
-      connections: sessions.size,
-      followers,
-      operations: { ...dispatcher.counts },
-    }),
+    status,
     readiness: () => readinessOf(config, tree),
     async [Symbol.asyncDispose]() {
       if (stopped) return;

@@ -20,7 +20,7 @@ import { rebuildIndex, renewDatabaseId, verifyDatabase } from '#directory/store/
 import { exportLdif } from '#directory/tools/export.ts';
 import { importLdif } from '#directory/tools/import.ts';
 import { databaseFile, entryFunctions, openOffline } from '#directory/tools/offline.ts';
-import { parseFilter } from '#protocol/ldap/filter.ts';
+import { filterFromText, parseFilter } from '#protocol/ldap/filter.ts';
 import { formatLdifEntry } from '#protocol/ldap/ldif.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 
@@ -207,7 +207,24 @@ async function status(values: Values): Promise<number> {
     `server: ${textOf(root?.attributes ?? [], 'vendorName') ?? 'unknown'} ${textOf(root?.attributes ?? [], 'vendorVersion') ?? ''}\n`,
   );
   process.stdout.write(`suffix: ${suffix}\nstate: ${textOf(base?.attributes ?? [], 'contextCSN') ?? 'empty'}\n`);
+  const monitor = textOf(root?.attributes ?? [], 'monitorContext');
+  if (monitor !== undefined) await writeCounters(connection, monitor);
   return 0;
+}
+
+/** Counters of the monitor, one a line: `Entries: 4711`. */
+async function writeCounters(connection: LdapConnection, baseDn: string): Promise<void> {
+  const filter = filterFromText('(|(objectClass=monitorCounterObject)(objectClass=monitorOperation))');
+  for await (const item of connection.search({
+    baseDn,
+    scope: 'sub',
+    filter,
+    attributes: ['cn', 'monitorCounter', 'monitorOpInitiated'],
+  })) {
+    if (item.kind !== 'entry') continue;
+    const count = textOf(item.attributes, 'monitorCounter') ?? textOf(item.attributes, 'monitorOpInitiated') ?? '';
+    process.stdout.write(`${textOf(item.attributes, 'cn') ?? ''}: ${count}\n`);
+  }
 }
 
 async function search(values: Values, args: readonly string[]): Promise<number> {

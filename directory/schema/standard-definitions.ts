@@ -1,7 +1,7 @@
 /**
  * Definitions of the standards, in the form of RFC 4512 §4.1: they are parsed at start, enforced, and shown in the subschema entry word
  * for word. RFC 4512 and 4519 (core), 4524 (cosine, what inetOrgPerson needs), 2798 (inetOrgPerson), 4523 (certificates), 4530 (entryUUID),
- * 5020 (entryDN), draft-behera-ldap-password-policy-10 (what the lockout keeps), and the operational attributes of OpenLDAP that RFC 4533 peers expect (entryCSN, contextCSN).
+ * 5020 (entryDN), draft-behera-ldap-password-policy-10 (what the lockout keeps), and the operational attributes of OpenLDAP that RFC 4533 peers expect (entryCSN, contextCSN), and its monitor's.
  */
 
 const syntax = 'SYNTAX 1.3.6.1.4.1.1466.115.121.1';
@@ -48,6 +48,11 @@ export const standardAttributeTypes: readonly string[] = [
   `( 1.3.6.1.4.1.42.2.27.8.1.19 NAME 'pwdFailureTime' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch ${syntax}.24 NO-USER-MODIFICATION USAGE directoryOperation )`,
   `( 1.3.6.1.4.1.42.2.27.8.1.22 NAME 'pwdReset' EQUALITY booleanMatch ${syntax}.7 SINGLE-VALUE USAGE directoryOperation )`,
   `( 2.5.4.41 NAME 'name' ${text}{32768} )`,
+  `( 1.3.6.1.4.1.4203.666.1.10 NAME 'monitorContext' ${name} SINGLE-VALUE NO-USER-MODIFICATION ${server} )`,
+  `( 1.3.6.1.4.1.4203.666.1.55.1 NAME 'monitoredInfo' ${text}{32768} NO-USER-MODIFICATION ${server} )`,
+  `( 1.3.6.1.4.1.4203.666.1.55.3 NAME 'monitorCounter' EQUALITY integerMatch ORDERING integerOrderingMatch ${syntax}.27 NO-USER-MODIFICATION ${server} )`,
+  `( 1.3.6.1.4.1.4203.666.1.55.5 NAME 'monitorOpInitiated' SUP monitorCounter NO-USER-MODIFICATION ${server} )`,
+  `( 1.3.6.1.4.1.4203.666.1.55.10 NAME 'monitorTimestamp' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch ${syntax}.24 SINGLE-VALUE NO-USER-MODIFICATION ${server} )`,
   `( 2.5.4.49 NAME 'distinguishedName' ${name} )`,
   `( 2.5.4.3 NAME ( 'cn' 'commonName' ) SUP name )`,
   `( 2.5.4.4 NAME ( 'sn' 'surname' ) SUP name )`,
@@ -125,5 +130,11 @@ export const standardObjectClasses: readonly string[] = [
   `( 1.3.6.1.4.1.1466.344 NAME 'dcObject' SUP top AUXILIARY MUST dc )`,
   `( 0.9.2342.19200300.100.4.13 NAME 'domain' SUP top STRUCTURAL MUST dc MAY ( userPassword $ seeAlso $ businessCategory $ o $ description $ ${post} ) )`,
   `( 0.9.2342.19200300.100.4.19 NAME 'simpleSecurityObject' SUP top AUXILIARY MUST userPassword )`,
+  `( 1.3.6.1.4.1.4203.666.3.16.1 NAME 'monitor' SUP top STRUCTURAL MUST cn MAY ( description $ seeAlso $ labeledURI $ monitoredInfo ) )`,
+  `( 1.3.6.1.4.1.4203.666.3.16.2 NAME 'monitorServer' SUP monitor STRUCTURAL )`,
+  `( 1.3.6.1.4.1.4203.666.3.16.3 NAME 'monitorContainer' SUP monitor STRUCTURAL )`,
+  `( 1.3.6.1.4.1.4203.666.3.16.4 NAME 'monitorCounterObject' SUP monitor STRUCTURAL )`,
+  `( 1.3.6.1.4.1.4203.666.3.16.5 NAME 'monitorOperation' SUP monitor STRUCTURAL )`,
+  `( 1.3.6.1.4.1.4203.666.3.16.8 NAME 'monitoredObject' SUP monitor STRUCTURAL )`,
   `( 2.16.840.1.113730.3.2.2 NAME 'inetOrgPerson' SUP organizationalPerson STRUCTURAL MAY ( audio $ businessCategory $ carLicense $ departmentNumber $ displayName $ employeeNumber $ employeeType $ givenName $ homePhone $ homePostalAddress $ initials $ jpegPhoto $ labeledURI $ mail $ manager $ mobile $ o $ pager $ photo $ roomNumber $ secretary $ uid $ userCertificate $ x500UniqueIdentifier $ preferredLanguage $ userSMIMECertificate $ userPKCS12 ) )`,
 ];

@@ -7,6 +7,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import { backupOid } from '#directory/client/backup.ts';
+import type { DirectoryStatus } from '#directory/client/status.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
 import { type Attribute, type Control, extendedOids, type LdapRequest, type SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
@@ -23,6 +24,7 @@ import { deleteEntry } from './delete.ts';
 import { compileFilter } from './filter-match.ts';
 import { modifyEntry } from './modify.ts';
 import { modifyDn } from './modify-dn.ts';
+import { isMonitorName, searchMonitor } from './monitor.ts';
 import { checkMustChange, mustChangeFirst } from './must-change.ts';
 import type { Operation } from './operation.ts';
 import { modifyPassword } from './password-modify.ts';
@@ -51,6 +53,8 @@ export interface DispatchContext {
   readonly version: string;
   /** Makes a copy of the database and gives its path; missing where no directory for copies is configured. */
   readonly backup: (() => Promise<string>) | undefined;
+  /** The whole picture, for `cn=Monitor`. */
+  status(): DirectoryStatus;
   /** Generalized time of the start. */
   readonly startedAt: string;
 }
@@ -112,6 +116,10 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         );
       if (request.baseDn.toLowerCase() === subschemaDn.toLowerCase())
         return special(request, operation, subschema(tree.schema, context.startedAt));
+    }
+    // Asked for rarely, so the name is parsed only when it can be one of these.
+    if (/monitor\s*$/i.test(request.baseDn) && isMonitorName(tree, tree.parseName(request.baseDn))) {
+      return searchMonitor(tree, context.status(), context.startedAt, request, operation);
     }
     if (findControl(operation.controls, controlOids.syncRequest) !== undefined) return followChanges(context.sync, request, operation);
     return search(tree, context.clock, request, operation);

@@ -9,6 +9,7 @@ import { type Attribute, attribute, extendedOids } from '#protocol/ldap/messages
 import { passwordPolicyOid } from '../access/password-policy.ts';
 import type { Schema } from '../schema/schema.ts';
 import { syntaxes } from '../schema/syntaxes.ts';
+import { monitorDn } from './monitor.ts';
 import { subschemaDn } from './tree.ts';
 
 /** Controls that are obeyed. */
@@ -45,6 +46,7 @@ export function rootDse(suffix: string, connection: ConnectionOffers, version: s
     attribute('objectClass', 'top', 'extensibleObject'),
     attribute('structuralObjectClass', 'top'),
     attribute('namingContexts', suffix),
+    attribute('monitorContext', monitorDn),
     attribute('subschemaSubentry', subschemaDn),
     attribute('supportedLDAPVersion', '3'),
     attribute('supportedControl', ...supportedControls),

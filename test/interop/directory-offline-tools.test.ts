@@ -55,6 +55,8 @@ describe('with a server that runs', () => {
   test('status and search speak LDAP to it', async () => {
     const status = await tool('status', ...online);
     expect(status.stdout).toMatch(/^suffix: o=mail$/m);
+    expect(status.stdout).toMatch(/^Entries: 9$/m);
+    expect(status.stdout).toMatch(/^Add: \d+$/m);
     expect(status.stdout).toMatch(/^state: \d{14}\.\d{6}Z#/m);
     const search = await tool('search', ...online, 'o=mail', '(uid=alice)', 'mail');
     expect(search.stdout).toBe(`dn: ${accountDn('alice')}\nmail: alice@isp.example\n\n`);

@@ -150,3 +150,31 @@ test('the root DSE names these controls and the extended operation', async () =>
   for (const name of ['serverSideSort', 'treeDelete', 'proxiedAuthorization'] as const) expect(listed).toContain(controlOids[name]);
   expect(listed).toContain(extendedOids.cancel);
 });
+
+describe('cn=Monitor', () => {
+  const read = (scope: 'base' | 'one' | 'sub', filter: string) =>
+    ({ baseDn: 'cn=Monitor', scope, filter: filterFromText(filter), attributes: ['+'] }) as const;
+
+  test('counts connections, entries and operations, where the root DSE says', async () => {
+    expect(textOf((await admin.readEntry('', ['monitorContext']))?.attributes ?? [], 'monitorContext')).toBe('cn=Monitor');
+    const entries = await admin.searchAll(read('sub', '(objectClass=monitorCounterObject)'));
+    const counters = Object.fromEntries(entries.map(({ dn, attributes }) => [dn, textOf(attributes, 'monitorCounter')]));
+    const { entries: stored, accounts } = directory.running.status();
+    expect(counters).toMatchObject({
+      'cn=Entries,cn=Database,cn=Monitor': String(stored),
+      'cn=Accounts,cn=Database,cn=Monitor': String(accounts),
+      'cn=Current,cn=Connections,cn=Monitor': '1',
+    });
+    const operations = await admin.searchAll(read('sub', '(monitorOpInitiated>=1)'));
+    expect(operations.map(({ dn }) => dn)).toContain('cn=Add,cn=Operations,cn=Monitor');
+    expect(await admin.searchAll(read('one', '(objectClass=*)'))).toHaveLength(4);
+    expect(await admin.searchAll(read('base', '(objectClass=monitorServer)'))).toHaveLength(1);
+  });
+
+  test('is not for accounts and names what is not there', async () => {
+    await admin.modify(accountDn('bob'), [{ kind: 'replace', attribute: attribute('userPassword', 'secret') }]);
+    await using bob = await directory.connect(accountDn('bob'), 'secret');
+    expect(await outcome(bob.searchAll(read('sub', '(objectClass=*)')))).toBe('insufficientAccessRights');
+    expect(await outcome(admin.searchAll({ ...read('sub', '(objectClass=*)'), baseDn: 'cn=nothing,cn=Monitor' }))).toBe('noSuchObject');
+  });
+});
