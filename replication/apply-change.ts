@@ -67,7 +67,7 @@ export async function applyPut(context: ApplyContext, uuid: string, received: En
       master = current;
     }
   }
-  throw targetRefused(replica, master.dn, lastError);
+  throw targetRefused(replica, master.dn, lastError, master);
 }
 
 /** Applies a deletion; an entry that is not there is done. `lastDn`, where it probably is, saves a look-up. */
@@ -134,7 +134,7 @@ async function clearTheWay(
       else await ensureParents(context, master.dn);
       return;
     default:
-      throw isServerFailure(error) ? error : targetRefused(context.replica, master.dn, error);
+      throw isServerFailure(error) ? error : targetRefused(context.replica, master.dn, error, master);
   }
 }
 
@@ -216,13 +216,22 @@ async function ensureParents(context: ApplyContext, dn: string): Promise<void> {
   }
 }
 
-function targetRefused(replica: Replica, what: string, error: unknown): unknown {
+// OpenLDAP counts the value it means ("objectClass: value #0 invalid per syntax"); the values are here.
+function valueMeant(text: string, master: EntryImage | undefined): string {
+  const [, type, index] = /([A-Za-z][A-Za-z0-9;-]*): value #(\d+)/.exec(text) ?? [];
+  if (type === undefined || master === undefined) return '';
+  const values = master.attributes.find((one) => one.type.toLowerCase() === type.toLowerCase())?.values;
+  const value = values?.[Number(index)]?.toString('utf8');
+  return value === undefined || /password/i.test(type) ? '' : ` (${type} "${value.slice(0, 200)}")`;
+}
+
+function targetRefused(replica: Replica, what: string, error: unknown, master?: EntryImage): unknown {
   if (isServerFailure(error)) return error;
   const code = resultCodeOf(error);
   return new PlatformError(
     'REPL_TARGET_REFUSED',
-    `the replica ${replica.connection.url} does not take "${what}": ${messageOf(error)}. ` +
-      'Compare its schema and the rights of our identity there with the master’s; this change is tried again until it is taken.',
+    `the replica ${replica.connection.url} does not take "${what}": ${messageOf(error)}${valueMeant(messageOf(error), master)}. ` +
+      'Compare its schema and the rights of our identity there with the master’s; the entry is tried again until it is taken.',
     { fields: { resultCode: code }, cause: error },
   );
 }

@@ -17,6 +17,7 @@ import { CheckpointFile } from '#replication/checkpoint.ts';
 import type { RepairReport, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
 import { contextCsnOf } from '#replication/history.ts';
+import { Quarantine } from '#replication/quarantine.ts';
 import { Replicator } from '#replication/replicator.ts';
 import { Scope } from '#replication/scope.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
@@ -88,10 +89,11 @@ class Replication implements RunningReplication {
     for (const { name, access, scope } of replicas) {
       this.#access.set(name, access);
       const checkpoint = new CheckpointFile(ports.files, config.stateDirectory, name);
+      const quarantine = new Quarantine(ports.files, config.stateDirectory, name);
       const { suffix, refreshDeletesMaxPercent } = config;
       this.#replicators.set(
         name,
-        new Replicator({ name, master, replica: access, suffix, scope, refreshDeletesMaxPercent, checkpoint, ports }),
+        new Replicator({ name, master, replica: access, suffix, scope, refreshDeletesMaxPercent, checkpoint, quarantine, ports }),
       );
     }
     this.#exposeGauges();
@@ -128,7 +130,7 @@ class Replication implements RunningReplication {
     return this.status().replicas.map((one) => ({
       name: `replica ${one.name}`,
       ok: one.state === 'following',
-      detail: `${one.state}, ${one.backlogChanges} changes behind${one.lastError === undefined ? '' : `; last error: ${one.lastError}`}`,
+      detail: `${one.state}, ${one.backlogChanges} changes behind, ${one.refused.entries} entries refused${one.lastError === undefined ? '' : `; last error: ${one.lastError}`}`,
     }));
   }
 
@@ -220,8 +222,12 @@ class Replication implements RunningReplication {
     const { metrics } = this.#ports;
     const backlog = metrics.gauge('archipelago_replication_backlog_changes', 'Changes that a replica has not acknowledged.', ['replica']);
     const lag = metrics.gauge('archipelago_replication_lag_seconds', 'Age of the oldest of them.', ['replica']);
+    const refused = metrics.gauge('archipelago_replication_refused_entries', 'Entries set aside because a replica refuses them.', [
+      'replica',
+    ]);
     metrics.onCollect(() => {
       for (const one of this.status().replicas) {
+        refused.set({ replica: one.name }, one.refused.entries);
         backlog.set({ replica: one.name }, one.backlogChanges);
         lag.set({ replica: one.name }, one.lagMs / 1000);
       }

@@ -179,6 +179,11 @@ export class Pipeline {
     return earlier.length > 0;
   }
 
+  /** Whether a change of that entry is queued or under way. */
+  isPending(uuid: string): boolean {
+    return this.#byUuid.has(uuid);
+  }
+
   isPendingLater(change: Queued, uuid: string): boolean {
     return this.#byUuid.get(uuid)?.some((one) => one.number > change.number && !one.isDone) ?? false;
   }

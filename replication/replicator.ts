@@ -13,7 +13,7 @@
  * stopped: a refresh would delete too much (`allowDeletes`), or the master went back to an older state (`resume`); an operator looks and
  * lets it go on.
  */
-import { sleep } from '#common/clock.ts';
+import { sleep, type Timer } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
@@ -28,6 +28,7 @@ import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts'
 import { checkHistory } from '#replication/history.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { Pipeline, type Queued } from '#replication/pipeline.ts';
+import type { Quarantine } from '#replication/quarantine.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
 import type { Scope } from '#replication/scope.ts';
@@ -38,6 +39,10 @@ const pauseFirstMs = 100;
 const pauseMaxMs = 30_000;
 /** Changes acknowledged within this time share a checkpoint: its flushes would hold up the next change. */
 const checkpointEveryMs = 50;
+/** When entries that the replica refuses are tried again: first, and at last. */
+const refusedAgainMs = 500;
+const refusedAgainMaxMs = 60_000;
+const refusedShown = 10;
 /** What only an operator can decide. */
 const operatorCodes: ReadonlySet<string> = new Set(['REPL_TOO_MANY_DELETES', 'REPL_MASTER_WENT_BACK']);
 
@@ -50,6 +55,7 @@ export interface ReplicatorOptions {
   readonly scope: Scope;
   readonly refreshDeletesMaxPercent: number;
   readonly checkpoint: CheckpointFile;
+  readonly quarantine: Quarantine;
   readonly ports: Ports;
 }
 
@@ -72,6 +78,7 @@ export class Replicator implements AsyncDisposable {
   #stoppedBy: PlatformError | undefined;
   #allowAnyDeletes = false;
   #containerMoved = false;
+  #refusedAgain: Timer | undefined;
   #comparesContent = false;
   #goOn: (() => void) | undefined;
   #received: Buffer | undefined;
@@ -119,6 +126,7 @@ export class Replicator implements AsyncDisposable {
   }
 
   status(): ReplicaStatus {
+    const { quarantine } = this.#options;
     return {
       name: this.name,
       url: this.#options.replica.url,
@@ -127,6 +135,7 @@ export class Replicator implements AsyncDisposable {
       lagMs: Math.round(this.#pipeline.lagMs),
       applied: { ...this.#lag.applied },
       conflicts: this.#lag.conflicts,
+      refused: { entries: quarantine.size, first: quarantine.list(refusedShown) },
       contextCsn: this.#acknowledged?.csn,
       lastError: this.#stoppedBy?.message ?? this.#targetError ?? this.#sourceError,
       lastAppliedAtMs: this.#lag.lastAppliedAtMs,
@@ -188,6 +197,7 @@ export class Replicator implements AsyncDisposable {
 
   async #run(): Promise<void> {
     try {
+      await this.#options.quarantine.load();
       const checkpoint = await this.#options.checkpoint.load(this.#options.master.url);
       this.#changes = checkpoint?.changes ?? 0;
       if (checkpoint !== undefined && checkpoint.scope !== this.#options.scope.key) {
@@ -270,6 +280,7 @@ export class Replicator implements AsyncDisposable {
       replicaName: this.name,
       suffix,
       scope,
+      refusedEntries: () => this.#options.quarantine.size,
       comparesContent: () => this.#comparesContent,
       clock: ports.clock,
       log: this.#log,
@@ -331,7 +342,8 @@ export class Replicator implements AsyncDisposable {
         this.#targetError = undefined;
         this.#pipeline.wake();
         if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
-        await this.#pipeline.run((change) => this.#apply(target, change), session);
+        this.#tryRefusedFrom(0);
+        await this.#pipeline.run((change) => this.#applyOrHold(target, change), session);
         if (!signal.aborted) throw lost.signal.reason;
       } catch (error) {
         if (signal.aborted) return;
@@ -341,12 +353,58 @@ export class Replicator implements AsyncDisposable {
         this.#log[level]({ backlogChanges: this.#pipeline.backlog, retryMs: Math.round(pauseMs) }, this.#targetError);
       } finally {
         stopWatching?.();
+        this.#refusedAgain?.cancel();
         this.#keepsCsn = this.#target?.keepsCsn ?? this.#keepsCsn;
         this.#target = undefined;
         connection?.destroy();
       }
       await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
       pauseMs = Math.min(pauseMaxMs, pauseMs * 2);
+    }
+  }
+
+  // One entry that the replica does not take must not hold up the others.
+  async #applyOrHold(replica: Replica, change: Queued): Promise<void> {
+    const { quarantine, ports } = this.#options;
+    try {
+      await this.#apply(replica, change);
+    } catch (error) {
+      if (!(error instanceof PlatformError) || error.code !== 'REPL_TARGET_REFUSED') throw error;
+      const isKnown = quarantine.has(change.uuid);
+      const dn = change.entry?.dn ?? change.lastDn ?? change.uuid;
+      if (!(await quarantine.hold({ uuid: change.uuid, dn, reason: error.message, sinceMs: ports.clock.nowMs() }))) throw error;
+      if (isKnown) return;
+      this.#tryRefusedFrom(refusedAgainMs);
+      this.#log.error({ errCode: error.code, dn, refused: quarantine.size }, `set aside: ${error.message}`);
+      return;
+    }
+    await quarantine.release(change.uuid);
+  }
+
+  // At once or soon, then less and less often: what stood in the way may have been another change.
+  #tryRefusedFrom(delayMs: number): void {
+    const { ports, quarantine } = this.#options;
+    this.#refusedAgain?.cancel();
+    this.#refusedAgain = ports.clock.after(jitteredMs(ports.random, delayMs), () => {
+      if (quarantine.size === 0 || this.#target === undefined) return;
+      this.#tryRefused();
+      this.#tryRefusedFrom(Math.min(refusedAgainMaxMs, Math.max(refusedAgainMs, delayMs * 2)));
+    });
+  }
+
+  #tryRefused(): void {
+    const { quarantine, ports } = this.#options;
+    for (const { uuid, dn } of quarantine.list(quarantine.size)) {
+      if (!this.#pipeline.hasRoom) return;
+      if (this.#pipeline.isPending(uuid)) continue;
+      this.#pipeline.push({
+        uuid,
+        entry: { dn, attributes: [] },
+        isNew: false,
+        cookie: undefined,
+        receivedMs: ports.clock.monotonicMs(),
+        isCheck: true,
+      });
     }
   }
 

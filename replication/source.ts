@@ -32,6 +32,8 @@ export interface SourceContext {
   readonly refreshDeletesMaxPercent: () => number;
   /** The replica, once it is connected. */
   readonly replica: () => Promise<Replica>;
+  /** Entries that the replica may lack because it refuses them. */
+  readonly refusedEntries: () => number;
   readonly onPhase: (phase: 'refreshing' | 'following') => void;
   /** The cookie that a new run starts from if this one ends now. */
   readonly onReceived: (cookie: Buffer) => void;
@@ -130,7 +132,7 @@ class Refresh {
       const replica = await context.replica();
       const unnamed = await findUnnamed(replica, this.#named);
       if (unnamedAreGone) for (const uuid of unnamed.uuids) deletes.add(uuid);
-      if (unnamedAreGone && unnamed.total - unnamed.uuids.length < this.#named.size) {
+      if (unnamedAreGone && unnamed.total - unnamed.uuids.length + context.refusedEntries() < this.#named.size) {
         if (this.#index === undefined)
           throw new ReplicaDiverged(`${context.replicaName} lacks entries that the master takes for known there`);
       }

@@ -1,5 +1,14 @@
 /** What the replication service reports; plain JSON. */
 
+/** An entry that a replica refuses and that was set aside. */
+export interface RefusedEntry {
+  readonly uuid: string;
+  readonly dn: string;
+  /** What the replica said, and what to do. */
+  readonly reason: string;
+  readonly sinceMs: number;
+}
+
 /** One replica, as the replication service sees it. */
 export interface ReplicaStatus {
   readonly name: string;
@@ -12,6 +21,8 @@ export interface ReplicaStatus {
   readonly lagMs: number;
   readonly applied: Readonly<Record<'add' | 'modify' | 'rename' | 'delete', number>>;
   readonly conflicts: number;
+  /** Entries set aside because the replica refuses them, and the first few of them. */
+  readonly refused: { readonly entries: number; readonly first: readonly RefusedEntry[] };
   readonly contextCsn: string | undefined;
   readonly lastError: string | undefined;
   readonly lastAppliedAtMs: number | undefined;

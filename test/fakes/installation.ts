@@ -155,6 +155,7 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[];
     lagMs: behindMs,
     applied: { add: 200, modify: 3, rename: 1, delete: 0 },
     conflicts: 0,
+    refused: { entries: 0, first: [] },
     contextCsn: '20261122120000.000001Z#000000#001#000000',
     lastError: undefined,
     lastAppliedAtMs: startedAtMs,

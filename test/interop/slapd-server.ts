@@ -53,7 +53,7 @@ export type SyncreplSource = Pick<Slapd, 'url' | 'rootDn' | 'rootPassword'>;
 
 /** Starts one. `isProvider` adds the syncprov overlay, with a session log of `sessionLog` changes. */
 export async function startSlapd(
-  options: { isProvider?: boolean; sessionLog?: number; withSuffix?: boolean; syncrepl?: SyncreplSource } = {},
+  options: { isProvider?: boolean; sessionLog?: number; withSuffix?: boolean; syncrepl?: SyncreplSource; extraSchema?: string } = {},
 ): Promise<Slapd> {
   if (!existsSync(program))
     throw new Error(`${program} is not installed; "npm test" installs it on Debian as root, elsewhere install slapd`);
@@ -65,7 +65,7 @@ export async function startSlapd(
 include ${schemas}/core.schema
 include ${schemas}/cosine.schema
 include ${schemas}/inetorgperson.schema
-${schema}
+${schema}${options.extraSchema ?? ''}
 pidfile ${directory}/slapd.pid
 argsfile ${directory}/slapd.args
 modulepath ${modules}

@@ -16,7 +16,7 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
     render: (paint, isWide) => {
       const master =
         report.master === undefined ? 'no replication service answered\n' : `master ${report.master.url} ${report.master.state}\n`;
-      const head = ['REPLICA', 'STATE', 'BACKLOG', 'LAG', 'ADDED', 'MODIFIED', 'RENAMED', 'DELETED', 'CONFLICTS', 'VERIFIED'];
+      const head = ['REPLICA', 'STATE', 'BACKLOG', 'LAG', 'ADDED', 'MODIFIED', 'RENAMED', 'DELETED', 'CONFLICTS', 'REFUSED', 'VERIFIED'];
       const rows = replicas.map((replica) => [
         replica.name,
         stateText(paint, replica.state),
@@ -24,6 +24,7 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         duration(replica.lagMs),
         ...(['add', 'modify', 'rename', 'delete'] as const).map((kind) => String(replica.applied[kind])),
         String(replica.conflicts),
+        String(replica.refused.entries),
         replica.lastVerifyResult ?? 'never',
         ...(isWide ? [replica.url, replica.contextCsn ?? '-', replica.lastError ?? '-'] : []),
       ]);
