@@ -153,6 +153,8 @@ export function replicationSuite(start: (role: 'master' | 'replica') => Promise<
   it('carries additions, changes, renames, moves and removals', async () => {
     await addAccount(admin, 'alice');
     await admin.modify('uid=alice,cn=isp.example,o=mail', [{ kind: 'add', attribute: attribute('description', 'changed') }]);
+    // slapd sends an entry as it is when its turn comes: a rename met too early is part of the addition.
+    await settled(master, replica);
     await rename(admin, 'uid=alice,cn=isp.example,o=mail', 'uid=alicia');
     await rename(admin, 'uid=user1,cn=isp.example,o=mail', 'uid=moved', 'cn=other.example,o=mail');
     await admin.delete('uid=user2,cn=isp.example,o=mail');
