@@ -25,7 +25,12 @@ export interface YamlSource {
   keyAt(path: readonly (string | number)[]): Position;
 }
 
-/** Parses YAML 1.2. Never throws: what is wrong is in `mistakes`. Aliases may multiply the text by at most 100. */
+/** Mistakes of one text that are told; nobody reads the thousandth. */
+const mistakesMax = 20;
+/** Levels of lists and maps in each other; a node file has six. */
+const depthMax = 64;
+
+/** Parses YAML 1.2. Never throws: what is wrong is in `mistakes`. Aliases may multiply the text by at most 100, and may not contain themselves. */
 export function parseYaml(text: string): YamlSource {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: '1.2' });
@@ -33,7 +38,7 @@ export function parseYaml(text: string): YamlSource {
     const { line, col } = lines.linePos(offset);
     return { line: Math.max(1, line), column: Math.max(1, col) };
   };
-  const mistakes: YamlMistake[] = [...document.errors, ...document.warnings].map((error) => ({
+  const mistakes: YamlMistake[] = [...document.errors, ...document.warnings].slice(0, mistakesMax).map((error) => ({
     ...position(error.pos[0]),
     message: error.message.replace(/\s+/g, ' '),
   }));
@@ -41,6 +46,14 @@ export function parseYaml(text: string): YamlSource {
   if (mistakes.length === 0) {
     try {
       data = document.toJS({ maxAliasCount: 100 });
+      if (isDeeperThan(data, depthMax)) {
+        data = undefined;
+        mistakes.push({
+          line: 1,
+          column: 1,
+          message: `lists and maps are nested deeper than ${depthMax} levels, or an alias contains itself`,
+        });
+      }
     } catch (error) {
       mistakes.push({ line: 1, column: 1, message: error instanceof Error ? error.message : String(error) });
     }
@@ -77,6 +90,11 @@ export function parseYaml(text: string): YamlSource {
 /** Plain data as YAML text; what is `undefined` is left out. */
 export function toYaml(data: unknown): string {
   return stringify(data, { lineWidth: 0, aliasDuplicateObjects: false });
+}
+
+function isDeeperThan(data: unknown, levels: number): boolean {
+  if (typeof data !== 'object' || data === null) return false;
+  return levels === 0 || Object.values(data).some((value) => isDeeperThan(value, levels - 1));
 }
 
 function startOf(node: unknown): number | undefined {

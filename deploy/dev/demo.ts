@@ -39,7 +39,12 @@ async function main(): Promise<void> {
   const options = readOptions();
   const startedAtMs = systemClock.monotonicMs();
   const root = options.data === undefined ? await mkdtemp(join(tmpdir(), 'archipelago-demo-')) : resolve(options.data);
-  await nodeFiles.mkdirAll(root);
+  try {
+    await nodeFiles.mkdirAll(root);
+  } catch (error) {
+    process.stderr.write(`archipelago demo: the data directory ${root} cannot be made: ${messageOf(error)}\n`);
+    process.exit(1);
+  }
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
