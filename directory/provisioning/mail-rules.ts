@@ -15,6 +15,8 @@ import type { StoredEntry } from '../store/entry-store.ts';
 import type { PlacementCandidate } from './place.ts';
 
 const clustersMax = 1000;
+/** Addresses of one account: each is looked for in the whole directory before a write. */
+export const accountAddressesMax = 1000;
 const statuses = ['active', 'locked', 'maintenance', 'closed'];
 const memberPattern = /^(\S+) (\S+):(\d{1,5})$/;
 
@@ -94,6 +96,12 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
   for (const name of names) addresses.add(accountAddress('uid', `${uid}@${name}`));
   for (const type of ['mail', 'mailAlternateAddress']) {
     for (const address of textsOf(attributes, type)) addresses.add(accountAddress(type, address));
+  }
+  if (addresses.size > accountAddressesMax) {
+    throw new Refusal(
+      'constraintViolation',
+      `an account has at most ${accountAddressesMax} addresses; this one would have ${addresses.size}`,
+    );
   }
   for (const address of addresses) {
     const other = ownerOf(tree, address, before?.id);

@@ -7,6 +7,9 @@ import type { Attribute } from '#protocol/ldap/messages.ts';
 import { Refusal } from './refusal.ts';
 import type { ObjectClass, Schema } from './schema.ts';
 
+/** Values of one attribute. Entries are read, sent and replicated whole. */
+export const attributeValuesMax = 10_000;
+
 /** The classes named by `objectClass`; refuses unknown ones, none at all, and more than one structural line. */
 export function classesOf(schema: Schema, attributes: readonly Attribute[]): { classes: ObjectClass[]; structural: ObjectClass } {
   const values = attributes.find((attribute) => attribute.type === 'objectClass')?.values ?? [];
@@ -55,6 +58,12 @@ export function checkAttribute(schema: Schema, attribute: Attribute) {
   if (type === undefined) throw new Refusal('undefinedAttributeType', `attribute ${printable(attribute.type)} is not known here`);
   if (type.isSingleValued && attribute.values.length > 1) {
     throw new Refusal('constraintViolation', `attribute ${type.name} holds one value; ${attribute.values.length} were given`);
+  }
+  if (attribute.values.length > attributeValuesMax) {
+    throw new Refusal(
+      'constraintViolation',
+      `attribute ${type.name} holds at most ${attributeValuesMax} values; ${attribute.values.length} were given`,
+    );
   }
   const keys = new Set<string>();
   for (const value of attribute.values) {

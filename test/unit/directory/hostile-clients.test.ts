@@ -146,6 +146,20 @@ describe('a client that pipelines', () => {
   });
 });
 
+describe('an entry that is too much', () => {
+  test('is refused: more values of an attribute, or more addresses, than anybody has', async () => {
+    const values = Array.from({ length: 10_001 }, (_, i) => `value ${i}`);
+    await expect(admin.add(accountDn('wide'), accountEntry('wide', attribute('description', ...values)))).rejects.toThrow(
+      /description holds at most 10000 values; 10001 were given/,
+    );
+    const addresses = Array.from({ length: 1000 }, (_, i) => `wide${i}@isp.example`);
+    await expect(admin.add(accountDn('wide'), accountEntry('wide', attribute('mailAlternateAddress', ...addresses)))).rejects.toThrow(
+      /at most 1000 addresses; this one would have 1001/,
+    );
+    await admin.add(accountDn('wide'), accountEntry('wide', attribute('mailAlternateAddress', ...addresses.slice(1))));
+  });
+});
+
 describe('a client that does not read', () => {
   test('is held back: its answers do not pile up in the server', async () => {
     const photo = { type: 'jpegPhoto', values: [Buffer.alloc(200_000, 1)] };
