@@ -319,7 +319,7 @@ export class EntryStore implements Disposable {
 
   /**
    * Adds an entry while a database is filled for the first time, before anybody follows it: without a record in the journal, and with keys
-   * that enter the index in `finishFilling`. In their order they take half the time and half the room.
+   * that enter the index in `finishFilling`, sorted, so that they fill its pages.
    */
   fill(content: EntryContent): void {
     const id = this.#insert(content);
