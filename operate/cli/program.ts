@@ -117,7 +117,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
 
 type Show = (result: VerbResult) => Promise<void>;
 
-/** Listed here for help; bin/archipelago.mjs hands both to deploy/ before this program is asked, but for `demo kill`. */
+/** Listed here for help; bin/archipelago.mjs hands them to deploy/ before this program is asked, but for `demo kill`. */
 function addStarters(program: Command, show: Show, api: () => Promise<AskApi>): void {
   const startedElsewhere = (): never => {
     throw new InvalidArgumentError('start it by the archipelago command itself');
@@ -133,6 +133,12 @@ function addStarters(program: Command, show: Show, api: () => Promise<AskApi>): 
     .description('end a member of the running demo as kill -9 would')
     .addHelpText('after', examples('archipelago demo kill back1.east.isp.example'))
     .action(async (member: string) => show(await (await import('./verbs/demo-kill.ts')).demoKill(await api(), member)));
+  program
+    .command('directory')
+    .description('tools of one directory server: import, export, verify, reindex, restore, status, search, backup')
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(startedElsewhere);
   program
     .command('up')
     .description('run the services of a node file: up --config FILE')
