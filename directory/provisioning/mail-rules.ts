@@ -29,6 +29,8 @@ export interface EntryDraft {
   readonly classKeys: ReadonlySet<string>;
   /** The entry as it is; undefined for a new one. */
   readonly before: StoredEntry | undefined;
+  /** The writer says by the relax control that the account's data is where the new `hostServer` says. */
+  readonly mayRehost: boolean;
 }
 
 /** Refuses an account, domain or cluster that breaks a rule; other entries pass. */
@@ -81,7 +83,10 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
   }
   const quota = textOf(attributes, 'mailQuota');
   if (quota?.startsWith('-')) throw new Refusal('constraintViolation', `mailQuota is ${quota}; it must be 0 or more bytes`);
-  checkHostServer(tree, textOf(attributes, 'hostServer'), before === undefined ? undefined : textOf(before.attributes, 'hostServer'));
+  const host = textOf(attributes, 'hostServer');
+  const hostBefore = before === undefined ? undefined : textOf(before.attributes, 'hostServer');
+  checkHostServer(tree, host, hostBefore);
+  if (!draft.mayRehost) checkStays(host, hostBefore);
 
   const domain = tree.store.byId(draft.parentId);
   const names = domainNames(domain);
@@ -109,6 +114,16 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
       throw new Refusal('constraintViolation', `the address ${printable(address)} belongs to ${tree.store.dnOf(other)} already`);
     }
   }
+}
+
+// The mail stays behind: the other cluster would serve an empty account at once, and what is delivered there is lost to the first.
+function checkStays(value: string | undefined, before: string | undefined): void {
+  if (before === undefined || value?.toLowerCase() === before.toLowerCase()) return;
+  throw new Refusal(
+    'unwillingToPerform',
+    `hostServer is ${printable(before)} and would become ${printable(value ?? 'nothing')}: this attribute does not move the account's mail. ` +
+      'An administrator who has moved it sends the relax control (ldapmodify -e relax)',
+  );
 }
 
 function checkHostServer(tree: Tree, value: string | undefined, before: string | undefined): void {

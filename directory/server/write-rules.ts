@@ -94,7 +94,7 @@ export function checkWholeEntry(
   const { tree } = context;
   if (tree.mode === 'replica' && relaxed) return;
   checkEntry(tree.schema, draft.attributes);
-  checkMailRules(tree, { ...draft, classKeys: classKeysOf(tree.schema, draft.attributes) });
+  checkMailRules(tree, { ...draft, classKeys: classKeysOf(tree.schema, draft.attributes), mayRehost: relaxed });
 }
 
 /** CSN of a change: as given with relax, else a new one; on a replica changes without one leave the entry's as it is. */

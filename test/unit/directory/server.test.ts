@@ -176,6 +176,8 @@ describe('modifying', () => {
     ['away a value that is not there', { kind: 'delete', attribute: attribute('description', 'nine') }, 'noSuchAttribute'],
     ['away the naming value', { kind: 'delete', attribute: attribute('uid') }, 'notAllowedOnRDN'],
     ['away what a class requires', { kind: 'delete', attribute: attribute('sn') }, 'objectClassViolation'],
+    ['another hostServer', { kind: 'replace', attribute: attribute('hostServer', 'west.isp.example') }, 'unwillingToPerform'],
+    ['no hostServer any more', { kind: 'delete', attribute: attribute('hostServer') }, 'unwillingToPerform'],
     ['a second hostServer', { kind: 'add', attribute: attribute('hostServer', 'x.example') }, 'constraintViolation'],
     ['text incremented', { kind: 'increment', attribute: attribute('description', '1') }, 'constraintViolation'],
     ['the structural class', replace('objectClass', 'mailDomain'), 'objectClassViolation'],

@@ -114,7 +114,8 @@ describe('refreshOnly', () => {
     await admin.add(accountDn('mover'), accountEntry('mover', attribute('hostServer', 'east.isp.example')));
     const first = await refresh(admin, undefined, filter);
     expect(first.entries).toContain(accountDn('mover'));
-    await admin.modify(accountDn('mover'), [{ kind: 'replace', attribute: attribute('hostServer', 'west.isp.example') }]);
+    const move = [{ kind: 'replace', attribute: attribute('hostServer', 'west.isp.example') }] as const;
+    await admin.modify(accountDn('mover'), move, [relax]);
     expect((await refresh(admin, first.cookie, filter)).deleted).toEqual([await uuidOf(accountDn('mover'))]);
   });
 
