@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 
-/** Program to look for → Debian package that brings it. */
+/** Program to look for on the path, or file (a shell pattern) → Debian package that brings it. */
 const peers = {
   '/usr/sbin/slapd': 'slapd',
   ldapadd: 'ldap-utils',
@@ -12,9 +12,9 @@ const peers = {
   curl: 'curl',
   openssl: 'openssl',
   python3: 'python3',
-  swaks: 'swaks',
-  mbsync: 'isync',
   chromium: 'chromium',
+  // The OpenLDAP tools' SASL mechanisms.
+  '/usr/lib/*/sasl2/libplain.so': 'libsasl2-modules',
 };
 
 const missing = Object.entries(peers).filter(([program]) => !isHere(program));
@@ -34,7 +34,7 @@ if (missing.length > 0) {
 }
 
 function isHere(program) {
-  if (program.startsWith('/')) return existsSync(program);
+  if (program.startsWith('/')) return spawnSync('sh', ['-c', `ls ${program}`], { stdio: 'ignore' }).status === 0;
   return spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
 }
 
