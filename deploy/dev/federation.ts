@@ -137,7 +137,7 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
   const services: RunningService<unknown>[] = [...Object.values(directories), replication, ...members.values(), ...frontends.values()];
   const killMember = async (name: string): Promise<void> => {
     const member = members.get(name);
-    const at = services.findIndex((service) => service === member);
+    const at = member === undefined ? -1 : services.indexOf(member);
     if (member === undefined || at < 0) {
       throw new PlatformError('ADMIN_NOT_FOUND', `no member ${name} is alive; there are ${[...members.keys()].join(', ')}`);
     }

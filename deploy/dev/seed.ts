@@ -3,14 +3,13 @@
  * Each step looks first: nothing is made twice.
  */
 import { createTransport } from 'nodemailer';
-import { type AccountName, parseAccountName, parseDomainName } from '#common/account-name.ts';
+import { parseAccountName, parseDomainName } from '#common/account-name.ts';
 import type { DirectoryAccess } from '#common/config/options.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { Secret } from '#common/secret.ts';
 import { openBound, resolveAccess } from '#directory/client/access.ts';
-import { openDirectoryReader } from '#directory/client/lookup.ts';
 import { openDirectoryWriter } from '#directory/client/write.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { siteDomain, suffix } from './plan.ts';

@@ -50,11 +50,10 @@ function envelopeOf(value: unknown): Envelope | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const fields = value as Record<string, unknown>;
   const { id, sender, acceptedAtMs, sessionId, rawBytes } = fields;
-  if (fields['version'] !== version || typeof id !== 'string' || typeof sender !== 'string' || typeof sessionId !== 'string')
-    return undefined;
-  if (typeof acceptedAtMs !== 'number' || typeof rawBytes !== 'number' || !Array.isArray(fields['recipients'])) return undefined;
+  if (fields.version !== version || typeof id !== 'string' || typeof sender !== 'string' || typeof sessionId !== 'string') return undefined;
+  if (typeof acceptedAtMs !== 'number' || typeof rawBytes !== 'number' || !Array.isArray(fields.recipients)) return undefined;
   const recipients: QueuedRecipient[] = [];
-  for (const entry of fields['recipients'] as { address?: unknown; uuid?: unknown }[]) {
+  for (const entry of fields.recipients as { address?: unknown; uuid?: unknown }[]) {
     if (typeof entry?.address !== 'string') return undefined;
     recipients.push({ address: entry.address, uuid: typeof entry.uuid === 'string' ? tryParseAccountUuid(entry.uuid) : undefined });
   }
