@@ -1,5 +1,5 @@
 /**
- * Mail and LDAP clients that are not ours, run as a user would: the OpenLDAP tools, curl, and Python's imaplib, poplib and smtplib.
+ * Mail and LDAP clients that are not ours, run as a user would: the OpenLDAP tools and curl.
  */
 import { spawn } from 'node:child_process';
 import type { ReadyDocument } from '#deploy/dev/ready-document.ts';

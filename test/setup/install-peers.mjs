@@ -11,7 +11,6 @@ const peers = {
   'redis-server': 'redis-server',
   curl: 'curl',
   openssl: 'openssl',
-  python3: 'python3',
   chromium: 'chromium',
   // The OpenLDAP tools' SASL mechanisms.
   '/usr/lib/*/sasl2/libplain.so': 'libsasl2-modules',
