@@ -38,13 +38,7 @@ await main();
 async function main(): Promise<void> {
   const options = readOptions();
   const startedAtMs = systemClock.monotonicMs();
-  const root = options.data === undefined ? await mkdtemp(join(tmpdir(), 'archipelago-demo-')) : resolve(options.data);
-  try {
-    await nodeFiles.mkdirAll(root);
-  } catch (error) {
-    process.stderr.write(`archipelago demo: the data directory ${root} cannot be made: ${messageOf(error)}\n`);
-    process.exit(1);
-  }
+  const root = await makeRoot(options.data);
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
@@ -91,6 +85,20 @@ async function main(): Promise<void> {
     clearInterval(keepAlive);
   }
   process.exit();
+}
+
+/** The folder of all state: the one asked for, or a temporary one. Without one there is nothing to start and nowhere to log. */
+async function makeRoot(data: string | undefined): Promise<string> {
+  try {
+    if (data === undefined) return await mkdtemp(join(tmpdir(), 'archipelago-demo-'));
+    await nodeFiles.mkdirAll(resolve(data));
+    return resolve(data);
+  } catch (error) {
+    process.stderr.write(
+      `archipelago demo: no folder for its state can be made: ${messageOf(error)}\nName one that can be written: --data DIR (or TMPDIR)\n`,
+    );
+    process.exit(1);
+  }
 }
 
 interface DemoOptions {
