@@ -1,6 +1,7 @@
 /**
  * The one table of attribute and class names that the platform's entries have. Everything in this folder names attributes through it.
  */
+import { uuidAttributes } from '#directory/client/entry-uuid.ts';
 
 /** Names as they stand in a schema; compared without regard to case. */
 export interface AttributeNames {
@@ -63,7 +64,7 @@ export function recordAttributes(names: AttributeNames, withPasswords: boolean):
     names.mailDomainAlias,
     names.clusterMember,
     names.clusterWeight,
-    names.entryUuid,
+    ...uuidAttributes(names),
     names.entryCsn,
   ];
   return withPasswords ? [...list, names.userPassword] : list;

@@ -11,6 +11,7 @@ import type { DirectoryPorts, ResolvedAccess } from '#directory/client/access.ts
 import { type AttributeNames, archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
 import type { DirectoryReader, DirectoryServerStatus, LookupAnswer } from '#directory/client/directory.ts';
 import { DirectoryServers } from '#directory/client/directory-servers.ts';
+import { uuidFilter } from '#directory/client/entry-uuid.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
 import type { AccountRecord, ClusterRecord, DomainRecord } from '#directory/client/records.ts';
@@ -56,7 +57,7 @@ class Lookup implements DirectoryReader {
   }
 
   findAccountByUuid(uuid: AccountUuid, options: { authoritative?: boolean } = {}): Promise<LookupAnswer> {
-    const filter = and(equal('objectClass', this.#names.accountClass), equal(this.#names.entryUuid, uuid));
+    const filter = and(equal('objectClass', this.#names.accountClass), uuidFilter(uuid, this.#names));
     return this.#ask(async (connection) => (await this.#accounts(connection, filter, ambiguousMax))[0], options.authoritative === true);
   }
 

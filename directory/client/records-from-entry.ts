@@ -14,6 +14,7 @@ import {
 import { type ClusterName, parseMemberName, tryParseClusterName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
 import { type AttributeNames, archipelagoNames } from '#directory/client/attribute-names.ts';
+import { uuidOf } from '#directory/client/entry-uuid.ts';
 import type { AccountRecord, AccountStatus, ClusterRecord, DirectoryRecord, DomainRecord } from '#directory/client/records.ts';
 import { type Dn, normalizeAttributeType, parseDn } from '#protocol/ldap/dn.ts';
 import { type Attribute, findAttribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
@@ -37,7 +38,7 @@ export function recordFromEntry(entry: Entry, options: { uuid?: string; names?: 
   const isA = (name: string): boolean => classes.includes(name.toLowerCase());
   const kind = isA(names.accountClass) ? 'account' : isA(names.domainClass) ? 'domain' : isA(names.clusterClass) ? 'cluster' : undefined;
   if (kind === undefined) return { outcome: 'other' };
-  const uuid = tryParseAccountUuid(options.uuid ?? textOf(entry.attributes, names.entryUuid) ?? '');
+  const uuid = tryParseAccountUuid(options.uuid ?? uuidOf(entry.attributes, names) ?? '');
   if (uuid === undefined) return unusable(entry, 'has no entryUUID that this identity may read');
   const dn = parseDn(entry.dn);
   if (dn === undefined) return unusable(entry, 'has a name that is no DN');

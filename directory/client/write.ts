@@ -13,6 +13,7 @@ import type { DirectoryPorts, ResolvedAccess } from '#directory/client/access.ts
 import { type AttributeNames, archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
 import type { DirectoryWriter, NewAccount } from '#directory/client/directory.ts';
 import { DirectoryServers } from '#directory/client/directory-servers.ts';
+import { uuidFilter } from '#directory/client/entry-uuid.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { domainDn } from '#directory/client/lookup.ts';
 import type { AccountRecord, AccountStatus } from '#directory/client/records.ts';
@@ -64,9 +65,9 @@ class Writer implements DirectoryWriter {
     if (account.hostServer !== undefined) attributes.push(attribute(names.hostServer, account.hostServer));
     if (account.quotaBytes !== undefined) attributes.push(attribute(names.mailQuota, String(account.quotaBytes)));
     if (account.region !== undefined) attributes.push(attribute(names.mailRegion, account.region));
-    if (account.password !== undefined) attributes.push(attribute(names.userPassword, await this.#hasher.hashPassword(account.password)));
     const dn = `${names.uid}=${escapeDnValue(local)},${domainDn(domainOf(account.name), this.#access.suffix, names)}`;
     return this.#servers.askMaster(async (master) => {
+      if (account.password !== undefined) attributes.push(attribute(names.userPassword, await this.#storable(master, account.password)));
       await this.#forEntry(master.add(dn, attributes), `domain ${domainOf(account.name)}`);
       // Read back: the master chose entryUUID, and hostServer if none was given.
       return this.#readAccount(master, dn);
@@ -99,12 +100,11 @@ class Writer implements DirectoryWriter {
   }
 
   async setPassword(uuid: AccountUuid, password: Secret<string>): Promise<void> {
-    const hash = await this.#hasher.hashPassword(password);
-    await this.#replace(uuid, attribute(this.#names.userPassword, hash));
+    await this.#replace(uuid, async (master) => attribute(this.#names.userPassword, await this.#storable(master, password)));
   }
 
   async setStatus(uuid: AccountUuid, status: AccountStatus): Promise<void> {
-    await this.#replace(uuid, attribute(this.#names.accountStatus, status));
+    await this.#replace(uuid, () => attribute(this.#names.accountStatus, status));
   }
 
   async createDomain(domain: DomainName): Promise<void> {
@@ -117,15 +117,26 @@ class Writer implements DirectoryWriter {
     await this.#servers[Symbol.asyncDispose]();
   }
 
-  async #replace(uuid: AccountUuid, value: Attribute): Promise<void> {
-    await this.#servers.askMaster(async (master) =>
-      master.modify((await this.#findByUuid(master, uuid)).dn, [{ kind: 'replace', attribute: value }]),
-    );
+  async #replace(uuid: AccountUuid, value: (master: LdapConnection) => Attribute | Promise<Attribute>): Promise<void> {
+    await this.#servers.askMaster(async (master) => {
+      const { dn } = await this.#findByUuid(master, uuid);
+      await master.modify(dn, [{ kind: 'replace', attribute: await value(master) }]);
+    });
+  }
+
+  /**
+   * The password as the master shall be given it. 389-DS takes a scheme that it does not know for a password in clear and hashes it once
+   * more, and nobody could log in; it gets the password itself and keeps it by its own scheme.
+   */
+  async #storable(master: LdapConnection, password: Secret<string>): Promise<string> {
+    const root = await master.readEntry('', ['vendorName']);
+    const hashesItself = root !== undefined && textOf(root.attributes, 'vendorName')?.startsWith('389 ') === true;
+    return hashesItself ? password.reveal() : this.#hasher.hashPassword(password);
   }
 
   async #findByUuid(master: LdapConnection, uuid: AccountUuid): Promise<AccountRecord> {
     const names = this.#names;
-    const filter = and(equal('objectClass', names.accountClass), equal(names.entryUuid, uuid));
+    const filter = and(equal('objectClass', names.accountClass), uuidFilter(uuid, names));
     const [entry] = await master.searchAll({ baseDn: this.#access.suffix, filter, attributes: this.#attributes }, 1);
     const made = entry === undefined ? undefined : recordFromEntry(entry, { names });
     if (made?.outcome === 'record' && made.record.kind === 'account') return made.record;

@@ -78,6 +78,8 @@ function planAnd(store: EntryStore, schema: Schema, filters: readonly Filter[]):
 function gather(store: EntryStore, schema: Schema, filter: Filter): readonly number[] | undefined {
   if (filter.kind === 'equal') {
     const type = schema.attributeType(filter.attribute);
+    // Undefined for every entry (RFC 4511 §4.5.1.7): what a client asks of servers of several makes must not cost a scan here.
+    if (type === undefined && schema.description(filter.attribute) === undefined) return [];
     if (type?.key === 'entryuuid') {
       const uuid = type.equality?.key(filter.value);
       const entry = uuid === undefined ? undefined : store.byUuid(uuid);

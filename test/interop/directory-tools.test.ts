@@ -229,8 +229,8 @@ describe('ldapts', () => {
   });
 });
 
-describe('the schema for OpenLDAP', () => {
-  test('holds the definitions that the server enforces', async () => {
+describe('the schema for other servers', () => {
+  test('for OpenLDAP holds the definitions that our server enforces', async () => {
     const ldif = (await readFile(new URL('../../deploy/openldap/archipelago.ldif', import.meta.url), 'utf8'))
       .replaceAll('\n ', '')
       .split('\n');
@@ -242,6 +242,18 @@ describe('the schema for OpenLDAP', () => {
     expect(conf.filter((line) => /^(attributetype|objectclass)/.test(line))).toEqual([
       ...mailAttributeTypes.map((definition) => `attributetype ${definition}`),
       ...mailObjectClasses.map((definition) => `objectclass ${definition}`),
+    ]);
+  });
+
+  test('for 389 Directory Server holds them too, save the two that it brings itself', async () => {
+    const ldif = (await readFile(new URL('../../deploy/389ds/98archipelago.ldif', import.meta.url), 'utf8'))
+      .replaceAll('\n ', '')
+      .split('\n');
+    expect(ldif.filter((line) => /^(attributeTypes|objectClasses)/.test(line))).toEqual([
+      ...mailAttributeTypes
+        .filter((definition) => !/'(mailAlternateAddress|mailQuota)'/.test(definition))
+        .map((definition) => `attributeTypes: ${definition}`),
+      ...mailObjectClasses.map((definition) => `objectClasses: ${definition}`),
     ]);
   });
 

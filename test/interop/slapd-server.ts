@@ -18,23 +18,7 @@ const program = '/usr/sbin/slapd';
 const modules = '/usr/lib/ldap';
 const schemas = '/etc/ldap/schema';
 
-const arc = '2.25.11233386167282336856843219451289651251';
-const ia5 = 'EQUALITY caseIgnoreIA5Match SUBSTR caseIgnoreIA5SubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.26';
-const integer = 'EQUALITY integerMatch ORDERING integerOrderingMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.27';
-const text = 'EQUALITY caseIgnoreMatch SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15';
-const schema = `
-attributetype ( ${arc}.1.1 NAME 'hostServer' ${ia5} SINGLE-VALUE )
-attributetype ( ${arc}.1.2 NAME 'mailAlternateAddress' ${ia5} )
-attributetype ( ${arc}.1.3 NAME 'accountStatus' ${ia5} SINGLE-VALUE )
-attributetype ( ${arc}.1.4 NAME 'mailQuota' ${integer} SINGLE-VALUE )
-attributetype ( ${arc}.1.5 NAME 'mailRegion' ${text} SINGLE-VALUE )
-attributetype ( ${arc}.1.6 NAME 'mailDomainAlias' ${ia5} )
-attributetype ( ${arc}.1.7 NAME 'clusterMember' ${ia5} )
-attributetype ( ${arc}.1.8 NAME 'clusterWeight' ${integer} SINGLE-VALUE )
-objectclass ( ${arc}.2.1 NAME 'mailAccount' SUP top AUXILIARY MUST uid MAY ( hostServer $ mail $ mailAlternateAddress $ accountStatus $ mailQuota $ mailRegion $ userPassword ) )
-objectclass ( ${arc}.2.2 NAME 'mailDomain' SUP top STRUCTURAL MUST cn MAY ( mailDomainAlias $ description ) )
-objectclass ( ${arc}.2.3 NAME 'mailCluster' SUP top STRUCTURAL MUST cn MAY ( clusterMember $ clusterWeight $ mailRegion $ description ) )
-`;
+const ownSchema = new URL('../../deploy/openldap/archipelago.schema', import.meta.url).pathname;
 
 /** A running slapd with the suffix o=mail; its root identity may do everything. */
 export interface Slapd extends AsyncDisposable {
@@ -65,7 +49,8 @@ export async function startSlapd(
 include ${schemas}/core.schema
 include ${schemas}/cosine.schema
 include ${schemas}/inetorgperson.schema
-${schema}${options.extraSchema ?? ''}
+include ${ownSchema}
+${options.extraSchema ?? ''}
 pidfile ${directory}/slapd.pid
 argsfile ${directory}/slapd.args
 modulepath ${modules}

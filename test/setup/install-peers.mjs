@@ -8,6 +8,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 const peers = {
   '/usr/sbin/slapd': 'slapd',
   ldapadd: 'ldap-utils',
+  '/usr/sbin/ns-slapd': '389-ds-base',
   'redis-server': 'redis-server',
   curl: 'curl',
   openssl: 'openssl',
