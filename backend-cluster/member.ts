@@ -76,6 +76,8 @@ export interface MemberOptions {
 
 /** A running member. */
 export interface RunningBackend extends RunningService<BackendStatus> {
+  /** The highest term accepted here, and whether this member leads in it; of `status()`, without its cost. */
+  leadership(): { readonly term: number; readonly isController: boolean };
   /** Hands all accounts over and takes no more; the process goes on until it is stopped. */
   drain(): Promise<void>;
   /** Ends as a killed process does: no hand-over, no farewell, leases left to lapse. For demonstrations and tests of fail-over. */
@@ -141,6 +143,7 @@ class Member implements RunningBackend {
       store: { open: (uuid, opening) => this.#watchStorage(store.open(uuid, opening)) },
       controller: () => this.#controller,
       idleCloseMs: options.idleCloseMs,
+      leaseMs: options.leaseMs,
       quotaOf: (uuid) => this.#quotaOf(uuid),
       isTaking: () => this.#state === 'active',
       onEnd: (uuid, text) => this.#sessions.byeAccount(uuid, text),
@@ -234,6 +237,10 @@ class Member implements RunningBackend {
     ports.log.info({ cluster: this.#cluster, incarnation: this.#incarnation, port: this.#server.port }, 'member joined its cluster');
   }
 
+  leadership(): { term: number; isController: boolean } {
+    return { term: this.#controller.term, isController: this.#controller.isController };
+  }
+
   status(): BackendStatus {
     const { storage, leases } = this.#options;
     const follower = this.#follower?.status();
@@ -303,6 +310,7 @@ class Member implements RunningBackend {
     await this.#hosted.closeAll(leavingText);
     this.#sessions.byeAll(leavingText);
     await operationsEnd;
+    this.#hosted.stop();
     await this.#controller.stop();
     await this.#server?.close();
     await this.#release();

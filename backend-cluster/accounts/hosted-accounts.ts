@@ -23,10 +23,19 @@ import { jitteredMs, type Random } from '#common/random.ts';
 /** Accounts open on one member at a time; at the bound idle ones are closed, the longest unused first. */
 export const openAccountsMax = 20_000;
 const openAttempts = 5;
+/** Accounts whose sessions ask for nothing (IDLE) are looked at again after so many leases. */
+const sweepLeases = 4;
+const sweptAtOnce = 16;
 
 /** The account is here until `release`, or another member has it. */
 export type Acquired =
-  | { readonly outcome: 'here'; readonly account: StoredAccount; release(): void }
+  | {
+      readonly outcome: 'here';
+      readonly account: StoredAccount;
+      /** Before something is read: see `HostedAccounts.acquire`. Nothing to wait for when it is fresh enough. */
+      refresh(): Promise<void> | undefined;
+      release(): void;
+    }
   | { readonly outcome: 'at'; readonly host: MemberAddress };
 
 interface Hosted {
@@ -35,6 +44,9 @@ interface Hosted {
   idle: Timer | undefined;
   idleSinceMs: number;
   closing: Promise<void> | undefined;
+  /** When storage was last asked whether this opening holds the account; by both clocks, as one of them stands still in a machine's sleep. */
+  heldAt: { readonly monotonicMs: number; readonly wallMs: number };
+  checking: Promise<void> | undefined;
 }
 
 /** What hosted accounts are made of. */
@@ -48,6 +60,8 @@ export interface HostedAccountsOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly idleCloseMs: number;
+  /** What is read from an open account may be so old. */
+  readonly leaseMs: number;
   quotaOf(uuid: AccountUuid): number | undefined;
   /** No new accounts are opened while false. */
   isTaking(): boolean;
@@ -62,6 +76,7 @@ export class HostedAccounts implements LocalAccounts {
   readonly #opening = new Map<AccountUuid, Promise<Hosted | MemberAddress>>();
   #openings = 0;
   #isKilled = false;
+  readonly #sweeper: Timer;
   readonly #opens: { add(labels?: Record<string, string>, value?: number): void };
   readonly #openSeconds: { observe(labels: Record<string, string>, value: number): void };
 
@@ -73,6 +88,7 @@ export class HostedAccounts implements LocalAccounts {
     this.#openSeconds = options.metrics.histogram('archipelago_member_account_open_seconds', 'Time to open an account, grant included.');
     const gauge = options.metrics.gauge('archipelago_member_open_accounts', 'Accounts open on this member.');
     options.metrics.onCollect(() => gauge.set({}, this.#open.size));
+    this.#sweeper = options.clock.every(sweepLeases * options.leaseMs, () => void this.#sweep());
   }
 
   get count(): number {
@@ -88,7 +104,9 @@ export class HostedAccounts implements LocalAccounts {
   }
 
   /**
-   * The account, open here, or where it is. Rejects with `CLUSTER_NO_CONTROLLER`, `CLUSTER_DRAINING`, `CLUSTER_DEPOSED` (too many others
+   * The account, open here, or where it is. A member that was cut off or asleep does not know that another one has opened the account
+   * since; so an opening that storage has not confirmed for a lease is confirmed before it is used, and before each reading
+   * (`refresh`), and what clients are shown is never older than that. Rejects with `CLUSTER_NO_CONTROLLER`, `CLUSTER_DRAINING`, `CLUSTER_DEPOSED` (too many others
    * want it), `ACCT_REMOVED` or `STORE_*`.
    */
   async acquire(uuid: AccountUuid): Promise<Acquired> {
@@ -98,7 +116,14 @@ export class HostedAccounts implements LocalAccounts {
         await hosted.closing;
         continue;
       }
-      if (hosted !== undefined) return this.#use(uuid, hosted);
+      if (hosted !== undefined) {
+        const refreshed = this.#refresh(hosted);
+        if (refreshed === undefined) return this.#use(uuid, hosted);
+        await refreshed.catch((error: unknown) => {
+          if (asPlatformError(error).code !== 'CLUSTER_DEPOSED') throw error;
+        });
+        continue;
+      }
       let opening = this.#opening.get(uuid);
       if (opening === undefined) {
         opening = this.#openHere(uuid).finally(() => this.#opening.delete(uuid));
@@ -140,9 +165,15 @@ export class HostedAccounts implements LocalAccounts {
     await Promise.all(Array.from({ length: 16 }, worker));
   }
 
+  /** The last thing after `closeAll`, when the process ends. */
+  stop(): void {
+    this.#sweeper.cancel();
+  }
+
   /** Forgets everything without closing it, as a dead process does. */
   kill(): void {
     this.#isKilled = true;
+    this.stop();
     for (const hosted of this.#open.values()) hosted.idle?.cancel();
     this.#open.clear();
   }
@@ -155,6 +186,7 @@ export class HostedAccounts implements LocalAccounts {
     return {
       outcome: 'here',
       account: hosted.account,
+      refresh: () => this.#refresh(hosted),
       release: () => {
         if (isReleased) return;
         isReleased = true;
@@ -162,6 +194,35 @@ export class HostedAccounts implements LocalAccounts {
         if (hosted.users === 0) this.#becameIdle(uuid, hosted);
       },
     };
+  }
+
+  #refresh(hosted: Hosted): Promise<void> | undefined {
+    const { clock, leaseMs } = this.#options;
+    const { monotonicMs, wallMs } = hosted.heldAt;
+    if (Math.max(clock.monotonicMs() - monotonicMs, clock.nowMs() - wallMs) < leaseMs) return undefined;
+    hosted.checking ??= this.#check(hosted).finally(() => {
+      hosted.checking = undefined;
+    });
+    return hosted.checking;
+  }
+
+  async #check(hosted: Hosted): Promise<void> {
+    const askedAt = this.#now();
+    if (!(await hosted.account.checkHeld())) throw new PlatformError('CLUSTER_DEPOSED', 'another member has the account');
+    hosted.heldAt = askedAt;
+  }
+
+  /** A client that idles on a host that was deposed without knowing it would wait for ever; it is told by way of `#lost`. */
+  async #sweep(): Promise<void> {
+    const due = [...this.#open.values()].filter((hosted) => hosted.users > 0 && hosted.closing === undefined);
+    const worker = async (): Promise<void> => {
+      for (let hosted = due.pop(); hosted !== undefined; hosted = due.pop()) await this.#refresh(hosted)?.catch(() => {});
+    };
+    await Promise.all(Array.from({ length: Math.min(sweptAtOnce, due.length) }, worker));
+  }
+
+  #now(): Hosted['heldAt'] {
+    return { monotonicMs: this.#options.clock.monotonicMs(), wallMs: this.#options.clock.nowMs() };
   }
 
   async #openHere(uuid: AccountUuid): Promise<Hosted | MemberAddress> {
@@ -180,12 +241,13 @@ export class HostedAccounts implements LocalAccounts {
       } else {
         try {
           this.#openings += 1;
+          const askedAt = this.#now();
           const quotaBytes = this.#options.quotaOf(uuid);
           const openId = `${member}.${incarnation}.${this.#openings}`;
           const account = await store.open(uuid, { member, incarnation, openId, ...(quotaBytes === undefined ? {} : { quotaBytes }) });
           this.#openSeconds.observe({}, (clock.monotonicMs() - startedMs) / 1000);
           this.#opens.add({ outcome: 'opened' });
-          return this.#opened(uuid, account);
+          return this.#opened(uuid, account, askedAt);
         } catch (error) {
           const failure = asPlatformError(error);
           this.#options.controller().report('closed', uuid, undefined);
@@ -201,8 +263,9 @@ export class HostedAccounts implements LocalAccounts {
     }
   }
 
-  #opened(uuid: AccountUuid, account: StoredAccount): Hosted {
-    const hosted: Hosted = { account, users: 0, idle: undefined, idleSinceMs: this.#options.clock.monotonicMs(), closing: undefined };
+  #opened(uuid: AccountUuid, account: StoredAccount, heldAt: Hosted['heldAt']): Hosted {
+    const idleSinceMs = this.#options.clock.monotonicMs();
+    const hosted: Hosted = { account, users: 0, idle: undefined, idleSinceMs, closing: undefined, heldAt, checking: undefined };
     if (this.#isKilled) throw new PlatformError('CLUSTER_DRAINING', 'this member was stopped');
     this.#open.set(uuid, hosted);
     account.onChange((change) => {

@@ -220,6 +220,24 @@ export class StoredAccountOverLog implements StoredAccount {
     return () => void this.#listeners.delete(listener);
   }
 
+  async checkHeld(): Promise<boolean> {
+    if (!this.isOpen) return false;
+    const { log, clock, tuning, logger } = this.#parts;
+    let isHeld: boolean;
+    try {
+      isHeld = await withTimeout(clock, tuning.timeoutMs, log.isHeld(), () => new Error('storage does not answer'));
+    } catch (error) {
+      throw new PlatformError('STORE_UNAVAILABLE', `whether the account is still open here is not known: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    if (!isHeld && this.isOpen) {
+      logger.warn({ errCode: 'CLUSTER_DEPOSED', epoch: this.epoch }, 'another opening has the account: found when it was looked at again');
+      this.#queue.fail(new PlatformError('CLUSTER_DEPOSED', 'another opening has the account'));
+    }
+    return this.isOpen;
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

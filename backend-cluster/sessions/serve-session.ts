@@ -124,6 +124,7 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
       const context = {
         sessionId: request.sessionId,
         account: acquired.account,
+        refresh: acquired.refresh,
         accountName,
         clientAddress: request.client.address,
         clock,

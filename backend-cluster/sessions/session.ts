@@ -14,6 +14,8 @@ import type { Random } from '#common/random.ts';
 export interface SessionContext {
   readonly sessionId: string;
   readonly account: OpenAccount;
+  /** To be waited for before a command that reads, when there is something to wait for; rejects when the account is not known to be fresh. */
+  refresh(): Promise<void> | undefined;
   /** The account's name now; follows a rename while the session is open. */
   accountName(): AccountName;
   readonly clientAddress: string;

@@ -34,6 +34,8 @@ export interface OpeningLog extends AccountReader {
   secure(): Promise<void>;
   /** Lets this machine forget what it may remember of the account's directories. */
   refresh(): Promise<void>;
+  /** False once another opening has revoked this one: what was read before may not be the newest any more. Asks storage. */
+  isHeld(): Promise<boolean>;
   /** Creates the slot, whole and durable, unless it is there. `nonce` is in the parts and tells an own slot from another's. */
   commit(slot: number, nonce: string, parts: readonly Uint8Array[]): Promise<CommitOutcome>;
   /** Writes a large message; durable on return. */

@@ -31,6 +31,11 @@ export interface StoredAccount extends OpenAccount {
   readonly isReadOnly: boolean;
   /** Bytes of memory that its index data takes, for an LRU. */
   readonly memoryBytes: number;
+  /**
+   * Asks storage whether this opening is still the last one; one that is not ends at once, as deposed. Rejects with `STORE_UNAVAILABLE` when
+   * storage does not say.
+   */
+  checkHeld(): Promise<boolean>;
   /** Finishes the commit that runs, writes a snapshot when there is enough to save, and ends. Never rejects; a second call waits for the first. */
   close(): Promise<void>;
 }

@@ -167,6 +167,10 @@ class PosixOpening implements OpeningLog {
     }
   }
 
+  async isHeld(): Promise<boolean> {
+    return (await this.#files.size(this.#stage)) !== undefined;
+  }
+
   async commit(slot: number, nonce: string, parts: readonly Uint8Array[]): Promise<CommitOutcome> {
     const staged = this.#nextStaged();
     const name = `${this.#at.log}/${numberName(slot)}`;

@@ -203,6 +203,20 @@ describe.each(Object.keys(engines))('storage engine %s', (name) => {
     expect(owner.isOpen).toBe(true);
   });
 
+  it('tells an owner whom another one overtook, before it writes anything', async () => {
+    const ledger = new Ledger();
+    const sleeper = await store.open(uuid, opening('back1'));
+    await ledger.deliver(sleeper, ['one']);
+    expect(await sleeper.checkHeld()).toBe(true);
+    await ledger.deliver(sleeper, ['two']);
+    const owner = await other.open(uuid, opening('back2'));
+    expect(await sleeper.checkHeld()).toBe(false);
+    expect(sleeper.isOpen).toBe(false);
+    expect(await owner.checkHeld()).toBe(true);
+    await ledger.deliver(owner, ['three']);
+    expect(await ledger.violations(owner)).toEqual([]);
+  });
+
   it('does not let a sleeper write into numbers that compaction freed', async () => {
     const ledger = new Ledger();
     const sleeper = await store.open(uuid, opening('back1'));

@@ -27,6 +27,7 @@ import {
 } from '#protocol/imap/decoder.ts';
 import { CommandReader } from '#protocol/imap/reader.ts';
 import { refusalOf } from './append.ts';
+import { logout } from './basic.ts';
 import type { Command, ImapSession, TaggedReply } from './command.ts';
 import { commands, uidCommands } from './commands.ts';
 import { fetch } from './fetch.ts';
@@ -296,6 +297,7 @@ class Session implements RunningSession, ImapSession {
       return { status: 'BAD', code: 'CLIENTBUG', text: 'No mailbox is selected' };
     }
     if (command !== fetch) this.lastContent = undefined;
+    if (command !== logout) await this.#context.refresh();
     // Arguments, if any, follow one space.
     reader.take(' ');
     return await command.run(this, reader, call);

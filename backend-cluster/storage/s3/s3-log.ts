@@ -238,6 +238,16 @@ class S3Opening implements OpeningLog {
   /** Nothing is remembered but the head, which this opening wrote itself. */
   async refresh(): Promise<void> {}
 
+  /** Waits for its turn among the changes, whose answers it must not be taken for. */
+  isHeld(): Promise<boolean> {
+    const look = this.#updating.then(async () => {
+      if (!this.#isRevoked) await this.#readAgain();
+      return !this.#isRevoked;
+    });
+    this.#updating = look.catch(() => {});
+    return look;
+  }
+
   async commit(slot: number, _nonce: string, parts: readonly Uint8Array[]): Promise<CommitOutcome> {
     const bytes = Buffer.concat(parts as Uint8Array[]);
     return this.#update(async (head) => {

@@ -37,6 +37,7 @@ export class ImapClient {
     this.connection = client;
     client.handle({ data: (chunk) => (this.#received += chunk.toString('latin1')), close: () => {} });
     const context: SessionContext = {
+      refresh: () => undefined,
       sessionId: 's1',
       account,
       accountName: () => parseAccountName('alice@isp.example'),

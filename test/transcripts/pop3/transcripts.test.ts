@@ -36,6 +36,7 @@ function start(
   const context = {
     sessionId: 's1',
     account,
+    refresh: () => undefined,
     accountName: () => parseAccountName('alice@isp.example'),
     clientAddress: '127.0.0.1',
     clock,
