@@ -22,6 +22,43 @@ export function withLeaseOnly(files: Files): Files {
   return { ...withoutRevocation(files), link: (existing, name) => files.rename(existing, name) };
 }
 
+/** Where a design would have its fencing tokens from. */
+export interface TokenSource {
+  next(): number;
+}
+
+/**
+ * A token from the coordinator decides who writes: the storage refuses one lower than it has seen for the account, and takes whatever
+ * comes with that or a higher one. The coordinator may give a number twice.
+ */
+export function withTokenFrom(tokens: TokenSource, highest: Map<string, number>): (files: Files) => Files {
+  return (files) => {
+    const own = new Map<string, number>();
+    const rest = withoutRevocation(files);
+    return {
+      ...rest,
+      mkdir: (path) => {
+        const account = /^(.*)\/stage\/[^/]+$/.exec(path)?.[1];
+        if (account !== undefined) {
+          const token = tokens.next();
+          own.set(account, token);
+          highest.set(account, Math.max(token, highest.get(account) ?? 0));
+        }
+        return rest.mkdir(path);
+      },
+      link: async (existing, name) => {
+        const account = /^(.*)\/log\/\d+$/.exec(name)?.[1];
+        if (account === undefined) return files.link(existing, name);
+        const token = own.get(account) ?? 0;
+        const seen = highest.get(account) ?? 0;
+        if (token < seen) throw Object.assign(new Error(`token ${token} is older than ${seen}`), { code: 'ENOENT' });
+        highest.set(account, token);
+        return files.rename(existing, name);
+      },
+    };
+  };
+}
+
 /** Commits are answered before their names are on disk. */
 export function withoutDirectorySync(files: Files): Files {
   return { ...bound(files), syncDirectory: () => Promise.resolve() };

@@ -74,8 +74,10 @@ export async function sendPatiently(parts: ClientParts, message: Sent, fill: num
   const { process, chance } = parts;
   const attempt = async (): Promise<void> => {
     while (!message.isAcknowledged) {
-      if (await sendOnce(parts, message, fill)) message.isAcknowledged = true;
-      else await process.world.sleep(chance.between(100, 1_200));
+      if (await sendOnce(parts, message, fill)) {
+        message.isAcknowledged = true;
+        message.acknowledgedAtMs = Math.min(message.acknowledgedAtMs, process.world.nowMs);
+      } else await process.world.sleep(chance.between(100, 1_200));
     }
   };
   await Promise.all(chance.is(0.15) ? [attempt(), attempt()] : [attempt()]);
@@ -119,14 +121,14 @@ export async function readOnce(parts: ClientParts, opened: () => void, changes: 
   if (channel === undefined) return;
   const dialogue = new Dialogue(channel, parts.process);
   try {
-    const inbox = await look(parts.history, dialogue, 'INBOX');
+    const inbox = await look(parts, dialogue, 'INBOX');
     if (inbox === undefined) return;
     opened();
     for (let steps = changes; steps > 0; steps -= 1) {
       if (!(await step(parts, dialogue, inbox))) return;
       await parts.process.world.sleep(parts.chance.between(5, 900));
     }
-    if (parts.chance.is(0.3)) await look(parts.history, dialogue, 'Archive');
+    if (parts.chance.is(0.3)) await look(parts, dialogue, 'Archive');
   } finally {
     dialogue.close();
   }
@@ -157,23 +159,35 @@ interface View {
   readonly messages: { readonly uid: number; readonly id: string }[];
 }
 
-async function look(history: AccountHistory, dialogue: Dialogue, mailbox: string): Promise<View | undefined> {
+/**
+ * What a mailbox holds. Headers are asked for only of messages that this account's clients have not met under their UID, and of a few of
+ * the others by chance, as mail clients do.
+ */
+async function look({ history, chance, process }: ClientParts, dialogue: Dialogue, mailbox: string): Promise<View | undefined> {
+  const askedAtMs = process.world.nowMs;
   const selected = await dialogue.ask(`s SELECT ${mailbox}\r\n`, /^s [A-Z]+ .*\r\n$/m);
   const number = (pattern: RegExp): number => Number(pattern.exec(selected ?? '')?.[1] ?? Number.NaN);
   if (selected === undefined || !/^s OK /m.test(selected)) return undefined;
-  const fetched = await dialogue.ask('f UID FETCH 1:* (UID FLAGS BODY.PEEK[HEADER.FIELDS (X-Sim-Id)])\r\n', /^f [A-Z]+ .*\r\n$/m);
-  if (fetched === undefined || !/^f OK /m.test(fetched)) return undefined;
-  const messages = [...fetched.matchAll(/\* \d+ FETCH \(UID (\d+) [\s\S]*?X-Sim-Id: (\S+)/g)].map(([, uid, id]) => ({
-    uid: Number(uid),
-    id: id as string,
-  }));
-  history.saw({
-    mailbox,
-    uidValidity: number(/UIDVALIDITY (\d+)/),
-    uidNext: number(/UIDNEXT (\d+)/),
-    highestModseq: number(/HIGHESTMODSEQ (\d+)/),
-    messages,
-  });
+  const listed = await dialogue.ask('l UID FETCH 1:* (UID FLAGS)\r\n', /^l [A-Z]+ .*\r\n$/m);
+  if (listed === undefined || !/^l OK /m.test(listed)) return undefined;
+  const uidValidity = number(/UIDVALIDITY (\d+)/);
+  const messages: { uid: number; id: string }[] = [];
+  const unknown: string[] = [];
+  for (const [, uid] of listed.matchAll(/\* \d+ FETCH \(UID (\d+) /g)) {
+    const id = history.idAt(mailbox, uidValidity, Number(uid));
+    if (id === undefined || chance.is(0.03)) unknown.push(uid as string);
+    else messages.push({ uid: Number(uid), id });
+  }
+  if (unknown.length > 0) {
+    const asked = `f UID FETCH ${unknown.join(',')} (UID BODY.PEEK[HEADER.FIELDS (X-Sim-Id)])\r\n`;
+    const fetched = await dialogue.ask(asked, /^f [A-Z]+ .*\r\n$/m);
+    if (fetched === undefined || !/^f OK /m.test(fetched)) return undefined;
+    for (const [, uid, id] of fetched.matchAll(/\* \d+ FETCH \(UID (\d+) [\s\S]*?X-Sim-Id: (\S+)/g)) {
+      messages.push({ uid: Number(uid), id: id as string });
+    }
+  }
+  if (mailbox === 'INBOX') history.checkFreshness(askedAtMs, new Set(messages.map(({ id }) => id)));
+  history.saw({ mailbox, uidValidity, uidNext: number(/UIDNEXT (\d+)/), highestModseq: number(/HIGHESTMODSEQ (\d+)/), messages });
   return { messages };
 }
 

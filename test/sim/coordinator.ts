@@ -24,8 +24,12 @@ export class SimCoordinator {
   readonly machine: Machine;
   isDown = false;
   clockOffsetMs = 0;
+  /** Share of commands that are carried out twice, the second time any time later: a client sends again what was not answered. */
+  twiceShare = 0;
   #table = new LeaseTable();
   #changes: Change[] = [];
+  /** When each fencing token was given out; only a broken variant takes any. */
+  #tokens: number[] = [];
 
   constructor(world: World, network: SimNetwork, machine: Machine) {
     this.world = world;
@@ -33,9 +37,15 @@ export class SimCoordinator {
     this.machine = machine;
   }
 
+  /** As INCR: the next of a counter, which a fail-over may set back. */
+  nextToken(): number {
+    return this.#tokens.push(this.world.nowMs);
+  }
+
   /** Another takes over, without the changes of the last `ms`. */
   failOver(ms: number): void {
     const keptUntilMs = this.world.nowMs - ms;
+    this.#tokens = this.#tokens.filter((atMs) => atMs <= keptUntilMs);
     const kept = this.#changes.filter((change) => change.atMs <= keptUntilMs);
     this.#table = new LeaseTable();
     for (const change of kept) change.apply(this.#table);
@@ -45,6 +55,7 @@ export class SimCoordinator {
   forgetAll(): void {
     this.#table = new LeaseTable();
     this.#changes = [];
+    this.#tokens = [];
   }
 
   /** The lease store port of a process. */
@@ -97,6 +108,7 @@ export class SimCoordinator {
   }
 
   #ask<T>(process: SimProcess, what: string, act: () => T): Promise<T> {
+    const { world } = this;
     return new Promise<T>((resolve, reject) => {
       let isOver = false;
       const once = (settle: () => void): void => {
@@ -108,8 +120,13 @@ export class SimCoordinator {
       const timer = process.clock.after(answerWithinMs, () =>
         once(() => reject(new PlatformError('STORE_UNAVAILABLE', `the coordinator did not answer within ${answerWithinMs} ms`))),
       );
-      this.world.after(this.network.latency(), what, () => {
+      world.after(this.network.latency(), what, () => {
         if (this.isDown || this.network.isCut(process.machine, this.machine)) return;
+        if (this.twiceShare > 0 && world.chance.is(this.twiceShare)) {
+          world.after(world.chance.between(1, 4_000), `${what} again`, () => {
+            if (!this.isDown) act();
+          });
+        }
         let settle: () => void;
         try {
           const result = act();
@@ -118,7 +135,7 @@ export class SimCoordinator {
           settle = () => reject(error);
         }
         if (this.network.isCut(this.machine, process.machine)) return;
-        this.world.after(this.network.latency(), `${what} answered`, () => process.deliver(`${what} answered`, () => once(settle)));
+        world.after(this.network.latency(), `${what} answered`, () => process.deliver(`${what} answered`, () => once(settle)));
       });
     });
   }

@@ -9,6 +9,8 @@ import { type MemoryClient, MemoryDisk } from '#test/fakes/memory-files.ts';
 import type { SimProcess } from './machine.ts';
 import type { Chance, World } from './world.ts';
 
+const needsData: ReadonlySet<keyof Files> = new Set(['writeNew', 'replace', 'mkdir']);
+const needsName: ReadonlySet<keyof Files> = new Set(['link', 'rename', 'mkdirAll']);
 const slotPath = /\/accounts\/..\/..\/([^/]+)\/log\/(\d+)$/;
 
 /** Of all processes together; a fault mix sets them. */
@@ -17,8 +19,12 @@ export interface DiskFaults {
   lateMsMax: number;
   failShare: number;
   lostReplyShare: number;
-  /** Nothing can be written until it is over. */
-  isFull: boolean;
+  /** Share of changes that happen twice, as when a request is sent again; the answer is the second one's. */
+  twiceShare: number;
+  /** No data can be written until it is over; with `everything` no name either, as on a disk without a free block. */
+  isFull: 'no' | 'data' | 'everything';
+  /** Every operation takes up to so much longer. */
+  slowMs: number;
 }
 
 interface Landed {
@@ -31,7 +37,15 @@ export class SimDisk {
   readonly world: World;
   readonly chance: Chance;
   readonly disk = new MemoryDisk();
-  readonly faults: DiskFaults = { lateShare: 0, lateMsMax: 0, failShare: 0, lostReplyShare: 0, isFull: false };
+  readonly faults: DiskFaults = {
+    lateShare: 0,
+    lateMsMax: 0,
+    failShare: 0,
+    lostReplyShare: 0,
+    twiceShare: 0,
+    isFull: 'no',
+    slowMs: 0,
+  };
   /** Machines that cannot reach it: what they ask for waits, as on a hard NFS mount. */
   readonly cut = new Set<string>();
   readonly violations: string[] = [];
@@ -51,11 +65,11 @@ export class SimDisk {
     return this.#direct;
   }
 
-  /** The files port of a process. */
-  portOf(process: SimProcess): Files {
+  /** The files port of a process. `through` is what stands at the disk, where things happen: a broken variant of the store is made with it. */
+  portOf(process: SimProcess, through: (files: Files) => Files): Files {
     const act = <T>(name: keyof Files, path: string, target: string | undefined, happen: () => Promise<T>, half?: () => Promise<void>) =>
       this.#do(process, name, path, target, happen, half);
-    const real = this.#direct;
+    const real = through(this.#direct);
     return {
       read: (path) => act('read', path, undefined, () => real.read(path)),
       readRange: (path, offset, length) => act('readRange', path, undefined, () => real.readRange(path, offset, length)),
@@ -128,18 +142,26 @@ export class SimDisk {
           return;
         }
         const fails = (code: string) => answer(() => reject(Object.assign(new Error(`${code}: ${path}`), { code, path })));
-        if (faults.isFull && (name === 'writeNew' || name === 'mkdir')) {
-          fails('ENOSPC');
+        // What fails may leave a torn file behind.
+        const failsTorn = (code: string) => {
+          if (half === undefined || chance.is(0.5)) fails(code);
+          else void half().finally(() => fails(code));
+        };
+        if ((faults.isFull !== 'no' && needsData.has(name)) || (faults.isFull === 'everything' && needsName.has(name))) {
+          failsTorn('ENOSPC');
           return;
         }
         if (chance.is(faults.failShare)) {
-          fails('EIO');
+          failsTorn('EIO');
           return;
         }
         const isLost = isChange && chance.is(faults.lostReplyShare);
-        void happen().then(
+        const happensTwice = isChange && chance.is(faults.twiceShare);
+        const landed = happen();
+        const answered = happensTwice ? landed.then(() => this.#watch(name, target)).then(happen) : landed;
+        void answered.then(
           (value) => {
-            this.#watch(name, target);
+            if (!happensTwice) this.#watch(name, target);
             if (isLost) fails('EIO');
             else answer(() => resolve(value));
           },
@@ -147,7 +169,8 @@ export class SimDisk {
         );
       };
       const isLate = isChange && chance.is(faults.lateShare);
-      world.after(isLate ? chance.between(100, faults.lateMsMax) : chance.between(0.1, 3), `${name} ${path}`, arrive);
+      const takesMs = isLate ? chance.between(100, faults.lateMsMax) : chance.between(0.1, 3 + faults.slowMs);
+      world.after(takesMs, `${name} ${path}`, arrive);
     });
   }
 

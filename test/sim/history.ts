@@ -4,11 +4,16 @@
  */
 import type { Mailbox, OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
+import { leaseMs } from './member-node.ts';
+
+/** A lease by the slowest clock, and the way of a heartbeat. */
+export const staleWithinMs = leaseMs / 0.8 + 500;
 
 /** One message, by its delivery id. */
 export interface Sent {
   readonly id: string;
   isAcknowledged: boolean;
+  acknowledgedAtMs: number;
   removal: 'no' | 'asked' | 'done';
   move: 'no' | 'asked' | 'done';
   /** Keywords whose setting was acknowledged. Never taken away. */
@@ -40,8 +45,20 @@ export class AccountHistory {
     return [...this.sent.values()].filter((message) => !message.isAcknowledged);
   }
 
+  /** The message that a client has met under this UID. */
+  idAt(mailbox: string, uidValidity: number, uid: number): string | undefined {
+    return this.#uids.get(`${mailbox} ${uidValidity} ${uid}`);
+  }
+
   send(id: string): Sent {
-    const message: Sent = { id, isAcknowledged: false, removal: 'no', move: 'no', keywords: new Set() };
+    const message: Sent = {
+      id,
+      isAcknowledged: false,
+      acknowledgedAtMs: Number.POSITIVE_INFINITY,
+      removal: 'no',
+      move: 'no',
+      keywords: new Set(),
+    };
     this.sent.set(id, message);
     return message;
   }
@@ -61,6 +78,17 @@ export class AccountHistory {
       uidNext: Math.max(highest?.uidNext ?? 0, seen.uidNext),
       modseq: Math.max(highest?.modseq ?? 0, seen.highestModseq),
     });
+  }
+
+  /**
+   * What a client that asked at `askedAtMs` was shown of the inbox: it holds all that was acknowledged for longer than stale reads may
+   * last, unless a client has asked for its removal or move (I9).
+   */
+  checkFreshness(askedAtMs: number, ids: ReadonlySet<string>): void {
+    for (const { id, acknowledgedAtMs, removal, move } of this.sent.values()) {
+      if (acknowledgedAtMs > askedAtMs - staleWithinMs || removal !== 'no' || move !== 'no' || ids.has(id)) continue;
+      this.#broken(`I9: ${id} was acknowledged ${Math.round(askedAtMs - acknowledgedAtMs)} ms before a client asked, and was not shown`);
+    }
   }
 
   /** Compares the account, as it is in the end, with all of it. */

@@ -36,7 +36,7 @@ export interface Surroundings {
   readonly coordinator: SimCoordinator;
   readonly directory: SimDirectory;
   readonly log: (node: string) => Logger;
-  /** Stands between each member and the disk: a broken variant of the store is made with it. */
+  /** See `SimDisk.portOf`. */
   readonly through: (files: Files) => Files;
   /** Records after which a snapshot is taken: few, so that a short history has many. */
   readonly snapshotRecords: number;
@@ -129,7 +129,7 @@ export class MemberNode {
     const store = await openAccountStore({
       ...ports,
       root: '/store',
-      files: through(disk.portOf(process)),
+      files: disk.portOf(process, through),
       tuning: { snapshotRecords, snapshotAtCloseSlots: 4, timeoutMs: 4_000 },
     });
     return startMember({

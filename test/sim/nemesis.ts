@@ -22,6 +22,8 @@ export interface Targets {
 /** Makes one fault happen; what it returns ends it. */
 type Fault = (targets: Targets, chance: Chance) => { readonly forMs: number; readonly end: () => void } | undefined;
 
+/** A pause of at most 9 s, and a lease. */
+const apartMs = 12_500;
 const nothing = (): void => {};
 
 export const faultKinds: Readonly<Record<string, Fault>> = {
@@ -93,16 +95,35 @@ export const faultKinds: Readonly<Record<string, Fault>> = {
     return { forMs: chance.between(500, 8_000), end: () => void disk.cut.delete(name) };
   },
   'disk full': ({ disk }, chance) => {
-    disk.faults.isFull = true;
+    disk.faults.isFull = chance.is(0.5) ? 'data' : 'everything';
     return {
       forMs: chance.between(200, 4_000),
       end: () => {
-        disk.faults.isFull = false;
+        disk.faults.isFull = 'no';
+      },
+    };
+  },
+  'disk slow': ({ disk }, chance) => {
+    disk.faults.slowMs = chance.between(50, 1_500);
+    return {
+      forMs: chance.between(500, 8_000),
+      end: () => {
+        disk.faults.slowMs = 0;
+      },
+    };
+  },
+  'network slow': ({ network }, chance) => {
+    network.slowMs = chance.between(20, 600);
+    return {
+      forMs: chance.between(500, 8_000),
+      end: () => {
+        network.slowMs = 0;
       },
     };
   },
   'clock jump': ({ members }, chance) => {
-    chance.pick(members).machine.wallOffsetMs += chance.between(-5_000, 5_000);
+    const byMs = chance.is(0.7) ? 5_000 : 4 * 3_600_000;
+    chance.pick(members).machine.wallOffsetMs += chance.between(-byMs, byMs);
     return { forMs: 0, end: nothing };
   },
   'clock rate': ({ members }, chance) => {
@@ -134,6 +155,17 @@ export const faultKinds: Readonly<Record<string, Fault>> = {
     coordinator.forgetAll();
     return { forMs: 0, end: nothing };
   },
+  'coordinator old snapshot': ({ coordinator }, chance) => {
+    coordinator.isDown = true;
+    const lostMs = chance.between(3_000, 30_000);
+    return {
+      forMs: chance.between(100, 2_000),
+      end: () => {
+        coordinator.isDown = false;
+        coordinator.failOver(lostMs);
+      },
+    };
+  },
   'coordinator clock': ({ coordinator }, chance) => {
     coordinator.clockOffsetMs += chance.between(-4_000, 4_000);
     return { forMs: 0, end: nothing };
@@ -164,19 +196,28 @@ export class Nemesis {
   /** Chooses this seed's kinds, and when each fault comes within `phaseMs`. */
   plan(phaseMs: number): void {
     const chance = this.#chance;
-    const { network, disk } = this.#targets;
+    const { network, disk, coordinator } = this.#targets;
     network.lossShare = chance.pick([0, 0, 0.02, 0.1]);
     if (chance.is(0.5)) Object.assign(disk.faults, { lateShare: 0.03, lateMsMax: 6_000 });
     if (chance.is(0.25)) disk.faults.failShare = 0.003;
     if (chance.is(0.25)) disk.faults.lostReplyShare = 0.005;
+    if (chance.is(0.25)) disk.faults.twiceShare = 0.01;
+    if (chance.is(0.3)) coordinator.twiceShare = 0.05;
     const kinds = Object.keys(faultKinds).filter(() => chance.is(0.35));
     if (kinds.length > 0) this.#planFaults(kinds, 1 + chance.below(10), phaseMs);
   }
 
   /** Only what makes writers come late: see `SeedOptions.hasLateWriters`. */
-  planLateWriters(phaseMs: number): void {
+  planLateWriters(phaseMs: number, hasFailOvers: boolean): void {
     Object.assign(this.#targets.disk.faults, { lateShare: 0.01, lateMsMax: 9_000 });
-    this.#planFaults(['pause', 'suspend', 'isolate', 'disk cut'], 12, phaseMs);
+    const kinds = ['pause', 'suspend', 'isolate', 'disk cut'];
+    this.#planFaults(kinds, 12, phaseMs);
+    if (hasFailOvers) this.#planFaults(['coordinator fail-over', 'coordinator forgets'], 8, phaseMs);
+  }
+
+  /** One kind, each time after everybody has had time to recover. */
+  planOnly(kind: string, phaseMs: number): void {
+    for (let atMs = 5_000; atMs <= phaseMs - apartMs; atMs += apartMs) this.#targets.world.after(atMs, kind, () => this.#strike(kind));
   }
 
   #planFaults(kinds: readonly string[], count: number, phaseMs: number): void {
@@ -203,9 +244,10 @@ export class Nemesis {
   heal(): void {
     this.#isOver = true;
     for (const end of [...this.#running]) end();
-    const { network, disk, members } = this.#targets;
+    const { network, disk, coordinator, members } = this.#targets;
     network.lossShare = 0;
-    Object.assign(disk.faults, { lateShare: 0, failShare: 0, lostReplyShare: 0 });
+    coordinator.twiceShare = 0;
+    Object.assign(disk.faults, { lateShare: 0, failShare: 0, lostReplyShare: 0, twiceShare: 0 });
     // One that was paused when another fault hit it as well.
     for (const { process } of members) process?.resume();
   }

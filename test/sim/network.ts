@@ -1,6 +1,7 @@
 /**
- * The network between the machines: streams that arrive whole, in order and late, or break. A lost packet is a retransmission, which is
- * delay; a cut, one-way or both, holds the bytes back until it heals. Connections do not wait for each other.
+ * The network between the machines: streams that arrive whole, in order and late, or break. A lost packet is a retransmission, and one
+ * that comes out of order or twice is sorted by TCP: all of it is delay. A cut, one-way or both, holds the bytes back until it heals.
+ * Connections do not wait for each other, so what goes over two of them arrives in any order.
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Connection, ConnectionHandlers, Listener, Network } from '#common/network/network.ts';
@@ -24,6 +25,8 @@ export class SimNetwork {
   /** Share of writes that a packet loss delays. */
   lossShare = 0;
   latencyMs: readonly [number, number] = [0.2, 3];
+  /** Every segment takes up to so much longer. */
+  slowMs = 0;
   readonly #listeners = new Map<string, OpenListener>();
   readonly #machines = new Map<string, Machine>();
   /** `from to` by machine name. */
@@ -47,7 +50,7 @@ export class SimNetwork {
 
   /** Time for one segment from a machine to another. */
   latency(): number {
-    let ms = this.chance.between(...this.latencyMs);
+    let ms = this.chance.between(this.latencyMs[0], this.latencyMs[1] + this.slowMs);
     for (let tries = 0; this.lossShare > 0 && tries < 5 && this.chance.is(this.lossShare); tries += 1) ms += retransmitMs * 2 ** tries;
     return ms;
   }

@@ -11,6 +11,7 @@ import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { Secret } from '#common/secret.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
+import { type AvailabilityFault, watchAvailability } from './availability.ts';
 import { type ClientParts, password, readOnAndOn, readOnce, sendPatiently } from './clients.ts';
 import { SimCoordinator } from './coordinator.ts';
 import { SimDirectory } from './directory.ts';
@@ -27,7 +28,6 @@ const memberCount = 3;
 const safetyMs = 30_000;
 /** I11: all is healed, and every account opens and every message is delivered within this. */
 export const livenessWithinMs = 60_000;
-const watchEveryMs = 20;
 
 /** What became of one seed. */
 export interface SeedResult {
@@ -38,6 +38,8 @@ export interface SeedResult {
   readonly simulatedMs: number;
   /** From the healing until everything had come through. */
   readonly recoveryMs: number;
+  /** With `onlyFault`: the longest time in which some account could not be opened. */
+  readonly unavailableMs: number;
   readonly events: number;
   readonly commits: number;
   readonly sent: number;
@@ -46,10 +48,14 @@ export interface SeedResult {
 
 /** How a history may differ from the usual one. */
 export interface SeedOptions {
-  /** Stands between each member and the disk: a broken variant of the store is made with it. */
-  readonly through?: (files: Files) => Files;
+  /** See `SimDisk.portOf`. */
+  readonly through?: (files: Files, coordinator: SimCoordinator) => Files;
   /** Instead of a mix by chance: accounts that write and compact a lot, members that sleep, and writes that land late. */
   readonly hasLateWriters?: boolean;
+  /** The coordinator fails over as well, and forgets. */
+  readonly hasFailOvers?: boolean;
+  /** Nothing but this fault, a few times, while each account is asked for all the time (I10). */
+  readonly onlyFault?: AvailabilityFault;
   /** Lines of the members' logs, as they come. */
   readonly onLog?: (line: string) => void;
 }
@@ -83,7 +89,7 @@ export async function runSeed(seed: number, options: SeedOptions = {}): Promise<
         onLog: options.onLog,
         isServing: (member, incarnation) => members.some((one) => one.isServing(member, incarnation)),
       }),
-    through: options.through ?? ((files: Files) => files),
+    through: (files: Files) => options.through?.(files, coordinator) ?? files,
     snapshotRecords: options.hasLateWriters === true ? 4 : world.chance.pick([4, 12, 40]),
   };
   const members: MemberNode[] = Array.from(
@@ -95,27 +101,25 @@ export async function runSeed(seed: number, options: SeedOptions = {}): Promise<
   const machines = [...members.map((node) => node.machine), coordinator.machine, frontend.machine];
   const nemesis = new Nemesis({ world, network, disk, coordinator, members, machines });
   const terms = new TermWatch(members, violations);
-  let watchedAtMs = 0;
-  world.afterEach = () => {
-    if (world.nowMs < watchedAtMs) return;
-    watchedAtMs = world.nowMs + watchEveryMs;
-    terms.look();
-  };
+  world.afterEach = () => terms.look();
 
   for (const node of members) node.start();
-  if (options.hasLateWriters === true) nemesis.planLateWriters(safetyMs);
+  if (options.hasLateWriters === true) nemesis.planLateWriters(safetyMs, options.hasFailOvers === true);
+  else if (options.onlyFault !== undefined) nemesis.planOnly(options.onlyFault, safetyMs);
   else nemesis.plan(safetyMs);
   let isWinding = false;
   const clients = histories.map((history): ClientParts => {
     const addresses = members.map((node) => node.address);
     return { process: frontend, link, members: addresses, chance: world.chance.fork(), history, isWinding: () => isWinding };
   });
-  const isBusy = world.chance.is(0.4);
+  const isBusy = world.chance.is(0.25);
   const work = clients.flatMap((parts, index) => [
     readOnAndOn(parts, () => {}),
     sendAll(parts, safetyMs, options.hasLateWriters === true || (isBusy && index === 0)),
   ]);
+  const availability = options.onlyFault === undefined ? undefined : watchAvailability(clients, options.onlyFault);
   await world.runUntil(safetyMs);
+  const unavailableMs = availability?.end(violations) ?? 0;
 
   nemesis.heal();
   isWinding = true;
@@ -151,6 +155,7 @@ export async function runSeed(seed: number, options: SeedOptions = {}): Promise<
     violations: [...new Set(violations)],
     simulatedMs: world.nowMs,
     recoveryMs,
+    unavailableMs,
     events: world.events,
     commits: disk.commits,
     sent: histories.reduce((sum, history) => sum + history.sent.size, 0),
@@ -182,9 +187,10 @@ async function sendAll(parts: ClientParts, phaseMs: number, isBusy: boolean): Pr
   const { chance, process, history } = parts;
   const sending: Promise<void>[] = [];
   // A busy account goes through many snapshots, and loses its old slots, while something is still under way.
-  for (let count = isBusy ? 250 : 10 + chance.below(20), number = 1; number <= count; number += 1) {
+  for (let count = isBusy ? 120 : 8 + chance.below(14), number = 1; number <= count; number += 1) {
     const message = history.send(`${history.record.name.split('@')[0]}-${number}`);
-    const fill = chance.is(0.05) ? 1_500 : chance.below(40);
+    // Most are too short to be packed, which is dear and of one kind; some are packed, a few in several pieces.
+    const fill = chance.is(0.04) ? 1_500 : chance.is(0.1) ? 40 : chance.below(4);
     const send = async (): Promise<void> => {
       await process.world.sleep(chance.between(0, phaseMs * 0.95));
       await sendPatiently(parts, message, fill);

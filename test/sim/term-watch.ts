@@ -19,15 +19,15 @@ export class TermWatch {
   look(): void {
     for (const { member, machine, starts } of this.#members) {
       if (member === undefined) continue;
-      const { cluster, isController } = member.status();
+      const { term, isController } = member.leadership();
       const accepted = this.#accepted.get(machine.name) ?? 0;
-      if (cluster.term < accepted) this.#violations.push(`I6: ${machine.name} went from term ${accepted} back to ${cluster.term}`);
-      this.#accepted.set(machine.name, cluster.term);
+      if (term < accepted) this.#violations.push(`I6: ${machine.name} went from term ${accepted} back to ${term}`);
+      this.#accepted.set(machine.name, term);
       if (!isController) continue;
       const process = `${machine.name}, start ${starts}`;
-      const leader = this.#leaders.get(cluster.term) ?? process;
-      if (leader !== process) this.#violations.push(`I6: ${leader} and ${process} both led in term ${cluster.term}`);
-      this.#leaders.set(cluster.term, leader);
+      const leader = this.#leaders.get(term) ?? process;
+      if (leader !== process) this.#violations.push(`I6: ${leader} and ${process} both led in term ${term}`);
+      this.#leaders.set(term, leader);
     }
   }
 }
