@@ -25,6 +25,56 @@ export const FrontendListener = Type.Object(
 );
 export type FrontendListener = Static<typeof FrontendListener>;
 
+/** What `routing` is where nothing is configured. */
+export const routingDefaults = {
+  mode: 'follow',
+  snapshotEveryMs: 300_000,
+  cacheMax: 100_000,
+  cacheFreshMs: 60_000,
+  cacheStaleMaxMs: 86_400_000,
+  masterPerSecond: 200,
+} as const;
+
+/** How a frontend knows where accounts are. */
+export const RoutingOptions = Type.Object(
+  {
+    mode: Type.Enum(['follow', 'lookup'], {
+      default: routingDefaults.mode,
+      description:
+        'follow: every account’s cluster is known here, 12 to 13 bytes each, and the directory is only asked for what is missing; lookup: the directory is asked and answers are kept for a while, for small frontends.',
+    }),
+    snapshotDirectory: Type.Optional(
+      Type.String({
+        description: 'Directory on this server’s own disk for the snapshot of routes; by default NAME.routes beside queueDirectory.',
+      }),
+    ),
+    snapshotEveryMs: Type.Integer({
+      default: routingDefaults.snapshotEveryMs,
+      minimum: 1000,
+      description: 'Time between snapshots while routes change, milliseconds.',
+    }),
+    cacheMax: Type.Integer({ default: routingDefaults.cacheMax, minimum: 1, description: 'Accounts kept that were found by look-up.' }),
+    cacheFreshMs: Type.Integer({
+      default: routingDefaults.cacheFreshMs,
+      minimum: 1,
+      description:
+        'mode lookup: time after which an account is asked for anew, milliseconds. Until then a member that does not have it says so.',
+    }),
+    cacheStaleMaxMs: Type.Integer({
+      default: routingDefaults.cacheStaleMaxMs,
+      minimum: 1,
+      description: 'Time for which what was found is still used while no directory server answers, milliseconds.',
+    }),
+    masterPerSecond: Type.Integer({
+      default: routingDefaults.masterPerSecond,
+      minimum: 1,
+      description: 'Most questions to the master a second; beyond it what is not known here gets a temporary refusal.',
+    }),
+  },
+  { additionalProperties: false, default: {}, description: 'How this frontend knows where accounts are.' },
+);
+export type RoutingOptions = Static<typeof RoutingOptions>;
+
 /** A frontend server: one of a subset. */
 export const FrontendConfig = Type.Object(
   {
@@ -36,6 +86,7 @@ export const FrontendConfig = Type.Object(
     listeners: Type.Array(FrontendListener, { minItems: 1 }),
     tls: Type.Optional(ServerTls),
     directory: DirectoryAccess,
+    routing: RoutingOptions,
     link: Type.Optional(LinkTls),
     queueDirectory: Type.String({ description: 'Directory on this server’s own disk for the mail queue.' }),
     relay: Type.Optional(

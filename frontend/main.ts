@@ -2,6 +2,7 @@
  * Starts a frontend server: reads what the configuration names, opens the doors to the directory and the clusters, and hands both to
  * service.ts, where the parts are put together.
  */
+import { dirname, join } from 'node:path';
 import { createLinkClient } from '#backend-cluster/client/link-client.ts';
 import { readLinkTls } from '#backend-cluster/client/link-tls.ts';
 import { type Environment, readPem } from '#common/config/resolve.ts';
@@ -12,6 +13,7 @@ import { followDirectory } from '#directory/client/follow.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { startSmtp } from './listeners/smtp.ts';
+import { RouteSnapshots } from './routing/route-snapshot.ts';
 import { type RunningFrontend, startFrontendService } from './service.ts';
 
 export type { RunningFrontend } from './service.ts';
@@ -29,6 +31,14 @@ export async function startFrontend(config: FrontendConfig, ports: Ports, enviro
   const log = ports.log.child({ service: 'frontend', node: config.name, subset: config.subset });
   const { clock, random, network } = ports;
   const directoryPorts = { clock, random, network, log: log.child({ component: 'directory' }) };
+  const isFollowing = config.routing.mode === 'follow';
+  const snapshots = new RouteSnapshots({
+    directory: config.routing.snapshotDirectory ?? join(dirname(config.queueDirectory), `${config.name}.routes`),
+    origin: access,
+    files: ports.files,
+    clock,
+    log: log.child({ component: 'routes' }),
+  });
   return startFrontendService(
     config,
     tls,
@@ -40,7 +50,17 @@ export async function startFrontend(config: FrontendConfig, ports: Ports, enviro
         ports: { clock, random, network, log: log.child({ component: 'link' }) },
       }),
       reader: openDirectoryReader({ access, withPasswords: false, ports: directoryPorts }),
-      follow: (onChange) => followDirectory({ access, withPasswords: false, onChange, ports: directoryPorts }),
+      follow: (routes, from) =>
+        followDirectory({
+          access,
+          withPasswords: false,
+          onChange: (change) => routes.apply(change),
+          content: routes,
+          from,
+          withoutAccounts: !isFollowing,
+          ports: directoryPorts,
+        }),
+      snapshots: isFollowing ? snapshots : undefined,
       startSmtp,
     },
     ports,

@@ -15,7 +15,7 @@ import { tryParseDomainName } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import type { TlsServerOptions } from '#common/network/network.ts';
-import type { DirectoryChange, DirectoryFollower, DirectoryReader } from '#directory/client/directory.ts';
+import type { DirectoryReader, FollowedPosition, ResumableFollower } from '#directory/client/directory.ts';
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { LoginGuard } from './guard/login-guard.ts';
@@ -27,15 +27,20 @@ import type { RunningSmtp, StartSmtp } from './listeners/smtp-contract.ts';
 import { explainRoute } from './routing/explain.ts';
 import { createMailRouter } from './routing/mail-router.ts';
 import { AccountRouter } from './routing/route-account.ts';
+import { RouteCache } from './routing/route-cache.ts';
+import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
+import { SnapshotKeeper } from './routing/snapshot-keeper.ts';
 import { SessionOpener } from './session/open-session.ts';
 
 /** The doors to the other rooms, opened. The frontend closes them when it stops. */
 export interface FrontendDoors {
   readonly link: LinkClient;
   readonly reader: DirectoryReader;
-  /** Begins to follow this subset's directory. */
-  follow(onChange: (change: DirectoryChange) => void): DirectoryFollower;
+  /** Begins to follow this subset's directory; `from` where the snapshot of routes left off. */
+  follow(routes: Routes, from: FollowedPosition | undefined): ResumableFollower;
+  /** Routes on disk; missing where none are kept. */
+  readonly snapshots: RouteSnapshots | undefined;
   readonly startSmtp: StartSmtp;
 }
 
@@ -47,6 +52,8 @@ export interface RunningFrontend extends RunningService<FrontendStatus> {
 
 /** Time that starting waits for the routes; without them every login is a look-up, so serving goes on regardless. */
 const warmUpMs = 3000;
+/** Time for which a look-up goes before the route index, milliseconds: the directory that is followed has caught up by then. */
+const followedFreshMs = 10_000;
 /** Sessions listed in the status; there may be a million. */
 const sessionsListedMax = 10_000;
 
@@ -57,7 +64,7 @@ export async function startFrontendService(
   doors: FrontendDoors,
   ports: Ports,
 ): Promise<RunningFrontend> {
-  const frontend = new Frontend(config, tls, doors, ports);
+  const frontend = new Frontend(config, tls, doors, ports, await doors.snapshots?.read());
   try {
     await frontend.start();
     return frontend;
@@ -75,24 +82,54 @@ class Frontend implements RunningFrontend {
   readonly #doors: FrontendDoors;
   readonly #ports: Ports;
   readonly #routes: Routes;
-  readonly #follower: DirectoryFollower;
+  readonly #follower: ResumableFollower;
   readonly #router: AccountRouter;
+  readonly #cache: RouteCache;
+  readonly #keeper: SnapshotKeeper;
   readonly #opener: SessionOpener;
   #listeners: RunningMailListener[] = [];
   #smtp: RunningSmtp | undefined;
   readonly #http: HttpListener[] = [];
   #state: FrontendStatus['state'] = 'starting';
 
-  constructor(config: FrontendConfig, tls: TlsServerOptions | undefined, doors: FrontendDoors, ports: Ports) {
+  constructor(
+    config: FrontendConfig,
+    tls: TlsServerOptions | undefined,
+    doors: FrontendDoors,
+    ports: Ports,
+    known: ReadSnapshot | undefined,
+  ) {
     this.name = config.name;
     this.#config = config;
     this.#tls = tls;
     this.#doors = doors;
     this.#ports = { ...ports, log: ports.log.child({ service: 'frontend', node: config.name, subset: config.subset }) };
     const { clock, random, metrics } = this.#ports;
-    this.#routes = new Routes(random);
-    this.#follower = doors.follow((change) => this.#routes.apply(change));
-    this.#router = new AccountRouter({ routes: this.#routes, reader: doors.reader, clock, metrics });
+    const { routing } = config;
+    this.#routes = new Routes({ random, clock, known });
+    this.#follower = doors.follow(this.#routes, known?.position);
+    this.#keeper = new SnapshotKeeper({
+      snapshots: doors.snapshots,
+      takenAtMs: known?.takenAtMs,
+      routes: this.#routes,
+      follower: this.#follower,
+      everyMs: routing.snapshotEveryMs,
+      ports: this.#ports,
+    });
+    this.#cache = new RouteCache(clock, {
+      // Beside an index that is followed the cache is for what the index does not have yet.
+      freshMs: routing.mode === 'lookup' ? routing.cacheFreshMs : followedFreshMs,
+      staleMaxMs: routing.cacheStaleMaxMs,
+      entriesMax: routing.cacheMax,
+    });
+    this.#router = new AccountRouter({
+      routes: this.#routes,
+      reader: doors.reader,
+      clock,
+      metrics,
+      cache: this.#cache,
+      masterPerSecond: routing.masterPerSecond,
+    });
     this.#opener = new SessionOpener({
       name: config.name,
       defaultDomain: config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain),
@@ -109,7 +146,8 @@ class Frontend implements RunningFrontend {
     const config = this.#config;
     const ports = this.#ports;
     const gaveUp = new AbortController();
-    await Promise.race([this.#follower.whenRefreshed(gaveUp.signal).catch(() => {}), sleep(ports.clock, warmUpMs, gaveUp.signal)]);
+    if (!this.#routes.isRefreshed)
+      await Promise.race([this.#follower.whenRefreshed(gaveUp.signal).catch(() => {}), sleep(ports.clock, warmUpMs, gaveUp.signal)]);
     gaveUp.abort();
     for (const listener of config.listeners) {
       if (listener.protocol !== 'imap' && listener.protocol !== 'pop3') continue;
@@ -160,6 +198,11 @@ class Frontend implements RunningFrontend {
         server: followed.server,
         state: followed.state,
         silentMs: followed.silentMs,
+        addresses: this.#routes.index.addresses,
+        bytes: this.#routes.index.bytes,
+        leftovers: this.#routes.leftovers,
+        cached: this.#cache.size,
+        snapshotAgeMs: this.#keeper.ageMs(),
       },
       clusters: [...this.#routes.topology.clusters.values()].map((cluster) => ({
         name: cluster.name,
@@ -182,7 +225,7 @@ class Frontend implements RunningFrontend {
       {
         name: 'routes',
         // A server that is sending its content answers look-ups as well.
-        ok: followed.refreshedOnce || followed.state === 'refreshing' || followed.state === 'following',
+        ok: this.#routes.isRefreshed || followed.state === 'refreshing' || followed.state === 'following',
         detail: `${this.#routes.index.accounts} accounts by ${followed.server}, ${followed.state}${followed.lastError === undefined ? '' : `: ${followed.lastError}`}`,
       },
       {
@@ -222,6 +265,7 @@ class Frontend implements RunningFrontend {
     for (const listener of this.#listeners) listener.drop();
     // The load balancer was told `draining` until here.
     for (const listener of this.#http) await listener[Symbol.asyncDispose]();
+    await this.#keeper.stop();
     await this.#follower[Symbol.asyncDispose]();
     await this.#doors.link[Symbol.asyncDispose]();
     await this.#doors.reader[Symbol.asyncDispose]();
@@ -273,7 +317,12 @@ class Frontend implements RunningFrontend {
       'Time since the followed directory was last heard of.',
       ['node'],
     );
+    const snapshotAge = metrics.gauge('archipelago_frontend_route_snapshot_age_seconds', 'Age of the snapshot of routes on disk.', [
+      'node',
+    ]);
     metrics.onCollect(() => {
+      const ageMs = this.#keeper.ageMs();
+      if (ageMs !== undefined) snapshotAge.set({ node }, ageMs / 1000);
       const byProtocol = new Map([
         ['imap', 0],
         ['pop3', 0],

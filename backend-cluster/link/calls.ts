@@ -62,7 +62,7 @@ async function authenticate(logins: LoginCheck, params: Record<string, unknown>)
     throw new PlatformError('LINK_PROTOCOL', 'a request to verify a password is malformed');
   }
   const login = { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password } as const;
-  const record = await logins.find(uuid, login);
+  const record = await logins.find({ uuid, name }, login);
   await logins.verify(record, name, login);
   return { ok: true, name: record.name };
 }

@@ -90,7 +90,7 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
 
   let record: AccountRecord;
   try {
-    record = await options.logins.find(account.uuid, login);
+    record = await options.logins.find(account, login);
   } catch (error) {
     const { code, fields } = asPlatformError(error);
     if (code !== 'LINK_MOVED') throw error;

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import type { BackendConfig } from '#backend-cluster/config.ts';
 import type { DirectoryAccess, LinkTls, ServerTls } from '#common/config/options.ts';
 import type { DirectoryConfig } from '#directory/config.ts';
-import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
+import { type FrontendConfig, type FrontendListener, routingDefaults } from '#frontend/config.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
 
 /** Everything lives under this domain. */
@@ -228,6 +228,7 @@ export function frontendConfig(layout: Layout, subset: SubsetName, name: string,
     link: layout.link(name),
     queueDirectory: layout.data('queue', name),
     messageBytesMax: 52_428_800,
+    routing: routingDefaults,
     loginTimeoutMs: 60_000,
     drainMs: 500,
   };

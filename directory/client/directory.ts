@@ -11,7 +11,8 @@ import type { AccountRecord, AccountStatus, ClusterRecord, DirectoryRecord } fro
 export type DirectoryChange =
   /** Entry added, changed or renamed: the record replaces what was known of this `uuid`. */
   | { readonly type: 'put'; readonly record: DirectoryRecord }
-  | { readonly type: 'remove'; readonly uuid: AccountUuid }
+  /** `name`: an account's name, where the server says which entry it was. */
+  | { readonly type: 'remove'; readonly uuid: AccountUuid; readonly name?: AccountName }
   /** The whole content is known as of `cookie`; until the first of these nobody may be told that something does not exist. */
   | { readonly type: 'refreshed'; readonly cookie: Buffer | undefined };
 
@@ -28,11 +29,40 @@ export interface FollowerStatus {
   readonly lastError: string | undefined;
 }
 
+/**
+ * Content kept by the one who follows, so that the follower need not remember every entry (25 bytes and more for each). A refresh without
+ * cookie names everything that exists; what it has not named by its end is gone, if that can be believed.
+ */
+export interface FollowedContent {
+  /** A refresh that names everything begins; one that was begun before has broken off. */
+  beginRefresh(): void;
+  /** Of `known` entries `gone` have not been named since `beginRefresh`. */
+  readonly unnamed: { readonly gone: number; readonly known: number };
+  /** Called before `refreshed` is reported. Not believed: nothing goes. */
+  endRefresh(isBelieved: boolean): void;
+}
+
+/** Where an earlier process of this follower had come to. */
+export interface FollowedPosition {
+  readonly url: string;
+  readonly cookie: Buffer;
+  /** DNs of the domains known; a domain that has another one now renamed its accounts. */
+  readonly domainDns: readonly (readonly [uuid: AccountUuid, dn: string])[];
+}
+
 /** Follows one of a list of servers, going on to the next when one fails, for ever. */
 export interface DirectoryFollower extends AsyncDisposable {
   status(): FollowerStatus;
   /** Resolves at the first `refreshed`; rejects when `signal` aborts before. */
   whenRefreshed(signal?: AbortSignal): Promise<void>;
+}
+
+/** A follower whose next process can go on where this one is. */
+export interface ResumableFollower extends DirectoryFollower {
+  /** Up to where everything has been reported, and by whom; `undefined` until the first refresh is over. */
+  position(): FollowedPosition | undefined;
+  /** Reads everything anew from the server that is followed. */
+  refresh(): void;
 }
 
 /** Answer of a look-up. */

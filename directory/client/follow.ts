@@ -16,10 +16,10 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { jitteredMs } from '#common/random.ts';
 import { type DirectoryPorts, openBound, type ResolvedAccess } from '#directory/client/access.ts';
 import { archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
-import type { DirectoryChange, DirectoryFollower, FollowerStatus } from '#directory/client/directory.ts';
+import type { DirectoryChange, FollowedContent, FollowedPosition, FollowerStatus, ResumableFollower } from '#directory/client/directory.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
-import { recordFromEntry } from '#directory/client/records-from-entry.ts';
+import { accountNameOf, recordFromEntry } from '#directory/client/records-from-entry.ts';
 import { isRefreshRequired, type SyncEvent, syncEvents } from '#directory/client/sync-session.ts';
 import { UuidTable } from '#directory/client/uuid-table.ts';
 import { equal, or } from '#protocol/ldap/filter.ts';
@@ -31,6 +31,12 @@ export interface FollowOptions {
   readonly withPasswords: boolean;
   /** Called in order, never while another call runs. */
   readonly onChange: (change: DirectoryChange) => void;
+  /** Where the one who follows keeps its own account of what exists; then `remove` is reported also for what it never knew. */
+  readonly content?: FollowedContent;
+  /** Where to go on; only with `content` that holds everything up to there. */
+  readonly from?: FollowedPosition | undefined;
+  /** Domains and clusters only. */
+  readonly withoutAccounts?: boolean;
   readonly ports: DirectoryPorts;
 }
 
@@ -44,11 +50,11 @@ const removedFloor = 20;
 const removedShareMax = 0.5;
 
 /** Starts following. Dispose of the follower to stop. */
-export function followDirectory(options: FollowOptions): DirectoryFollower {
+export function followDirectory(options: FollowOptions): ResumableFollower {
   return new Follower(options);
 }
 
-class Follower implements DirectoryFollower {
+class Follower implements ResumableFollower {
   readonly #options: FollowOptions;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
@@ -70,6 +76,12 @@ class Follower implements DirectoryFollower {
     this.#options = options;
     this.#server = options.access.urls[0] ?? '';
     this.#lastHeardMs = options.ports.clock.monotonicMs();
+    if (options.from !== undefined) {
+      this.#cookie = { url: options.from.url, value: options.from.cookie };
+      for (const [uuid, dn] of options.from.domainDns) this.#domainDns.set(uuid, dn);
+      // What the snapshot held is believed before what a server says without it.
+      this.#refreshedOnce = true;
+    }
     // A follower stopped before its first refresh has nobody left to tell.
     this.#firstRefresh.promise.catch(() => {});
     this.#running = this.#run();
@@ -85,6 +97,16 @@ class Follower implements DirectoryFollower {
       changes: this.#changes,
       lastError: this.#lastError,
     };
+  }
+
+  position(): FollowedPosition | undefined {
+    if (this.#cookie === undefined || !this.#refreshedOnce) return undefined;
+    return { url: this.#cookie.url, cookie: this.#cookie.value, domainDns: [...this.#domainDns] as [AccountUuid, string][] };
+  }
+
+  refresh(): void {
+    this.#cookie = undefined;
+    this.#connection?.destroy('everything is read anew');
   }
 
   async whenRefreshed(signal?: AbortSignal): Promise<void> {
@@ -166,7 +188,7 @@ class Follower implements DirectoryFollower {
         return 'return';
       }
       this.#lastError = messageOf(error);
-      if (isRefreshRequired(error) || error instanceof DomainRenamed) {
+      if (isRefreshRequired(error) || error instanceof DomainRenamed || error instanceof PresentPhase) {
         this.#cookie = undefined;
         log.info({ reason: messageOf(error) }, 'full refresh of the directory');
         return 'worked';
@@ -191,13 +213,11 @@ class Follower implements DirectoryFollower {
     const { access, withPasswords } = this.#options;
     const names = access.names ?? archipelagoNames;
     this.#known.clearMarks();
+    if (cookie === undefined) this.#options.content?.beginRefresh();
+    const classes = [names.domainClass, names.clusterClass, ...(this.#options.withoutAccounts === true ? [] : [names.accountClass])];
     const events = syncEvents(connection, {
       baseDn: access.suffix,
-      filter: or(
-        equal('objectClass', names.accountClass),
-        equal('objectClass', names.domainClass),
-        equal('objectClass', names.clusterClass),
-      ),
+      filter: or(...classes.map((name) => equal('objectClass', name))),
       attributes: recordAttributes(names, withPasswords),
       cookie,
     });
@@ -206,7 +226,7 @@ class Follower implements DirectoryFollower {
     let latest = cookie;
     for await (const event of events) {
       if (event.cookie !== undefined) latest = event.cookie;
-      this.#apply(event, isRefreshed);
+      this.#apply(event, isRefreshed, cookie !== undefined);
       if (event.type === 'refreshed') {
         isRefreshed = true;
         this.#state = 'following';
@@ -220,22 +240,23 @@ class Follower implements DirectoryFollower {
     }
   }
 
-  #apply(event: SyncEvent, isRefreshed: boolean): void {
+  #apply(event: SyncEvent, isRefreshed: boolean, hadCookie: boolean): void {
     switch (event.type) {
       case 'entry':
         this.#put(event);
         return;
       case 'present':
+        if (this.#options.content !== undefined) throw new PresentPhase(this.#server);
         for (const uuid of event.uuids) {
           // One that is not known here was passed over as unusable when it came.
           if (this.#known.has(uuid)) this.#known.mark(uuid);
         }
         return;
       case 'delete':
-        for (const uuid of event.uuids) this.#remove(uuid);
+        for (const uuid of event.uuids) this.#remove(uuid, event.dn);
         return;
       case 'refreshed':
-        if (event.unnamedAreGone && !isRefreshed) this.#removeUnnamed();
+        if (event.unnamedAreGone && !isRefreshed) this.#removeUnnamed(hadCookie);
         return;
       default:
     }
@@ -251,7 +272,7 @@ class Follower implements DirectoryFollower {
       return;
     }
     const { record } = made;
-    this.#known.mark(record.uuid);
+    if (this.#options.content === undefined) this.#known.mark(record.uuid);
     this.#changes += 1;
     this.#report({ type: 'put', record });
     if (record.kind !== 'domain') return;
@@ -260,14 +281,25 @@ class Follower implements DirectoryFollower {
     if (before !== undefined && before !== record.dn) throw new DomainRenamed(before, record.dn);
   }
 
-  #remove(uuid: string): void {
+  #remove(uuid: string, dn?: string): void {
     this.#domainDns.delete(uuid);
-    if (!this.#known.delete(uuid)) return;
+    if (this.#options.content === undefined && !this.#known.delete(uuid)) return;
     this.#changes += 1;
-    this.#report({ type: 'remove', uuid: uuid as AccountUuid });
+    const name = dn === undefined ? undefined : accountNameOf(dn, this.#options.access.names);
+    this.#report({ type: 'remove', uuid: uuid as AccountUuid, ...(name === undefined ? {} : { name }) });
   }
 
-  #removeUnnamed(): void {
+  #removeUnnamed(hadCookie: boolean): void {
+    const { content } = this.#options;
+    if (content !== undefined) {
+      // A provider that has nothing to tell may end a present phase without naming anybody: with a cookie that names nothing as gone.
+      if (hadCookie) throw new PresentPhase(this.#server);
+      const { gone, known } = content.unnamed;
+      const isBelieved = !this.#refreshedOnce || gone <= removedFloor || gone <= known * removedShareMax;
+      content.endRefresh(isBelieved);
+      if (!isBelieved) throw new RefreshNotBelieved(this.#server, gone, known);
+      return;
+    }
     const count = this.#known.countUnmarked();
     if (count === 0) return;
     if (this.#refreshedOnce && count > removedFloor && count > this.#known.size * removedShareMax) {
@@ -318,6 +350,13 @@ class Follower implements DirectoryFollower {
 class DomainRenamed extends Error {
   constructor(before: string, after: string) {
     super(`domain "${before}" is now "${after}"`);
+  }
+}
+
+/** A provider that names what is unchanged by UUID: of no use to those who keep no UUIDs. */
+class PresentPhase extends Error {
+  constructor(server: string) {
+    super(`${server} goes on from the cookie by naming what is unchanged`);
   }
 }
 

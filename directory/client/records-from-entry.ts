@@ -47,6 +47,14 @@ export function recordFromEntry(entry: Entry, options: { uuid?: string; names?: 
   return kind === 'domain' ? domainRecord(entry, dn, common, names) : clusterRecord(entry, dn, common, names);
 }
 
+/** The name of the account that an entry of this DN would be; `undefined` when none could have it. */
+export function accountNameOf(text: string, names: AttributeNames = archipelagoNames): AccountName | undefined {
+  const dn = parseDn(text);
+  const local = dn === undefined ? undefined : namingValue(dn, 0, names.uid);
+  const domain = dn === undefined ? undefined : namingValue(dn, 1, names.cn);
+  return local === undefined || domain === undefined ? undefined : tryParseAccountName(`${local}@${domain}`);
+}
+
 type Common = Pick<AccountRecord, 'uuid' | 'dn' | 'csn'>;
 
 function accountRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNames): RecordOutcome {

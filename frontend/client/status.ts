@@ -22,6 +22,15 @@ export interface FrontendStatus {
     /** following, or frozen: the directory is silent and routes stay as they were. */
     readonly state: string;
     readonly silentMs: number;
+    readonly addresses: number;
+    /** Memory of the route index. */
+    readonly bytes: number;
+    /** Removed accounts of which an address may still be in the index; each costs one question at its next use. */
+    readonly leftovers: number;
+    /** Routes kept that were found by look-up. */
+    readonly cached: number;
+    /** Age of the snapshot on disk; `undefined` when there is none. */
+    readonly snapshotAgeMs: number | undefined;
   };
   readonly clusters: readonly {
     readonly name: string;

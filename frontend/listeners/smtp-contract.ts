@@ -15,7 +15,7 @@ import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
 /** What the frontend knows of a recipient's address now. */
 export type MailRoute =
   /** An account of this installation: deliver to `cluster`, naming `name` in RCPT (the address itself, or after `resolveUuid` the account's name). */
-  | { readonly kind: 'local'; readonly uuid: AccountUuid; readonly name: AccountName; readonly cluster: ClusterName }
+  | { readonly kind: 'local'; readonly uuid: AccountUuid | undefined; readonly name: AccountName; readonly cluster: ClusterName }
   /** The domain is served here and the master says that it has no such address. */
   | { readonly kind: 'unknown' }
   /** The domain is not served here. */

@@ -71,6 +71,7 @@ export async function judgeSubmissionSender(
   if (name === account.name) return { kind: 'accepted' };
   const route: MailRoute = name === undefined ? { kind: 'unknown' } : await options.router.resolve(name);
   if (route.kind === 'temporary') return tryLater;
+  if (route.kind === 'local' && route.name !== account.name && (route.uuid === undefined || account.uuid === undefined)) return tryLater;
   const isOwn = route.kind === 'local' && (route.name === account.name || route.uuid === account.uuid);
   return isOwn ? { kind: 'accepted' } : refused(550, '5.7.1', 'The sender address does not belong to your account');
 }

@@ -18,6 +18,11 @@ export class Domains {
     return this.#records.size;
   }
 
+  /** Every domain's record. */
+  records(): IterableIterator<DomainRecord> {
+    return this.#records.values();
+  }
+
   /** Replaces what was known of this entry. */
   put(record: DomainRecord): void {
     this.remove(record.uuid);

@@ -46,18 +46,18 @@ export async function explainRoute(options: ExplainOptions, text: string): Promi
     found:
       indexed === undefined
         ? `not among ${routes.index.accounts} accounts`
-        : `${indexed.uuid} at ${indexed.cluster ?? 'no cluster (no usable hostServer)'}`,
+        : `at ${indexed.cluster ?? 'no cluster (no usable hostServer)'}`,
   });
   const ofSubset = await entry(options.reader, address, false);
   steps.push({ what: `entry at ${ofSubset.server ?? 'the subset’s directory'}`, found: ofSubset.found });
   const ofMaster = await entry(options.reader, address, true);
   steps.push({ what: 'entry at the master', found: ofMaster.found });
-  const stale = [indexed, ofSubset.record]
-    .filter((known) => known !== undefined)
-    .some(
-      (known) => ofMaster.record !== undefined && (known.uuid !== ofMaster.record.uuid || hostOf(known) !== ofMaster.record.hostServer),
-    );
-  if (stale)
+  const master = ofMaster.record;
+  const isIndexStale = master !== undefined && indexed !== undefined && indexed.cluster !== master.hostServer;
+  const { record } = ofSubset;
+  const isSubsetStale =
+    master !== undefined && record !== undefined && (record.uuid !== master.uuid || record.hostServer !== master.hostServer);
+  if (isIndexStale || isSubsetStale)
     steps.push({
       what: 'comparison',
       found: 'what is known here is behind the master; the first login costs one more question and then goes the right way',
@@ -68,9 +68,10 @@ export async function explainRoute(options: ExplainOptions, text: string): Promi
   if (route.kind === 'temporary') {
     steps.push({ what: 'route', found: `${route.error.code}: ${route.error.message}` });
     const hostServer = indexed?.cluster ?? ofSubset.record?.hostServer;
-    return { ...base, address, verdict: 'unavailable', ...nothing, uuid: indexed?.uuid ?? ofSubset.record?.uuid, hostServer };
+    return { ...base, address, verdict: 'unavailable', ...nothing, uuid: ofSubset.record?.uuid ?? master?.uuid, hostServer };
   }
-  const { cluster, uuid } = route;
+  const { cluster } = route;
+  const uuid = route.uuid ?? ofSubset.record?.uuid ?? master?.uuid;
   const health = cluster.members.map((member) => link.health(member));
   for (const { member, state, load, lastError } of health) {
     steps.push({
@@ -89,10 +90,6 @@ export async function explainRoute(options: ExplainOptions, text: string): Promi
     member: choice?.health.member.name,
     memberReason: choice?.reason,
   };
-}
-
-function hostOf(known: AccountRecord | { readonly cluster: string | undefined }): string | undefined {
-  return 'kind' in known ? known.hostServer : known.cluster;
 }
 
 async function entry(
@@ -114,5 +111,7 @@ async function entry(
 
 function followed(follower: DirectoryFollower): string {
   const { server, state, silentMs, lastError } = follower.status();
+  if (state === 'frozen')
+    return `none answers; routes are frozen as they were ${Math.round(silentMs / 1000)} s ago at ${server}${lastError === undefined ? '' : `, last error: ${lastError}`}`;
   return `${server}, ${state}, last heard of ${Math.round(silentMs / 1000)} s ago${lastError === undefined ? '' : `, last error: ${lastError}`}`;
 }

@@ -29,7 +29,7 @@ export function createMailRouter(options: {
       } catch (thrown) {
         return { kind: 'temporary', error: asPlatformError(thrown) };
       }
-      const route = await router.route(address);
+      const route = await router.routeWithUuid(address);
       if (route.kind !== 'routed') return route;
       // As it was given: the member knows aliases itself, and an alternate address may have been entered at one.
       return { kind: 'local', uuid: route.uuid, name: address, cluster: route.cluster.name };

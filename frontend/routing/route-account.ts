@@ -1,7 +1,9 @@
 /**
- * From an address to the account's uuid and cluster.
+ * From an address to the account's cluster, and its uuid where that is known.
  *
- *   route index ──hit──► route
+ *   what look-ups found lately ──hit──► route
+ *        │ miss
+ *   route index ──hit──► route, without uuid: the member finds the account by its name
  *        │ miss
  *   recently answered "no such account"? (at most 2 s ago, by the master)
  *        │ no
@@ -11,7 +13,7 @@
  *        │ nothing: the only way to `unknown`      │ silent: temporary
  *
  * What always holds: `unknown` was said by the master at most 2 s ago. Everything else that stands in the way is temporary and has a code of
- * its own. Questions for one address at a time are asked once, whoever waits for them.
+ * its own. What the master says replaces what is known here. Questions for one address at a time are asked once, whoever waits for them.
  */
 import type { AccountName, AccountUuid } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
@@ -21,21 +23,22 @@ import type { Metrics } from '#common/metrics/metrics.ts';
 import type { DirectoryReader } from '#directory/client/directory.ts';
 import type { AccountRecord, ClusterRecord } from '#directory/client/records.ts';
 import { RateLimit } from './rate-limit.ts';
+import type { RouteCache } from './route-cache.ts';
+import type { IndexedRoute } from './route-index.ts';
 import type { Routes } from './routes.ts';
 
 /** Time for which the master's "no such account" is believed, milliseconds. */
 export const negativeCacheMs = 2000;
 const negativeCacheMax = 20_000;
-const masterPerSecond = 200;
-const masterBurst = 400;
 
 /** Where an address leads. */
 export type AccountRoute =
   | {
       readonly kind: 'routed';
-      readonly uuid: AccountUuid;
+      /** Missing where the route index alone was asked. */
+      readonly uuid: AccountUuid | undefined;
       readonly cluster: ClusterRecord;
-      readonly source: 'index' | 'subset' | 'master';
+      readonly source: 'index' | 'cache' | 'subset' | 'master';
     }
   | { readonly kind: 'unknown' }
   | { readonly kind: 'temporary'; readonly error: PlatformError };
@@ -46,17 +49,29 @@ export class AccountRouter {
   readonly #reader: DirectoryReader;
   readonly #clock: Clock;
   readonly #masterLimit: RateLimit;
+  readonly #masterPerSecond: number;
+  readonly #cache: RouteCache;
   readonly #asking = new Map<string, Promise<AccountRoute>>();
   /** Address → when the master said that there is no such account; in order of time. */
   readonly #absent = new Map<AccountName, number>();
   #learning: { readonly atMs: number; readonly done: Promise<void> } | undefined;
   readonly #results: ReturnType<Metrics['counter']>;
 
-  constructor(options: { routes: Routes; reader: DirectoryReader; clock: Clock; metrics: Metrics }) {
+  constructor(options: {
+    readonly routes: Routes;
+    readonly reader: DirectoryReader;
+    readonly clock: Clock;
+    readonly metrics: Metrics;
+    readonly cache: RouteCache;
+    /** Questions to the master a second. */
+    readonly masterPerSecond: number;
+  }) {
     this.#routes = options.routes;
     this.#reader = options.reader;
     this.#clock = options.clock;
-    this.#masterLimit = new RateLimit(options.clock, masterPerSecond, masterBurst);
+    this.#cache = options.cache;
+    this.#masterPerSecond = options.masterPerSecond;
+    this.#masterLimit = new RateLimit(options.clock, this.#masterPerSecond, 2 * this.#masterPerSecond);
     this.#results = options.metrics.counter('archipelago_frontend_routes_total', 'Addresses routed, by result and source.', [
       'result',
       'source',
@@ -65,19 +80,32 @@ export class AccountRouter {
 
   /** Routes an address; never rejects. */
   async route(address: AccountName): Promise<AccountRoute> {
+    const cached = this.#cache.find(address);
+    if (cached !== undefined) return this.#counted(await this.#toCluster(cached.uuid, address, cached.cluster, 'cache', undefined));
     const indexed = this.#routes.find(address);
-    const route =
-      indexed === undefined
-        ? await this.#once(`any ${address}`, () => this.#lookUp(address))
-        : await this.#toCluster(indexed.uuid, indexed.cluster, 'index', undefined);
-    return this.#counted(route);
+    return this.#counted(indexed === undefined ? await this.#look(address) : await this.#ofIndex(address, indexed));
+  }
+
+  /**
+   * As `route`, with the account's uuid as long as any directory server answers: for what outlives the moment, such as mail in a queue. Never
+   * rejects.
+   */
+  async routeWithUuid(address: AccountName): Promise<AccountRoute> {
+    const cached = this.#cache.find(address);
+    if (cached !== undefined) return this.#counted(await this.#toCluster(cached.uuid, address, cached.cluster, 'cache', undefined));
+    const found = await this.#look(address);
+    const indexed = found.kind === 'temporary' && found.error.code !== 'ROUTE_NO_HOST_SERVER' ? this.#routes.find(address) : undefined;
+    return this.#counted(indexed === undefined ? found : await this.#ofIndex(address, indexed));
   }
 
   /**
    * Routes an address by the master alone: after a member said that the account is not its own, or does not exist. Never rejects.
    */
   async routeByMaster(address: AccountName): Promise<AccountRoute> {
-    return this.#counted(await this.#once(`master ${address}`, () => this.#askMaster(address)));
+    const route = await this.#once(`master ${address}`, () => this.#askMaster(address));
+    // Whatever led to a member in vain is not to lead there again.
+    if (route.kind === 'unknown') this.#routes.forget(address);
+    return this.#counted(route);
   }
 
   /**
@@ -95,14 +123,27 @@ export class AccountRouter {
       record = answer?.record;
       if (record === undefined && answer?.authoritative !== true) {
         source = 'master';
-        if (!this.#masterLimit.take()) return { route: { kind: 'temporary', error: masterBusy(uuid) }, name: undefined };
+        if (!this.#masterLimit.take())
+          return { route: { kind: 'temporary', error: masterBusy(uuid, this.#masterPerSecond) }, name: undefined };
         record = (await this.#reader.findAccountByUuid(uuid, { authoritative: true })).record;
       }
     } catch (thrown) {
       return { route: { kind: 'temporary', error: temporary(asPlatformError(thrown)) }, name: undefined };
     }
     if (record === undefined) return { route: this.#counted({ kind: 'unknown' }), name: undefined };
-    return { route: this.#counted(await this.#ofRecord(record, source)), name: record.name };
+    return { route: this.#counted(await this.#ofRecord(record.name, record, source)), name: record.name };
+  }
+
+  #look(address: AccountName): Promise<AccountRoute> {
+    return this.#once(`any ${address}`, async () => {
+      const found = await this.#lookUp(address);
+      const stale = found.kind === 'temporary' ? this.#cache.find(address, true) : undefined;
+      return stale === undefined ? found : this.#toCluster(stale.uuid, address, stale.cluster, 'cache', undefined);
+    });
+  }
+
+  #ofIndex(address: AccountName, indexed: IndexedRoute): Promise<AccountRoute> {
+    return this.#toCluster(undefined, address, indexed.cluster, 'index', undefined);
   }
 
   #counted(route: AccountRoute): AccountRoute {
@@ -115,7 +156,7 @@ export class AccountRouter {
     if (this.#isAbsent(address)) return { kind: 'unknown' };
     try {
       const answer = await this.#reader.findAccount(address);
-      if (answer.record !== undefined) return await this.#ofRecord(answer.record, 'subset');
+      if (answer.record !== undefined) return await this.#ofRecord(address, answer.record, 'subset');
       if (answer.authoritative) return this.#absentNow(address);
     } catch (thrown) {
       const error = asPlatformError(thrown);
@@ -127,30 +168,34 @@ export class AccountRouter {
 
   async #askMaster(address: AccountName): Promise<AccountRoute> {
     if (this.#isAbsent(address)) return { kind: 'unknown' };
-    if (!this.#masterLimit.take()) return { kind: 'temporary', error: masterBusy(address) };
+    if (!this.#masterLimit.take()) return { kind: 'temporary', error: masterBusy(address, this.#masterPerSecond) };
     try {
       const { record } = await this.#reader.findAccount(address, { authoritative: true });
-      return record === undefined ? this.#absentNow(address) : await this.#ofRecord(record, 'master');
+      return record === undefined ? this.#absentNow(address) : await this.#ofRecord(address, record, 'master');
     } catch (thrown) {
       return { kind: 'temporary', error: temporary(asPlatformError(thrown)) };
     }
   }
 
-  #ofRecord(record: AccountRecord, source: 'subset' | 'master'): Promise<AccountRoute> {
-    return this.#toCluster(record.uuid, record.hostServer, source, record.hostServerProblem);
+  #ofRecord(address: AccountName, record: AccountRecord, source: 'subset' | 'master'): Promise<AccountRoute> {
+    const { uuid, hostServer, hostServerProblem } = record;
+    if (hostServer === undefined) this.#cache.remove(address);
+    else this.#cache.put(address, { uuid, cluster: hostServer });
+    return this.#toCluster(uuid, address, hostServer, source, hostServerProblem);
   }
 
   async #toCluster(
-    uuid: AccountUuid,
+    uuid: AccountUuid | undefined,
+    address: AccountName,
     hostServer: ClusterName | undefined,
-    source: 'index' | 'subset' | 'master',
+    source: 'index' | 'cache' | 'subset' | 'master',
     problem: string | undefined,
   ): Promise<AccountRoute> {
     if (hostServer === undefined) {
       const error = new PlatformError(
         'ROUTE_NO_HOST_SERVER',
-        `the entry ${uuid} has no usable hostServer (${problem ?? 'missing, malformed or given twice'}); set it to the name of the account's cluster`,
-        { fields: { uuid } },
+        `the entry of ${address} has no usable hostServer (${problem ?? 'missing, malformed or given twice'}); set it to the name of the account's cluster`,
+        { fields: { account: address, uuid } },
       );
       return { kind: 'temporary', error };
     }
@@ -160,8 +205,8 @@ export class AccountRouter {
       const known = [...this.#routes.topology.clusters.keys()].slice(0, 10).join(', ');
       const error = new PlatformError(
         'ROUTE_UNKNOWN_CLUSTER',
-        `hostServer ${hostServer} of the entry ${uuid} names no cluster of the topology (known: ${known === '' ? 'none yet' : known})`,
-        { fields: { uuid, hostServer } },
+        `hostServer ${hostServer} of the entry of ${address} names no cluster of the topology (known: ${known === '' ? 'none yet' : known})`,
+        { fields: { account: address, uuid, hostServer } },
       );
       return { kind: 'temporary', error };
     }
@@ -192,6 +237,7 @@ export class AccountRouter {
   }
 
   #absentNow(address: AccountName): AccountRoute {
+    this.#cache.remove(address);
     this.#absent.delete(address);
     this.#absent.set(address, this.#clock.monotonicMs());
     // The map is in order of time: drop from the front what is too old, and one more when it is full.
@@ -215,10 +261,10 @@ function temporary(error: PlatformError): PlatformError {
   return new PlatformError('DIR_UNAVAILABLE', `the directory could not answer: ${error.message}`, { cause: error, fields: error.fields });
 }
 
-function masterBusy(account: string): PlatformError {
+function masterBusy(account: string, perSecond: number): PlatformError {
   return new PlatformError(
     'ROUTE_MASTER_BUSY',
-    `more than ${masterPerSecond} questions a second for the master directory; ${account} was not asked for. Look for clients that try names at random, or for a replica that is far behind`,
+    `more than ${perSecond} questions a second for the master directory; ${account} was not asked for. Look for clients that try names at random, or for a replica that is far behind`,
     { fields: { account } },
   );
 }

@@ -1,280 +1,274 @@
 /**
- * Where every account of the installation is hosted, in memory: address → `entryUUID` and cluster.
+ * Where every account of the installation is hosted, in memory: keyed 64-bit hash of an address → cluster.
  *
- *   address ──keyed hash──► key table ──► account row: uuid, cluster, hash of its name, first further key
- *   uuid    ──mix─────────► uuid table ─►      │
- *                                              └─► further keys (mail, alternates): hash, row, next
+ *   address ──keyed hash──► top bits: directory ──► segment (route-segment.ts) ──rest──► value: cluster, name or further address, refresh
  *
- * Bytes for each account: row 30 (uuid 16, cluster 2, hash of the name 8, first further key 4), and two table slots of 4 bytes in tables that are
- * between 3/8 and 3/4 full: 41 to 51 for an account with one address. A further address costs 16 and one slot: 21 to 27 (and half as much again for the slots while a table doubles). Rows and further keys live in
- * pages, so nothing is ever copied to grow. The chain of keys at the row is what lets a rename take the old names out, knowing only the uuid.
+ * Ten bytes a slot and 76 to 86 % of the slots in use: 11.6 to 13.1 bytes for each address of an account. Segments hold up to 14,000 addresses. One that is
+ * full is copied to one an eighth larger, or to two: the longest step of growing is such a copy, and nothing else is ever moved.
  *
- * Addresses themselves are not kept. Two addresses with the same 64-bit hash would be taken for one (about 1 in 15,000 for 50 M accounts, for any pair at all);
- * the member that is asked compares uuid and name, so such a route, or a stale one, costs a look-up at the master and never opens a wrong account.
+ * Addresses themselves are not kept, nor `entryUUID`s: the member that is asked finds the account by its name. So a removal that tells only
+ * a UUID, and the old name of a renamed account, leave a key behind. It is harmless: the member says that it has no such account, the
+ * master is asked, the key goes (`remove`). Every whole refresh of the directory sweeps such keys: each key says in which of two alternating
+ * refreshes it was last named. Two addresses with the same 64-bit hash (about 1 in 15,000 for 50 M addresses, for any pair at all) are one key;
+ * the member's own look at the name makes that a question to the master as well.
  */
-import type { AccountName, AccountUuid } from '#common/account-name.ts';
+import type { AccountName } from '#common/account-name.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Random } from '#common/random.ts';
 import { AddressHash } from './address-hash.ts';
-import { IdTable } from './id-table.ts';
+import { RouteSegment, segmentSlotsMax } from './route-segment.ts';
 
 /** Addresses of one account that are held here; an account with more is found at the others by look-up. */
 export const addressesPerAccountMax = 256;
+/** Clusters that can be told apart; accounts of further ones are found by look-up. */
+export const clustersMax = 16_382;
 
 /** What the index knows of an address. */
 export interface IndexedRoute {
-  readonly uuid: AccountUuid;
   /** `undefined`: the entry has no usable `hostServer`. */
   readonly cluster: ClusterName | undefined;
 }
 
-const pageShift = 14;
-const pageRows = 1 << pageShift;
-const pageMask = pageRows - 1;
-// Key ids with this bit are further keys, those without are account rows standing for the hash of their account's name.
-const furtherBit = 0x8000_0000;
-const clustersMax = 65_535;
-
-interface RowPage {
-  readonly uuids: Uint32Array;
-  readonly clusters: Uint16Array;
-  readonly low: Uint32Array;
-  readonly high: Uint32Array;
-  /** First further key plus one; in a free row the next free row plus one. */
-  readonly further: Uint32Array;
+/** What a snapshot holds of an index; see route-snapshot.ts. */
+export interface RouteIndexImage {
+  /** Key of the hash, 16 bytes. */
+  readonly key: Buffer;
+  readonly clusters: readonly ClusterName[];
+  readonly refresh: number;
+  readonly segments: readonly { readonly prefix: number; readonly depth: number; readonly memory: SharedArrayBuffer }[];
 }
 
-interface FurtherPage {
-  readonly low: Uint32Array;
-  readonly high: Uint32Array;
-  readonly row: Uint32Array;
-  /** Next further key of the account plus one; in a free record the next free one plus one. */
-  readonly next: Uint32Array;
-}
+// A value: 15 it is the account's name; 14 the refresh that named it last; 13..0 number of the cluster plus one, 1: none.
+const nameBit = 0x8000;
+const refreshBit = 0x4000;
+const clusterMask = 0x3fff;
+const depthMax = 24;
 
 /** See the header of this file. */
 export class RouteIndex {
+  /** Of the hash; a snapshot must keep it. */
+  readonly key: Buffer;
   readonly #hash: AddressHash;
-  readonly #mixKey: number;
-  readonly #rows: RowPage[] = [];
-  readonly #further: FurtherPage[] = [];
-  #rowsUsed = 0;
-  #furtherUsed = 0;
-  #freeRow = 0;
-  #freeFurther = 0;
-  readonly #keys = new IdTable((id) => this.#keyLow(id));
-  readonly #uuids = new IdTable((row) => this.#uuidHash(row));
+  #depth = 0;
+  #directory: RouteSegment[] = [RouteSegment.allocate(0, 0)];
+  #bytes: number;
+  #addresses = 0;
+  #accounts = 0;
+  #refresh: number;
+  /** Keys that the current whole refresh has not named (yet). */
+  #unnamed = 0;
+  /** The prefix at which a sweep goes on. */
+  #swept = 0;
   readonly #clusterNames: (ClusterName | undefined)[] = [undefined];
   readonly #clusterNumbers = new Map<ClusterName, number>();
-  // The uuid and the hash that are looked for, where the table's callbacks find them without a closure for each call.
-  readonly #wantedUuid = new Uint32Array(4);
-  #wantedLow = 0;
-  #wantedHigh = 0;
-  #foundFurther = -1;
-  readonly #isWantedUuid = (row: number): boolean => this.#rowHasWantedUuid(row);
-  readonly #isWantedKey = (id: number): boolean => this.#keyIsWanted(id);
 
-  constructor(random: Random) {
-    this.#hash = new AddressHash(random.bytes(16));
-    this.#mixKey = random.bytes(4).readUInt32LE(0);
+  constructor(random: Random, image?: RouteIndexImage) {
+    this.key = image?.key ?? random.bytes(16);
+    this.#hash = new AddressHash(this.key);
+    this.#refresh = image?.refresh ?? 0;
+    for (const name of image?.clusters ?? []) this.#clusterNumber(name);
+    if (image !== undefined) this.#restore(image);
+    this.#bytes = this.#segments().reduce((sum, { segment }) => sum + segment.memory.byteLength, 0);
   }
 
-  /** Accounts held. */
+  /** Accounts held, counted by their names. */
   get accounts(): number {
-    return this.#uuids.count;
+    return this.#accounts;
   }
 
   /** Addresses held. */
   get addresses(): number {
-    return this.#keys.count;
+    return this.#addresses;
   }
 
-  /** Bytes of tables and pages. */
+  /** Bytes of all segments. */
   get bytes(): number {
-    return this.#keys.bytes + this.#uuids.bytes + pageRows * (30 * this.#rows.length + 16 * this.#further.length);
+    return this.#bytes;
   }
 
   /**
-   * What replaces everything known of `uuid`.
+   * Takes an account in.
    *
-   * @param addresses the account's name first, then its further addresses; repeated ones count once
+   * @param addresses its name first, then its further addresses; where they are other accounts' names already, those stay
    */
-  put(uuid: AccountUuid, cluster: ClusterName | undefined, addresses: readonly AccountName[]): void {
+  put(cluster: ClusterName | undefined, addresses: readonly AccountName[]): void {
     const number = this.#clusterNumber(cluster);
-    // More clusters than numbers: such an account is not held, and found by look-up.
-    if (number === undefined || addresses.length === 0) {
-      this.remove(uuid);
-      return;
+    const count = Math.min(addresses.length, addressesPerAccountMax);
+    for (let i = 0; i < count; i += 1) {
+      this.#hash.update(addresses[i] as AccountName);
+      const { low, high } = this.#hash;
+      // More clusters than numbers: such an account is not held, and found by look-up.
+      if (number === undefined) this.#remove(low, high);
+      else this.#put(low, high, number + 1, i === 0);
     }
-    const hashes = this.#hashesOf(addresses);
-    let row = this.#findRow(uuid);
-    if (row < 0) {
-      row = this.#newRow();
-      this.#rowPage(row).uuids.set(this.#wantedUuid, (row & pageMask) * 4);
-      this.#uuids.insert(row);
-    } else if (this.#hasHashes(row, hashes)) {
-      this.#rowPage(row).clusters[row & pageMask] = number;
-      return;
-    } else {
-      this.#removeKeys(row);
-    }
-    const page = this.#rowPage(row);
-    const at = row & pageMask;
-    page.clusters[at] = number;
-    page.low[at] = hashes[0] as number;
-    page.high[at] = hashes[1] as number;
-    this.#keys.insert(row);
-    for (let i = 2; i < hashes.length; i += 2) this.#addFurther(row, hashes[i] as number, hashes[i + 1] as number);
   }
 
-  /** Forgets an account and its addresses; `false` when it was not known. */
-  remove(uuid: AccountUuid): boolean {
-    const row = this.#findRow(uuid);
-    if (row < 0) return false;
-    this.#removeKeys(row);
-    this.#uuids.remove(row);
-    this.#rowPage(row).further[row & pageMask] = this.#freeRow;
-    this.#freeRow = row + 1;
+  /** Forgets an address; `false` when it was not known. With `onlyName` only if it is an account's name. */
+  remove(address: AccountName, onlyName = false): boolean {
+    this.#hash.update(address);
+    const { low, high } = this.#hash;
+    if (onlyName && (this.#segmentOf(high).find(low, high) & nameBit) === 0) return false;
+    return this.#remove(low, high);
+  }
+
+  /** The cluster at an address. */
+  find(address: AccountName): IndexedRoute | undefined {
+    this.#hash.update(address);
+    const value = this.#segmentOf(this.#hash.high).find(this.#hash.low, this.#hash.high);
+    return value === 0 ? undefined : { cluster: this.#clusterNames[(value & clusterMask) - 1] };
+  }
+
+  /** A whole refresh of the directory begins: it will name every address that still exists. */
+  beginRefresh(): void {
+    // What an earlier refresh that broke off had named counts as not named.
+    this.#finishSweep();
+    this.#refresh ^= 1;
+    this.#unnamed = this.#addresses;
+    this.#swept = this.#directory.length;
+  }
+
+  /** Of how many addresses how many have not been named since `beginRefresh`. */
+  get unnamed(): { readonly gone: number; readonly known: number } {
+    return { gone: this.#unnamed, known: this.#addresses };
+  }
+
+  /** The refresh is whole and believed: what it did not name goes, by `sweepStep`. */
+  endRefresh(): void {
+    this.#swept = this.#unnamed === 0 ? this.#directory.length : 0;
+  }
+
+  /** The refresh is not believed, or broke off: nothing goes. */
+  cancelRefresh(): void {
+    const refresh = this.#refreshFlag();
+    for (const { segment } of this.#segments()) segment.changeAll((value) => (value & ~refreshBit) | refresh);
+    this.#unnamed = 0;
+    this.#swept = this.#directory.length;
+  }
+
+  /** Sweeps one segment; `false` when there is nothing left to sweep. */
+  sweepStep(): boolean {
+    if (this.#swept >= this.#directory.length) return false;
+    const segment = this.#directory[this.#swept] as RouteSegment;
+    const span = this.#directory.length >>> segment.depth;
+    const refresh = this.#refreshFlag();
+    const gone: number[] = [];
+    segment.each((low, high, value) => {
+      if ((value & refreshBit) !== refresh) gone.push(low, high);
+    });
+    for (let i = 0; i < gone.length; i += 2) this.#remove(gone[i] as number, gone[i + 1] as number);
+    this.#swept += span;
+    if (this.#swept >= this.#directory.length) this.#unnamed = 0;
+    return this.#swept < this.#directory.length;
+  }
+
+  /** Every segment once, with the bits that its hashes begin with. */
+  image(): RouteIndexImage {
+    const segments = this.#segments().map(({ prefix, segment: { depth, memory } }) => ({ prefix, depth, memory }));
+    return { key: this.key, clusters: this.#clusterNames.slice(1) as ClusterName[], refresh: this.#refresh, segments };
+  }
+
+  #put(low: number, high: number, cluster: number, isName: boolean): void {
+    let segment = this.#segmentOf(high);
+    const before = segment.find(low, high);
+    if (before === 0 && segment.isFull) {
+      this.#enlarge(segment, high);
+      segment = this.#segmentOf(high);
+    }
+    const refresh = this.#refreshFlag();
+    // An account whose name it is goes before one that has it as a further address, unless that name is a leftover.
+    const staysName = !isName && (before & nameBit) !== 0 && (before & refreshBit) === refresh;
+    segment.put(low, high, staysName ? before : (isName ? nameBit : 0) | refresh | cluster);
+    if (before === 0) this.#addresses += 1;
+    else if ((before & refreshBit) !== refresh) this.#unnamed -= 1;
+    if (!staysName) this.#accounts += (isName ? 1 : 0) - ((before & nameBit) === 0 ? 0 : 1);
+  }
+
+  #remove(low: number, high: number): boolean {
+    const before = this.#segmentOf(high).remove(low, high);
+    if (before === 0) return false;
+    this.#addresses -= 1;
+    if ((before & nameBit) !== 0) this.#accounts -= 1;
+    if ((before & refreshBit) !== this.#refreshFlag()) this.#unnamed -= 1;
     return true;
   }
 
-  /** The account at an address. An account whose name it is goes before one that has it as a further address. */
-  find(address: AccountName): IndexedRoute | undefined {
-    this.#hash.update(address);
-    this.#wantedLow = this.#hash.low;
-    this.#wantedHigh = this.#hash.high;
-    this.#foundFurther = -1;
-    const named = this.#keys.find(this.#wantedLow, this.#isWantedKey);
-    const row = named >= 0 ? named : this.#foundFurther;
-    return row < 0 ? undefined : this.#routeOf(row);
+  #refreshFlag(): number {
+    return this.#refresh === 0 ? 0 : refreshBit;
   }
 
-  /** What is known of an account. */
-  get(uuid: AccountUuid): IndexedRoute | undefined {
-    const row = this.#findRow(uuid);
-    return row < 0 ? undefined : this.#routeOf(row);
+  #finishSweep(): void {
+    if (this.#unnamed === 0) return;
+    if (this.#swept < this.#directory.length) while (this.sweepStep());
+    else this.cancelRefresh();
   }
 
-  #routeOf(row: number): IndexedRoute {
-    const page = this.#rowPage(row);
-    const at = row & pageMask;
-    return { uuid: uuidText(page.uuids, at * 4), cluster: this.#clusterNames[page.clusters[at] as number] };
+  #segmentOf(high: number): RouteSegment {
+    return this.#directory[this.#depth === 0 ? 0 : high >>> (32 - this.#depth)] as RouteSegment;
   }
 
-  #hashesOf(addresses: readonly AccountName[]): number[] {
-    const hashes: number[] = [];
-    for (const address of addresses.slice(0, addressesPerAccountMax)) {
-      this.#hash.update(address);
-      const { low, high } = this.#hash;
-      let isNew = true;
-      for (let i = 0; isNew && i < hashes.length; i += 2) isNew = hashes[i] !== low || hashes[i + 1] !== high;
-      if (isNew) hashes.push(low, high);
+  /** Replaces a full segment by a larger one, or by two. */
+  #enlarge(segment: RouteSegment, high: number): void {
+    if (segment.slots < segmentSlotsMax || segment.depth >= depthMax) {
+      const larger = RouteSegment.allocate(Math.max(segment.used + 1, 8), segment.depth);
+      segment.each((low, itsHigh, value) => larger.put(low, itsHigh, value));
+      this.#place(larger, high);
+      this.#bytes += larger.memory.byteLength - segment.memory.byteLength;
+      return;
     }
-    return hashes;
-  }
-
-  /** Whether the row's keys are these, in the order in which `put` would chain them. */
-  #hasHashes(row: number, hashes: readonly number[]): boolean {
-    const page = this.#rowPage(row);
-    const at = row & pageMask;
-    if (page.low[at] !== hashes[0] || page.high[at] !== hashes[1]) return false;
-    let next = page.further[at] as number;
-    // Further keys are pushed at the head of the chain.
-    for (let i = hashes.length - 2; i >= 2; i -= 2) {
-      if (next === 0) return false;
-      const record = this.#furtherPage(next - 1);
-      const where = (next - 1) & pageMask;
-      if (record.low[where] !== hashes[i] || record.high[where] !== hashes[i + 1]) return false;
-      next = record.next[where] as number;
+    if (segment.depth === this.#depth) {
+      this.#directory = this.#directory.flatMap((each) => [each, each]);
+      this.#depth += 1;
+      this.#swept *= 2;
     }
-    return next === 0;
+    const depth = segment.depth + 1;
+    const bit = 2 ** (32 - depth);
+    let ones = 0;
+    segment.each((_low, itsHigh) => {
+      if (Math.floor(itsHigh / bit) % 2 === 1) ones += 1;
+    });
+    const halves = [RouteSegment.allocate(segment.used - ones, depth), RouteSegment.allocate(ones, depth)] as const;
+    segment.each((low, itsHigh, value) => (halves[Math.floor(itsHigh / bit) % 2] as RouteSegment).put(low, itsHigh, value));
+    const zeroHigh = Math.floor(high / (bit * 2)) * bit * 2;
+    this.#place(halves[0], zeroHigh);
+    this.#place(halves[1], zeroHigh + bit);
+    this.#bytes += halves[0].memory.byteLength + halves[1].memory.byteLength - segment.memory.byteLength;
   }
 
-  #removeKeys(row: number): void {
-    this.#keys.remove(row);
-    const page = this.#rowPage(row);
-    const at = row & pageMask;
-    let next = page.further[at] as number;
-    page.further[at] = 0;
-    while (next !== 0) {
-      const index = next - 1;
-      this.#keys.remove((furtherBit | index) >>> 0);
-      const record = this.#furtherPage(index);
-      next = record.next[index & pageMask] as number;
-      record.next[index & pageMask] = this.#freeFurther;
-      this.#freeFurther = index + 1;
+  /** Enters a segment at all places of the directory that its prefix covers. */
+  #place(segment: RouteSegment, high: number): void {
+    const span = 2 ** (this.#depth - segment.depth);
+    const first = segment.depth === 0 ? 0 : (high >>> (32 - segment.depth)) * span;
+    this.#directory.fill(segment, first, first + span);
+  }
+
+  #segments(): { readonly prefix: number; readonly segment: RouteSegment }[] {
+    const found: { prefix: number; segment: RouteSegment }[] = [];
+    for (let at = 0; at < this.#directory.length; ) {
+      const segment = this.#directory[at] as RouteSegment;
+      const span = this.#directory.length / 2 ** segment.depth;
+      found.push({ prefix: at / span, segment });
+      at += span;
     }
+    return found;
   }
 
-  #addFurther(row: number, low: number, high: number): void {
-    let index = this.#freeFurther - 1;
-    if (index >= 0) {
-      this.#freeFurther = this.#furtherPage(index).next[index & pageMask] as number;
-    } else {
-      index = this.#furtherUsed;
-      this.#furtherUsed += 1;
-      if (index >>> pageShift === this.#further.length) this.#further.push(newFurtherPage());
+  #restore(image: RouteIndexImage): void {
+    this.#depth = Math.max(0, ...image.segments.map(({ depth }) => depth));
+    this.#directory = new Array(2 ** this.#depth);
+    const refresh = this.#refreshFlag();
+    for (const { prefix, depth, memory } of image.segments) {
+      const segment = new RouteSegment(memory, depth);
+      const span = 2 ** (this.#depth - depth);
+      this.#directory.fill(segment, prefix * span, (prefix + 1) * span);
+      segment.each((_low, _high, value) => {
+        this.#addresses += 1;
+        if ((value & nameBit) !== 0) this.#accounts += 1;
+        if ((value & refreshBit) !== refresh) this.#unnamed += 1;
+      });
     }
-    const record = this.#furtherPage(index);
-    const at = index & pageMask;
-    const page = this.#rowPage(row);
-    record.low[at] = low;
-    record.high[at] = high;
-    record.row[at] = row;
-    record.next[at] = page.further[row & pageMask] as number;
-    page.further[row & pageMask] = index + 1;
-    this.#keys.insert((furtherBit | index) >>> 0);
-  }
-
-  #newRow(): number {
-    let row = this.#freeRow - 1;
-    if (row >= 0) {
-      this.#freeRow = this.#rowPage(row).further[row & pageMask] as number;
-      this.#rowPage(row).further[row & pageMask] = 0;
-      return row;
-    }
-    row = this.#rowsUsed;
-    this.#rowsUsed += 1;
-    if (row >>> pageShift === this.#rows.length) this.#rows.push(newRowPage());
-    return row;
-  }
-
-  /** The row of a uuid, or -1; leaves the uuid's words in `#wantedUuid`. */
-  #findRow(uuid: AccountUuid): number {
-    const words = this.#wantedUuid;
-    words[0] = Number.parseInt(uuid.slice(0, 8), 16);
-    words[1] = Number.parseInt(uuid.slice(9, 13) + uuid.slice(14, 18), 16);
-    words[2] = Number.parseInt(uuid.slice(19, 23) + uuid.slice(24, 28), 16);
-    words[3] = Number.parseInt(uuid.slice(28), 16);
-    return this.#uuids.find(mix(words, 0, this.#mixKey), this.#isWantedUuid);
-  }
-
-  #rowHasWantedUuid(row: number): boolean {
-    const { uuids } = this.#rowPage(row);
-    const at = (row & pageMask) * 4;
-    const wanted = this.#wantedUuid;
-    return uuids[at] === wanted[0] && uuids[at + 1] === wanted[1] && uuids[at + 2] === wanted[2] && uuids[at + 3] === wanted[3];
-  }
-
-  #keyIsWanted(id: number): boolean {
-    const index = id & ~furtherBit;
-    const at = index & pageMask;
-    if (id < furtherBit) {
-      const page = this.#rowPage(id);
-      return page.low[at] === this.#wantedLow && page.high[at] === this.#wantedHigh;
-    }
-    const record = this.#furtherPage(index);
-    if (record.low[at] === this.#wantedLow && record.high[at] === this.#wantedHigh) this.#foundFurther = record.row[at] as number;
-    return false;
-  }
-
-  #keyLow(id: number): number {
-    const index = id & ~furtherBit;
-    return (id < furtherBit ? this.#rowPage(index).low[index & pageMask] : this.#furtherPage(index).low[index & pageMask]) as number;
-  }
-
-  #uuidHash(row: number): number {
-    return mix(this.#rowPage(row).uuids, (row & pageMask) * 4, this.#mixKey);
+    // A snapshot taken in the middle of a refresh: what that refresh had not named yet is not known to be gone.
+    if (this.#unnamed > 0) this.cancelRefresh();
+    this.#swept = this.#directory.length;
   }
 
   #clusterNumber(cluster: ClusterName | undefined): number | undefined {
@@ -285,49 +279,4 @@ export class RouteIndex {
     this.#clusterNumbers.set(cluster, this.#clusterNames.length);
     return this.#clusterNames.push(cluster) - 1;
   }
-
-  #rowPage(row: number): RowPage {
-    return this.#rows[row >>> pageShift] as RowPage;
-  }
-
-  #furtherPage(index: number): FurtherPage {
-    return this.#further[index >>> pageShift] as FurtherPage;
-  }
-}
-
-function newRowPage(): RowPage {
-  return {
-    uuids: new Uint32Array(4 * pageRows),
-    clusters: new Uint16Array(pageRows),
-    low: new Uint32Array(pageRows),
-    high: new Uint32Array(pageRows),
-    further: new Uint32Array(pageRows),
-  };
-}
-
-function newFurtherPage(): FurtherPage {
-  return {
-    low: new Uint32Array(pageRows),
-    high: new Uint32Array(pageRows),
-    row: new Uint32Array(pageRows),
-    next: new Uint32Array(pageRows),
-  };
-}
-
-/** Spreads a uuid over 32 bits; many servers make uuids from the time, whose low bits alone would crowd (finaliser of MurmurHash3). */
-function mix(words: Uint32Array, at: number, key: number): number {
-  let hash = key;
-  for (let i = 0; i < 4; i += 1) {
-    hash ^= words[at + i] as number;
-    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-    hash ^= hash >>> 16;
-  }
-  return hash >>> 0;
-}
-
-function uuidText(words: Uint32Array, at: number): AccountUuid {
-  const hex = (i: number): string => (words[at + i] as number).toString(16).padStart(8, '0');
-  const [a, b, c, d] = [hex(0), hex(1), hex(2), hex(3)];
-  return `${a}-${b.slice(0, 4)}-${b.slice(4)}-${c.slice(0, 4)}-${c.slice(4)}${d}` as AccountUuid;
 }

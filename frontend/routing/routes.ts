@@ -2,22 +2,42 @@
  * Everything a frontend knows for routing, kept current by following this subset's directory: the route index, the domains, the clusters.
  * When the directory falls silent nothing is taken out: routes are frozen, not gone.
  */
-import type { AccountName, DomainName } from '#common/account-name.ts';
+import type { AccountName, AccountUuid, DomainName } from '#common/account-name.ts';
+import type { Clock } from '#common/clock.ts';
 import type { Random } from '#common/random.ts';
-import type { DirectoryChange } from '#directory/client/directory.ts';
+import type { DirectoryChange, FollowedContent } from '#directory/client/directory.ts';
+import type { ClusterRecord, DomainRecord } from '#directory/client/records.ts';
 import { Domains } from './domains.ts';
-import { type IndexedRoute, RouteIndex } from './route-index.ts';
+import { type IndexedRoute, RouteIndex, type RouteIndexImage } from './route-index.ts';
 import { emptyTopology, type Topology, withCluster, withoutCluster } from './topology.ts';
 
+/** What an earlier process of this frontend knew. */
+export interface KnownRoutes {
+  readonly index: RouteIndexImage;
+  readonly domains: readonly DomainRecord[];
+  readonly clusters: readonly ClusterRecord[];
+}
+
+/** Segments swept in one turn of the event loop after a whole refresh. */
+const sweptPerTurn = 4;
+
 /** See the header of this file. */
-export class Routes {
+export class Routes implements FollowedContent {
   readonly index: RouteIndex;
   readonly domains = new Domains();
+  readonly #clock: Clock;
   #topology: Topology = emptyTopology;
-  #isRefreshed = false;
+  #isRefreshed: boolean;
+  #leftovers = 0;
+  /** Domains and clusters that a whole refresh under way has not named yet. */
+  #unnamed: Set<AccountUuid> | undefined;
 
-  constructor(random: Random) {
-    this.index = new RouteIndex(random);
+  constructor(options: { readonly random: Random; readonly clock: Clock; readonly known?: KnownRoutes | undefined }) {
+    const { random, clock, known } = options;
+    this.#clock = clock;
+    this.index = new RouteIndex(random, known?.index);
+    for (const record of [...(known?.domains ?? []), ...(known?.clusters ?? [])]) this.apply({ type: 'put', record });
+    this.#isRefreshed = known !== undefined;
   }
 
   /** The clusters, as of now. */
@@ -30,6 +50,11 @@ export class Routes {
     return this.#isRefreshed;
   }
 
+  /** Removals whose keys could not be told since the last whole refresh: so many addresses at least may lead to a cluster in vain. */
+  get leftovers(): number {
+    return this.#leftovers;
+  }
+
   /** Takes a change from the follower. */
   apply(change: DirectoryChange): void {
     if (change.type === 'refreshed') {
@@ -37,19 +62,43 @@ export class Routes {
       return;
     }
     if (change.type === 'remove') {
-      if (this.index.remove(change.uuid) || this.domains.remove(change.uuid)) return;
-      this.#topology = withoutCluster(this.#topology, change.uuid);
+      this.#remove(change.uuid, change.name);
       return;
     }
     const { record } = change;
+    this.#unnamed?.delete(record.uuid);
     if (record.kind === 'domain') this.domains.put(record);
     else if (record.kind === 'cluster') this.#topology = withCluster(this.#topology, record);
     else
       this.index.put(
-        record.uuid,
         record.hostServer,
-        [record.name, ...record.addresses].map((address) => this.domains.canonicalAddress(address)),
+        record.addresses.length === 0
+          ? [this.domains.canonicalAddress(record.name)]
+          : [record.name, ...record.addresses].map((address) => this.domains.canonicalAddress(address)),
       );
+  }
+
+  beginRefresh(): void {
+    this.index.beginRefresh();
+    this.#unnamed = new Set([...this.domains.records(), ...this.#topology.clusters.values()].map(({ uuid }) => uuid));
+  }
+
+  get unnamed(): { readonly gone: number; readonly known: number } {
+    const { gone, known } = this.index.unnamed;
+    return { gone: gone + (this.#unnamed?.size ?? 0), known: known + this.domains.count + this.#topology.clusters.size };
+  }
+
+  endRefresh(isBelieved: boolean): void {
+    const unnamed = this.#unnamed ?? [];
+    this.#unnamed = undefined;
+    if (!isBelieved) {
+      this.index.cancelRefresh();
+      return;
+    }
+    for (const uuid of unnamed) this.#remove(uuid, undefined);
+    this.#leftovers = 0;
+    this.index.endRefresh();
+    this.#sweep();
   }
 
   /**
@@ -61,8 +110,28 @@ export class Routes {
     return this.index.find(canonical) ?? (canonical === address ? undefined : this.index.find(address));
   }
 
+  /** The master said that there is no such account. */
+  forget(address: AccountName): void {
+    const canonical = this.domains.canonicalAddress(address);
+    this.index.remove(canonical);
+    if (canonical !== address) this.index.remove(address);
+  }
+
   /** Whether the domain, or an alias of it, is known to be served here. */
   hasDomain(domain: DomainName): boolean {
     return this.domains.canonical(domain) !== undefined;
+  }
+
+  #remove(uuid: AccountUuid, name: AccountName | undefined): void {
+    if (this.domains.remove(uuid)) return;
+    const left = withoutCluster(this.#topology, uuid);
+    if (left !== this.#topology) this.#topology = left;
+    // Its further addresses, if it had any, are left over all the same; counted is what is left over for certain.
+    else if (name === undefined || !this.index.remove(this.domains.canonicalAddress(name), true)) this.#leftovers += 1;
+  }
+
+  #sweep(): void {
+    for (let step = 0; step < sweptPerTurn; step += 1) if (!this.index.sweepStep()) return;
+    this.#clock.after(0, () => this.#sweep());
   }
 }

@@ -5,14 +5,7 @@
  * look and time alike (guard/login-guard.ts); whatever else goes wrong is temporary. A password leaves here only over the link.
  */
 import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
-import {
-  type AccountName,
-  type AccountUuid,
-  type DomainName,
-  parseAccountName,
-  printable,
-  tryParseAccountName,
-} from '#common/account-name.ts';
+import { type AccountName, type DomainName, parseAccountName, printable, tryParseAccountName } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, parseMemberName } from '#common/host-server.ts';
@@ -160,7 +153,7 @@ export class SessionOpener {
     if (cluster === undefined) throw new PlatformError('ROUTE_UNKNOWN_CLUSTER', `${name} is no cluster of the topology (any more)`);
     const sessionId = this.newSessionId();
     const reached = await reachMember<Connection>(this.#reach, {
-      route: { kind: 'routed', uuid: '' as AccountUuid, cluster, source: 'index' },
+      route: { kind: 'routed', uuid: undefined, cluster, source: 'index' },
       ask: async (member, _uuid, hops) => {
         const request = this.#opening('lmtp', sessionId, { address: '', port: 0, tls: false }, hops);
         const { answer, channel } = await this.#options.link.openSession(member, request);

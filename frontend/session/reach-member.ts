@@ -48,7 +48,7 @@ export interface MemberQuestion<T> {
   readonly route: AccountRoute;
   /** Asks the master where the account is; missing where there is no account (deliveries). */
   readonly reread?: () => Promise<AccountRoute>;
-  /** Rejects when the member cannot be asked. `uuid` is empty where there is no account. */
+  /** Rejects when the member cannot be asked. `uuid` is empty where it is not known, or there is no account. */
   ask(member: MemberAddress, uuid: string, hops: number): Promise<MemberStep<T>>;
 }
 
@@ -118,7 +118,7 @@ export async function reachMember<T>(options: ReachOptions, question: MemberQues
     }
     let step: MemberStep<T>;
     try {
-      step = await question.ask(member, uuid, hops);
+      step = await question.ask(member, uuid ?? '', hops);
     } catch (thrown) {
       lastError = asPlatformError(thrown);
       tried.add(member.name);

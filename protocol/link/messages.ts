@@ -18,10 +18,10 @@ export interface OpenSession {
   readonly sessionId: string;
   /** Missing for `lmtp`, where recipients are named in the dialogue. */
   readonly account?: {
-    /** `entryUUID` from the frontend's route. */
+    /** `entryUUID` from the frontend's route; empty where the frontend does not know it: the member then finds the account by `name`. */
     readonly uuid: string;
     /**
-     * Name that the client gave, folded. The frontend finds `uuid` by a hash of it that may be stale: a member that sees that the name is
+     * Name that the client gave, folded. The frontend's route may be stale: a member that sees that the name is
      * not the account's (its name, `mail` or an alternate, at the domain or an alias of it), or that there is no such account, refuses with
      * `LINK_NOT_HERE` and not with `AUTH_FAILED`. The frontend then asks the master and comes back, or says that the login is wrong.
      */

@@ -48,7 +48,11 @@ class Provider {
   }
 }
 
-function start(ports: Parameters<typeof scriptedNetwork>[0], urls: readonly string[]) {
+function start(
+  ports: Parameters<typeof scriptedNetwork>[0],
+  urls: readonly string[],
+  more: Partial<Parameters<typeof followDirectory>[0]> = {},
+) {
   const clock = new FakeClock();
   const { network, connections } = scriptedNetwork(ports);
   const changes: DirectoryChange[] = [];
@@ -57,6 +61,7 @@ function start(ports: Parameters<typeof scriptedNetwork>[0], urls: readonly stri
     withPasswords: false,
     ports: { clock, random: seededRandom(1), network, log: silentLogger },
     onChange: (change) => changes.push(change),
+    ...more,
   });
   const provider = (port: number): Provider => {
     const found = connections.get(port)?.at(-1);
@@ -172,6 +177,71 @@ describe('following the directory', () => {
     await clock.advance(120_000);
     expect(provider(389).cookie).toBeUndefined();
     expect(follower.status().state).toBe('refreshing');
+    await follower[Symbol.asyncDispose]();
+  });
+
+  it('leaves it to those who keep their own account of the content what a refresh did not name', async () => {
+    const told: string[] = [];
+    const content = {
+      beginRefresh: () => told.push('begin'),
+      unnamed: { gone: 1, known: 2 },
+      endRefresh: (isBelieved: boolean) => told.push(isBelieved ? 'believed' : 'not believed'),
+    };
+    const { clock, provider, follower, names } = start({ 389: answerBasics }, ['ldap://a:389'], { content });
+    await settle();
+    provider(389).account(1);
+    provider(389).refreshed('refreshDelete', 'c1');
+    await settle();
+    expect([told, names()]).toEqual([
+      ['begin', 'believed'],
+      ['put u1@isp.example', 'refreshed'],
+    ]);
+    // What it never named itself may have been known all the same, from a snapshot.
+    provider(389).info({ kind: 'syncIdSet', cookie: Buffer.from('c2'), refreshDeletes: true, uuids: [uuidOf(9)] });
+    await settle();
+    expect([names().at(-1), follower.position()?.cookie.toString()]).toEqual(['remove', 'c2']);
+    // UUIDs that are unchanged are of no use to it: everything is read anew.
+    provider(389).server.connection.destroy();
+    await clock.advance(1000);
+    expect(provider(389).cookie).toBe('c2');
+    provider(389).info({ kind: 'syncIdSet', cookie: undefined, refreshDeletes: false, uuids: [uuidOf(1)] });
+    await clock.advance(1000);
+    expect(provider(389).cookie).toBeUndefined();
+    content.unnamed = { gone: 60, known: 80 };
+    provider(389).refreshed('refreshPresent', 'c3');
+    await settle();
+    expect(told).toEqual(['begin', 'believed', 'begin', 'not believed']);
+    expect(follower.status().lastError).toContain('not believed');
+    await follower[Symbol.asyncDispose]();
+  });
+
+  it('goes on from where an earlier process was, and reads everything anew when asked to', async () => {
+    const content = { beginRefresh: () => {}, unnamed: { gone: 0, known: 0 }, endRefresh: () => {} };
+    const from = { url: 'ldap://a:389', cookie: Buffer.from('c7'), domainDns: [] };
+    const { clock, provider, follower } = start({ 389: answerBasics }, ['ldap://a:389'], { content, from });
+    await settle();
+    expect([provider(389).cookie, follower.status().refreshedOnce]).toEqual(['c7', true]);
+    provider(389).refreshed('refreshDelete', 'c8');
+    await settle();
+    expect(follower.position()).toEqual({ ...from, cookie: Buffer.from('c8') });
+    follower.refresh();
+    await settle();
+    await clock.advance(1000);
+    expect([provider(389).cookie, follower.position()]).toEqual([undefined, undefined]);
+    await follower[Symbol.asyncDispose]();
+  });
+
+  it('names the account of an entry that is deleted alone', async () => {
+    const { provider, follower, changes } = start({ 389: answerBasics }, ['ldap://a:389']);
+    await settle();
+    const { server, id } = provider(389);
+    provider(389).account(1);
+    provider(389).refreshed('refreshDelete', 'c1');
+    server.send(id, { type: 'searchResultEntry', dn: 'uid=u1,cn=isp.example,o=mail', attributes: [] }, [
+      makeSyncState({ state: 'delete', uuid: uuidOf(1), cookie: Buffer.from('c2') }),
+    ]);
+    await settle();
+    expect(changes.at(-1)).toEqual({ type: 'remove', uuid: uuidOf(1), name: 'u1@isp.example' });
     await follower[Symbol.asyncDispose]();
   });
 

@@ -14,6 +14,7 @@ import type { DirectoryReader, LookupAnswer } from '#directory/client/directory.
 import type { AccountRecord, ClusterRecord, DirectoryRecord, DomainRecord } from '#directory/client/records.ts';
 import { LoginGuard } from '#frontend/guard/login-guard.ts';
 import { AccountRouter } from '#frontend/routing/route-account.ts';
+import { RouteCache } from '#frontend/routing/route-cache.ts';
 import { Routes } from '#frontend/routing/routes.ts';
 import { SessionOpener } from '#frontend/session/open-session.ts';
 import type { OpenSession, OpenSessionAnswer } from '#protocol/link/messages.ts';
@@ -209,7 +210,7 @@ export function federation(options: { password?: string; records?: readonly Dire
   const { log, lines } = keepingLogger();
   const directory = new FakeDirectory();
   const link = new FakeLink();
-  const routes = new Routes(random);
+  const routes = new Routes({ random, clock });
   const records = options.records ?? [
     domain(1, 'isp.example', ['alias.example']),
     cluster(2, 'west.isp.example', ['back1', 'back2']),
@@ -226,12 +227,13 @@ export function federation(options: { password?: string; records?: readonly Dire
   for (const name of ['back1.west.isp.example', 'back2.west.isp.example', 'back1.east.isp.example']) {
     link.members.set(name, memberWithPassword(options.password ?? 'wonderland'));
   }
-  const router = new AccountRouter({ routes, reader: directory, clock, metrics });
+  const cache = new RouteCache(clock, { freshMs: 10_000, staleMaxMs: 86_400_000, entriesMax: 1000 });
+  const router = new AccountRouter({ routes, reader: directory, clock, metrics, cache, masterPerSecond: 200 });
   const guard = new LoginGuard(clock, random);
   const ports = { clock, random, log, metrics };
   const defaultDomain = parseDomainName('isp.example');
   const opener = new SessionOpener({ name: 'front1.eu.isp.example', defaultDomain, routes, router, link, guard, ports });
-  return { clock, random, metrics, log, lines, directory, link, routes, router, guard, opener, ports };
+  return { clock, random, metrics, log, lines, directory, link, routes, router, cache, guard, opener, ports };
 }
 
 export type Federation = ReturnType<typeof federation>;

@@ -3,10 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { type AccountName, parseAccountName } from '#common/account-name.ts';
 import { type ClusterName, parseClusterName } from '#common/host-server.ts';
 import { AddressHash } from '#frontend/routing/address-hash.ts';
-import { IdTable } from '#frontend/routing/id-table.ts';
 import { addressesPerAccountMax, RouteIndex } from '#frontend/routing/route-index.ts';
 import { seededRandom } from '#test/fakes/random.ts';
-import { uuidOf, west } from './fakes.ts';
+import { west } from './fakes.ts';
 
 const east = parseClusterName('east.isp.example');
 const name = (text: string): AccountName => parseAccountName(`${text}@isp.example`);
@@ -33,124 +32,129 @@ describe('the hash of addresses', () => {
   });
 });
 
-describe('the table of ids', () => {
-  it('holds what a set holds, when hashes crowd and while it doubles', () => {
-    fc.assert(
-      fc.property(
-        fc.integer({ min: 1, max: 60 }),
-        fc.array(fc.tuple(fc.boolean(), fc.nat(2999)), { minLength: 4000, maxLength: 6000 }),
-        (spread, steps) => {
-          // Few different hashes, at the end of the table, so that runs are long and wrap around.
-          const hashOf = (id: number): number => (0xffff_ffff - (id % spread) * 7) >>> 0;
-          const table = new IdTable(hashOf);
-          const model = new Set<number>();
-          for (const [isPut, id] of steps) {
-            const isHeld = table.find(hashOf(id), (other) => other === id) === id;
-            expect(isHeld).toBe(model.has(id));
-            if (isPut && !isHeld) {
-              table.insert(id);
-              model.add(id);
-            } else if (!isPut) {
-              expect(table.remove(id)).toBe(model.delete(id));
-            }
-          }
-          expect(table.count).toBe(model.size);
-          for (const id of model) expect(table.find(hashOf(id), (other) => other === id)).toBe(id);
-        },
-      ),
-      { numRuns: 12 },
-    );
-  });
-});
-
 describe('the route index', () => {
-  it('answers as a map does, through renames, aliases, removals and growth', () => {
+  it('answers as a map does, through changes, removals, refreshes and growth', () => {
     const step = fc.record({
-      isRemoval: fc.integer({ min: 0, max: 4 }).map((number) => number === 0),
-      account: fc.nat(300),
-      addresses: fc.array(fc.nat(400), { minLength: 1, maxLength: 4 }),
+      kind: fc.constantFrom('put', 'put', 'put', 'remove', 'refresh', 'break-off'),
+      address: fc.nat(900),
       cluster: fc.constantFrom<ClusterName | undefined>(west, east, undefined),
+      kept: fc.nat(9),
     });
     fc.assert(
-      fc.property(fc.nat(), fc.array(step, { minLength: 200, maxLength: 800 }), (seed, steps) => {
+      fc.property(fc.nat(), fc.array(step, { minLength: 200, maxLength: 1200 }), (seed, steps) => {
         const index = new RouteIndex(seededRandom(seed));
-        const model = new Map<number, { addresses: number[]; cluster: ClusterName | undefined }>();
-        for (const { isRemoval, account, addresses, cluster } of steps) {
-          if (isRemoval) {
-            expect(index.remove(uuidOf(account))).toBe(model.delete(account));
+        const model = new Map<number, ClusterName | undefined>();
+        for (const { kind, address, cluster, kept } of steps) {
+          if (kind === 'put') {
+            index.put(cluster, [name(`u${address}`)]);
+            model.set(address, cluster);
+          } else if (kind === 'remove') {
+            expect(index.remove(name(`u${address}`))).toBe(model.delete(address));
           } else {
-            index.put(
-              uuidOf(account),
-              cluster,
-              addresses.map((address) => name(`u${address}`)),
-            );
-            model.set(account, { addresses, cluster });
+            index.beginRefresh();
+            const named = [...model].filter(([known]) => known % 10 >= kept);
+            for (const [known, itsCluster] of named) index.put(itsCluster, [name(`u${known}`)]);
+            expect(index.unnamed).toEqual({ gone: model.size - named.length, known: model.size });
+            if (kind === 'break-off') continue;
+            for (const [known] of model) if (known % 10 < kept) model.delete(known);
+            index.endRefresh();
+            while (index.sweepStep());
           }
+          expect(index.addresses).toBe(model.size);
+        }
+        for (let address = 0; address <= 900; address += 1) {
+          const found = index.find(name(`u${address}`));
+          expect(found).toEqual(model.has(address) ? { cluster: model.get(address) } : undefined);
         }
         expect(index.accounts).toBe(model.size);
-        for (let address = 0; address <= 400; address += 1) {
-          const owners = [...model].filter(([, known]) => known.addresses.includes(address));
-          const named = owners.filter(([, known]) => known.addresses[0] === address);
-          const allowed = (named.length > 0 ? named : owners).map(([account, { cluster }]) => `${uuidOf(account)} ${cluster}`);
-          const found = index.find(name(`u${address}`));
-          if (allowed.length === 0) expect(found).toBeUndefined();
-          else expect(allowed).toContain(`${found?.uuid} ${found?.cluster}`);
-        }
-        for (const [account, { cluster }] of model) expect(index.get(uuidOf(account))).toEqual({ uuid: uuidOf(account), cluster });
       }),
       { numRuns: 40 },
     );
   });
 
-  it('keeps every route while it grows over page and table bounds', () => {
+  it('keeps every route while segments grow and split', () => {
     const index = new RouteIndex(seededRandom(1));
-    const count = 40_000;
-    for (let i = 0; i < count; i += 1) index.put(uuidOf(i), i % 2 === 0 ? west : east, [name(`u${i}`), name(`alias.${i}`)]);
-    for (let i = 0; i < count; i += 97) {
-      expect(index.find(name(`u${i}`))).toEqual({ uuid: uuidOf(i), cluster: i % 2 === 0 ? west : east });
-      expect(index.find(name(`alias.${i}`))?.uuid).toBe(uuidOf(i));
+    const count = 120_000;
+    for (let i = 0; i < count; i += 1) index.put(i % 2 === 0 ? west : east, [name(`u${i}`), name(`alias.${i}`)]);
+    for (let i = 0; i < count; i += 1) {
+      const cluster = i % 2 === 0 ? west : east;
+      if (index.find(name(`u${i}`))?.cluster !== cluster || index.find(name(`alias.${i}`))?.cluster !== cluster) expect.fail(`lost ${i}`);
     }
     expect(index.find(name('nobody'))).toBeUndefined();
     expect([index.accounts, index.addresses]).toEqual([count, 2 * count]);
+    expect(index.image().segments.length).toBeGreaterThan(8);
   });
 
-  it('takes an account’s old names out when it is renamed, and its rows and keys are used again', () => {
+  it('sweeps addresses that a whole refresh does not name, also while segments split', () => {
     const index = new RouteIndex(seededRandom(2));
-    index.put(uuidOf(1), west, [name('alice'), name('a.liddell')]);
-    index.put(uuidOf(2), west, [name('bob')]);
-    for (let i = 0; i < 50_000; i += 1) index.put(uuidOf(1), west, [name(`alice${i}`), name(`a.liddell${i}`)]);
-    expect(index.find(name('alice'))).toBeUndefined();
-    expect(index.find(name('a.liddell'))).toBeUndefined();
-    expect(index.find(name('alice49999'))?.uuid).toBe(uuidOf(1));
-    expect(index.find(name('bob'))?.uuid).toBe(uuidOf(2));
-    expect(index.addresses).toBe(3);
-    expect(index.bytes).toBeLessThan(1_000_000);
+    for (let i = 0; i < 60_000; i += 1) index.put(west, [name(`u${i}`)]);
+    index.beginRefresh();
+    for (let i = 0; i < 60_000; i += 3) index.put(east, [name(`u${i}`)]);
+    expect(index.unnamed).toEqual({ gone: 40_000, known: 60_000 });
+    index.endRefresh();
+    for (let i = 0; index.sweepStep(); i += 1) for (let n = 0; n < 5000; n += 1) index.put(west, [name(`new.${i}.${n}`)]);
+    expect([index.find(name('u1')), index.find(name('u3'))?.cluster, index.unnamed.gone]).toEqual([undefined, east, 0]);
   });
 
-  it('moves an account to another cluster without touching its names', () => {
+  it('does not sweep after a refresh that is not believed, and counts anew after one that broke off', () => {
     const index = new RouteIndex(seededRandom(3));
-    index.put(uuidOf(1), west, [name('alice'), name('x'), name('y'), name('x')]);
-    index.put(uuidOf(1), east, [name('alice'), name('x'), name('y')]);
-    expect(index.find(name('y'))).toEqual({ uuid: uuidOf(1), cluster: east });
-    expect(index.addresses).toBe(3);
+    for (const user of ['alice', 'bob', 'carol']) index.put(west, [name(user)]);
+    index.beginRefresh();
+    index.put(west, [name('alice')]);
+    index.cancelRefresh();
+    expect([index.unnamed.gone, index.sweepStep(), index.addresses]).toEqual([0, false, 3]);
+    index.beginRefresh();
+    index.put(west, [name('alice')]);
+    index.beginRefresh();
+    expect(index.unnamed).toEqual({ gone: 3, known: 3 });
+  });
+
+  it('leaves an address to the account whose name it is', () => {
+    const index = new RouteIndex(seededRandom(4));
+    index.put(west, [name('alice')]);
+    index.put(east, [name('bob'), name('alice')]);
+    expect([index.find(name('alice'))?.cluster, index.accounts, index.addresses]).toEqual([west, 2, 2]);
+    expect(index.remove(name('bob'), true)).toBe(true);
+    index.put(east, [name('x'), name('y')]);
+    expect(index.remove(name('y'), true)).toBe(false);
+  });
+
+  it('moves an account to another cluster without a further byte', () => {
+    const index = new RouteIndex(seededRandom(5));
+    index.put(west, [name('alice'), name('x'), name('y'), name('x')]);
+    const { bytes } = index;
+    index.put(east, [name('alice'), name('x'), name('y')]);
+    expect([index.find(name('y'))?.cluster, index.addresses, index.bytes]).toEqual([east, 3, bytes]);
   });
 
   it('holds a stated number of addresses for an account and leaves the rest to look-up', () => {
-    const index = new RouteIndex(seededRandom(4));
+    const index = new RouteIndex(seededRandom(6));
     index.put(
-      uuidOf(1),
       west,
       Array.from({ length: addressesPerAccountMax + 10 }, (_, i) => name(`a${i}`)),
     );
     expect(index.addresses).toBe(addressesPerAccountMax);
     expect(index.find(name(`a${addressesPerAccountMax}`))).toBeUndefined();
-    index.remove(uuidOf(1));
-    expect(index.addresses).toBe(0);
   });
 
-  it('costs about 41 bytes for an account with one address', () => {
-    const index = new RouteIndex(seededRandom(5));
-    for (let i = 0; i < 190_000; i += 1) index.put(uuidOf(i), west, [name(`u${i}`)]);
-    expect(index.bytes / 190_000).toBeLessThan(43);
+  it('costs at most 14 bytes an account at any size from a few thousand on', () => {
+    const index = new RouteIndex(seededRandom(7));
+    for (let i = 0; i < 150_000; i += 1) {
+      index.put(west, [name(`u${i}`)]);
+      if (i > 5000 && i % 1000 === 0) expect(index.bytes / index.accounts).toBeLessThan(14);
+    }
+  });
+
+  it('goes on from its image', () => {
+    const index = new RouteIndex(seededRandom(8));
+    for (let i = 0; i < 50_000; i += 1) index.put(i % 2 === 0 ? west : east, [name(`u${i}`)]);
+    index.put(undefined, [name('homeless')]);
+    const again = new RouteIndex(seededRandom(9), index.image());
+    expect([again.accounts, again.addresses, again.bytes]).toEqual([index.accounts, index.addresses, index.bytes]);
+    expect([again.find(name('u1')), again.find(name('homeless')), again.find(name('nobody'))]).toEqual([
+      { cluster: east },
+      { cluster: undefined },
+      undefined,
+    ]);
   });
 });

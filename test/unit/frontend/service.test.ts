@@ -17,7 +17,7 @@ import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa, type IssuedCertificate } from '#deploy/dev/throwaway-ca.ts';
 import type { DirectoryChange, FollowerStatus } from '#directory/client/directory.ts';
-import type { FrontendConfig } from '#frontend/config.ts';
+import { type FrontendConfig, routingDefaults } from '#frontend/config.ts';
 import type { RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
 import { type RunningFrontend, startFrontendService } from '#frontend/service.ts';
 import { account, cluster, domain, FakeDirectory } from './fakes.ts';
@@ -102,6 +102,7 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
     directory: { servers: ['ldap://subset'], master: 'ldap://master', suffix: 'o=mail', bindDn: '', bindPassword: {}, timeoutMs: 1000 },
     queueDirectory: '/nonexistent',
     messageBytesMax: 1_000_000,
+    routing: routingDefaults,
     loginTimeoutMs: 10_000,
     drainMs: options.drainMs ?? 1000,
   };
@@ -116,12 +117,20 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
     {
       link: createLinkClient({ name: config.name, role: 'frontend', tls: undefined, ports }),
       reader: directory,
-      follow: (onChange) => {
+      snapshots: undefined,
+      follow: (routes) => {
+        const onChange = (change: DirectoryChange): void => routes.apply(change);
         followed.change = onChange;
         for (const record of [domain(1, 'isp.example'), west, account(10, 'alice@isp.example', 'west.isp.example')])
           onChange({ type: 'put', record });
         onChange({ type: 'refreshed', cookie: undefined });
-        return { status: () => followed.status, whenRefreshed: async () => {}, [Symbol.asyncDispose]: async () => {} };
+        return {
+          status: () => followed.status,
+          position: () => undefined,
+          refresh: () => {},
+          whenRefreshed: async () => {},
+          [Symbol.asyncDispose]: async () => {},
+        };
       },
       startSmtp: async () => noMail,
     },

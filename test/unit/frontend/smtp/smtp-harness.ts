@@ -15,7 +15,7 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
-import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
+import { type FrontendConfig, type FrontendListener, routingDefaults } from '#frontend/config.ts';
 import { startSmtp } from '#frontend/listeners/smtp.ts';
 import type { MailLogin, RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
 import { LmtpMember } from '#test/fakes/lmtp-member.ts';
@@ -64,6 +64,7 @@ export class SmtpHarness implements AsyncDisposable {
       directory: { servers: [], master: '', suffix: 'o=mail', bindDn: '', bindPassword: {}, timeoutMs: 1000 },
       queueDirectory: h.directory,
       messageBytesMax: 2_000_000,
+      routing: routingDefaults,
       loginTimeoutMs: 60_000,
       drainMs: 1,
       ...options.config,

@@ -1,0 +1,107 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parseAccountName } from '#common/account-name.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import type { DirectoryChange, FollowedPosition } from '#directory/client/directory.ts';
+import { RouteSnapshots } from '#frontend/routing/route-snapshot.ts';
+import { Routes } from '#frontend/routing/routes.ts';
+import { FakeClock } from '#test/fakes/clock.ts';
+import { seededRandom } from '#test/fakes/random.ts';
+import { account, cluster, domain, keepingLogger, uuidOf } from './fakes.ts';
+
+const urls = ['ldap://one', 'ldap://two'];
+const position: FollowedPosition = {
+  url: 'ldap://two',
+  cookie: Buffer.from([0, 1, 255]),
+  domainDns: [[uuidOf(1), 'cn=isp.example,o=mail']],
+};
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'routes-'));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+function snapshots(origin: { urls?: string[]; suffix?: string } = {}) {
+  const { log, lines } = keepingLogger();
+  const clock = new FakeClock();
+  const made = new RouteSnapshots({
+    directory,
+    origin: { urls, suffix: 'o=mail', bindDn: 'cn=frontend', ...origin },
+    files: nodeFiles,
+    clock,
+    log,
+  });
+  return { made, lines, clock };
+}
+
+function someRoutes(accounts: number): Routes {
+  const routes = new Routes({ random: seededRandom(1), clock: new FakeClock() });
+  const put = (record: Extract<DirectoryChange, { type: 'put' }>['record']): void => routes.apply({ type: 'put', record });
+  put(domain(1, 'isp.example', ['alias.example']));
+  put(cluster(2, 'west.isp.example', ['back1']));
+  for (let i = 0; i < accounts; i += 1) put(account(10 + i, `u${i}@isp.example`, 'west.isp.example', [`a${i}@isp.example`]));
+  return routes;
+}
+
+describe('a snapshot of routes', () => {
+  it('gives back accounts, domains, clusters and position', async () => {
+    const { made } = snapshots();
+    const routes = someRoutes(30_000);
+    await made.write(routes, position);
+    const read = await made.read();
+    expect(read?.position).toEqual(position);
+    const again = new Routes({ random: seededRandom(2), clock: new FakeClock(), known: read });
+    expect([again.index.accounts, again.index.addresses, again.isRefreshed]).toEqual([30_000, 60_000, true]);
+    expect(again.find(parseAccountName('a29999@alias.example'))?.cluster).toBe('west.isp.example');
+    expect(again.find(parseAccountName('nobody@isp.example'))).toBeUndefined();
+    expect([...again.topology.clusters.keys()]).toEqual(['west.isp.example']);
+  });
+
+  it('replaces the one before and leaves nothing of it', async () => {
+    const { made, clock } = snapshots();
+    await made.write(someRoutes(10), position);
+    clock.advance(1000);
+    await made.write(someRoutes(20), position);
+    expect((await readdir(directory)).length).toBe(2);
+    const known = await made.read();
+    expect(new Routes({ random: seededRandom(2), clock, known }).index.accounts).toBe(20);
+  });
+
+  it('that is missing is simply missing', async () => {
+    const { made, lines } = snapshots();
+    expect(await made.read()).toBeUndefined();
+    expect(lines).toEqual([]);
+  });
+
+  it.each<[string, (name: string, content: Buffer) => Buffer | undefined, RegExp]>([
+    ['with a flipped bit', (name, content) => (name.startsWith('part') ? flipped(content) : undefined), /damaged/],
+    ['that is cut', (name, content) => (name.startsWith('part') ? content.subarray(0, content.length - 1) : undefined), /damaged/],
+    ['whose list is cut', (name, content) => (name.endsWith('json') ? content.subarray(0, 40) : undefined), /JSON/],
+    ['of another format', (name) => (name.endsWith('json') ? Buffer.from('{"format":99}') : undefined), /format/],
+  ])('%s is not used, and that is logged', async (_what, damage, message) => {
+    const { made, lines } = snapshots();
+    await made.write(someRoutes(100), position);
+    for (const name of await readdir(directory)) {
+      const damaged = damage(name, await readFile(join(directory, name)));
+      if (damaged !== undefined) await writeFile(join(directory, name), damaged);
+    }
+    expect(await made.read()).toBeUndefined();
+    expect(lines.map((line) => line.message).join()).toMatch(message);
+  });
+
+  it('of another suffix, or of a server that is not this subset’s, is not used', async () => {
+    await snapshots().made.write(someRoutes(3), position);
+    expect(await snapshots({ suffix: 'o=other' }).made.read()).toBeUndefined();
+    expect(await snapshots({ urls: ['ldap://one'] }).made.read()).toBeUndefined();
+    expect(await snapshots().made.read()).toBeDefined();
+  });
+});
+
+function flipped(content: Buffer): Buffer {
+  const copy = Buffer.from(content);
+  copy[100] = (copy[100] as number) ^ 1;
+  return copy;
+}
