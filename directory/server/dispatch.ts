@@ -6,6 +6,7 @@ import { printable } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
+import { authorityOid, fenceOid } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
@@ -110,6 +111,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
               startTls: session.startTls !== undefined,
               saslMechanisms: saslMechanisms(context.binding, operation),
               backup: context.backup !== undefined,
+              role: context.write.authority?.roleText,
             },
             context.version,
           ),
@@ -142,6 +144,8 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       const path = await context.backup();
       context.log.info({ by: operation.who.dn, path, op: 'backup', outcome: 'done' }, 'backup made');
       operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(path) });
+    } else if (oid === authorityOid && context.write.authority !== undefined) {
+      operation.send({ type: 'extendedResponse', ...success, value: await context.write.authority.answer(value, operation.who) });
     } else if (oid === extendedOids.cancel) {
       const target = readCancel(value);
       if (target === undefined) throw new Refusal('protocolError', 'the cancel request is malformed (RFC 3909 §2.1)');
@@ -220,6 +224,7 @@ const answerOf = {
 } as const;
 
 function execute(context: WriteContext, request: WriteOperation, operation: Operation): Control[] {
+  context.authority?.checkWrite(operation);
   switch (request.type) {
     case 'addRequest':
       return addEntry(context, request, operation);
@@ -248,6 +253,7 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.preRead]: isWrite && request.type !== 'addRequest',
     [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',
     [controlOids.relax]: isWrite,
+    [fenceOid]: isWrite,
   };
   for (const control of controls) {
     if (!control.critical || fitting[control.oid] === true) continue;
