@@ -10,8 +10,9 @@
 
 import type { OpeningLog } from '#backend-cluster/storage/account-log.ts';
 import type { AccountState } from '#backend-cluster/storage/account-state.ts';
-import type { StoredAccount } from '#backend-cluster/storage/account-store.ts';
+import type { Finding, StoredAccount } from '#backend-cluster/storage/account-store.ts';
 import { decodePart } from '#backend-cluster/storage/body.ts';
+import { isDamage } from '#backend-cluster/storage/check-account.ts';
 import { type Change, CommitQueue } from '#backend-cluster/storage/commit-queue.ts';
 import { compact, planSnapshot } from '#backend-cluster/storage/compaction.ts';
 import { isFull } from '#backend-cluster/storage/failures.ts';
@@ -59,6 +60,10 @@ export interface StoredAccountParts {
   /** Records and slots after it. */
   readonly recordsSince: number;
   readonly isReadOnly: boolean;
+  /** Found damaged at opening, with others that cover for them. */
+  readonly damagedSnapshots: readonly number[];
+  /** Remembers damage that was found while the account is open; never rejects. */
+  damaged(findings: readonly Finding[]): Promise<void>;
   readonly tuning: AccountTuning;
   readonly clock: Clock;
   readonly random: Random;
@@ -76,6 +81,8 @@ export class StoredAccountOverLog implements StoredAccount {
   readonly #filesUnderWay = new Set<number>();
   #fileCounter = 0;
   #snapshotSlot: number;
+  #isReadOnly: boolean;
+  #damagedSnapshots: readonly number[];
   #recordsSince: number;
   #compacting: Promise<void> | undefined;
   #refusal: PlatformError | undefined;
@@ -85,12 +92,16 @@ export class StoredAccountOverLog implements StoredAccount {
     this.#parts = parts;
     this.#snapshotSlot = parts.snapshotSlot;
     this.#recordsSince = parts.recordsSince;
+    this.#isReadOnly = parts.isReadOnly;
+    this.#damagedSnapshots = parts.damagedSnapshots;
     this.#queue = new CommitQueue({
       ...parts,
       timeoutMs: parts.tuning.timeoutMs,
       committed: (mailboxIds, records) => this.#committed(mailboxIds, records),
       failed: (error) => this.#end(error),
     });
+    // What an older one covers for is made good at once.
+    if (parts.damagedSnapshots.length > 0 && !parts.isReadOnly) this.#startSnapshot();
   }
 
   get uuid(): AccountUuid {
@@ -106,7 +117,7 @@ export class StoredAccountOverLog implements StoredAccount {
   }
 
   get isReadOnly(): boolean {
-    return this.#parts.isReadOnly;
+    return this.#isReadOnly;
   }
 
   get memoryBytes(): number {
@@ -274,7 +285,10 @@ export class StoredAccountOverLog implements StoredAccount {
   #checkWritable(): void {
     this.#checkOpen();
     if (this.isReadOnly)
-      throw new PlatformError('STORE_CORRUPT', 'the account is read-only: a stored record is damaged; see the log for its file');
+      throw new PlatformError(
+        'STORE_CORRUPT',
+        `the account is read-only, because something stored is damaged: archipelago store repair ${this.uuid}`,
+      );
   }
 
   #committed(mailboxIds: readonly number[], records: number): void {
@@ -287,10 +301,16 @@ export class StoredAccountOverLog implements StoredAccount {
 
   /** Takes the snapshot now and writes it in the background; nothing when one is being written. */
   #startSnapshot(): void {
-    if (this.#compacting !== undefined) return;
+    // A damaged account keeps all that is left of it.
+    if (this.#compacting !== undefined || this.#isReadOnly) return;
     const { state, log, clock, tuning, logger, metrics } = this.#parts;
     state.tidy(clock.nowMs());
-    const plan = planSnapshot(state, this.#snapshotSlot, { counter: this.#fileCounter, underWay: this.#filesUnderWay });
+    const plan = planSnapshot(
+      state,
+      this.#snapshotSlot,
+      { counter: this.#fileCounter, underWay: this.#filesUnderWay },
+      this.#damagedSnapshots,
+    );
     const startedMs = clock.monotonicMs();
     // Also when it fails: trying again after every commit would help nobody.
     this.#recordsSince = 0;
@@ -298,6 +318,7 @@ export class StoredAccountOverLog implements StoredAccount {
       .then(
         (removed) => {
           this.#snapshotSlot = plan.slot;
+          this.#damagedSnapshots = [];
           metrics.compacted('done');
           logger.debug({ slot: plan.slot, ...removed, durationMs: clock.monotonicMs() - startedMs }, 'snapshot written');
         },
@@ -350,19 +371,28 @@ export class StoredAccountOverLog implements StoredAccount {
     const found = findMessage(state.mailboxes.get(mailboxId), uid);
     const body = found.mailbox.columns.bodyOf(found.row);
     const [offset, length] = part === 'summary' ? [body.offset, body.summaryBytes] : [body.offset + body.summaryBytes, body.rawBytes];
-    try {
+    const read = async (): Promise<Buffer> => {
       const timeout = (): Error => new Error('storage does not answer');
-      return await decodePart(await withTimeout(clock, tuning.timeoutMs, log.readBody(body.at, offset, length), timeout));
+      return decodePart(await withTimeout(clock, tuning.timeoutMs, log.readBody(body.at, offset, length), timeout));
+    };
+    const file = log.nameOf({ body: body.at });
+    try {
+      // What is damaged is damaged twice: one wrong answer of a network or a cache makes no account read-only.
+      return await read().catch((error: unknown) => {
+        if (!isDamage(error)) throw error;
+        return read();
+      });
     } catch (error) {
       const isGone = errnoOf(error) === 'ENOENT';
       // Expunged while it was being read, and then removed by a compaction: no damage.
       if (isGone) findMessage(state.mailboxes.get(mailboxId), uid);
-      const file = log.nameOf({ body: body.at });
-      const isDamaged = isGone || (error instanceof PlatformError && error.code === 'STORE_CORRUPT');
-      if (!isDamaged) throw new PlatformError('STORE_UNAVAILABLE', `${file} cannot be read: ${messageOf(error)}`, { cause: error });
+      if (!isDamage(error)) throw new PlatformError('STORE_UNAVAILABLE', `${file} cannot be read: ${messageOf(error)}`, { cause: error });
       metrics.corruptionFound();
-      const message = `the ${part} of a message is damaged: ${file}: ${isGone ? 'the file is gone' : messageOf(error)}; restore it from a backup`;
+      const problem = isGone ? 'the file is gone' : messageOf(error);
+      const message = `the ${part} of a message is damaged: ${file}: ${problem}; the account is read-only: archipelago store repair ${this.uuid}`;
       logger.error({ errCode: 'STORE_CORRUPT', file, mailboxId, uid }, message);
+      this.#isReadOnly = true;
+      await this.#parts.damaged([{ file, problem }]);
       throw new PlatformError('STORE_CORRUPT', message, { fields: { file, mailboxId, uid }, cause: error });
     }
   }

@@ -3,6 +3,9 @@
  * directory, s3/s3-log.ts for an object store.
  */
 
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { Finding } from './account-store.ts';
+
 /** Reads an account; needs no opening. Missing files reject with `ENOENT` in `code`. */
 export interface AccountReader {
   /** Ascending. */
@@ -14,6 +17,8 @@ export interface AccountReader {
   /** The `at` of every body that is not in the log: slots that left it (above 0) and files of their own (below 0). */
   listBodies(): Promise<number[]>;
   readBody(at: number, offset: number, length: number): Promise<Buffer>;
+  /** What the engine itself found damaged while it listed; the account has lost something then. */
+  findings(): readonly Finding[];
   /** Where something is, for messages: path below the store's root. */
   nameOf(what: { readonly slot: number } | { readonly snapshot: number } | { readonly body: number }): string;
 }
@@ -51,4 +56,25 @@ export interface OpeningLog extends AccountReader {
   removeBody(at: number): Promise<void>;
   /** Ends the opening in good order. */
   end(): Promise<void>;
+}
+
+/** A log that can be read and not written: for looking at what an opening would find. */
+export function lookingOnly(reader: AccountReader): OpeningLog {
+  const refused = async (): Promise<never> => {
+    throw new PlatformError('BUG_UNEXPECTED', 'an account that is only looked at was to be changed');
+  };
+  return {
+    ...reader,
+    secure: async () => {},
+    refresh: async () => {},
+    commit: refused,
+    writeBody: refused,
+    writeSnapshot: refused,
+    keepBodiesOf: refused,
+    syncBodies: refused,
+    removeSlots: refused,
+    removeSnapshot: refused,
+    removeBody: refused,
+    end: async () => {},
+  };
 }

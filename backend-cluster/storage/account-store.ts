@@ -27,7 +27,7 @@ export interface AccountOpening {
 export interface StoredAccount extends OpenAccount {
   /** What the host was told at opening, changed: the directory entry has another quota now. */
   setQuota(limitBytes: number | undefined): void;
-  /** True when a stored record failed its checksum: it can be read, and every change rejects with `STORE_CORRUPT`. */
+  /** True once damage was found that lost something: it can be read, and every change rejects with `STORE_CORRUPT`. */
   readonly isReadOnly: boolean;
   /** Bytes of memory that its index data takes, for an LRU. */
   readonly memoryBytes: number;
@@ -75,6 +75,60 @@ export interface Finding {
   readonly problem: string;
 }
 
+/** An account in which damage was found that lost something: it is read-only until it is repaired. */
+export interface DamagedAccount {
+  readonly uuid: AccountUuid;
+  readonly findings: readonly Finding[];
+  /** Wall clock of whoever found it. */
+  readonly foundAtMs: number;
+  /** `opening`, `reading` or `check`. */
+  readonly foundBy: string;
+  /** A repair has the account until then. */
+  readonly repairingUntilMs?: number;
+}
+
+/** A message that a repair cannot bring back. */
+export interface LostMessage {
+  readonly mailbox: string;
+  readonly uid: number;
+  readonly internalDateMs: number;
+  readonly sizeBytes: number;
+  /** Path below the store's root. */
+  readonly file: string;
+  readonly why: string;
+}
+
+/** What a repair did, or would do. */
+export interface AccountRepair {
+  readonly uuid: AccountUuid;
+  /** `would-lose`: nothing was changed, because something cannot be brought back and nobody has agreed to its loss. */
+  readonly outcome: 'whole' | 'can-be-repaired' | 'would-lose' | 'repaired';
+  readonly findings: readonly Finding[];
+  /** Log slots whose changes are gone: deliveries, flags and removals of those commits. */
+  readonly lostSlots: number;
+  readonly lostMessages: number;
+  /** The first of them. */
+  readonly lost: readonly LostMessage[];
+  /** Messages that were made whole from what was left. */
+  readonly mended: number;
+  readonly messages: number;
+}
+
+/** How to repair. */
+export interface RepairRequest {
+  readonly opening: AccountOpening;
+  readonly discardLost: boolean;
+  readonly isDryRun: boolean;
+}
+
+/** How to check an account. */
+export interface CheckRequest {
+  /** Waits as long as reading so many bytes may take; without it the check reads as fast as it can. */
+  pace?(bytes: number): Promise<void>;
+  /** Makes the account read-only when something was lost. */
+  readonly isMarking?: boolean;
+}
+
 /** What `checkAccount` read and found. */
 export interface AccountCheck {
   readonly uuid: AccountUuid;
@@ -89,6 +143,8 @@ export interface AccountCheck {
   /** Bodies read and verified; a copied message counts once. */
   readonly bodies: number;
   readonly findings: readonly Finding[];
+  /** False when something is lost: a slot or a body. A damaged snapshot that others cover for is not. */
+  readonly isComplete: boolean;
 }
 
 /** One intent as stored. */
@@ -137,5 +193,20 @@ export interface AccountStore {
   readTerm(term: number): Promise<TermClaim | undefined>;
   readonly intents: Intents;
   /** Reads everything of an account and verifies it, without opening it and without disturbing its host. */
-  checkAccount(uuid: AccountUuid): Promise<AccountCheck>;
+  checkAccount(uuid: AccountUuid, request?: CheckRequest): Promise<AccountCheck>;
+  /** UUIDs of all accounts with storage, in order, from the one after `after` on. */
+  accounts(after: string): AsyncIterable<AccountUuid>;
+  /** Accounts that are read-only because of damage: how many, and the first `limit` of them. */
+  listDamaged(limit: number): Promise<{ readonly count: number; readonly accounts: readonly DamagedAccount[] }>;
+  /** The damage of one account; `undefined` when none is known. */
+  damageOf(uuid: AccountUuid): Promise<DamagedAccount | undefined>;
+  /**
+   * Makes a damaged account whole again, and writable; see repair-account.ts. The account should be closed first: a host that still has it
+   * is deposed, and nobody opens it meanwhile. Rejects as `open` does.
+   */
+  repair(uuid: AccountUuid, request: RepairRequest): Promise<AccountRepair>;
+  /** Gives what an entombed account has to another one, which must have nothing yet, and takes the tombstone away. */
+  adopt(entombed: AccountUuid, by: AccountUuid): Promise<void>;
+  /** A small durable note of the cluster, such as how far the check of all accounts is. */
+  readonly notes: { read(name: string): Promise<unknown>; write(name: string, value: unknown): Promise<void> };
 }

@@ -7,7 +7,7 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 import type { AccountReader } from './account-log.ts';
 import type { AccountState } from './account-state.ts';
-import type { AccountCheck, Finding } from './account-store.ts';
+import type { AccountCheck, CheckRequest, Finding } from './account-store.ts';
 import { decodePart } from './body.ts';
 import { readHistory, readSlotContent } from './history.ts';
 import type { BodyReference } from './records.ts';
@@ -17,7 +17,8 @@ import { decodeSnapshot } from './snapshot.ts';
 const attemptsMax = 3;
 
 /** See the header of this file. */
-export async function checkAccount(log: AccountReader, uuid: AccountUuid): Promise<AccountCheck> {
+export async function checkAccount(given: AccountReader, uuid: AccountUuid, pace?: CheckRequest['pace']): Promise<AccountCheck> {
+  const log = pace === undefined ? given : pacedReader(given, pace);
   let check = await checkOnce(log, uuid);
   for (let attempt = 1; attempt < attemptsMax && check.findings.length > 0; attempt += 1) {
     const again = await checkOnce(log, uuid);
@@ -40,8 +41,7 @@ async function checkOnce(log: AccountReader, uuid: AccountUuid): Promise<Account
   const { state } = history;
   const findings: Finding[] = [...history.findings];
   const note = (file: string, error: unknown): void => {
-    const isKnown = (error instanceof PlatformError && error.code === 'STORE_CORRUPT') || errnoOf(error) === 'ENOENT';
-    if (!isKnown) throw error;
+    if (!isDamage(error)) throw error;
     if (!findings.some((finding) => finding.file === file)) findings.push({ file, problem: messageOf(error) });
   };
   // What the newest snapshot covers is not needed now, but it is what a damaged snapshot would be replaced with.
@@ -56,10 +56,12 @@ async function checkOnce(log: AccountReader, uuid: AccountUuid): Promise<Account
     }
   }
   const bodies = bodiesOf(state);
+  let isComplete = history.isComplete;
   for (const body of bodies) {
     try {
       await verifyBody(log, body);
     } catch (error) {
+      isComplete = false;
       note(log.nameOf({ body: body.at }), error);
     }
   }
@@ -74,6 +76,31 @@ async function checkOnce(log: AccountReader, uuid: AccountUuid): Promise<Account
     usedBytes: state.usedBytes,
     bodies: bodies.length,
     findings,
+    isComplete,
+  };
+}
+
+/** Whether a failure to read says that what is stored is not what was written. */
+export function isDamage(error: unknown): boolean {
+  return (error instanceof PlatformError && error.code === 'STORE_CORRUPT') || errnoOf(error) === 'ENOENT';
+}
+
+/** Reads no faster than `pace` allows. */
+function pacedReader(log: AccountReader, pace: (bytes: number) => Promise<void>): AccountReader {
+  const paced = async (work: Promise<Buffer>): Promise<Buffer> => {
+    const bytes = await work;
+    await pace(bytes.length);
+    return bytes;
+  };
+  return {
+    listSnapshots: () => log.listSnapshots(),
+    readSnapshot: (slot) => paced(log.readSnapshot(slot)),
+    listSlots: () => log.listSlots(),
+    readSlot: (slot, offset, length) => paced(log.readSlot(slot, offset, length)),
+    listBodies: () => log.listBodies(),
+    readBody: (at, offset, length) => paced(log.readBody(at, offset, length)),
+    findings: () => log.findings(),
+    nameOf: (what) => log.nameOf(what),
   };
 }
 

@@ -22,6 +22,8 @@ export interface SnapshotPlan {
   readonly parts: readonly Uint8Array[];
   /** The snapshot before this one; 0 when there is none, and then nothing is removed. */
   readonly previousSlot: number;
+  /** Found damaged when the account was opened: removed once this one is there. */
+  readonly damagedSnapshots: readonly number[];
   readonly inUse: ReadonlySet<number>;
   /** Files of this epoch from this counter on are not judged, nor those being written. */
   readonly fileCounter: number;
@@ -33,12 +35,14 @@ export function planSnapshot(
   state: AccountState,
   previousSlot: number,
   files: { readonly counter: number; readonly underWay: ReadonlySet<number> },
+  damagedSnapshots: readonly number[] = [],
 ): SnapshotPlan {
   return {
     slot: state.slot,
     epoch: state.epoch,
     parts: encodeSnapshot(state),
     previousSlot,
+    damagedSnapshots,
     inUse: state.bodiesInUse(),
     fileCounter: files.counter,
     filesUnderWay: new Set(files.underWay),
@@ -54,7 +58,7 @@ export async function compact(log: OpeningLog, plan: SnapshotPlan): Promise<{ re
   if (kept.length > 0) await log.syncBodies();
   if (covered.length > 0) await log.removeSlots(covered);
   for (const slot of await log.listSnapshots()) {
-    if (slot < plan.previousSlot) await log.removeSnapshot(slot);
+    if (slot < plan.previousSlot || plan.damagedSnapshots.includes(slot)) await log.removeSnapshot(slot);
   }
   let bodies = 0;
   for (const at of await log.listBodies()) {

@@ -12,13 +12,15 @@ import { AccountState } from './account-state.ts';
 import type { Finding } from './account-store.ts';
 import { corrupt } from './binary.ts';
 import type { LogRecord } from './records.ts';
-import { bodiesOffsetOf, decodeSlotHeader, decodeSlotRecords, type SlotHeader, slotHeaderBytes } from './slot.ts';
+import { bodiesOffsetOf, decodeSlotHeader, decodeSlotRecords, type SlotHeader, salvageSlotHeader, slotHeaderBytes } from './slot.ts';
 import { decodeSnapshot } from './snapshot.ts';
 
 /** Read at once of each slot: the header and, nearly always, all of its records. */
 const firstReadBytes = 4096;
 /** Slots read ahead at the same time. */
 const readAhead = 8;
+/** Records that are looked for behind a damaged header. */
+const salvagedBytesMax = 64 * 1024 * 1024;
 
 /** What storage says of an account. */
 export interface AccountHistory {
@@ -27,7 +29,11 @@ export interface AccountHistory {
   readonly snapshots: readonly number[];
   /** The snapshot that `state` began with; 0 when it began with nothing. */
   readonly snapshotSlot: number;
+  /** Snapshots, newer than the one that was used, that are damaged. */
+  readonly damagedSnapshots: readonly number[];
   readonly slotsReplayed: number;
+  /** Of these, slots whose records could not be read. */
+  readonly slotsUnread: number;
   readonly findings: readonly Finding[];
   /** False when something is lost: a slot is damaged or missing. A damaged snapshot alone loses nothing while an older one covers for it. */
   readonly isComplete: boolean;
@@ -37,17 +43,39 @@ export interface AccountHistory {
 export interface SlotContent {
   readonly header: SlotHeader;
   readonly records: readonly LogRecord[];
+  /** What is wrong with its header, when the records are whole all the same. */
+  readonly damage?: string;
 }
 
 /** Reads one slot without its bodies. Throws `STORE_CORRUPT`, or what the engine throws. */
 export async function readSlotContent(log: AccountReader, slot: number): Promise<SlotContent> {
   const start = await log.readSlot(slot, 0, firstReadBytes);
-  const header = decodeSlotHeader(start);
+  let header: SlotHeader;
+  try {
+    header = decodeSlotHeader(start);
+  } catch (error) {
+    const content = await salvageSlot(log, slot, start);
+    if (content === undefined) throw error;
+    return { ...content, damage: messageOf(error) };
+  }
   if (header.slot !== slot) throw corrupt(`the file stands under the name of slot ${slot} and is slot ${header.slot}`);
   const end = bodiesOffsetOf(header);
   const records =
     end <= start.length ? start.subarray(slotHeaderBytes, end) : await log.readSlot(slot, slotHeaderBytes, header.recordsBytes);
   return { header, records: decodeSlotRecords(header, records) };
+}
+
+/** The records of a slot whose header is damaged in what they do not depend on: their checksum says so. */
+async function salvageSlot(log: AccountReader, slot: number, start: Buffer): Promise<SlotContent | undefined> {
+  const header = salvageSlotHeader(start);
+  if (header === undefined || header.recordsBytes > salvagedBytesMax) return undefined;
+  try {
+    const records = decodeSlotRecords(header, await log.readSlot(slot, slotHeaderBytes, header.recordsBytes));
+    // Numbers in the header are what may be damaged; the name and the records tell them.
+    return { header: { ...header, slot }, records };
+  } catch {
+    return undefined;
+  }
 }
 
 /** See the header of this file. */
@@ -58,15 +86,23 @@ export async function readHistory(log: AccountReader, uuid: AccountUuid): Promis
   const state = await newestState(log, uuid, snapshots, findings);
   const snapshotSlot = state.slot;
   const harmless = findings.length;
+  findings.push(...log.findings());
+  let slotsUnread = 0;
   const toReplay = slots.filter((slot) => slot > snapshotSlot);
   for (let i = 0; i < toReplay.length; i += readAhead) {
     const group = toReplay.slice(i, i + readAhead);
     const contents = await Promise.all(group.map((slot) => readSlotContent(log, slot).catch((error: unknown) => damage(error))));
-    for (const [j, slot] of group.entries()) replay(log, state, slot, contents[j] as SlotContent | PlatformError, findings);
+    for (const [j, slot] of group.entries()) {
+      const content = contents[j] as SlotContent | PlatformError;
+      if (content instanceof PlatformError) slotsUnread += 1;
+      replay(log, state, slot, content, findings);
+    }
   }
   // Snapshots without any slot: the log always keeps its last one, so it was lost.
   if (slots.length === 0 && snapshots.length > 0) findings.push({ file: log.nameOf({ slot: snapshotSlot }), problem: 'the log is empty' });
-  return { state, snapshots, snapshotSlot, slotsReplayed: toReplay.length, findings, isComplete: findings.length === harmless };
+  const damagedSnapshots = snapshots.filter((slot) => slot > snapshotSlot);
+  const isComplete = findings.length === harmless;
+  return { state, snapshots, snapshotSlot, damagedSnapshots, slotsReplayed: toReplay.length, slotsUnread, findings, isComplete };
 }
 
 async function newestState(
@@ -93,16 +129,28 @@ function replay(log: AccountReader, state: AccountState, slot: number, content: 
     found(content.message);
     return;
   }
+  if (content.damage !== undefined) found(content.damage);
   const place = { slot, epoch: content.header.epoch, bodiesOffset: bodiesOffsetOf(content.header) };
   for (const record of content.records) {
     try {
+      if (findings.length > 0) makeRoomFor(state, record);
       state.apply(record, place);
     } catch (error) {
       found(messageOf(damage(error)));
     }
   }
   // Invariant I2: every slot belongs to the opening that came last before it.
-  if (place.epoch !== state.epoch) found(`the slot is of epoch ${place.epoch} where epoch ${state.epoch} has the account`);
+  if (content.damage === undefined && place.epoch !== state.epoch)
+    found(`the slot is of epoch ${place.epoch} where epoch ${state.epoch} has the account`);
+  // The opening itself may be what was lost.
+  if (findings.length > 0) state.epoch = Math.max(state.epoch, place.epoch);
+}
+
+/** A message whose mailbox was made in a slot that is lost is not lost with it. */
+function makeRoomFor(state: AccountState, record: LogRecord): void {
+  if (record.kind !== 'message' || state.mailboxes.has(record.mailboxId)) return;
+  const name = `Recovered ${record.mailboxId}`;
+  if (!state.byName.has(name)) state.restoreMailbox(record.mailboxId, name, state.lastUidValidity + 1, undefined);
 }
 
 /** `STORE_CORRUPT` as it is, a file that is gone as such; anything else is thrown. */

@@ -11,7 +11,9 @@
  *     cluster/terms/<term>           who is Controller in that term; made by link()
  *     cluster/intents/<id>           a half-done account operation
  *     cluster/tmp/                   where the small files above are written before they get their name
+ *     cluster/notes/<name>           how far the check of all accounts is
  *     tombstones/<uuid>              a removed account
+ *     damaged/<uuid>                 an account in which damage was found: it is read-only until it is repaired
  *
  * No file is ever changed in place, no file is locked, and nothing depends on a modification time.
  */
@@ -24,6 +26,8 @@ export interface StoreLayout {
   readonly intents: string;
   readonly tmp: string;
   readonly tombstones: string;
+  readonly damaged: string;
+  readonly notes: string;
   account(uuid: AccountUuid): AccountLayout;
 }
 
@@ -51,6 +55,8 @@ export function storeLayout(root: string): StoreLayout {
     intents: `${root}/cluster/intents`,
     tmp: `${root}/cluster/tmp`,
     tombstones: `${root}/tombstones`,
+    damaged: `${root}/damaged`,
+    notes: `${root}/cluster/notes`,
     account(uuid) {
       const directory = `${root}/accounts/${uuid.slice(0, 2)}/${uuid.slice(2, 4)}/${uuid}`;
       return {

@@ -81,6 +81,14 @@ export class MessageColumns {
     };
   }
 
+  /** The bytes of a message are somewhere else now. */
+  placeBody(row: number, body: BodyReference): void {
+    this.bodyAt[row] = body.at;
+    this.bodyOffset[row] = body.offset;
+    this.summaryBytes[row] = body.summaryBytes;
+    this.rawBytes[row] = body.rawBytes;
+  }
+
   emailIdOf(row: number): Buffer {
     return Buffer.from(this.emailId.subarray(row * 16, row * 16 + 16));
   }

@@ -11,7 +11,7 @@ import { errnoOf } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Random } from '#common/random.ts';
 import type { OpeningLog } from './account-log.ts';
-import type { AccountOpening } from './account-store.ts';
+import type { AccountOpening, Finding } from './account-store.ts';
 import { storageFailure } from './failures.ts';
 import { type AccountHistory, readHistory } from './history.ts';
 import type { LogRecord } from './records.ts';
@@ -29,6 +29,10 @@ export interface OpenerParts {
   begin(uuid: AccountUuid, openId: string): Promise<OpeningLog>;
   /** Throws `ACCT_REMOVED` when there is a tombstone. */
   checkNotRemoved(uuid: AccountUuid): Promise<void>;
+  /** Whether damage is known; throws `STORE_UNAVAILABLE` while a repair has the account. */
+  isDamaged(uuid: AccountUuid): Promise<boolean>;
+  /** Remembers damage that lost something; never rejects. */
+  noteDamage(uuid: AccountUuid, findings: readonly Finding[], foundBy: string): Promise<void>;
   readonly ended: (account: StoredAccountOverLog) => void;
 }
 
@@ -62,7 +66,7 @@ export async function openAccount(parts: OpenerParts, uuid: AccountUuid, opening
 async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpening): Promise<StoredAccountOverLog> {
   const { clock, tuning } = parts;
   const logger = parts.logger.child({ account: uuid });
-  await parts.checkNotRemoved(uuid);
+  const [isKnownDamaged] = await Promise.all([parts.isDamaged(uuid), parts.checkNotRemoved(uuid)]);
   const log = await parts.begin(uuid, opening.openId);
   let history = await readHistory(log, uuid);
   if (!history.isComplete) {
@@ -72,7 +76,9 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   }
   reportFindings(history, logger, parts.metrics);
   const { state } = history;
-  if (history.isComplete) await commitOpening(parts, log, history, opening);
+  const isReadOnly = isKnownDamaged || !history.isComplete;
+  if (!isReadOnly) await commitOpening(parts, log, history, opening);
+  if (!history.isComplete) await parts.noteDamage(uuid, history.findings, 'opening');
   // The account may have been removed while it was being opened.
   await parts.checkNotRemoved(uuid);
   const account: StoredAccountOverLog = new StoredAccountOverLog({
@@ -81,7 +87,9 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
     limits: { quotaBytes: opening.quotaBytes === 0 ? undefined : opening.quotaBytes },
     snapshotSlot: history.snapshotSlot,
     recordsSince: history.slotsReplayed,
-    isReadOnly: !history.isComplete,
+    isReadOnly,
+    damagedSnapshots: history.damagedSnapshots,
+    damaged: (findings) => parts.noteDamage(uuid, findings, 'reading'),
     tuning,
     clock,
     random: parts.random,
@@ -117,7 +125,9 @@ async function commitOpening(parts: OpenerParts, log: OpeningLog, history: Accou
 function reportFindings(history: AccountHistory, logger: Logger, metrics: StoreMetrics): void {
   for (const { file, problem } of history.findings) {
     metrics.corruptionFound();
-    const consequence = history.isComplete ? 'an older snapshot covers for it' : 'the account is read-only until it is repaired';
+    const consequence = history.isComplete
+      ? 'an older snapshot covers for it'
+      : `the account is read-only: archipelago store repair ${history.state.uuid}`;
     logger.error({ errCode: 'STORE_CORRUPT', file }, `${file}: ${problem}; ${consequence}`);
   }
 }

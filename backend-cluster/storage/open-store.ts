@@ -4,23 +4,31 @@
 import { type AccountTuning, type StoredAccountOverLog, usualTuning } from '#backend-cluster/mailboxes/stored-account.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Files } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { Random } from '#common/random.ts';
-import type { AccountStore } from './account-store.ts';
+import { summarise } from '#protocol/mime/summary.ts';
+import { lookingOnly } from './account-log.ts';
+import type { AccountCheck, AccountStore, DamagedAccount, Finding } from './account-store.ts';
 import { checkAccount } from './check-account.ts';
+import { listDamage, markRepairing, noteDamage, readDamage } from './damage.ts';
 import { storageFailure } from './failures.ts';
 import { storedIntents } from './intents.ts';
 import { openAccount } from './open-account.ts';
 import { openPosixEngine } from './posix-engine.ts';
+import { repairAccount } from './repair-account.ts';
 import type { BucketOptions } from './s3/bucket.ts';
 import { openS3Engine } from './s3/s3-engine.ts';
+import { parseStoredJson } from './small-records.ts';
 import type { StorageEngine } from './storage-engine.ts';
 import { storeMetrics } from './store-metrics.ts';
 import { claimTerm, highestTerm, readTerm } from './terms.ts';
 import { listTombstones, writeTombstone } from './tombstones.ts';
+
+/** Longest time for which a repair keeps others from opening its account: it may have died. */
+const repairMs = 900_000;
 
 /** What every store is given. */
 export interface StoreParts {
@@ -52,7 +60,7 @@ export function openBucketStore(bucket: BucketOptions, parts: StoreParts): Accou
 /** The store over an engine. */
 export function storeOver(engine: StorageEngine, options: StoreParts): AccountStore {
   const { clock, random } = options;
-  const { terms, tombstones } = engine;
+  const { terms, tombstones, damaged } = engine;
   const logger = options.log.child({ component: 'storage' });
   const open = new Set<StoredAccountOverLog>();
   const metrics = storeMetrics(options.metrics, () => ({
@@ -69,6 +77,18 @@ export function storeOver(engine: StorageEngine, options: StoreParts): AccountSt
     async checkNotRemoved(uuid: AccountUuid): Promise<void> {
       if (await tombstones.has(uuid))
         throw new PlatformError('ACCT_REMOVED', `account ${uuid} was removed; its storage is kept for a while`);
+    },
+    async isDamaged(uuid: AccountUuid): Promise<boolean> {
+      const known = await readDamage(damaged, uuid);
+      if ((known?.repairingUntilMs ?? 0) > clock.nowMs()) {
+        throw new PlatformError('STORE_UNAVAILABLE', `account ${uuid} is being repaired`);
+      }
+      return known !== undefined;
+    },
+    async noteDamage(uuid: AccountUuid, findings: readonly Finding[], foundBy: string): Promise<void> {
+      await noteDamage(damaged, { uuid, findings, foundAtMs: clock.nowMs(), foundBy }).catch((error: unknown) => {
+        logger.warn({ account: uuid, cause: messageOf(error) }, 'damage could not be remembered: it is found again at the next look');
+      });
     },
     ended: (account: StoredAccountOverLog) => void open.delete(account),
   };
@@ -115,12 +135,71 @@ export function storeOver(engine: StorageEngine, options: StoreParts): AccountSt
     claimTerm: (term, claim) => claimTerm(terms, term, claim),
     readTerm: (term) => readTerm(terms, term),
     intents: storedIntents(engine.intents),
-    async checkAccount(uuid) {
+    async checkAccount(uuid, request = {}) {
+      let check: AccountCheck;
       try {
-        return await checkAccount(engine.reader(uuid), uuid);
+        check = await checkAccount(engine.reader(uuid), uuid, request.pace);
       } catch (error) {
         throw storageFailure(error, `accounts/${uuid}`);
       }
+      if (request.isMarking === true && !check.isComplete) {
+        for (const { file, problem } of check.findings) {
+          metrics.corruptionFound();
+          logger.error({ errCode: 'STORE_CORRUPT', account: uuid, file }, `${file}: ${problem}; archipelago store repair ${uuid}`);
+        }
+        await opener.noteDamage(uuid, check.findings, 'check');
+      }
+      return check;
+    },
+    accounts: (after) => engine.accounts(after),
+    listDamaged: (limit) => listDamage(damaged, limit),
+    damageOf: (uuid) => readDamage(damaged, uuid),
+    async repair(uuid, request) {
+      const known = await readDamage(damaged, uuid);
+      const nowMs = clock.nowMs();
+      try {
+        if (!(await engine.exists(uuid))) throw new PlatformError('ACCT_NOT_FOUND', `there is no account ${uuid} in this storage`);
+        if (request.isDryRun) return await repairAccount({ ...request, ...repairParts(uuid), log: lookingOnly(engine.reader(uuid)) });
+        await markRepairing(damaged, known ?? { uuid, findings: [], foundAtMs: nowMs, foundBy: 'repair' }, nowMs + repairMs);
+        const log = await engine.begin(uuid, request.opening.openId);
+        const repair = await repairAccount({ ...request, ...repairParts(uuid), log });
+        await log.end();
+        if (repair.outcome === 'repaired' || repair.outcome === 'whole') await damaged.remove(uuid);
+        else await noteRepairOver(repair.findings, known, uuid);
+        return repair;
+      } catch (error) {
+        if (!request.isDryRun) await noteRepairOver([], known, uuid).catch(() => {});
+        throw storageFailure(error, `accounts/${uuid}`);
+      }
+    },
+    async adopt(entombed, by) {
+      if (!(await tombstones.has(entombed)))
+        throw new PlatformError('ACCT_NOT_FOUND', `account ${entombed} has no tombstone: it is not removed`);
+      try {
+        await engine.moveAccount(entombed, by);
+      } catch (error) {
+        throw storageFailure(error, `accounts/${entombed}`);
+      }
+      await tombstones.remove(entombed);
+    },
+    notes: {
+      async read(name) {
+        const text = await engine.notes.read(name);
+        return text === undefined ? undefined : parseStoredJson(text, `cluster/notes/${name}`);
+      },
+      write: (name, value) => engine.notes.replace(name, JSON.stringify(value)),
     },
   };
+
+  function repairParts(uuid: AccountUuid) {
+    return { uuid, nowMs: clock.nowMs(), nonce: random.bytes(16).toString('hex'), summarise };
+  }
+
+  /** It could not be repaired: it may be opened again, read-only as before. */
+  async function noteRepairOver(findings: readonly Finding[], known: DamagedAccount | undefined, uuid: AccountUuid): Promise<void> {
+    await damaged.remove(uuid);
+    const all = known?.findings ?? findings;
+    if (all.length > 0)
+      await noteDamage(damaged, { uuid, findings: all, foundAtMs: known?.foundAtMs ?? clock.nowMs(), foundBy: known?.foundBy ?? 'repair' });
+  }
 }

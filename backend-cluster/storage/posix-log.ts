@@ -16,6 +16,7 @@ import type { AccountUuid } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf, type Files } from '#common/files/files.ts';
 import type { AccountReader, CommitOutcome, OpeningLog } from './account-log.ts';
+import type { Finding } from './account-store.ts';
 import { isFull } from './failures.ts';
 import { type AccountLayout, bodyName, numberName, parseBodyName, parseNumberName, type StoreLayout } from './layout.ts';
 import { decodeSlotHeader, slotHeaderBytes } from './slot.ts';
@@ -58,6 +59,7 @@ export function posixReader(files: Files, layout: StoreLayout, uuid: AccountUuid
         return files.readRange(kept, offset, length);
       }
     },
+    findings: () => [],
     nameOf(what) {
       const path =
         'slot' in what
@@ -144,6 +146,10 @@ class PosixOpening implements OpeningLog {
 
   readBody(at: number, offset: number, length: number): Promise<Buffer> {
     return this.#reader.readBody(at, offset, length);
+  }
+
+  findings(): readonly Finding[] {
+    return [];
   }
 
   nameOf(what: { slot: number } | { snapshot: number } | { body: number }): string {

@@ -16,7 +16,8 @@ import { crc32 } from 'node:zlib';
 import { ByteReader, ByteWriter, corrupt } from './binary.ts';
 import { type LogRecord, readRecord, writeRecord } from './records.ts';
 
-const magic = 'APSL';
+/** First bytes of every slot. */
+export const slotMagic = 'APSL';
 const version = 1;
 
 /** Length of the header, and so where the records begin. */
@@ -55,7 +56,7 @@ export function encodeSlot(slot: NewSlot): { readonly parts: Uint8Array[]; reado
   const records = out.finish();
   const bodiesBytes = slot.bodies.reduce((sum, body) => sum + body.byteLength, 0);
   const header = Buffer.alloc(slotHeaderBytes);
-  header.write(magic, 0, 'latin1');
+  header.write(slotMagic, 0, 'latin1');
   header.writeUInt16LE(version, 4);
   header.writeBigUInt64LE(BigInt(slot.slot), 8);
   header.writeBigUInt64LE(BigInt(slot.epoch), 16);
@@ -75,9 +76,18 @@ export function encodeSlot(slot: NewSlot): { readonly parts: Uint8Array[]; reado
 /** Reads the header from the first bytes of a slot file, or throws `STORE_CORRUPT`. */
 export function decodeSlotHeader(start: Buffer): SlotHeader {
   if (start.length < slotHeaderBytes) throw corrupt(`the file ends after ${start.length} bytes, within its header`);
-  if (start.toString('latin1', 0, 4) !== magic) throw corrupt('the file is not a slot: its first bytes are others');
+  if (start.toString('latin1', 0, 4) !== slotMagic) throw corrupt('the file is not a slot: its first bytes are others');
   if (crc32(start.subarray(0, 60)) !== start.readUInt32LE(60)) throw corrupt('the header fails its checksum');
   if (start.readUInt16LE(4) !== version) throw corrupt(`the slot is of version ${start.readUInt16LE(4)}; this member reads ${version}`);
+  return headerFields(start);
+}
+
+/** What a header that fails its checksum says all the same; the checksum of the records tells whether it may be believed. */
+export function salvageSlotHeader(start: Buffer): SlotHeader | undefined {
+  return start.length < slotHeaderBytes ? undefined : headerFields(start);
+}
+
+function headerFields(start: Buffer): SlotHeader {
   return {
     slot: Number(start.readBigUInt64LE(8)),
     epoch: Number(start.readBigUInt64LE(16)),

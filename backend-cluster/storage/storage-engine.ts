@@ -12,6 +12,8 @@ export interface StorageEngine {
   readonly terms: SmallRecords;
   readonly intents: SmallRecords;
   readonly tombstones: SmallRecords;
+  readonly damaged: SmallRecords;
+  readonly notes: SmallRecords;
   /** See `AccountStore.probe`. */
   probe(): Promise<ProbeResult>;
   /** Begins an opening and revokes every other one of the account. Nothing is committed yet. Makes what a new account needs. */
@@ -20,6 +22,10 @@ export interface StorageEngine {
   reader(uuid: AccountUuid): AccountReader;
   /** Whether anything was ever begun for the account. */
   exists(uuid: AccountUuid): Promise<boolean>;
+  /** UUIDs of all accounts that were ever begun and not removed, in order, from the one after `after` on. */
+  accounts(after: string): AsyncIterable<AccountUuid>;
+  /** Gives all that is stored for one account to another, of which nothing is stored. May be done again after it was cut short. */
+  moveAccount(from: AccountUuid, to: AccountUuid): Promise<void>;
   /** Removes everything of an account. */
   removeAccount(uuid: AccountUuid): Promise<void>;
 }

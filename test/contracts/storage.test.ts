@@ -6,7 +6,6 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { AccountStore } from '#backend-cluster/storage/account-store.ts';
 import { openAccountStore } from '#backend-cluster/storage/open-store.ts';
 import { systemClock } from '#common/clock.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Files } from '#common/files/files.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { parseMemberName } from '#common/host-server.ts';
@@ -17,7 +16,7 @@ import { systemRandom } from '#common/random.ts';
 import { type MemoryClient, MemoryDisk } from '#test/fakes/memory-files.ts';
 import { type S3Behaviour, S3Server } from '#test/fakes/s3-server.ts';
 import { storeIn } from '#test/fakes/s3-store.ts';
-import { Ledger, mailboxOf, opening, openPatiently, turn, uuid } from '#test/unit/backend-cluster/storage/ledger.ts';
+import { codeOf, Ledger, mailboxOf, opening, openPatiently, turn, uuid } from '#test/unit/backend-cluster/storage/ledger.ts';
 
 /** What becomes of the next commit, on an engine that can be made to fail. */
 type CommitFault = 'reply lost' | 'full' | 'arrives late';
@@ -122,11 +121,6 @@ const engines: Record<string, (undo: AsyncDisposableStack) => Promise<Engine>> =
 };
 const withFaults = Object.keys(engines).filter((name) => !name.includes('this machine'));
 
-const codeOf = (work: Promise<unknown>): Promise<string> =>
-  work.then(
-    () => 'no failure',
-    (error: unknown) => (error instanceof PlatformError ? error.code : String(error)),
-  );
 const back1 = { member: parseMemberName('back1.west.isp.example'), incarnation: 'a' };
 const back2 = { member: parseMemberName('back2.west.isp.example'), incarnation: 'b' };
 

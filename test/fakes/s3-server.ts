@@ -189,11 +189,20 @@ export class S3Server implements AsyncDisposable {
   /** Pages are short, so that a client which does not turn them is found out. */
   #list(url: URL): Answer {
     const prefix = url.searchParams.get('prefix') ?? '';
-    const after = url.searchParams.get('continuation-token') ?? '';
-    const found = this.keys().filter((key) => key.startsWith(prefix) && key > after);
+    const delimiter = url.searchParams.get('delimiter') ?? '';
+    const after = url.searchParams.get('continuation-token') ?? url.searchParams.get('start-after') ?? '';
+    // With a delimiter everything below a folder is one item, which stands where its first key would.
+    const itemOf = (key: string): string => {
+      const end = delimiter === '' ? -1 : key.indexOf(delimiter, prefix.length);
+      return end < 0 ? key : key.slice(0, end + 1);
+    };
+    const keys = this.keys().filter((key) => key.startsWith(prefix) && key > after && !(after.endsWith('/') && key.startsWith(after)));
+    const found = [...new Set(keys.map(itemOf))];
     const page = found.slice(0, 5);
-    const contents = page.map(
-      (key) => `<Contents><Key>${encodeURIComponent(key)}</Key><Size>${this.objects.get(key)?.body.length}</Size></Contents>`,
+    const contents = page.map((item) =>
+      item.endsWith('/') && delimiter !== ''
+        ? `<CommonPrefixes><Prefix>${encodeURIComponent(item)}</Prefix></CommonPrefixes>`
+        : `<Contents><Key>${encodeURIComponent(item)}</Key><Size>${this.objects.get(item)?.body.length}</Size></Contents>`,
     );
     const next = found.length > page.length ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>` : '';
     const xml = `<?xml version="1.0"?><ListBucketResult><IsTruncated>${next !== ''}</IsTruncated>${next}${contents.join('')}</ListBucketResult>`;

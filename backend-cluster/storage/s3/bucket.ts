@@ -148,6 +148,26 @@ export class Bucket {
 
   /** Keys that begin with `prefix`, in order, page by page. */
   async *list(prefix: string): AsyncGenerator<ListedKey> {
+    for await (const xml of this.#pages(prefix, {})) {
+      for (const [, content] of xml.matchAll(/<Contents>(.*?)<\/Contents>/gs)) {
+        const key = keyIn(content as string, 'Key');
+        yield { key: key.slice(this.#options.prefix.length), bytes: Number(textOf(content as string, 'Size') ?? 0) };
+      }
+    }
+  }
+
+  /** What stands between `prefix` and the next `/` in keys, each once and in order, from the one after `after` on. */
+  async *listFolders(prefix: string, after: string): AsyncGenerator<string> {
+    const start = this.#options.prefix + prefix;
+    // `0` follows `/` in ASCII: after everything that is below the folder `after`.
+    for await (const xml of this.#pages(prefix, { delimiter: '/', ...(after === '' ? {} : { 'start-after': `${start}${after}0` }) })) {
+      for (const [, content] of xml.matchAll(/<CommonPrefixes>(.*?)<\/CommonPrefixes>/gs)) {
+        yield keyIn(content as string, 'Prefix').slice(start.length, -1);
+      }
+    }
+  }
+
+  async *#pages(prefix: string, options: Readonly<Record<string, string>>): AsyncGenerator<string> {
     let token: string | undefined;
     do {
       const query: Record<string, string> = {
@@ -155,15 +175,13 @@ export class Bucket {
         'max-keys': String(keysPerPage),
         'encoding-type': 'url',
         prefix: this.#options.prefix + prefix,
+        ...options,
       };
       if (token !== undefined) query['continuation-token'] = token;
       const answer = await this.#repeat({ method: 'GET', key: '', query, answerBytesMax: 8 * errorBytesMax });
       this.#expect(answer, prefix, [200]);
       const xml = answer.body.toString('utf8');
-      for (const [, content] of xml.matchAll(/<Contents>(.*?)<\/Contents>/gs)) {
-        const key = decodeURIComponent(plain(textOf(content as string, 'Key') ?? '').replaceAll('+', ' '));
-        yield { key: key.slice(this.#options.prefix.length), bytes: Number(textOf(content as string, 'Size') ?? 0) };
-      }
+      yield xml;
       token = textOf(xml, 'IsTruncated') === 'true' ? textOf(xml, 'NextContinuationToken') : undefined;
       if (token !== undefined) token = plain(token);
     } while (token !== undefined);
@@ -287,6 +305,11 @@ function textOf(xml: string, element: string): string | undefined {
   const start = xml.indexOf(`<${element}>`);
   const end = xml.indexOf(`</${element}>`, start);
   return start < 0 || end < 0 ? undefined : xml.slice(start + element.length + 2, end);
+}
+
+/** A key as the listing has it, with `encoding-type=url`. */
+function keyIn(xml: string, element: string): string {
+  return decodeURIComponent(plain(textOf(xml, element) ?? '').replaceAll('+', ' '));
 }
 
 const entities: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };

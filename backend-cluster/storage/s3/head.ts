@@ -14,6 +14,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { ByteReader, ByteWriter, corrupt } from '#backend-cluster/storage/binary.ts';
+import { slotMagic } from '#backend-cluster/storage/slot.ts';
 
 const magic = 'APSH';
 const version = 1;
@@ -97,7 +98,10 @@ export function decodeHead(bytes: Buffer, name: string): AccountHead {
   if (crc32(bytes.subarray(0, 20)) !== bytes.readUInt32LE(20)) throw corrupt(`the header of ${name} fails its checksum`);
   if (bytes.readUInt16LE(4) !== version) throw corrupt(`${name} is of version ${bytes.readUInt16LE(4)}; this member reads ${version}`);
   if (crc32(bytes.subarray(headerBytes)) !== bytes.readUInt32LE(12)) throw corrupt(`${name} fails its checksum`);
-  const indexEnd = headerBytes + bytes.readUInt32LE(8);
+  return parseHead(bytes, headerBytes + bytes.readUInt32LE(8), name);
+}
+
+function parseHead(bytes: Buffer, indexEnd: number, name: string): AccountHead {
   const from = new ByteReader(bytes.subarray(headerBytes, indexEnd));
   const opening = from.number();
   const openId = from.string();
@@ -117,6 +121,24 @@ export function decodeHead(bytes: Buffer, name: string): AccountHead {
   }
   if (from.remaining > 0 || at !== bytes.length) throw corrupt(`${name} has other bytes than its index says`);
   return { opening, openId, nonce, snapshots, segments, firstInline, inline };
+}
+
+/**
+ * What a head that fails its checksum still says, for reading: its index where that is consistent. Slots, snapshots and bodies have
+ * checksums of their own, so whatever is wrong in it is found when they are read. `undefined` when nothing can be made of it.
+ */
+export function salvageHead(bytes: Buffer): AccountHead | undefined {
+  if (bytes.length < headerBytes) return undefined;
+  const firstSlot = bytes.indexOf(slotMagic, headerBytes, 'latin1');
+  for (const indexEnd of [headerBytes + bytes.readUInt32LE(8), firstSlot < 0 ? bytes.length : firstSlot]) {
+    if (indexEnd > bytes.length) continue;
+    try {
+      return parseHead(bytes, indexEnd, 'the head');
+    } catch {
+      // Not by this length of its index; the next one is tried.
+    }
+  }
+  return undefined;
 }
 
 /** The newest slot; 0 when there is none. */

@@ -17,9 +17,10 @@
  * never removes unnamed objects of its own number, because a write of its own may yet arrive and name them.
  */
 import type { AccountReader, CommitOutcome, OpeningLog } from '#backend-cluster/storage/account-log.ts';
+import type { Finding } from '#backend-cluster/storage/account-store.ts';
 import { bodyName, numberName, parseBodyName } from '#backend-cluster/storage/layout.ts';
 import type { AccountUuid } from '#common/account-name.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Random } from '#common/random.ts';
 import type { Bucket } from './bucket.ts';
 import {
@@ -32,6 +33,7 @@ import {
   objectsOf,
   placeOf,
   type Segment,
+  salvageHead,
   slotsOf,
   withoutSlotsUpTo,
 } from './head.ts';
@@ -46,6 +48,8 @@ export const objectsAtOnce = 8;
 interface HeadVersion {
   readonly head: AccountHead;
   readonly etag: string;
+  /** What is wrong with the object as it lies there: `head` is what could still be read of it. */
+  readonly damage?: string;
 }
 
 type UpdateOutcome = CommitOutcome;
@@ -67,6 +71,7 @@ export function s3Reader(bucket: Bucket, uuid: AccountUuid): AccountReader {
     const current = await readHead(bucket, uuid);
     if (current === undefined) throw missing(headKey(uuid));
     parts.head = current.head;
+    parts.damage = current.damage;
     return current.head;
   };
   return {
@@ -76,6 +81,7 @@ export function s3Reader(bucket: Bucket, uuid: AccountUuid): AccountReader {
     readSlot: (slot, offset, length) => parts.readSlot(slot, offset, length),
     listBodies: () => parts.listBodies(),
     readBody: (at, offset, length) => parts.readBody(at, offset, length),
+    findings: () => parts.findings(),
     nameOf: (what) => parts.nameOf(what),
   };
 }
@@ -88,6 +94,11 @@ export async function beginOpening(bucket: Bucket, random: Random, uuid: Account
     const current = await readHead(bucket, uuid);
     // Written by an earlier try whose answer was lost.
     if (current?.head.openId === openId) return new S3Opening(bucket, random, uuid, current);
+    if (current?.damage !== undefined) {
+      // Left as it is, until a repair replaces it.
+      const head = { ...current.head, opening: current.head.opening + 1, openId };
+      return new S3Opening(bucket, random, uuid, { ...current, head });
+    }
     const before = current?.head ?? { ...emptyHead, openId: '', nonce: '' };
     const head: AccountHead = { ...before, opening: before.opening + 1, openId, nonce: newNonce(random) };
     const parts = encodeHead(head);
@@ -103,12 +114,20 @@ export async function beginOpening(bucket: Bucket, random: Random, uuid: Account
 async function readHead(bucket: Bucket, uuid: AccountUuid): Promise<HeadVersion | undefined> {
   const key = headKey(uuid);
   const stored = await bucket.get(key);
-  return stored === undefined ? undefined : { head: decodeHead(stored.body, key), etag: stored.etag };
+  if (stored === undefined) return undefined;
+  try {
+    return { head: decodeHead(stored.body, key), etag: stored.etag };
+  } catch (error) {
+    const head = salvageHead(stored.body);
+    if (head === undefined) throw error;
+    return { head, etag: stored.etag, damage: messageOf(error) };
+  }
 }
 
 /** Reads what a head names. */
 class HeadReader {
   head: AccountHead = { ...emptyHead, openId: '', nonce: '' };
+  damage: string | undefined;
   readonly #bucket: Bucket;
   readonly #root: string;
   readonly #segments: SegmentCache;
@@ -153,6 +172,10 @@ class HeadReader {
       if (at !== undefined) found.push(at);
     }
     return found;
+  }
+
+  findings(): readonly Finding[] {
+    return this.damage === undefined ? [] : [{ file: `${this.#root}head`, problem: this.damage }];
   }
 
   nameOf(what: { readonly slot: number } | { readonly snapshot: number } | { readonly body: number }): string {
@@ -201,6 +224,7 @@ class S3Opening implements OpeningLog {
     this.#opening = current.head.opening;
     this.#parts = new HeadReader(bucket, uuid);
     this.#parts.head = current.head;
+    this.#parts.damage = current.damage;
     this.#current = current;
   }
 
@@ -226,6 +250,10 @@ class S3Opening implements OpeningLog {
 
   readBody(at: number, offset: number, length: number): Promise<Buffer> {
     return this.#parts.readBody(at, offset, length);
+  }
+
+  findings(): readonly Finding[] {
+    return this.#parts.findings();
   }
 
   nameOf(what: { slot: number } | { snapshot: number } | { body: number }): string {
@@ -386,6 +414,7 @@ class S3Opening implements OpeningLog {
   #adopt(current: HeadVersion): void {
     this.#current = current;
     this.#parts.head = current.head;
+    this.#parts.damage = current.damage;
   }
 
   /** Objects that the head named before and does not now. What cannot be removed is found by a later opening. */

@@ -3,20 +3,14 @@ import { AccountState } from '#backend-cluster/storage/account-state.ts';
 import type { AccountStore } from '#backend-cluster/storage/account-store.ts';
 import { GroupPlan } from '#backend-cluster/storage/group-plan.ts';
 import { openAccountStore } from '#backend-cluster/storage/open-store.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
 import { parseMemberName } from '#common/host-server.ts';
 import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
 import { MemoryDisk } from '#test/fakes/memory-files.ts';
 import { seededRandom } from '#test/fakes/random.ts';
-import { Ledger, mailboxOf, opening, storeOn, uuid } from './ledger.ts';
+import { codeOf, Ledger, mailboxOf, opening, storeOn, uuid } from './ledger.ts';
 
-const codeOf = (work: Promise<unknown>): Promise<string> =>
-  work.then(
-    () => 'no failure',
-    (error: unknown) => (error instanceof PlatformError ? error.code : String(error)),
-  );
 const back1 = { member: parseMemberName('back1.west.isp.example'), incarnation: 'a' };
 const back2 = { member: parseMemberName('back2.west.isp.example'), incarnation: 'b' };
 
@@ -188,7 +182,8 @@ describe('damage on the disk', () => {
     expect((await store.checkAccount(uuid)).findings).toEqual([
       { file: fileOf('body', 0).slice('/store/'.length), problem: 'a stored part fails its checksum' },
     ]);
-    expect(account.isReadOnly).toBe(false);
+    expect(account.isReadOnly).toBe(true);
+    expect(errors.join('\n')).toContain('archipelago store repair');
   });
 });
 

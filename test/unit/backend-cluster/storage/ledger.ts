@@ -43,6 +43,14 @@ export function storeOn(
   });
 }
 
+/** The code that work fails with, or `no failure`. */
+export function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => 'no failure',
+    (error: unknown) => (error instanceof PlatformError ? error.code : String(error)),
+  );
+}
+
 /** One turn of everything that can go on by itself. */
 export function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));

@@ -100,7 +100,7 @@ describe('an account in a bucket', () => {
     expect(await ledger.violations(await openStore().open(uuid, opening('back3')))).toEqual([]);
   });
 
-  it('is read-only when a segment rots, and refused with the name of the object when its head does', async () => {
+  it('is read-only when a segment or its head rots, and refused with the name of the object when nothing can be made of the head', async () => {
     const ledger = new Ledger();
     const account = await openStore().open(uuid, opening('back1'));
     await ledger.deliver(account, ['one'], 90_000);
@@ -114,7 +114,11 @@ describe('an account in a bucket', () => {
     expect(damaged.isReadOnly).toBe(true);
     const { findings } = await openStore().checkAccount(uuid);
     expect(findings.map(({ file }) => file).join()).toContain(segment.slice('west/'.length));
-    server.damage(`west/accounts/${uuid}/head`, flip(30));
+    const headObject = `west/accounts/${uuid}/head`;
+    server.damage(headObject, flip(30));
+    expect((await openStore().open(uuid, opening('back3'))).isReadOnly).toBe(true);
+    expect((await openStore().checkAccount(uuid)).findings.map(({ file }) => file)).toContain(`accounts/${uuid}/head`);
+    server.damage(headObject, (body) => body.subarray(0, 60));
     await expect(openStore().open(uuid, opening('back3'))).rejects.toThrow(/accounts\/.*\/head fails its checksum/);
   });
 });
