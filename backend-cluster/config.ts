@@ -95,6 +95,16 @@ export const BackendConfig = Type.Object(
       minimum: 0,
       description: 'Time that the storage of a removed account is kept, hours.',
     }),
+    scrubBytesPerSecond: Type.Integer({
+      default: 4_000_000,
+      minimum: 0,
+      description: 'Rate at which the Controller reads all stored accounts again to find damage, bytes per second; 0: only when asked for.',
+    }),
+    scrubEveryHours: Type.Number({
+      default: 168,
+      minimum: 0,
+      description: 'Time from the start of one such check of all accounts to the start of the next, hours.',
+    }),
     httpClient: serviceProcessing('outgoing HTTP requests'),
     remotePolling: serviceProcessing('outgoing remote polls'),
     defaultQuotaBytes: Type.Integer({ default: 0, minimum: 0, description: 'Quota of accounts without mailQuota, bytes; 0 is none.' }),

@@ -57,6 +57,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     idleCloseMs: config.idleCloseMs,
     tombstoneGraceHours: config.tombstoneGraceHours,
     defaultQuotaBytes: config.defaultQuotaBytes,
+    scrub: { bytesPerSecond: config.scrubBytesPerSecond, everyMs: config.scrubEveryHours * 3_600_000 },
     duties: { httpClient: config.httpClient, remotePolling: config.remotePolling },
     ports,
     leases,

@@ -29,6 +29,7 @@ import { HostedAccounts } from './accounts/hosted-accounts.ts';
 import { Locator } from './accounts/locate.ts';
 import { AccountOperations } from './accounts/operations.ts';
 import { type AccountChange, AccountRegistry } from './accounts/registry.ts';
+import { StoreCare } from './accounts/store-care.ts';
 import type { AccountWhereabouts, MemberAddress } from './client/cluster-client.ts';
 import { createLinkClient } from './client/link-client.ts';
 import type { LinkTlsPems } from './client/link-tls.ts';
@@ -59,6 +60,8 @@ export interface MemberOptions {
   readonly tombstoneGraceHours: number;
   /** 0 is none. */
   readonly defaultQuotaBytes: number;
+  /** The background check of all accounts; without it only checks that are asked for. */
+  readonly scrub?: { readonly bytesPerSecond: number; readonly everyMs: number };
   readonly duties: DutySettings;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'network' | 'log' | 'metrics'>;
   readonly leases: LeaseStore;
@@ -104,6 +107,7 @@ class Member implements RunningBackend {
   readonly #logins: LoginCheck;
   readonly #deliveries: Deliveries;
   readonly #operations: AccountOperations;
+  readonly #care: StoreCare;
   readonly #controller: Controller;
   readonly #link;
   readonly #serveSession: (peer: LinkPeer, request: Parameters<Deliveries['accept']>[1]) => Promise<SessionDecision>;
@@ -161,7 +165,7 @@ class Member implements RunningBackend {
       leaseMs: options.leaseMs,
       duties: options.duties,
       onLead: () => this.#operations.onLead(),
-      run: (method, params) => this.#operations.run(method, params),
+      run: (method, params) => (method.startsWith('store.') ? this.#care : this.#operations).run(method, params),
     });
     this.#operations = new AccountOperations({
       context: {
@@ -178,6 +182,17 @@ class Member implements RunningBackend {
       store,
       tombstoneGraceHours: options.tombstoneGraceHours,
       isController: () => this.#controller.isController,
+    });
+    this.#care = new StoreCare({
+      ...options.ports,
+      log,
+      store,
+      storage: options.storage,
+      scrub: options.scrub ?? { bytesPerSecond: 0, everyMs: 0 },
+      member: name,
+      incarnation: this.#incarnation,
+      isController: () => this.#controller.isController,
+      closeEverywhere: (uuid, text) => this.#controller.closeEverywhere(uuid, text),
     });
     this.#serveSession = createSessionServing({
       ...options.ports,
@@ -233,6 +248,7 @@ class Member implements RunningBackend {
       throw error;
     }
     this.#operations.start();
+    this.#care.start();
     this.#follower = directory.follow((change) => this.#registry.apply(change));
     ports.log.info({ cluster: this.#cluster, incarnation: this.#incarnation, port: this.#server.port }, 'member joined its cluster');
   }
@@ -252,7 +268,12 @@ class Member implements RunningBackend {
       linkAddress: `${this.#address.host}:${this.#address.port}`,
       cluster: this.#clusterStatus(),
       isController: this.#controller.isController,
-      storage: { ...storage, ok: this.#storageError === undefined, detail: this.#storageError ?? 'answers' },
+      storage: {
+        ...storage,
+        ok: this.#storageError === undefined,
+        detail: this.#storageError ?? 'answers',
+        damaged: this.#care.damaged.count,
+      },
       coordinator: {
         engine: leases.engine,
         ok: coordinator.ok && coordinatorError === undefined,
@@ -306,7 +327,7 @@ class Member implements RunningBackend {
     this.#isOver = true;
     this.#state = 'leaving';
     this.#server?.announce();
-    const operationsEnd = this.#operations.stop();
+    const operationsEnd = Promise.all([this.#operations.stop(), this.#care.stop()]);
     await this.#hosted.closeAll(leavingText);
     this.#sessions.byeAll(leavingText);
     await operationsEnd;
@@ -321,6 +342,7 @@ class Member implements RunningBackend {
     this.#isOver = true;
     this.#state = 'leaving';
     void this.#operations.stop();
+    void this.#care.stop();
     this.#controller.kill();
     this.#hosted.kill();
     this.#server?.kill();

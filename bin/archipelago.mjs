@@ -1,10 +1,17 @@
 #!/usr/bin/env node
 // The `archipelago` command. Plain JavaScript, because an old Node must be able to read it: it sees to Node 24 and picks the program.
-// `demo` and `up` put services together, `directory` works on a directory server's files, and all live in deploy/; everything else speaks to a running installation and lives in operate/.
+// `demo` and `up` put services together, `directory` works on a directory server's files, `store` with --path or --config on a cluster's
+// storage, and all live in deploy/; everything else speaks to a running installation and lives in operate/.
 import { underNode24 } from './node24.mjs';
 
 const args = process.argv.slice(2);
-const composes = { demo: '../deploy/dev/demo.ts', up: '../deploy/run/up.ts', directory: '../deploy/run/directory.ts' };
-const isComposing = args[0] in composes && !(args[0] === 'demo' && args[1] === 'kill');
+const composes = {
+  demo: '../deploy/dev/demo.ts',
+  up: '../deploy/run/up.ts',
+  directory: '../deploy/run/directory.ts',
+  store: '../deploy/run/store.ts',
+};
+const isOffline = args.some((arg) => /^--(path|config)(=|$)/.test(arg));
+const isComposing = args[0] in composes && !(args[0] === 'demo' && args[1] === 'kill') && !(args[0] === 'store' && !isOffline);
 if (isComposing) await underNode24(new URL(composes[args[0]], import.meta.url), args.slice(1));
 else await underNode24(new URL('../operate/cli/main.ts', import.meta.url), args);

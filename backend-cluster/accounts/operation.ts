@@ -19,15 +19,17 @@ import type { AccountRecord } from '#directory/client/records.ts';
 export type OperationIntent =
   | { readonly operation: 'create'; readonly name: AccountName }
   | { readonly operation: 'rename'; readonly uuid: AccountUuid; readonly to: AccountName }
+  /** `from`: what was removed; `uuid`: the new entry, once it is known. */
+  | { readonly operation: 'restore'; readonly from: AccountUuid; readonly name: AccountName; readonly uuid?: AccountUuid }
   /** `isGone`: the entry was removed by somebody else, so it is only checked, never removed by us. */
   | { readonly operation: 'remove'; readonly uuid: AccountUuid; readonly name: string; readonly isGone: boolean };
 
 /** What operations work with; the Controller's. */
 export interface OperationContext {
   readonly cluster: ClusterName;
-  readonly store: Pick<AccountStore, 'intents' | 'entomb' | 'state'>;
+  readonly store: Pick<AccountStore, 'intents' | 'entomb' | 'state' | 'listTombstones' | 'adopt'>;
   readonly reader: Pick<DirectoryReader, 'findAccount' | 'findAccountByUuid'>;
-  readonly writer: Pick<DirectoryWriter, 'createAccount' | 'renameAccount' | 'removeAccount'>;
+  readonly writer: Pick<DirectoryWriter, 'createAccount' | 'renameAccount' | 'removeAccount' | 'setStatus'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;

@@ -12,6 +12,7 @@ import { createAccount, finishCreate } from './create.ts';
 import type { OperationContext, OperationIntent } from './operation.ts';
 import { finishRemove, removeAccount } from './remove.ts';
 import { finishRename, renameAccount } from './rename.ts';
+import { finishRestore, restoreAccount } from './restore.ts';
 
 /** Operations that run or wait at a time. */
 export const operationsMax = 256;
@@ -112,6 +113,17 @@ export class AccountOperations {
       };
       return { about: name, work: () => createAccount(context, request) };
     }
+    if (method === 'accounts.restore') {
+      const removed = text('removed') ?? '';
+      const name = text('name');
+      const password = text('password');
+      const request = {
+        removed,
+        ...(name === undefined ? {} : { name: parseAccountName(name) }),
+        ...(password === undefined ? {} : { password: new Secret(password) }),
+      };
+      return { about: removed, work: () => restoreAccount(context, request) };
+    }
     const uuid = parseAccountUuid(text('uuid') ?? '');
     if (method === 'accounts.rename') {
       const to = parseAccountName(text('to') ?? '');
@@ -181,14 +193,16 @@ export class AccountOperations {
 
   async #finish(id: string, intent: OperationIntent): Promise<boolean> {
     const context = this.#context;
-    const about = 'uuid' in intent ? intent.uuid : intent.name;
+    const about = intent.operation === 'restore' ? intent.from : 'uuid' in intent ? intent.uuid : intent.name;
     try {
       const outcome = await this.#inTurn(about, () =>
         intent.operation === 'create'
           ? finishCreate(context, intent)
           : intent.operation === 'rename'
             ? finishRename(context, intent)
-            : finishRemove(context, intent),
+            : intent.operation === 'restore'
+              ? finishRestore(context, intent)
+              : finishRemove(context, intent),
       );
       await this.#store.intents.remove(id);
       context.log.info({ account: about, operation: intent.operation, outcome }, 'account operation looked into');

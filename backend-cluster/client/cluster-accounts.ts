@@ -5,8 +5,8 @@
  * reported as it is, and the Controller's journal brings it to an end.
  */
 import type { AccountWhereabouts, ClusterAccounts, LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
-import type { ClusterStatus } from '#backend-cluster/client/status.ts';
-import { parseAccountUuid } from '#common/account-name.ts';
+import type { AccountCheckReport, AccountRepairReport, ClusterStatus, StoreReport } from '#backend-cluster/client/status.ts';
+import { type AccountUuid, parseAccountUuid } from '#common/account-name.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import type { ClusterName } from '#common/host-server.ts';
 
@@ -26,17 +26,19 @@ export interface ClusterAccountsOptions {
 /** Longest time of an operation: the Controller's own limit, an election before it, and the way. */
 const operationTimeoutMs = 45_000;
 const questionTimeoutMs = 15_000;
+/** A large account is read as a whole. */
+const storeTimeoutMs = 615_000;
 
 /** Makes the door to the accounts of all clusters. */
 export function createClusterAccounts(options: ClusterAccountsOptions): ClusterAccounts {
-  const call = async (cluster: ClusterName, method: string, params: object): Promise<unknown> => {
+  const call = async (cluster: ClusterName, method: string, params: object, timeoutMs = operationTimeoutMs): Promise<unknown> => {
     const seeds = (await options.clusters()).find((record) => record.name === cluster);
     if (seeds === undefined) throw new PlatformError('ROUTE_UNKNOWN_CLUSTER', `the topology has no cluster ${cluster}`);
     const isQuestion = method === 'status' || method === 'accounts.where-is';
     let last: PlatformError | undefined;
     for (const member of inOrder(options.link, seeds.members)) {
       try {
-        return await options.link.call(member, method, params, isQuestion ? questionTimeoutMs : operationTimeoutMs);
+        return await options.link.call(member, method, params, isQuestion ? questionTimeoutMs : timeoutMs);
       } catch (error) {
         last = asPlatformError(error);
         const wasNeverSent = last.code === 'NET_CONNECT_FAILED' || last.code === 'LINK_REFUSED' || last.code === 'NET_TLS_FAILED';
@@ -58,6 +60,26 @@ export function createClusterAccounts(options: ClusterAccountsOptions): ClusterA
     },
     async remove(cluster, uuid) {
       await call(cluster, 'accounts.remove', { uuid });
+    },
+    async restore(cluster, { removed, name, password }) {
+      const params = {
+        removed,
+        ...(name === undefined ? {} : { name }),
+        ...(password === undefined ? {} : { password: password.reveal() }),
+      };
+      return (await call(cluster, 'accounts.restore', params)) as { uuid: AccountUuid; name: string };
+    },
+    async store(cluster) {
+      return (await call(cluster, 'store.stat', {})) as StoreReport;
+    },
+    async startScrub(cluster) {
+      return (await call(cluster, 'store.scrub', {})) as StoreReport;
+    },
+    async checkAccount(cluster, uuid) {
+      return (await call(cluster, 'store.check', { uuid }, storeTimeoutMs)) as AccountCheckReport;
+    },
+    async repairAccount(cluster, uuid, how) {
+      return (await call(cluster, 'store.repair', { uuid, ...how }, storeTimeoutMs)) as AccountRepairReport;
     },
     async status(cluster) {
       return (await call(cluster, 'status', {})) as ClusterStatus;

@@ -3,7 +3,7 @@
  * Implemented by link-client.ts beside this file.
  */
 
-import type { ClusterStatus } from '#backend-cluster/client/status.ts';
+import type { AccountCheckReport, AccountRepairReport, ClusterStatus, StoreReport } from '#backend-cluster/client/status.ts';
 import type { AccountName, AccountUuid } from '#common/account-name.ts';
 import type { ClusterName, MemberName } from '#common/host-server.ts';
 import type { Connection } from '#common/network/network.ts';
@@ -51,8 +51,24 @@ export interface ClusterAccounts {
   rename(cluster: ClusterName, uuid: AccountUuid, to: AccountName): Promise<void>;
   remove(cluster: ClusterName, uuid: AccountUuid): Promise<void>;
   status(cluster: ClusterName): Promise<ClusterStatus>;
+  /** Brings back an account that was removed, by its former name or UUID, as long as its storage is kept; see accounts/restore.ts. */
+  restore(cluster: ClusterName, request: RestoreRequest): Promise<{ uuid: AccountUuid; name: string }>;
+  store(cluster: ClusterName): Promise<StoreReport>;
+  /** Begins a check of all accounts; `store` tells how far it is. */
+  startScrub(cluster: ClusterName): Promise<StoreReport>;
+  checkAccount(cluster: ClusterName, uuid: AccountUuid): Promise<AccountCheckReport>;
+  repairAccount(cluster: ClusterName, uuid: AccountUuid, how: { discardLost: boolean; isDryRun: boolean }): Promise<AccountRepairReport>;
   /** Who has the account open, its sessions, and what the cluster knows of it. */
   whereIs(cluster: ClusterName, uuid: AccountUuid): Promise<AccountWhereabouts>;
+}
+
+/** A removed account that is to come back. */
+export interface RestoreRequest {
+  /** Its name when it was removed, or its UUID. */
+  readonly removed: string;
+  /** What it shall be called; without it as before. */
+  readonly name?: AccountName;
+  readonly password?: Secret<string>;
 }
 
 /** What a cluster says of one account. */

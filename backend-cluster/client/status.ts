@@ -42,6 +42,74 @@ export interface DutyStatus {
   readonly runners: readonly string[];
 }
 
+/** Something wrong with what is stored: the file, below the store's root, and what is wrong with it. */
+export interface StoreFinding {
+  readonly file: string;
+  readonly problem: string;
+}
+
+/** The store of a cluster as its Controller reports it; plain JSON. */
+export interface StoreReport {
+  readonly engine: string;
+  readonly path: string;
+  /** Accounts that are read-only because something stored is damaged; the first of them follow. */
+  readonly damaged: number;
+  readonly damagedAccounts: readonly {
+    readonly uuid: string;
+    readonly findings: readonly StoreFinding[];
+    readonly foundAtMs: number;
+    readonly foundBy: string;
+  }[];
+  /** Removed accounts whose storage is kept. */
+  readonly removed: number;
+  readonly scrub: {
+    readonly bytesPerSecond: number;
+    readonly everyMs: number;
+    readonly last:
+      | {
+          readonly round: number;
+          readonly startedAtMs: number;
+          readonly finishedAtMs: number | undefined;
+          readonly accounts: number;
+          readonly bytes: number;
+          readonly damaged: number;
+          readonly unread: number;
+        }
+      | undefined;
+  };
+}
+
+/** What a check of one account found. */
+export interface AccountCheckReport {
+  readonly uuid: string;
+  readonly messages: number;
+  readonly bodies: number;
+  readonly usedBytes: number;
+  readonly slots: number;
+  readonly snapshots: number;
+  readonly findings: readonly StoreFinding[];
+  readonly isComplete: boolean;
+}
+
+/** What a repair of one account did, or would do. */
+export interface AccountRepairReport {
+  readonly uuid: string;
+  readonly outcome: 'whole' | 'can-be-repaired' | 'would-lose' | 'repaired';
+  readonly findings: readonly StoreFinding[];
+  readonly lostSlots: number;
+  readonly lostMessages: number;
+  readonly lost: readonly {
+    readonly mailbox: string;
+    readonly uid: number;
+    readonly internalDateMs: number;
+    readonly sizeBytes: number;
+    readonly file: string;
+    readonly why: string;
+  }[];
+  readonly mended: number;
+  readonly messages: number;
+}
+
 /** One member's whole picture. */
 export interface BackendStatus {
   readonly role: 'backend-cluster';
@@ -49,7 +117,14 @@ export interface BackendStatus {
   readonly linkAddress: string;
   readonly cluster: ClusterStatus;
   readonly isController: boolean;
-  readonly storage: { readonly engine: string; readonly path: string; readonly ok: boolean; readonly detail: string };
+  readonly storage: {
+    readonly engine: string;
+    readonly path: string;
+    readonly ok: boolean;
+    readonly detail: string;
+    /** Accounts of the cluster that are read-only because something stored is damaged. */
+    readonly damaged?: number;
+  };
   readonly coordinator: { readonly engine: string; readonly ok: boolean; readonly detail: string };
   readonly directory: { readonly server: string; readonly state: string; readonly silentMs: number };
   readonly duties: { readonly httpClient: DutyStatus; readonly remotePolling: DutyStatus };

@@ -3,6 +3,7 @@
  *
  *   cluster.*                          members of this cluster only: the Controller's and its backups' business
  *   accounts.create, rename, remove    the admin API, directory servers (provisioning), members
+ *   store.*                            the admin API, members: what operators ask of the store; the Controller does it
  *   accounts.where-is, status          everybody on the link
  *   authenticate                       everybody on the link: a password verified for submission
  */
@@ -27,8 +28,11 @@ export interface CallsOptions {
   clusterStatus(): ClusterStatus;
 }
 
-const operations = new Set(['accounts.create', 'accounts.rename', 'accounts.remove']);
+const operations = new Set(['accounts.create', 'accounts.rename', 'accounts.remove', 'accounts.restore']);
+const storeCalls = new Set(['store.stat', 'store.scrub', 'store.check', 'store.repair']);
 const operationTimeoutMs = 30_000;
+/** A large account is read as a whole. */
+const storeTimeoutMs = 600_000;
 const passwordLengthMax = 4_096;
 
 /** Makes the answerer. */
@@ -45,9 +49,13 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
       }
       return options.controller.call(method, params);
     }
-    if (operations.has(method)) {
+    if (operations.has(method) || storeCalls.has(method)) {
       if (peer.role === 'frontend') throw new PlatformError('LINK_REFUSED', `frontend ${peer.name} may not call ${method}`);
-      return options.controller.ask('cluster.run', { method, params }, { timeoutMs: operationTimeoutMs, isOnce: true });
+      return options.controller.ask(
+        'cluster.run',
+        { method, params },
+        { timeoutMs: storeCalls.has(method) ? storeTimeoutMs : operationTimeoutMs, isOnce: true },
+      );
     }
     if (method === 'accounts.where-is') return options.whereIs(parseAccountUuid(String(params.uuid)), params.isLocal === true);
     if (method === authenticateMethod) return authenticate(options.logins, params);

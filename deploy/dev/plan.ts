@@ -190,6 +190,8 @@ export function memberConfig(layout: Layout, cluster: string, name: string, port
     leaseMs: 3000,
     idleCloseMs: 60_000,
     tombstoneGraceHours: 720,
+    scrubBytesPerSecond: 4_000_000,
+    scrubEveryHours: 168,
     httpClient: 'auto',
     remotePolling: 'auto',
     defaultQuotaBytes: 0,

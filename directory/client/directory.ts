@@ -113,6 +113,8 @@ export interface NewAccount {
   readonly displayName?: string;
   readonly quotaBytes?: number;
   readonly region?: string;
+  /** Without it active. */
+  readonly status?: AccountStatus;
 }
 
 /** Writes on the master. Failures: `DIR_NO_MASTER`, `DIR_EXISTS`, `DIR_NOT_FOUND`, `DIR_DENIED`, `DIR_REFUSED`, `DIR_BUSY`. */

@@ -64,6 +64,7 @@ class Writer implements DirectoryWriter {
     if (account.displayName !== undefined) attributes.push(attribute(names.displayName, account.displayName));
     if (account.hostServer !== undefined) attributes.push(attribute(names.hostServer, account.hostServer));
     if (account.quotaBytes !== undefined) attributes.push(attribute(names.mailQuota, String(account.quotaBytes)));
+    if (account.status !== undefined) attributes.push(attribute(names.accountStatus, account.status));
     if (account.region !== undefined) attributes.push(attribute(names.mailRegion, account.region));
     const dn = `${names.uid}=${escapeDnValue(local)},${domainDn(domainOf(account.name), this.#access.suffix, names)}`;
     return this.#servers.askMaster(async (master) => {

@@ -70,6 +70,34 @@ export async function removeAccount(options: AdminOptions, address: string): Pro
   return { uuid: record.uuid, name: record.name };
 }
 
+/** Brings a removed account back, from the cluster that keeps its storage. */
+export async function restoreAccount(
+  options: AdminOptions,
+  removed: string,
+  request: Readonly<Record<string, unknown>>,
+): Promise<{ uuid: string; name: string; cluster: string }> {
+  const accounts = clustersOf(options);
+  const [cluster, as, password] = [optionalText(request, 'cluster'), optionalText(request, 'name'), optionalText(request, 'password')];
+  if (password !== undefined) checkPassword(password);
+  const wanted = {
+    removed,
+    ...(as === undefined ? {} : { name: parseAccountName(as) }),
+    ...(password === undefined ? {} : { password: new Secret(password) }),
+  };
+  const clusters = cluster === undefined ? (await readerOf(options).listClusters()).map(({ name }) => name) : [parseClusterName(cluster)];
+  let last: unknown;
+  for (const name of clusters) {
+    try {
+      return { ...(await accounts.restore(name, wanted)), cluster: name };
+    } catch (error) {
+      // Only who has no such storage sends on to the next; one that does not answer may be the one.
+      if (!(error instanceof PlatformError) || error.code !== 'ACCT_NOT_FOUND') throw error;
+      last = error;
+    }
+  }
+  throw last ?? new PlatformError('ACCT_NOT_FOUND', 'the topology has no cluster');
+}
+
 /** Sets a password at the master. */
 export async function setPassword(options: AdminOptions, address: string, request: Readonly<Record<string, unknown>>): Promise<void> {
   const password = textOf(request, 'password');
@@ -108,7 +136,8 @@ async function knownAccount(reader: DirectoryReader, name: AccountName): Promise
   return record;
 }
 
-function hostOf(record: AccountRecord): ClusterName {
+/** The cluster that an entry names, or what is wrong with it. */
+export function hostOf(record: AccountRecord): ClusterName {
   if (record.hostServer !== undefined) return record.hostServer;
   throw new PlatformError(
     'ROUTE_NO_HOST_SERVER',
@@ -178,7 +207,8 @@ function askCandidates(options: AdminOptions, accounts: ClusterAccounts, cluster
   );
 }
 
-function clustersOf(options: AdminOptions): ClusterAccounts {
+/** The door to the clusters, or the error that says to ask elsewhere. */
+export function clustersOf(options: AdminOptions): ClusterAccounts {
   if (options.accounts === undefined) throw notAble(options, 'it speaks to no cluster');
   return options.accounts;
 }

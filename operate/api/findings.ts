@@ -75,6 +75,14 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
     if (cluster.controller === undefined) {
       add('failure', cluster.name, 'has no Controller', 'open accounts go on; see that its members reach the coordinator and the storage');
     }
+    if (cluster.damaged > 0) {
+      add(
+        'failure',
+        cluster.name,
+        `${cluster.damaged} ${cluster.damaged === 1 ? 'account is' : 'accounts are'} read-only, because something stored is damaged`,
+        `archipelago store stat ${cluster.name}`,
+      );
+    }
     for (const other of cluster.disagreement) {
       add(
         'warning',

@@ -141,6 +141,7 @@ function mergeCluster(name: string, reporters: readonly Reported<BackendStatus>[
     term: best.term,
     accounts: best.accounts,
     sessions: sum(views.map((view) => view.sessions)),
+    damaged: Math.max(0, ...reporters.map(({ status }) => status.storage.damaged ?? 0)),
     observers: reporters.map(({ status }) => status.name).sort(),
     disagreement: reporters
       .filter(({ status }) => status.cluster.controller !== best.controller)

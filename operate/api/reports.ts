@@ -104,6 +104,8 @@ export interface ClusterView {
   readonly term: number;
   readonly accounts: number;
   readonly sessions: number;
+  /** Accounts that are read-only because something stored is damaged. */
+  readonly damaged: number;
   readonly observers: readonly string[];
   /** Observers that see another Controller. */
   readonly disagreement: readonly string[];

@@ -5,13 +5,14 @@
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { HttpRequest, HttpServer } from '#common/http/server.ts';
 import { productVersion } from '#common/version.ts';
-import { createAccount, removeAccount, renameAccount, setPassword, showAccount } from './accounts.ts';
+import { createAccount, removeAccount, renameAccount, restoreAccount, setPassword, showAccount } from './accounts.ts';
 import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
 import { mergeStatus } from './merge.ts';
 import type { AdminOptions } from './options.ts';
 import { askPeersInTurn, gather } from './peers.ts';
 import { addReplicaActions } from './replica-actions.ts';
 import type { ReplicasReport, SessionsReport, StatusReport } from './reports.ts';
+import { addStore } from './store.ts';
 import { topologyOf } from './topology.ts';
 import { explainUser } from './why.ts';
 
@@ -68,6 +69,9 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   });
   server.delete<Address>('/api/v1/accounts/:address', (request) => removeAccount(options, request.params.address));
 
+  server.post<Address>('/api/v1/accounts/:address/restore', (request) => restoreAccount(options, request.params.address, bodyOf(request)));
+
+  addStore(server, options);
   addReplicaActions(server, options);
   addDrain(server, options);
   server.post<{ Params: { name: string } }>('/api/v1/members/:name/kill', async (request, reply) => {

@@ -39,4 +39,7 @@ const terminal: Terminal = {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
+// A verb may wait for nothing but a timer of the product, and those do not keep the process alive.
+const keepAlive = setInterval(() => {}, 60_000);
 process.exitCode = await runCli(process.argv.slice(2), terminal);
+clearInterval(keepAlive);

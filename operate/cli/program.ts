@@ -85,6 +85,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .action(async (name: string) => show(await (await import('./verbs/user-why.ts')).userWhy(await api(), name)));
   addReplica(program, show, api);
   addAccount(program, terminal, show, api);
+  addStore(program, terminal, show, api);
   addConfig(program, terminal, show);
   program
     .command('sessions')
@@ -240,6 +241,18 @@ function addAccount(program: Command, terminal: Terminal, show: Show, api: () =>
     .action(async (name: string, given: { yes?: boolean }) =>
       show(await (await verbs()).accountRemove(terminal, await api(), name, given.yes === true)),
     );
+  withPassword(account.command('restore').argument('<name>', 'name it had when it was removed, or its UUID'))
+    .description('bring a removed account back while its storage is kept')
+    .option('--cluster <name>', 'cluster that hosted it; default: all are asked')
+    .option('--as <name>', 'give it another name')
+    .addHelpText(
+      'after',
+      examples(
+        'archipelago account restore bob@isp.example --generate-password',
+        'archipelago account restore bob@isp.example --as bob.old@isp.example --password-file pw.txt',
+      ),
+    )
+    .action(async (name: string, given: object) => show(await (await verbs()).accountRestore(terminal, await api(), name, given)));
   withPassword(account.command('passwd').argument('<name>', 'account').description('set a password; read from standard input by default'))
     .addHelpText(
       'after',
@@ -252,6 +265,48 @@ function addAccount(program: Command, terminal: Terminal, show: Show, api: () =>
     .description('an account as the directory holds it')
     .addHelpText('after', examples('archipelago account show bob@isp.example', 'archipelago account show bob@isp.example -o yaml'))
     .action(async (name: string) => show(await (await verbs()).accountShow(await api(), name)));
+}
+
+function addStore(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {
+  const store = program.command('store').description('stored accounts of a cluster: damage, checks, repair');
+  const verbs = () => import('./verbs/store.ts');
+  store.addHelpText(
+    'after',
+    '\nOn a directory or bucket itself: archipelago store COMMAND --path DIR | --config FILE; --help with one of them tells more.\n',
+  );
+  store
+    .command('stat')
+    .argument('[cluster]', 'default: all')
+    .description('damaged accounts, and how far the check of all accounts is')
+    .addHelpText('after', examples('archipelago store stat', 'archipelago store stat west.isp.example -o json'))
+    .action(async (cluster: string | undefined) => show(await (await verbs()).storeStat(await api(), cluster)));
+  store
+    .command('check')
+    .argument('[account]', 'name or UUID')
+    .option('--cluster <name>', 'all accounts of this cluster')
+    .option('--no-wait', 'do not wait for the end')
+    .description('read everything of an account, or of all accounts, and verify it')
+    .addHelpText('after', examples('archipelago store check bob@isp.example', 'archipelago store check --cluster west.isp.example'))
+    .action(async (account: string | undefined, given: { cluster?: string; wait: boolean }) => {
+      if ((account === undefined) === (given.cluster === undefined)) throw new InvalidArgumentError('name an account, or --cluster NAME');
+      const { storeCheckAccount, storeCheckAll } = await verbs();
+      await show(
+        account === undefined
+          ? await storeCheckAll(terminal, await api(), given.cluster as string, given.wait)
+          : await storeCheckAccount(await api(), account),
+      );
+    });
+  store
+    .command('repair')
+    .argument('<account>', 'name or UUID')
+    .option('--dry-run', 'only say what would be done')
+    .option('--discard-lost', 'give up what cannot be brought back')
+    .description('make a damaged account whole again')
+    .addHelpText(
+      'after',
+      examples('archipelago store repair bob@isp.example --dry-run', 'archipelago store repair bob@isp.example --discard-lost'),
+    )
+    .action(async (account: string, given: object) => show(await (await verbs()).storeRepair(await api(), account, given)));
 }
 
 function addConfig(program: Command, terminal: Terminal, show: Show): void {

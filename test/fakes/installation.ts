@@ -3,7 +3,7 @@
  * console, which see nothing of a service but what it reports.
  */
 import type { AccountWhereabouts, ClusterAccounts } from '#backend-cluster/client/cluster-client.ts';
-import type { BackendStatus, MemberSession } from '#backend-cluster/client/status.ts';
+import type { BackendStatus, MemberSession, StoreReport } from '#backend-cluster/client/status.ts';
 import { type AccountUuid, parseAccountName } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, type MemberName, parseClusterName } from '#common/host-server.ts';
@@ -302,6 +302,32 @@ export function fakeDirectoryAccess(
   };
 }
 
+/** The store of a cluster: east has a damaged account, both have been checked once. */
+function storeReport(cluster: string): StoreReport {
+  const isEast = cluster.startsWith('east');
+  const findings = [{ file: `accounts/6b/a7/${aliceUuid}/log/000000000004`, problem: 'the records fail their checksum' }];
+  return {
+    engine: 'posix',
+    path: '/srv/mail',
+    damaged: isEast ? 1 : 0,
+    damagedAccounts: isEast ? [{ uuid: aliceUuid, findings, foundAtMs: startedAtMs, foundBy: 'check' }] : [],
+    removed: 2,
+    scrub: {
+      bytesPerSecond: 4_000_000,
+      everyMs: 604_800_000,
+      last: {
+        round: 1,
+        startedAtMs,
+        finishedAtMs: startedAtMs + 60_000,
+        accounts: 104,
+        bytes: 4_000_000,
+        damaged: isEast ? 1 : 0,
+        unread: 0,
+      },
+    },
+  };
+}
+
 /** Clusters that keep a list of what they were asked; `counts` are the accounts of those that answer. */
 export function fakeClusterAccounts(
   whereabouts: Partial<AccountWhereabouts> = {},
@@ -320,6 +346,27 @@ export function fakeClusterAccounts(
     },
     remove: async (cluster, uuid) => {
       asked.push(`remove ${uuid} at ${cluster}`);
+    },
+    restore: async (cluster, { removed }) => {
+      asked.push(`restore ${removed} at ${cluster}`);
+      if (!removed.startsWith('gone@')) throw new PlatformError('ACCT_NOT_FOUND', `${cluster} keeps no storage of ${removed}`);
+      return { uuid: aliceUuid, name: removed };
+    },
+    store: async (cluster) => storeReport(cluster),
+    startScrub: async (cluster) => {
+      asked.push(`scrub at ${cluster}`);
+      return storeReport(cluster);
+    },
+    checkAccount: async (cluster, uuid) => {
+      asked.push(`check ${uuid} at ${cluster}`);
+      const findings = [{ file: `accounts/6b/a7/${uuid}/body/f1`, problem: 'a stored part fails its checksum' }];
+      return { uuid, messages: 3, bodies: 3, usedBytes: 4_000, slots: 2, snapshots: 1, findings, isComplete: false };
+    },
+    repairAccount: async (cluster, uuid, how) => {
+      asked.push(`repair ${uuid} at ${cluster}${how.isDryRun ? ' dry' : ''}${how.discardLost ? ' discarding' : ''}`);
+      const lost = [{ mailbox: 'INBOX', uid: 2, internalDateMs: startedAtMs, sizeBytes: 1_234, file: 'body/f1', why: 'checksum' }];
+      const outcome = how.discardLost && !how.isDryRun ? 'repaired' : 'would-lose';
+      return { uuid, outcome, findings: [], lostSlots: 0, lostMessages: 1, lost, mended: 0, messages: 3 };
     },
     status: async (cluster) => {
       const seen = counts[cluster];

@@ -1,4 +1,4 @@
-/** `archipelago account create | rename | remove | passwd | show`. */
+/** `archipelago account create | rename | remove | restore | passwd | show`. */
 import { randomBytes } from 'node:crypto';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { AccountView } from '../../api/reports.ts';
@@ -56,6 +56,27 @@ export async function accountRemove(terminal: Terminal, ask: AskApi, name: strin
     document: removed,
     names: [removed.name],
     render: () => `${removed.name} removed, uuid ${removed.uuid}\n`,
+    exitCode: exitCodes.ok,
+  };
+}
+
+/** Brings a removed account back, with all its mail. */
+export async function accountRestore(
+  terminal: Terminal,
+  ask: AskApi,
+  removed: string,
+  options: PasswordOptions & { cluster?: string; as?: string },
+): Promise<VerbResult> {
+  const password = await passwordFrom(terminal, options);
+  const body = { cluster: options.cluster, name: options.as, password };
+  const restored = await ask<{ uuid: string; name: string; cluster: string }>(`${pathOf(removed)}/restore`, { method: 'POST', body });
+  const isShown = options.generatePassword === true;
+  return {
+    document: isShown ? { ...restored, password } : restored,
+    names: [restored.name],
+    render: () =>
+      `${restored.name} restored at ${restored.cluster}, uuid ${restored.uuid}\n${isShown ? `password ${password}\n` : ''}` +
+      (password === undefined ? `it has no password yet: archipelago account passwd ${restored.name}\n` : ''),
     exitCode: exitCodes.ok,
   };
 }

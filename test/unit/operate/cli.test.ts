@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
+import { parseClusterName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
+import type { ClusterRecord } from '#directory/client/records.ts';
 import { startAdmin } from '#operate/api/admin-server.ts';
 import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
 import { readContexts, removeContext, writeContext } from '#operate/cli/context.ts';
@@ -24,6 +26,20 @@ interface Ran {
   readonly code: number;
   readonly out: string;
   readonly err: string;
+}
+
+function clusterRecord(label: string): ClusterRecord {
+  const name = parseClusterName(`${label}.isp.example`);
+  return {
+    kind: 'cluster',
+    uuid: aliceUuid,
+    dn: `cn=${name},ou=topology,o=mail`,
+    name,
+    members: [],
+    weight: 1,
+    region: undefined,
+    csn: 'x',
+  };
 }
 
 /** Runs a command line as a script would: no terminal, nobody to ask. */
@@ -220,6 +236,49 @@ describe('verbs', () => {
     expect(late).toMatchObject({ code: 7, err: expect.stringContaining('after 1000 ms') });
     expect((await run('replica resume ldap-us.isp.example')).code).toBe(0);
     expect((await run('replica allow-deletes ldap-us.isp.example')).code).toBe(0);
+  });
+
+  it('store: shows damage, checks and repairs, and ends with 4 while something is damaged', async () => {
+    const accounts = fakeClusterAccounts();
+    const clusters = ['east', 'west'].map(clusterRecord);
+    await startWith({ accounts, directory: fakeDirectoryAccess([aliceRecord()], clusters) });
+    const stat = await run('store stat');
+    expect(stat.code).toBe(4);
+    expect(stat.out).toContain('1 accounts are read-only');
+    expect(stat.out).toContain(`${aliceUuid}  check`);
+    expect((await run('store stat west.isp.example')).code).toBe(0);
+    const check = await run(`store check ${aliceUuid}`);
+    expect(check.code).toBe(4);
+    expect(check.out).toContain('archipelago store repair');
+    const all = await run('store check --cluster west.isp.example --no-wait -o json');
+    expect(all.code).toBe(0);
+    expect((await run('store check')).code).toBe(2);
+    const repair = await run('store repair alice@isp.example');
+    expect(repair.code).toBe(4);
+    expect(repair.out).toContain('--discard-lost');
+    expect((await run('store repair alice@isp.example --discard-lost')).code).toBe(0);
+    expect(accounts.asked).toEqual([
+      `check ${aliceUuid} at west.isp.example`,
+      'scrub at west.isp.example',
+      `repair ${aliceUuid} at west.isp.example`,
+      `repair ${aliceUuid} at west.isp.example discarding`,
+    ]);
+  });
+
+  it('account restore: asks all clusters, or the one that is named', async () => {
+    const accounts = fakeClusterAccounts();
+    const clusters = ['east', 'west'].map(clusterRecord);
+    await startWith({ accounts, directory: fakeDirectoryAccess([], clusters) });
+    const restored = await run('account restore gone@isp.example --generate-password');
+    expect(restored.out).toMatch(/gone@isp.example restored at east.isp.example, uuid .*\npassword /);
+    expect((await run('account restore never@isp.example')).code).toBe(3);
+    expect((await run('account restore gone@isp.example --cluster west.isp.example')).out).toContain('account passwd');
+    expect(accounts.asked).toEqual([
+      'restore gone@isp.example at east.isp.example',
+      'restore never@isp.example at east.isp.example',
+      'restore never@isp.example at west.isp.example',
+      'restore gone@isp.example at west.isp.example',
+    ]);
   });
 
   it('config: checks and shows node files without any installation', async () => {

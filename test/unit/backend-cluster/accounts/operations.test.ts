@@ -85,6 +85,34 @@ const points = [1, 2, 3, 4, 5, 6, 7].flatMap((step) => [
 ]);
 
 describe('a Controller that dies at any step', () => {
+  it.each([
+    ...points,
+    ...[8, 9, 10].flatMap((step) => [
+      { step, when: 'before' as const },
+      { step, when: 'after' as const },
+    ]),
+  ])('leaves a removed account as it was or back with its mail ($when step $step of a restoration)', async (point) => {
+    const alice = directory.add('alice@isp.example');
+    await withStorage(alice.uuid);
+    await controller().operations.run('accounts.remove', { uuid: alice.uuid });
+    expect(await store.state(alice.uuid)).toBe('tombstone');
+    const answer = await controller(point)
+      .operations.run('accounts.restore', { removed: 'alice@isp.example' })
+      .catch(() => undefined);
+    await recovered();
+    const find = async () => (await directory.reader.findAccount(alice.name, { authoritative: true })).record;
+    if ((await find()) === undefined) {
+      expect(answer).toBeUndefined();
+      expect(await store.state(alice.uuid)).toBe('tombstone');
+      await controller().operations.run('accounts.restore', { removed: alice.uuid });
+    }
+    const record = await find();
+    expect(record?.status).toBe('active');
+    expect(record?.uuid).not.toBe(alice.uuid);
+    expect(await store.state(record?.uuid as AccountUuid)).toBe('present');
+    expect(await store.state(alice.uuid)).toBe('absent');
+  });
+
   it.each(points)('leaves no half-made account ($when step $step of a creation)', async (point) => {
     const { operations, isDead } = controller(point);
     const answer = await operations.run('accounts.create', { name: 'new@isp.example' }).catch(() => undefined);
@@ -193,5 +221,23 @@ describe('answers to account operations', () => {
     directory.isDown = false;
     await recovered();
     expect(directory.records.get(alice.uuid)?.name).toBe('alicia@isp.example');
+  });
+});
+
+describe('a restoration', () => {
+  const code = (work: Promise<unknown>): Promise<unknown> => work.catch((error: PlatformError) => error.code);
+
+  it('finds nothing where nothing was removed, and takes another name when the old one is used again', async () => {
+    const { operations } = controller();
+    expect(await code(operations.run('accounts.restore', { removed: 'bob@isp.example' }))).toBe('ACCT_NOT_FOUND');
+    const bob = directory.add('bob@isp.example');
+    await withStorage(bob.uuid);
+    await operations.run('accounts.remove', { uuid: bob.uuid });
+    directory.add('bob@isp.example');
+    expect(await code(operations.run('accounts.restore', { removed: 'bob@isp.example' }))).toBe('ACCT_EXISTS');
+    expect(await store.state(bob.uuid)).toBe('tombstone');
+    const restored = await operations.run('accounts.restore', { removed: bob.uuid, name: 'bob.old@isp.example' });
+    expect(restored).toMatchObject({ name: 'bob.old@isp.example' });
+    expect(await store.intents.list()).toEqual([]);
   });
 });

@@ -117,7 +117,8 @@ export class TableDirectory {
       createAccount: async (account) =>
         write(() => {
           if (this.#byName(account.name) !== undefined) throw new PlatformError('DIR_EXISTS', 'there is one');
-          return this.add(account.name, account.hostServer);
+          const record = this.add(account.name, account.hostServer);
+          return account.status === undefined ? record : this.put({ ...record, status: account.status });
         }),
       renameAccount: async (uuid, to) =>
         write(() => {
