@@ -67,6 +67,7 @@ export function lookingOnly(reader: AccountReader): OpeningLog {
     ...reader,
     secure: async () => {},
     refresh: async () => {},
+    isHeld: async () => true,
     commit: refused,
     writeBody: refused,
     writeSnapshot: refused,

@@ -403,6 +403,11 @@ class S3Opening implements OpeningLog {
   /** Finds out what the head is now. One with our open-id was written by us: nobody else does that. */
   async #readAgain(): Promise<void> {
     const current = await readHead(this.#bucket, this.#uuid);
+    // A damaged head was not written by this opening; while it lies there as it was found, nobody else has the account.
+    if (current?.damage !== undefined && current.etag === this.#current.etag) {
+      this.#mustRead = false;
+      return;
+    }
     if (current === undefined || current.head.openId !== this.#openId) {
       this.#isRevoked = true;
       return;
