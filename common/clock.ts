@@ -36,6 +36,12 @@ export const systemClock: Clock = {
   },
 };
 
+/** Keeps this process alive until it is cancelled, for programs that wait for nothing but a timer. */
+export function holdProcess(): Timer {
+  const handle = setInterval(() => {}, 60_000);
+  return { cancel: () => clearInterval(handle) };
+}
+
 /**
  * Resolves after `delayMs`, or at once when `signal` aborts (it never rejects: the caller looks at the signal).
  */

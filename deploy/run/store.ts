@@ -9,7 +9,7 @@ import type { AccountCheck, AccountRepair, AccountStore } from '#backend-cluster
 import { openConfiguredStore } from '#backend-cluster/storage/open-configured.ts';
 import { openAccountStore } from '#backend-cluster/storage/open-store.ts';
 import { type AccountUuid, parseAccountUuid } from '#common/account-name.ts';
-import { sleep, systemClock } from '#common/clock.ts';
+import { holdProcess, sleep, systemClock } from '#common/clock.ts';
 import { problemText } from '#common/config/node-file.ts';
 import { asPlatformError, messageOf } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
@@ -53,7 +53,10 @@ const progressEveryMs = 1_000;
 /** A mistake in the command line. */
 class Misuse extends Error {}
 
+// Timers of the product do not keep the process alive.
+const hold = holdProcess();
 process.exitCode = await main();
+hold.cancel();
 
 async function main(): Promise<number> {
   let command = '';
@@ -129,9 +132,7 @@ async function check(store: AccountStore, values: Values, args: readonly string[
     }
     const aheadMs = rate === undefined ? 0 : (totals.bytes / rate) * 1000 - (nowMs - startedMs);
     if (aheadMs > 50) {
-      const held = setInterval(() => {}, 60_000);
       await sleep(systemClock, aheadMs);
-      clearInterval(held);
     }
   };
   for await (const uuid of uuidsOf(store, args)) {

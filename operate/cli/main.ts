@@ -1,7 +1,7 @@
 /** Entry of the `archipelago` command: the real terminal, and nothing else. */
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
-import { systemClock } from '#common/clock.ts';
+import { holdProcess, systemClock } from '#common/clock.ts';
 import { runCli } from './program.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -40,6 +40,6 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 // A verb may wait for nothing but a timer of the product, and those do not keep the process alive.
-const keepAlive = setInterval(() => {}, 60_000);
+const hold = holdProcess();
 process.exitCode = await runCli(process.argv.slice(2), terminal);
-clearInterval(keepAlive);
+hold.cancel();

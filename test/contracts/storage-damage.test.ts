@@ -208,11 +208,11 @@ describe.each(Object.keys(places) as (keyof typeof places)[])('damage on %s', (e
     expect(mailboxOf(repaired, 'INBOX').uidNext).toBeGreaterThan(uidNext + 1_000_000);
   });
 
-  it('in the header of a slot whose records are whole: nothing is lost by the repair', async () => {
-    if (engine === 's3') return;
-    const name = (await place.names()).filter((each) => each.includes('/log/')).at(-1) as string;
-    await place.change(name, (bytes) => {
-      bytes[30] = (bytes[30] as number) ^ 1;
+  it('in a header whose records are whole: nothing is lost by the repair', async () => {
+    const slot = (await place.names()).filter((each) => each.includes('/log/')).at(-1) as string;
+    await place.change(engine === 'posix' ? slot : `accounts/${uuid}/head`, (bytes) => {
+      const at = engine === 'posix' ? 30 : 40;
+      bytes[at] = (bytes[at] as number) ^ 1;
       return bytes;
     });
     const account = await place.store.open(uuid, opening('back1'));
@@ -231,18 +231,6 @@ describe.each(Object.keys(places) as (keyof typeof places)[])('damage on %s', (e
     // Either it waits, or the repair was faster than this test.
     expect(['STORE_UNAVAILABLE', 'no failure']).toContain(code);
     expect((await repairing).outcome).toBe('repaired');
-  });
-
-  it.skipIf(engine === 'posix')('in the index of the head: what it names is still read', async () => {
-    await place.change(`accounts/${uuid}/head`, (bytes) => {
-      bytes[40] = (bytes[40] as number) ^ 1;
-      return bytes;
-    });
-    const account = await place.store.open(uuid, opening('back1'));
-    expect(account.isReadOnly).toBe(true);
-    expect(await ledger.violations(account)).toEqual([]);
-    await account.close();
-    expect(await ledger.violations(await expectRepaired({ messages: 0, slots: 0 }))).toEqual([]);
   });
 
   it('lists accounts page by page, and gives a removed account’s mail to another', async () => {
