@@ -6,10 +6,10 @@ import { printable } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
-import { authorityOid, fenceOid } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
+import { encodeImageResult, imageBatchOid, readImageBatch } from '#protocol/ldap/image-batch.ts';
 import { type Attribute, type Control, extendedOids, type LdapRequest, type SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { readCancel } from '#protocol/ldap/sort.ts';
@@ -37,6 +37,7 @@ import type { Dispatcher, LdapSession } from './session.ts';
 import { rootDse, subschema, supportedControls } from './special-entries.ts';
 import { followChanges, type SyncContext } from './sync.ts';
 import { subschemaDn } from './tree.ts';
+import { checkImageBatch, ImageWriter } from './write-images.ts';
 import { WriteLog } from './write-log.ts';
 import type { WriteContext } from './write-rules.ts';
 
@@ -65,6 +66,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
   const { tree } = context.write;
   const counts: Record<string, number> = {};
   const writeLog = new WriteLog(context.log, context.clock);
+  const images = new ImageWriter(tree);
   const total = context.metrics.counter('archipelago_directory_operations_total', 'LDAP operations begun', ['operation']);
   const duration = context.metrics.histogram('archipelago_directory_operation_seconds', 'Time until an LDAP operation was answered', [
     'operation',
@@ -111,7 +113,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
               startTls: session.startTls !== undefined,
               saslMechanisms: saslMechanisms(context.binding, operation),
               backup: context.backup !== undefined,
-              role: context.write.authority?.roleText,
+              images: tree.mode === 'replica',
             },
             context.version,
           ),
@@ -131,6 +133,10 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
     if (oid === extendedOids.whoAmI) {
       const { dn } = operation.who;
       operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(dn === '' ? '' : `dn:${dn}`) });
+    } else if (oid === imageBatchOid) {
+      const batch = checkImageBatch(tree, readImageBatch(value), operation);
+      const result = await tree.store.write(() => images.write(batch), batch.contextCsn === undefined);
+      operation.send({ type: 'extendedResponse', ...success, value: encodeImageResult(result) });
     } else if (oid === extendedOids.passwordModify) {
       const made = await modifyPassword(context.write, context.binding, value, operation);
       operation.send({ type: 'extendedResponse', ...success, value: made });
@@ -144,8 +150,6 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       const path = await context.backup();
       context.log.info({ by: operation.who.dn, path, op: 'backup', outcome: 'done' }, 'backup made');
       operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(path) });
-    } else if (oid === authorityOid && context.write.authority !== undefined) {
-      operation.send({ type: 'extendedResponse', ...success, value: await context.write.authority.answer(value, operation.who) });
     } else if (oid === extendedOids.cancel) {
       const target = readCancel(value);
       if (target === undefined) throw new Refusal('protocolError', 'the cancel request is malformed (RFC 3909 §2.1)');
@@ -180,9 +184,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         };
       case 'extendedRequest': {
         const done = extended(session, request.oid, request.value, operation);
-        return request.oid === extendedOids.whoAmI || request.oid === extendedOids.cancel || request.oid === backupOid
-          ? { done }
-          : { done, started: done };
+        return sideBySide.has(request.oid) ? { done } : { done, started: done };
       }
       case 'addRequest':
       case 'modifyRequest':
@@ -214,6 +216,9 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
   };
 }
 
+/** Extended operations that hold nothing back; batches of entries enter their transactions in the order in which they come. */
+const sideBySide: ReadonlySet<string> = new Set([extendedOids.whoAmI, extendedOids.cancel, backupOid, imageBatchOid]);
+
 const success = { resultCode: resultCodes.success, matchedDn: '', diagnosticMessage: '' };
 
 const answerOf = {
@@ -224,7 +229,6 @@ const answerOf = {
 } as const;
 
 function execute(context: WriteContext, request: WriteOperation, operation: Operation): Control[] {
-  context.authority?.checkWrite(operation);
   switch (request.type) {
     case 'addRequest':
       return addEntry(context, request, operation);
@@ -253,7 +257,6 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.preRead]: isWrite && request.type !== 'addRequest',
     [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',
     [controlOids.relax]: isWrite,
-    [fenceOid]: isWrite,
   };
   for (const control of controls) {
     if (!control.critical || fitting[control.oid] === true) continue;

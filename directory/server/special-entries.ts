@@ -3,9 +3,9 @@
  * them what this server can do, so they name only what works.
  */
 
-import { authorityOid, fenceOid, roleAttribute } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
+import { imageBatchOid } from '#protocol/ldap/image-batch.ts';
 import { type Attribute, attribute, extendedOids } from '#protocol/ldap/messages.ts';
 import { passwordPolicyOid } from '../access/password-policy.ts';
 import type { Schema } from '../schema/schema.ts';
@@ -26,7 +26,6 @@ export const supportedControls: readonly string[] = [
   controlOids.treeDelete,
   controlOids.proxiedAuthorization,
   passwordPolicyOid,
-  fenceOid,
 ];
 
 /** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */
@@ -37,15 +36,14 @@ export interface ConnectionOffers {
   readonly startTls: boolean;
   readonly saslMechanisms: readonly string[];
   readonly backup: boolean;
-  /** What this server is among the others; `undefined` where that is not known. */
-  readonly role: string | undefined;
+  readonly images: boolean;
 }
 
 /** Attributes of the root DSE. */
 export function rootDse(suffix: string, connection: ConnectionOffers, version: string): Attribute[] {
   const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI, extendedOids.cancel];
-  if (connection.role !== undefined) extensions.push(authorityOid);
   if (connection.backup) extensions.push(backupOid);
+  if (connection.images) extensions.push(imageBatchOid);
   if (connection.startTls) extensions.push(extendedOids.startTls);
   return [
     attribute('objectClass', 'top', 'extensibleObject'),
@@ -58,7 +56,6 @@ export function rootDse(suffix: string, connection: ConnectionOffers, version: s
     attribute('supportedExtension', ...extensions),
     attribute('supportedFeatures', ...supportedFeatures),
     ...(connection.saslMechanisms.length === 0 ? [] : [attribute('supportedSASLMechanisms', ...connection.saslMechanisms)]),
-    ...(connection.role === undefined ? [] : [attribute(roleAttribute, connection.role)]),
     attribute('vendorName', 'Archipelago'),
     attribute('vendorVersion', version),
     attribute('entryDN', ''),

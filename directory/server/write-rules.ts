@@ -12,7 +12,6 @@ import { checkMailRules } from '../provisioning/mail-rules.ts';
 import { checkEntry } from '../schema/check-entry.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
-import type { Authority } from './authority.ts';
 import { classKeysOf, withAttribute } from './draft.ts';
 import { compileFilter } from './filter-match.ts';
 import { compileSelection } from './selection.ts';
@@ -26,8 +25,6 @@ export interface WriteContext {
   readonly placement: 'fewest-accounts' | 'weighted' | 'none';
   /** URL that writers are referred to, on a replica. */
   readonly masterUrl: string | undefined;
-  /** Whose writes are taken; the offline tools have nobody to ask. */
-  readonly authority?: Authority;
 }
 
 /** One write request, apart from its operation. */

@@ -119,7 +119,7 @@ export class EntryStore implements Disposable {
   }
 
   /** Runs `work` in this turn's transaction, see group-commit.ts. What it set of the meta values is undone with it. */
-  write<T>(work: () => T): Promise<T> {
+  write<T>(work: () => T, isRelaxed = false): Promise<T> {
     return this.#commit.write(() => {
       this.#mergeTallies();
       this.#hasChanged = false;
@@ -130,7 +130,7 @@ export class EntryStore implements Disposable {
         this.#meta = before;
         throw error;
       }
-    });
+    }, isRelaxed);
   }
 
   /** Resolves once no uncommitted change is visible; `undefined` when none is now. */
@@ -151,10 +151,6 @@ export class EntryStore implements Disposable {
   /** A small named value that is kept with the tree. */
   meta(name: string): string | undefined {
     return this.#meta.get(name);
-  }
-
-  metaNames(): string[] {
-    return [...this.#meta.keys()];
   }
 
   /** Sets a named value; inside `write` only. */

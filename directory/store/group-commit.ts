@@ -8,11 +8,16 @@
  * What always holds: a promise resolves after its work is on the disk and never before; a refused work leaves nothing behind and does
  * not disturb its neighbours; when the commit itself fails (disk full), every work of the turn is refused and undone.
  * Reads on the same database see the open transaction, so readers first wait for `settled()`.
+ *
+ * A `relaxed` work is the exception to the first sentence: it is committed, visible and safe from a crash of the process when its promise
+ * resolves, and safe from a loss of power once a later work that is not relaxed is (docs/adr/0010-replica-durability.md). The log of the
+ * database is in order, so what is on the disk is always everything up to some commit.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 
 interface Batch {
+  readonly isRelaxed: boolean;
   readonly settle: ((failure: Error | undefined) => void)[];
   readonly done: Promise<void>;
 }
@@ -25,6 +30,7 @@ export class GroupCommit {
   readonly #release: StatementSync;
   #batch: Batch | undefined;
   #commits = 0;
+  #isRelaxedNow = false;
 
   constructor(database: DatabaseSync, hooks: CommitHooks) {
     this.#database = database;
@@ -39,10 +45,12 @@ export class GroupCommit {
   }
 
   /** Runs `work` in this turn's transaction; settles when that is durable. A throw from `work` undoes it alone. */
-  write<T>(work: () => T): Promise<T> {
+  write<T>(work: () => T, isRelaxed = false): Promise<T> {
     let batch: Batch;
     try {
-      batch = this.#open();
+      // Whether a commit is flushed is settled before its transaction begins.
+      if (!isRelaxed && this.#batch?.isRelaxed === true) this.flush();
+      batch = this.#open(isRelaxed);
     } catch (error) {
       return Promise.reject(writeFailure(error));
     }
@@ -90,14 +98,21 @@ export class GroupCommit {
     if (failure === undefined) this.#hooks.committed();
   }
 
-  #open(): Batch {
+  #open(isRelaxed: boolean): Batch {
     if (this.#batch !== undefined) return this.#batch;
+    if (isRelaxed !== this.#isRelaxedNow) {
+      this.#database.exec(`PRAGMA synchronous = ${isRelaxed ? 'NORMAL' : 'FULL'}`);
+      this.#isRelaxedNow = isRelaxed;
+    }
     this.#database.exec('BEGIN IMMEDIATE');
     const settle: Batch['settle'] = [];
     const done = new Promise<void>((resolve) => settle.push(() => resolve()));
-    this.#batch = { settle, done };
-    setImmediate(() => this.flush());
-    return this.#batch;
+    const batch = { isRelaxed, settle, done };
+    this.#batch = batch;
+    setImmediate(() => {
+      if (this.#batch === batch) this.flush();
+    });
+    return batch;
   }
 
   // Some failures of SQLite (SQLITE_FULL, SQLITE_IOERR) end the whole transaction by themselves; flush then refuses the whole batch.

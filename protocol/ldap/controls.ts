@@ -285,7 +285,7 @@ export function uuidToBytes(uuid: string): Buffer {
 }
 
 /** Lower case text with hyphens of sixteen octets; throws `BerError` for another count. */
-function uuidFromBytes(bytes: Buffer): string {
+export function uuidFromBytes(bytes: Buffer): string {
   if (bytes.length !== 16) throw new BerError(`a UUID of ${bytes.length} octets`);
   const h = bytes.toString('hex');
   return `${h.slice(0, 8)}-${h.slice(8, 12)}-${h.slice(12, 16)}-${h.slice(16, 20)}-${h.slice(20)}`;

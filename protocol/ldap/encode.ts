@@ -166,7 +166,8 @@ function writeResult(writer: BerWriter, result: LdapResult): void {
   writer.close(opened);
 }
 
-function writeAttributes(writer: BerWriter, attributes: readonly Attribute[]): void {
+/** A PartialAttributeList (RFC 4511 §4.1.7). */
+export function writeAttributes(writer: BerWriter, attributes: readonly Attribute[]): void {
   const opened = writer.open(berTags.sequence);
   for (const attribute of attributes) writeAttribute(writer, attribute);
   writer.close(opened);

@@ -181,7 +181,8 @@ function readResult(reader: BerReader): LdapResult {
   return { resultCode, matchedDn, diagnosticMessage, referrals };
 }
 
-function readAttributes(reader: BerReader): Attribute[] {
+/** A PartialAttributeList (RFC 4511 §4.1.7). */
+export function readAttributes(reader: BerReader): Attribute[] {
   const attributes: Attribute[] = [];
   const outer = reader.enter(berTags.sequence);
   while (reader.hasMore()) attributes.push(readAttribute(reader));

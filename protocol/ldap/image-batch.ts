@@ -1,0 +1,172 @@
+/**
+ * The extended operation by which our replication service writes one of our own replicas: many entries in one message, each as the master
+ * has it, found by `entryUUID` whatever its name was. It is for the right `replicator` on a replica only.
+ *
+ *   ImageBatch  ::= SEQUENCE { mayDisplace BOOLEAN, contextCsn [0] OCTET STRING OPTIONAL,
+ *                              only [1] SEQUENCE OF description OPTIONAL, without [2] SEQUENCE OF description OPTIONAL,
+ *                              changes SEQUENCE OF CHOICE { put [3] SEQUENCE { uuid, dn, attributes },
+ *                                                           delete [4] SEQUENCE { uuid, csn OCTET STRING OPTIONAL } } }
+ *   ImageResult ::= SEQUENCE { added, modified, renamed, deleted INTEGER,
+ *                              remarks SEQUENCE OF SEQUENCE { index INTEGER, kind ENUMERATED, resultCode INTEGER, text } }
+ *
+ * A change that cannot be done is named in a remark and leaves the others alone. The batch is visible when it is answered; it is on the disk
+ * when one with `contextCsn` is answered that was sent after it (docs/adr/0010-replica-durability.md).
+ */
+import { BerError, BerReader, BerWriter, berTags } from '#protocol/ldap/ber.ts';
+import { uuidFromBytes, uuidToBytes } from '#protocol/ldap/controls.ts';
+import { writeAttributes } from '#protocol/ldap/encode.ts';
+import type { Attribute } from '#protocol/ldap/messages.ts';
+import { readAttributes } from '#protocol/ldap/parse.ts';
+
+/** OID of the operation. */
+export const imageBatchOid = '2.25.11233386167282336856843219451289651251.3.2';
+
+/** One entry as it shall be. */
+export type Image =
+  | { readonly uuid: string; readonly dn: string; readonly attributes: readonly Attribute[] }
+  /** It shall be gone; `csn`: of the deletion, where it is known. */
+  | { readonly uuid: string; readonly dn: undefined; readonly csn: string | undefined };
+
+/** See the header of this file. */
+export interface ImageBatch {
+  /** An entry that has a name another one shall have is given a name that nobody uses, and named in a remark. */
+  readonly mayDisplace: boolean;
+  /** As of which change the content is whole after this batch. */
+  readonly contextCsn: string | undefined;
+  /** Attributes that the images speak of, or those they do not: what else an entry has is left alone. */
+  readonly only: readonly string[] | undefined;
+  readonly without: readonly string[] | undefined;
+  readonly changes: readonly Image[];
+}
+
+/** What is to be said of one change. */
+export interface ImageRemark {
+  readonly index: number;
+  /** refused: not done, `text` says why; displaced: `text` is the UUID of the entry that gave way; container: an entry with others below it got another name. */
+  readonly kind: 'refused' | 'displaced' | 'container';
+  readonly resultCode: number;
+  readonly text: string;
+}
+
+/** The answer's value. */
+export interface ImageResult {
+  readonly added: number;
+  readonly modified: number;
+  readonly renamed: number;
+  readonly deleted: number;
+  readonly remarks: readonly ImageRemark[];
+}
+
+const kinds = ['refused', 'displaced', 'container'] as const;
+const writer = new BerWriter();
+
+/** Writes a batch. */
+export function encodeImageBatch(batch: ImageBatch): Buffer {
+  const opened = writer.open(berTags.sequence);
+  writer.boolean(batch.mayDisplace);
+  if (batch.contextCsn !== undefined) writer.text(batch.contextCsn, 0x80);
+  if (batch.only !== undefined) writeTexts(batch.only, 0xa1);
+  if (batch.without !== undefined) writeTexts(batch.without, 0xa2);
+  const changes = writer.open(berTags.sequence);
+  for (const change of batch.changes) {
+    const one = writer.open(change.dn === undefined ? 0xa4 : 0xa3);
+    writer.octets(uuidToBytes(change.uuid));
+    if (change.dn !== undefined) {
+      writer.text(change.dn);
+      writeAttributes(writer, change.attributes);
+    } else if (change.csn !== undefined) {
+      writer.text(change.csn);
+    }
+    writer.close(one);
+  }
+  writer.close(changes);
+  writer.close(opened);
+  return writer.take();
+}
+
+/** Reads a batch; `undefined` when it is malformed. */
+export function readImageBatch(value: Buffer | undefined): ImageBatch | undefined {
+  return read(value, (reader) => {
+    const outer = reader.enter(berTags.sequence);
+    const mayDisplace = reader.boolean();
+    const contextCsn = reader.peekTag() === 0x80 ? reader.text(0x80) : undefined;
+    const only = reader.peekTag() === 0xa1 ? readTexts(reader, 0xa1) : undefined;
+    const without = reader.peekTag() === 0xa2 ? readTexts(reader, 0xa2) : undefined;
+    const changes: Image[] = [];
+    const all = reader.enter(berTags.sequence);
+    while (reader.hasMore()) {
+      const isPut = reader.peekTag() === 0xa3;
+      const one = reader.enter(isPut ? 0xa3 : 0xa4);
+      const uuid = uuidFromBytes(reader.octets());
+      if (isPut) changes.push({ uuid, dn: reader.text(), attributes: readAttributes(reader) });
+      else changes.push({ uuid, dn: undefined, csn: reader.hasMore() ? reader.text() : undefined });
+      reader.leave(one);
+    }
+    reader.leave(all);
+    reader.leave(outer);
+    return { mayDisplace, contextCsn, only, without, changes };
+  });
+}
+
+/** Writes the answer's value. */
+export function encodeImageResult(result: ImageResult): Buffer {
+  const opened = writer.open(berTags.sequence);
+  for (const count of [result.added, result.modified, result.renamed, result.deleted]) writer.integer(count);
+  const remarks = writer.open(berTags.sequence);
+  for (const remark of result.remarks) {
+    const one = writer.open(berTags.sequence);
+    writer.integer(remark.index);
+    writer.integer(kinds.indexOf(remark.kind), berTags.enumerated);
+    writer.integer(remark.resultCode);
+    writer.text(remark.text);
+    writer.close(one);
+  }
+  writer.close(remarks);
+  writer.close(opened);
+  return writer.take();
+}
+
+/** Reads the answer's value; `undefined` when it is malformed. */
+export function readImageResult(value: Buffer | undefined): ImageResult | undefined {
+  return read(value, (reader) => {
+    const outer = reader.enter(berTags.sequence);
+    const [added, modified, renamed, deleted] = [reader.integer(), reader.integer(), reader.integer(), reader.integer()];
+    const remarks: ImageRemark[] = [];
+    const all = reader.enter(berTags.sequence);
+    while (reader.hasMore()) {
+      const one = reader.enter(berTags.sequence);
+      const index = reader.integer();
+      const kind = kinds[reader.integer(berTags.enumerated)];
+      if (kind === undefined) throw new BerError('a remark of an unknown kind');
+      remarks.push({ index, kind, resultCode: reader.integer(), text: reader.text() });
+      reader.leave(one);
+    }
+    reader.leave(all);
+    reader.leave(outer);
+    return { added, modified, renamed, deleted, remarks };
+  });
+}
+
+function read<T>(value: Buffer | undefined, take: (reader: BerReader) => T): T | undefined {
+  if (value === undefined) return undefined;
+  try {
+    return take(new BerReader(value));
+  } catch (error) {
+    if (error instanceof BerError) return undefined;
+    throw error;
+  }
+}
+
+function writeTexts(texts: readonly string[], tag: number): void {
+  const opened = writer.open(tag);
+  for (const text of texts) writer.text(text);
+  writer.close(opened);
+}
+
+function readTexts(reader: BerReader, tag: number): string[] {
+  const texts: string[] = [];
+  const outer = reader.enter(tag);
+  while (reader.hasMore()) texts.push(reader.text());
+  reader.leave(outer);
+  return texts;
+}
