@@ -18,10 +18,10 @@ export interface Checkpoint {
 
 /** Keeps one replica's checkpoint in a file. */
 export class CheckpointFile {
-  readonly #files: Pick<Files, 'read' | 'replace' | 'unlink'>;
+  readonly #files: Files;
   readonly #path: string;
 
-  constructor(files: Pick<Files, 'read' | 'replace' | 'unlink'>, directory: string, replica: string) {
+  constructor(files: Files, directory: string, replica: string) {
     this.#files = files;
     this.#path = `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.checkpoint.json`;
   }
@@ -67,4 +67,10 @@ export class CheckpointFile {
 export function csnOfCookie(cookie: Buffer | undefined): string | undefined {
   const match = /(?:^|,)csn=([^,]+)/.exec(cookie?.toString('latin1') ?? '');
   return match?.[1]?.split(';').sort().at(-1);
+}
+
+/** A CSN for a master whose cookies hold none: the time of that state, by our clock. */
+export function csnOfTime(nowMs: number): string {
+  const iso = new Date(nowMs).toISOString();
+  return `${iso.slice(0, 19).replace(/[-:T]/g, '')}.${iso.slice(20, 23)}000Z#000000#000#000000`;
 }

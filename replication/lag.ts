@@ -38,9 +38,14 @@ export class LagMeter {
   }
 
   wrote(kind: AppliedKind): void {
-    this.applied[kind] += 1;
+    this.wroteMany(kind, 1);
+  }
+
+  wroteMany(kind: AppliedKind, count: number): void {
+    if (count === 0) return;
+    this.applied[kind] += count;
     this.lastAppliedAtMs = this.#clock.nowMs();
-    this.#appliedTotal.add({ replica: this.#replica, kind });
+    this.#appliedTotal.add({ replica: this.#replica, kind }, count);
   }
 
   conflicted(): void {

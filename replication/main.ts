@@ -5,9 +5,6 @@
  *           ├─► replicator of ldap-us ──► ldap-us          each with its own stream, pipeline and checkpoint
  *           └─► …
  *
- * After a promotion another server is the master (master-watch.ts) and the old one is fed like a replica; where several services have the
- * same replicas, one of them writes each (lease.ts, seat.ts).
- *
  * What always holds: a replica's checkpoint never passes what the replica has acknowledged; one entry's changes are applied in order; a
  * refresh never deletes more than the configured share by itself. What may happen: a change is applied twice, which changes nothing.
  */
@@ -16,13 +13,13 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import { cronSchedule, type Schedule, type Scheduled } from '#common/schedule.ts';
 import { openBound } from '#directory/client/access.ts';
+import { CheckpointFile } from '#replication/checkpoint.ts';
 import type { RepairReport, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
 import { contextCsnOf } from '#replication/history.ts';
-import { MasterWatch } from '#replication/master-watch.ts';
-import type { Replicator } from '#replication/replicator.ts';
+import { Quarantine } from '#replication/quarantine.ts';
+import { Replicator } from '#replication/replicator.ts';
 import { Scope } from '#replication/scope.ts';
-import { Seat } from '#replication/seat.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { compareServers, describeReport, differencesMax, suspectsMax } from '#replication/verify.ts';
 
@@ -65,7 +62,6 @@ export async function startReplication(
   );
   await ports.files.mkdirAll(config.stateDirectory);
   const service = new Replication(config, ports, master, replicas);
-  await service.findMaster();
   service.scheduleVerify(options.schedule ?? cronSchedule);
   return service;
 }
@@ -75,11 +71,9 @@ class Replication implements RunningReplication {
   readonly name: string;
   readonly #config: ReplicationConfig;
   readonly #ports: Ports;
-  /** Every server, the configured master's among them. */
-  readonly #seats = new Map<string, Seat>();
-  readonly #configuredMaster: ServerAccess;
-  readonly #watch: MasterWatch;
-  #master: ServerAccess;
+  readonly #master: ServerAccess;
+  readonly #access = new Map<string, ServerAccess>();
+  readonly #replicators = new Map<string, Replicator>();
   #verifying: Scheduled | undefined;
 
   constructor(
@@ -92,27 +86,17 @@ class Replication implements RunningReplication {
     this.#config = config;
     this.#ports = ports;
     this.#master = master;
-    this.#configuredMaster = master;
-    const lease =
-      config.leaseMs === undefined
-        ? undefined
-        : { leaseMs: config.leaseMs, holder: `${config.name}/${ports.random.bytes(4).toString('hex')}` };
-    const { suffix, stateDirectory, refreshDeletesMaxPercent } = config;
-    const all = [...replicas, { name: config.master.name ?? master.url, access: master, scope: new Scope({}) }];
-    for (const { name, access, scope } of all) {
-      this.#seats.set(name, new Seat({ name, access, scope, suffix, stateDirectory, refreshDeletesMaxPercent, lease, ports }));
+    for (const { name, access, scope } of replicas) {
+      this.#access.set(name, access);
+      const checkpoint = new CheckpointFile(ports.files, config.stateDirectory, name);
+      const quarantine = new Quarantine(ports.files, config.stateDirectory, name);
+      const { suffix, refreshDeletesMaxPercent } = config;
+      this.#replicators.set(
+        name,
+        new Replicator({ name, master, replica: access, suffix, scope, refreshDeletesMaxPercent, checkpoint, quarantine, ports }),
+      );
     }
-    this.#watch = new MasterWatch([master, ...replicas.map((one) => one.access)], ports, (access, term) => {
-      this.#master = access;
-      for (const seat of this.#seats.values()) void seat.follow({ access, term });
-    });
     this.#exposeGauges();
-  }
-
-  /** Resolves once every server was asked who the master is, and the replicas are fed from it. */
-  async findMaster(): Promise<void> {
-    await this.#watch.firstLook;
-    await Promise.all([...this.#seats.values()].map((seat) => seat.settled()));
   }
 
   scheduleVerify(schedule: Schedule): void {
@@ -126,7 +110,7 @@ class Replication implements RunningReplication {
   }
 
   status(): ReplicationStatus {
-    const replicators = [...this.#seats.values()].flatMap((seat) => seat.replicator ?? []);
+    const replicators = [...this.#replicators.values()];
     const sources = replicators.map((one) => one.sourceState);
     const csns = replicators.flatMap((one) => one.receivedCsn ?? []).sort();
     return {
@@ -134,25 +118,24 @@ class Replication implements RunningReplication {
       name: this.name,
       master: {
         url: this.#master.url,
-        term: this.#watch.term,
         state: sources.some((one) => one.state === 'connected') ? 'connected' : 'connecting',
         contextCsn: csns.at(-1),
         lastError: sources.find((one) => one.lastError !== undefined)?.lastError,
       },
-      replicas: this.#shown().map((seat) => seat.status()),
+      replicas: replicators.map((one) => one.status()),
     };
   }
 
   readiness(): readonly ReadinessCheck[] {
     return this.status().replicas.map((one) => ({
       name: `replica ${one.name}`,
-      ok: one.state === 'following' || one.state === 'standby' || one.state === 'master',
+      ok: one.state === 'following',
       detail: `${one.state}, ${one.backlogChanges} changes behind, ${one.refused.entries} entries refused${one.lastError === undefined ? '' : `; last error: ${one.lastError}`}`,
     }));
   }
 
   async verify(replica?: string): Promise<readonly VerifyReport[]> {
-    const names = replica === undefined ? this.#activeNames() : [replica];
+    const names = replica === undefined ? [...this.#replicators.keys()] : [replica];
     const reports: VerifyReport[] = [];
     for (const name of names) {
       const replicator = this.#replicator(name);
@@ -172,7 +155,7 @@ class Replication implements RunningReplication {
   }
 
   async waitFor(change: string, replica: string | undefined, signal: AbortSignal): Promise<void> {
-    const waited = (replica === undefined ? this.#activeNames() : [replica]).map((name) => this.#replicator(name));
+    const waited = replica === undefined ? [...this.#replicators.values()] : [this.#replicator(replica)];
     await Promise.all(waited.map((one) => one.waitFor(change, signal)));
   }
 
@@ -208,14 +191,16 @@ class Replication implements RunningReplication {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#verifying?.cancel();
-    await this.#watch[Symbol.asyncDispose]();
-    await Promise.all([...this.#seats.values()].map((one) => one[Symbol.asyncDispose]()));
+    await Promise.all([...this.#replicators.values()].map((one) => one[Symbol.asyncDispose]()));
   }
 
   async #compare(name: string, listedMax = differencesMax): Promise<VerifyReport> {
     await using master = await openBound(this.#master.url, this.#master, this.#ports);
-    const { access } = this.#seat(name);
-    await using replica = await openBound(access.url, access, this.#ports);
+    await using replica = await openBound(
+      (this.#access.get(name) as ServerAccess).url,
+      this.#access.get(name) as ServerAccess,
+      this.#ports,
+    );
     return await compareServers(
       name,
       master,
@@ -227,25 +212,10 @@ class Replication implements RunningReplication {
     );
   }
 
-  // The configured master is a replica only once another server is the master.
-  #shown(): Seat[] {
-    return [...this.#seats.values()]
-      .filter((seat) => !seat.isMaster || seat.access !== this.#configuredMaster)
-      .filter((seat) => seat.access !== this.#configuredMaster || this.#master !== this.#configuredMaster);
-  }
-
-  #activeNames(): string[] {
-    return [...this.#seats.values()].filter((seat) => seat.replicator !== undefined).map((seat) => seat.name);
-  }
-
-  #seat(name: string): Seat {
-    const found = this.#seats.get(name);
-    if (found !== undefined) return found;
-    throw new PlatformError('ADMIN_NOT_FOUND', `no replica "${name}" here; known are ${[...this.#seats.keys()].join(', ')}`);
-  }
-
   #replicator(name: string): Replicator {
-    return this.#seat(name).active();
+    const found = this.#replicators.get(name);
+    if (found !== undefined) return found;
+    throw new PlatformError('ADMIN_NOT_FOUND', `no replica "${name}" here; known are ${[...this.#replicators.keys()].join(', ')}`);
   }
 
   #exposeGauges(): void {

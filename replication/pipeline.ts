@@ -2,7 +2,10 @@
  * One replica's changes in the order received: many entries side by side, one entry's changes one after the other, and nothing below an
  * entry before the entry itself. It holds at most `queuedMax` changes; the source waits for room, and with it the master.
  *
- *   received ──► [ a b c d e … ] ──► up to 64 at a time ──► acknowledged: the longest prefix that is done
+ *   received ──► [ a b c d e … ] ──► up to 64 at a time, or in batches ──► acknowledged: the longest prefix that is done
+ *
+ * A replica of our own takes batches, which it applies in their order; what it refuses of a batch is done by itself once everything sent
+ * before and after it has been answered.
  *
  * When the replica is lost, what was under way counts as not done and is done again on the next connection.
  */
@@ -21,6 +24,8 @@ export interface Change {
   readonly receivedMs: number;
   /** What counts is the master's state when its turn has come; `entry` tells no more than the name. */
   readonly isCheck?: boolean;
+  /** With `isCheck`: it gave its name to an entry of the master. */
+  readonly wasDisplaced?: boolean;
   /** Name that a deleted entry had, where the master says it. */
   readonly lastDn?: string;
 }
@@ -28,15 +33,19 @@ export interface Change {
 /** A change in the pipeline. */
 export interface Queued extends Change {
   readonly number: number;
-  /** Normalised name; `undefined` for deletions. */
-  readonly dnKey: string | undefined;
   isDone: boolean;
+  /** Its batch was refused by the replica as far as it is concerned: what counts is the master's state when it is done by itself. */
+  isRefused: boolean;
   /** Settles, never rejects, when its present attempt is over. */
   running: Promise<void> | undefined;
 }
 
 export const queuedMax = 4096;
 export const runningMax = 64;
+/** Changes and, roughly, bytes of one batch; batches under way. */
+export const batchMax = 256;
+const batchBytesMax = 262_144;
+const batchesMax = 4;
 
 /** See the header of this file. */
 export class Pipeline {
@@ -44,9 +53,11 @@ export class Pipeline {
   readonly #onAcknowledged: (changes: readonly Queued[]) => void;
   #queue: Queued[] = [];
   #lastNumber = 0;
-  /** Queued and not done, by entry and by name, in order. */
+  /** Queued and not done, by entry, in order. */
   #byUuid = new Map<string, Queued[]>();
+  /** Under way, by normalised name, in order; with the name of each, for deletions `undefined`. */
   #byDn = new Map<string, Queued[]>();
+  #dnKeys = new WeakMap<Queued, string>();
   #waiters: (() => void)[] = [];
 
   constructor(clock: Clock, onAcknowledged: (changes: readonly Queued[]) => void) {
@@ -71,11 +82,9 @@ export class Pipeline {
 
   push(change: Change): void {
     this.#lastNumber += 1;
-    const dnKey = change.entry === undefined ? undefined : normalizeDnText(change.entry.dn);
-    const queued: Queued = { ...change, number: this.#lastNumber, dnKey, isDone: false, running: undefined };
+    const queued: Queued = { ...change, number: this.#lastNumber, isDone: false, isRefused: false, running: undefined };
     this.#queue.push(queued);
     if (queued.uuid !== '') append(this.#byUuid, queued.uuid, queued);
-    if (dnKey !== undefined) append(this.#byDn, dnKey, queued);
     this.#wake();
   }
 
@@ -110,42 +119,95 @@ export class Pipeline {
    * Applies what comes until `signal` aborts or `apply` fails, which rejects once nothing is under way any more.
    */
   async run(apply: (change: Queued) => Promise<void>, signal: AbortSignal): Promise<void> {
-    let failure: { readonly error: unknown } | undefined;
-    let runningCount = 0;
+    const crew = new Crew(
+      apply,
+      signal,
+      (change) => this.#finish(change),
+      () => this.#wake(),
+    );
     let started = 0;
     const onAbort = (): void => this.#wake();
     signal.addEventListener('abort', onAbort, { once: true });
-    const start = (change: Queued): void => {
-      const before = this.#mustWaitFor(change);
-      runningCount += 1;
-      change.running = (async () => {
-        try {
-          if (before.length > 0) await Promise.all(before.map((one) => one.running));
-          if (failure === undefined && !signal.aborted) {
-            if (change.uuid !== '') await apply(change);
-            this.#finish(change);
-          }
-        } catch (error) {
-          failure ??= { error };
-        } finally {
-          change.running = undefined;
-          runningCount -= 1;
-          this.#wake();
-        }
-      })();
-    };
     try {
       for (;;) {
-        if (failure === undefined && !signal.aborted) {
-          while (runningCount < runningMax) {
+        if (crew.mayStart) {
+          while (crew.count < runningMax) {
             const next = this.#nextAfter(started);
             if (next === undefined) break;
             started = next.number;
-            start(next);
+            crew.start(next, this.#enter(next));
           }
-        } else if (runningCount === 0) {
-          if (failure !== undefined) throw failure.error;
+        } else if (crew.count === 0) {
+          if (crew.failure !== undefined) throw crew.failure.error;
           return;
+        }
+        await this.moved();
+      }
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /**
+   * The same with a replica that takes batches. `send` gives the changes of a batch that were refused; `apply` does one by itself: those,
+   * and changes that ask for the master's state (`isCheck`).
+   */
+  async runBatches(
+    send: (changes: readonly Queued[]) => Promise<readonly Queued[]>,
+    apply: (change: Queued) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const crew = new Crew(
+      apply,
+      signal,
+      (change) => this.#finish(change),
+      () => this.#wake(),
+    );
+    let failure: { readonly error: unknown } | undefined;
+    let underWay = 0;
+    let started = 0;
+    let alone: Queued[] = [];
+    const onAbort = (): void => this.#wake();
+    signal.addEventListener('abort', onAbort, { once: true });
+    const start = async (batch: readonly Queued[]): Promise<void> => {
+      underWay += 1;
+      try {
+        const refused = await send(batch.filter((one) => one.uuid !== ''));
+        // What came after a batch that failed comes again behind it.
+        if (failure !== undefined) return;
+        for (const one of refused) one.isRefused = true;
+        alone.push(...refused);
+        this.#finishAll(batch);
+      } catch (error) {
+        failure ??= { error };
+      } finally {
+        underWay -= 1;
+        this.#wake();
+      }
+    };
+    try {
+      for (;;) {
+        failure ??= crew.failure;
+        if (failure !== undefined || signal.aborted) {
+          if (underWay === 0 && crew.count === 0) {
+            if (failure !== undefined) throw failure.error;
+            return;
+          }
+        } else if (alone.length > 0) {
+          // In their order and side by side, as in `run`; batches wait for them as they wait for the batches.
+          while (underWay === 0 && alone.length > 0 && crew.count < runningMax) {
+            const next = alone.shift() as Queued;
+            crew.start(next, this.#enter(next));
+          }
+        } else if (crew.count === 0) {
+          while (underWay < batchesMax && alone.length === 0) {
+            const batch = this.#batchAfter(started);
+            if (batch.length === 0) break;
+            started = (batch.at(-1) as Queued).number;
+            if (isAlone(batch[0] as Queued)) alone = batch;
+            else void start(batch);
+          }
+          if (alone.length > 0 && underWay === 0) continue;
         }
         await this.moved();
       }
@@ -167,7 +229,8 @@ export class Pipeline {
     const key = normalizeDnText(dn) ?? dn;
     for (const other of [...this.#queue]) {
       if (other.number >= change.number) return;
-      const isBelow = other.dnKey !== undefined && other.dnKey !== key && isWithin(other.dnKey, key);
+      const otherKey = this.#dnKeys.get(other);
+      const isBelow = otherKey !== undefined && otherKey !== key && isWithin(otherKey, key);
       if (isBelow && !other.isDone && other.running !== undefined) await other.running;
     }
   }
@@ -199,22 +262,60 @@ export class Pipeline {
     return undefined;
   }
 
-  // The change before it of the same entry, and the last of each name on its way up: they are under way or done, being earlier.
-  #mustWaitFor(change: Queued): Queued[] {
+  // What can go in one batch, or, when a change comes first that asks for the master's state, those of that kind that stand together.
+  #batchAfter(number: number): Queued[] {
+    const batch: Queued[] = [];
+    let bytes = 0;
+    for (let last = number; batch.length < batchMax && bytes < batchBytesMax; last = (batch.at(-1) as Queued).number) {
+      const next = this.#nextAfter(last);
+      if (next === undefined || (batch.length > 0 && isAlone(next) !== isAlone(batch[0] as Queued))) break;
+      batch.push(next);
+      bytes += 64;
+      for (const { values } of next.entry?.attributes ?? []) for (const value of values) bytes += value.length + 16;
+    }
+    return batch;
+  }
+
+  // Enters a change that is to be applied by itself; gives what must be done before it: the change before it of the same entry, and the
+  // last of each name on its way up. They are under way or done, being earlier.
+  #enter(change: Queued): Queued[] {
     const before: Queued[] = [];
     const consider = (list: readonly Queued[] | undefined): void => {
       for (const other of list ?? []) if (other.number < change.number && other.running !== undefined) before.push(other);
     };
     if (change.uuid !== '') consider(this.#byUuid.get(change.uuid));
-    if (change.dnKey === undefined) return before;
-    for (let key = change.dnKey; key !== ''; key = splitDn(key)?.parent ?? '') consider(this.#byDn.get(key));
+    const dnKey = change.entry === undefined ? undefined : normalizeDnText(change.entry.dn);
+    if (dnKey === undefined) return before;
+    for (let key = dnKey; key !== ''; key = splitDn(key)?.parent ?? '') consider(this.#byDn.get(key));
+    if (!this.#dnKeys.has(change)) {
+      this.#dnKeys.set(change, dnKey);
+      append(this.#byDn, dnKey, change);
+    }
     return before;
   }
 
   #finish(change: Queued): void {
     change.isDone = true;
+    this.#leave(change);
+    this.#acknowledge();
+  }
+
+  #finishAll(changes: readonly Queued[]): void {
+    for (const change of changes) {
+      if (change.isRefused) continue;
+      change.isDone = true;
+      this.#leave(change);
+    }
+    this.#acknowledge();
+  }
+
+  #leave(change: Queued): void {
     remove(this.#byUuid, change.uuid, change);
-    if (change.dnKey !== undefined) remove(this.#byDn, change.dnKey, change);
+    const dnKey = this.#dnKeys.get(change);
+    if (dnKey !== undefined) remove(this.#byDn, dnKey, change);
+  }
+
+  #acknowledge(): void {
     let count = 0;
     while (count < this.#queue.length && (this.#queue[count] as Queued).isDone) count += 1;
     if (count > 0) this.#onAcknowledged(this.#queue.splice(0, count));
@@ -224,6 +325,52 @@ export class Pipeline {
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const resolve of waiters) resolve();
+  }
+}
+
+// What counts for these is the master's state when their turn has come, which the replica cannot know.
+function isAlone(change: Queued): boolean {
+  return change.isCheck === true || change.isRefused;
+}
+
+/** Changes that are applied each by itself, side by side. */
+class Crew {
+  failure: { readonly error: unknown } | undefined;
+  count = 0;
+  readonly #apply: (change: Queued) => Promise<void>;
+  readonly #signal: AbortSignal;
+  readonly #done: (change: Queued) => void;
+  readonly #moved: () => void;
+
+  constructor(apply: (change: Queued) => Promise<void>, signal: AbortSignal, done: (change: Queued) => void, moved: () => void) {
+    this.#apply = apply;
+    this.#signal = signal;
+    this.#done = done;
+    this.#moved = moved;
+  }
+
+  get mayStart(): boolean {
+    return this.failure === undefined && !this.#signal.aborted;
+  }
+
+  /** Applies a change once those before it are over. */
+  start(change: Queued, before: readonly Queued[]): void {
+    this.count += 1;
+    change.running = (async () => {
+      try {
+        if (before.length > 0) await Promise.all(before.map((one) => one.running));
+        if (this.mayStart) {
+          if (change.uuid !== '') await this.#apply(change);
+          this.#done(change);
+        }
+      } catch (error) {
+        this.failure ??= { error };
+      } finally {
+        change.running = undefined;
+        this.count -= 1;
+        this.#moved();
+      }
+    })();
   }
 }
 

@@ -16,14 +16,21 @@ import {
 } from '#protocol/ldap/controls.ts';
 import { splitDn } from '#protocol/ldap/dn.ts';
 import { and, equal, type Filter } from '#protocol/ldap/filter.ts';
+import {
+  encodeImageBatch,
+  type Image,
+  type ImageBatch,
+  type ImageResult,
+  imageBatchOid,
+  readImageResult,
+} from '#protocol/ldap/image-batch.ts';
 import { type Attribute, attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { EntryImage, Step } from '#replication/decide.ts';
 import { type Scope, wholeScope } from '#replication/scope.ts';
 
 const pageSize = 1000;
-/** The service's own entry on servers that are not ours (state-place.ts). */
-const stateEntryStart = 'cn=archipelago-replication,';
+const noImages: ImageResult = { added: 0, modified: 0, renamed: 0, deleted: 0, remarks: [] };
 
 /** One entry of a full reading. */
 export interface ReadEntry {
@@ -40,20 +47,31 @@ export class Replica {
   #keepsCsn: boolean;
   /** Whether a write can be made to depend on the entry's UUID (RFC 4528). */
   readonly asserts: boolean;
+  /** Whether it is a server of our own, which takes entries in batches as they are at the master. */
+  readonly takesImages: boolean;
 
-  private constructor(connection: LdapConnection, suffix: string, keepsCsn: boolean, asserts: boolean, scope: Scope) {
+  private constructor(
+    connection: LdapConnection,
+    suffix: string,
+    keepsCsn: boolean,
+    offers: { readonly asserts: boolean; readonly takesImages: boolean },
+    scope: Scope,
+  ) {
     this.scope = scope;
     this.connection = connection;
     this.suffix = suffix;
     this.#keepsCsn = keepsCsn;
-    this.asserts = asserts;
+    this.asserts = offers.asserts;
+    this.takesImages = offers.takesImages;
   }
 
   /** Looks what the server can do. `keepsCsn` is what an earlier connection found out. */
   static async on(connection: LdapConnection, suffix: string, keepsCsn: boolean, scope: Scope): Promise<Replica> {
-    const root = await connection.readEntry('', ['supportedControl']);
-    const asserts = root !== undefined && textsOf(root.attributes, 'supportedControl').includes(controlOids.assertion);
-    return new Replica(connection, suffix, keepsCsn, asserts, scope);
+    const root = await connection.readEntry('', ['supportedControl', 'supportedExtension']);
+    const offers = (type: string, oid: string): boolean => root !== undefined && textsOf(root.attributes, type).includes(oid);
+    const asserts = offers('supportedControl', controlOids.assertion);
+    const takesImages = offers('supportedExtension', imageBatchOid);
+    return new Replica(connection, suffix, keepsCsn, { asserts, takesImages }, scope);
   }
 
   /** Whether the server takes `entryCSN` from us; assumed until it refuses. */
@@ -114,6 +132,24 @@ export class Replica {
       // A server that keeps its own contextCSN; status shows what it says.
       this.#keepsCsn = code !== resultCodes.constraintViolation && this.#keepsCsn;
     }
+  }
+
+  /** Makes entries what the images say, where `takesImages`; on the disk once `flushImages` has resolved. */
+  writeImages(changes: readonly Image[], mayDisplace: boolean): Promise<ImageResult> {
+    return changes.length === 0 ? Promise.resolve(noImages) : this.#sendImages(changes, mayDisplace, undefined);
+  }
+
+  /** Resolves once all images written before are on the disk, and the replica says to be current as of `csn`. */
+  async flushImages(csn: string): Promise<void> {
+    await this.#sendImages([], false, csn);
+  }
+
+  async #sendImages(changes: readonly Image[], mayDisplace: boolean, contextCsn: string | undefined): Promise<ImageResult> {
+    const batch: ImageBatch = { mayDisplace, contextCsn, ...this.scope.covered, changes };
+    const { value } = await this.connection.extended(imageBatchOid, encodeImageBatch(batch));
+    const result = readImageResult(value);
+    if (result !== undefined) return result;
+    throw new PlatformError('PROTO_SYNTAX', `${this.connection.url} gave a malformed answer to a batch of entries`);
   }
 
   /** Every entry below the suffix, page by page. */
@@ -180,7 +216,7 @@ export async function* readAllEntries(
     ]);
     try {
       for await (const item of search) {
-        if (item.kind !== 'entry' || item.dn.toLowerCase().startsWith(stateEntryStart)) continue;
+        if (item.kind !== 'entry') continue;
         yield { uuid: textOf(item.attributes, 'entryUUID')?.toLowerCase() ?? '', dn: item.dn, attributes: item.attributes };
       }
     } catch (error) {

@@ -20,12 +20,13 @@ import type { Logger } from '#common/log/logger.ts';
 import { jitteredMs } from '#common/random.ts';
 import { openBound } from '#directory/client/access.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
-import type { LdapConnection, WriteGuard } from '#directory/client/ldap-connection.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
-import { type CheckpointFile, csnOfCookie } from '#replication/checkpoint.ts';
+import { type CheckpointFile, csnOfCookie, csnOfTime } from '#replication/checkpoint.ts';
 import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
+import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { Pipeline, type Queued } from '#replication/pipeline.ts';
 import type { Quarantine } from '#replication/quarantine.ts';
@@ -39,6 +40,8 @@ const pauseFirstMs = 100;
 const pauseMaxMs = 30_000;
 /** Changes acknowledged within this time share a checkpoint: its flushes would hold up the next change. */
 const checkpointEveryMs = 50;
+/** How long the end of the service waits for it. */
+const lastCheckpointMs = 2000;
 /** When entries that the replica refuses are tried again: first, and at last. */
 const refusedAgainMs = 500;
 const refusedAgainMaxMs = 60_000;
@@ -56,8 +59,6 @@ export interface ReplicatorOptions {
   readonly refreshDeletesMaxPercent: number;
   readonly checkpoint: CheckpointFile;
   readonly quarantine: Quarantine;
-  /** Stands before every write to the replica. */
-  readonly guard?: WriteGuard | undefined;
   readonly ports: Ports;
 }
 
@@ -69,6 +70,7 @@ export class Replicator implements AsyncDisposable {
   readonly #lag: LagMeter;
   readonly #pipeline: Pipeline;
   readonly #stop = new AbortController();
+  readonly #closed = new AbortController();
   readonly #doomed = new Set<string>();
   readonly #running: Promise<unknown>;
   readonly #csnWaiters = new Set<{ readonly csn: string; readonly resolve: () => void }>();
@@ -86,6 +88,14 @@ export class Replicator implements AsyncDisposable {
   #received: Buffer | undefined;
   #acknowledged: { readonly cookie: Buffer; readonly csn: string | undefined } | undefined;
   #unsaved: Buffer | undefined;
+  /** The cookie of the checkpoint that is stored. */
+  #saved: Buffer | undefined;
+  /** Of `#changes`, those known to be on the replica's disk. */
+  #flushedChanges = 0;
+  readonly #images: ImageSender;
+  #takesImages = false;
+  /** Ends the present run of the master's stream. */
+  #restartSource: (() => void) | undefined;
   #saving: Promise<void> | undefined;
   #changes = 0;
   #sourceError: string | undefined;
@@ -99,6 +109,9 @@ export class Replicator implements AsyncDisposable {
     this.#options = options;
     this.#log = options.ports.log.child({ component: 'replicator', replica: options.name });
     this.#lag = new LagMeter(options.ports.clock, options.ports.metrics, options.name);
+    this.#images = new ImageSender(this.#lag, options.quarantine, () => {
+      if (this.#phase !== 'following') this.#containerMoved = true;
+    });
     this.#pipeline = new Pipeline(options.ports.clock, (changes) => this.#onAcknowledged(changes));
     this.#running = this.#run();
   }
@@ -191,8 +204,11 @@ export class Replicator implements AsyncDisposable {
     this.#stop.abort(new PlatformError('DIR_UNAVAILABLE', 'replication was stopped'));
     this.#pipeline.wake();
     this.#goOn?.();
-    this.#target?.connection.destroy();
     this.#queries?.destroy();
+    // What is under way and the last checkpoint need the replica's word; one that does not give it is not waited for.
+    await Promise.race([this.#running, sleep(this.#options.ports.clock, lastCheckpointMs, this.#closed.signal)]);
+    this.#closed.abort();
+    this.#target?.connection.destroy();
     await this.#running;
     await this.#saving;
   }
@@ -202,12 +218,14 @@ export class Replicator implements AsyncDisposable {
       await this.#options.quarantine.load();
       const checkpoint = await this.#options.checkpoint.load(this.#options.master.url);
       this.#changes = checkpoint?.changes ?? 0;
+      this.#flushedChanges = this.#changes;
       if (checkpoint !== undefined && checkpoint.scope !== this.#options.scope.key) {
         this.#log.warn({}, 'what the replica is given was changed in the configuration: its whole content is compared');
         this.#comparesContent = true;
         return await this.#keepBoth();
       }
       this.#received = checkpoint?.cookie;
+      this.#saved = checkpoint?.cookie;
       if (checkpoint !== undefined) this.#acknowledged = { cookie: checkpoint.cookie, csn: csnOfCookie(checkpoint.cookie) };
     } catch (error) {
       // Without its checkpoint the replica is compared as a whole, which is slow and right.
@@ -236,17 +254,21 @@ export class Replicator implements AsyncDisposable {
       try {
         connection = await openBound(master.url, master, ports);
         const opened = connection;
-        const onAbort = (): void => opened.destroy('replication was stopped');
-        signal.addEventListener('abort', onAbort, { once: true });
+        const restart = new AbortController();
+        this.#restartSource = () => restart.abort(new PlatformError('DIR_UNAVAILABLE', 'changes are asked for again'));
+        const session = AbortSignal.any([signal, restart.signal]);
+        const onAbort = (): void => opened.destroy('replication was stopped, or changes are asked for again');
+        session.addEventListener('abort', onAbort, { once: true });
         stopWatching = keepAlive(connection, ports.clock);
         this.#sourceState = 'connected';
         try {
-          await this.#consume(connection, () => {
+          await this.#consume(connection, session, () => {
             pauseMs = pauseFirstMs;
             this.#sourceError = undefined;
           });
         } finally {
-          signal.removeEventListener('abort', onAbort);
+          session.removeEventListener('abort', onAbort);
+          this.#restartSource = undefined;
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -275,7 +297,7 @@ export class Replicator implements AsyncDisposable {
     }
   }
 
-  async #consume(connection: LdapConnection, onFollowing: () => void): Promise<void> {
+  async #consume(connection: LdapConnection, signal: AbortSignal, onFollowing: () => void): Promise<void> {
     const { suffix, scope, refreshDeletesMaxPercent, ports } = this.#options;
     await this.#checkHistory(connection);
     await runSource(connection, this.#received, {
@@ -287,7 +309,8 @@ export class Replicator implements AsyncDisposable {
       clock: ports.clock,
       log: this.#log,
       pipeline: this.#pipeline,
-      signal: this.#stop.signal,
+      signal,
+      takeDisplaced: () => this.#images.takeDisplaced(),
       refreshDeletesMaxPercent: () => (this.#allowAnyDeletes ? 100 : refreshDeletesMaxPercent),
       replica: () => this.#connectedTarget(),
       doomed: this.#doomed,
@@ -334,20 +357,24 @@ export class Replicator implements AsyncDisposable {
       let stopWatching: (() => void) | undefined;
       try {
         connection = await openBound(access.url, access, ports);
-        connection.guardWrites(this.#options.guard);
         const lost = new AbortController();
         const session = AbortSignal.any([signal, lost.signal]);
         void connection.closed.then((error) => lost.abort(error));
         stopWatching = keepAlive(connection, ports.clock);
         const target = await Replica.on(connection, suffix, this.#keepsCsn, this.#options.scope);
         this.#target = target;
+        this.#takesImages = target.takesImages;
         this.#wasConnected = true;
         this.#targetError = undefined;
         this.#pipeline.wake();
-        if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
+        if (target.takesImages && this.#changes !== this.#flushedChanges) this.#rewind();
+        else if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
         this.#tryRefusedFrom(0);
-        await this.#pipeline.run((change) => this.#applyOrHold(target, change), session);
+        const apply = (change: Queued): Promise<void> => this.#applyOrHold(target, change);
+        if (target.takesImages) await this.#pipeline.runBatches((changes) => this.#sendImages(target, changes), apply, session);
+        else await this.#pipeline.run(apply, session);
         if (!signal.aborted) throw lost.signal.reason;
+        await this.#saving;
       } catch (error) {
         if (signal.aborted) return;
         this.#targetError = messageOf(error);
@@ -364,6 +391,26 @@ export class Replicator implements AsyncDisposable {
       await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
       pauseMs = Math.min(pauseMaxMs, pauseMs * 2);
     }
+  }
+
+  // A batch is on the replica's disk with the checkpoint that covers it. Of what was answered since the last one a loss of power there may
+  // have taken any part: it is asked for again from that checkpoint.
+  #rewind(): void {
+    this.#log.info(
+      { changes: this.#changes - this.#flushedChanges },
+      'the replica was away before it had stored its last changes: they are repeated',
+    );
+    this.#flushedChanges = this.#changes;
+    this.#unsaved = undefined;
+    this.#received = this.#saved;
+    this.#acknowledged = this.#saved === undefined ? undefined : { cookie: this.#saved, csn: csnOfCookie(this.#saved) };
+    this.#pipeline.clear();
+    this.#restartSource?.();
+  }
+
+  #sendImages(replica: Replica, changes: readonly Queued[]): Promise<readonly Queued[]> {
+    const refreshing = this.#received === undefined ? 'comparison' : 'catch-up';
+    return this.#images.send(replica, changes, this.#phase === 'following' ? 'following' : refreshing);
   }
 
   // One entry that the replica does not take must not hold up the others.
@@ -424,8 +471,9 @@ export class Replicator implements AsyncDisposable {
       earlierBelowDone: (dn) => this.#pipeline.earlierBelowDone(change, dn),
       onContainerMoved: this.#phase === 'following' ? undefined : () => (this.#containerMoved = true),
     };
-    if (change.isCheck === true) {
+    if (change.isCheck === true || change.isRefused) {
       const current = await findAtMaster(await this.#questions(), this.#options.suffix, change.uuid, replica.scope);
+      if (current === undefined && change.wasDisplaced === true) this.#lag.conflicted();
       if (current === undefined) await applyDelete(context, change.uuid);
       else await applyPut(context, change.uuid, current, false);
     } else if (change.entry === undefined) await applyDelete(context, change.uuid, change.lastDn);
@@ -459,12 +507,22 @@ export class Replicator implements AsyncDisposable {
       this.#unsaved = undefined;
       try {
         const csn = csnOfCookie(cookie);
-        if (csn !== undefined) await this.#target?.setContextCsn(csn);
+        if (this.#target?.takesImages === true) {
+          await this.#target.flushImages(csn ?? csnOfTime(ports.clock.nowMs()));
+          this.#flushedChanges = changes;
+        } else if (csn !== undefined) await this.#target?.setContextCsn(csn);
       } catch (error) {
         this.#log.debug({}, `contextCSN waits for the next connection: ${messageOf(error)}`);
       }
+      if (this.#takesImages && this.#flushedChanges !== changes) {
+        // Perhaps not all of it is on the replica's disk: with the next connection it comes again, or the flush does.
+        if (this.#target === undefined || this.#stop.signal.aborted) return;
+        this.#unsaved ??= cookie;
+        continue;
+      }
       try {
         await checkpoint.save({ master: master.url, cookie, changes, scope: scope.key });
+        this.#saved = cookie;
         this.#log.info(
           {
             changes,
@@ -505,6 +563,7 @@ export class Replicator implements AsyncDisposable {
   async #forget(): Promise<void> {
     this.#received = undefined;
     this.#unsaved = undefined;
+    this.#saved = undefined;
     await this.#options.checkpoint.remove().catch((error: unknown) => this.#log.error({}, messageOf(error)));
   }
 

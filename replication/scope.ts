@@ -28,6 +28,8 @@ export class Scope {
   readonly selection: readonly string[];
   /** Differs when what the replica shall have differs; '' for all. */
   readonly key: string;
+  /** Attributes that are replicated, or those that are not; both `undefined` for all. */
+  readonly covered: { readonly only: readonly string[] | undefined; readonly without: readonly string[] | undefined };
   readonly #only: ReadonlySet<string> | undefined;
   readonly #without: ReadonlySet<string>;
 
@@ -44,6 +46,7 @@ export class Scope {
     this.#only = listed === undefined ? undefined : keysOf(listed);
     const kept = keysOf([...always, ...keptOperational]);
     this.#without = new Set([...keysOf(excludeAttributes)].filter((key) => !kept.has(key)));
+    this.covered = { only: listed, without: this.#without.size === 0 ? undefined : [...this.#without] };
     const isWhole = filter === undefined && attributes === undefined && this.#without.size === 0;
     this.key = isWhole
       ? ''

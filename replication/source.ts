@@ -39,6 +39,8 @@ export interface SourceContext {
   readonly onReceived: (cookie: Buffer) => void;
   /** Entries known to be gone at the master whose deletion is still to come. */
   readonly doomed: Set<string>;
+  /** Entries of the replica that gave way to one of the master since last asked, and have no name of their own yet. */
+  readonly takeDisplaced: () => readonly string[];
   /** Whether, since last asked, an entry with others below it got another name during a refresh. */
   readonly takeContainerMoved: () => boolean;
 }
@@ -69,6 +71,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     if (event.cookie !== undefined) latest = Buffer.from(event.cookie);
     if (!refresh.isOver) {
       await refresh.take(event);
+      context.signal.throwIfAborted();
       if (refresh.isOver && latest !== undefined) pushCookie(context, latest);
     } else {
       pushChange(context, event, latest);
@@ -127,6 +130,12 @@ class Refresh {
   async #finish(unnamedAreGone: boolean): Promise<void> {
     const context = this.#context;
     await drained(context);
+    for (const uuid of context.takeDisplaced()) {
+      // By now everybody has the name that the master gives; one without has none there.
+      if (!context.doomed.has(uuid)) pushCheck(context, uuid, !unnamedAreGone);
+      await room(context);
+    }
+    await drained(context);
     const deletes = new Set(context.doomed);
     if (unnamedAreGone || deletes.size > 2) {
       const replica = await context.replica();
@@ -178,11 +187,17 @@ function pushDelete(context: SourceContext, uuid: string, cookie: Buffer | undef
   context.pipeline.push({ uuid, entry: undefined, isNew: false, cookie, receivedMs, ...(lastDn === undefined ? {} : { lastDn }) });
 }
 
+function pushCheck(context: SourceContext, uuid: string, wasDisplaced: boolean): void {
+  const receivedMs = context.clock.monotonicMs();
+  context.pipeline.push({ uuid, entry: undefined, isNew: false, cookie: undefined, receivedMs, isCheck: true, wasDisplaced });
+}
+
 function pushCookie(context: SourceContext, cookie: Buffer): void {
   context.pipeline.push({ uuid: '', entry: undefined, isNew: false, cookie, receivedMs: context.clock.monotonicMs() });
 }
 
 async function room(context: SourceContext): Promise<void> {
+  context.signal.throwIfAborted();
   while (!context.pipeline.hasRoom) {
     await context.pipeline.moved();
     context.signal.throwIfAborted();
@@ -190,6 +205,7 @@ async function room(context: SourceContext): Promise<void> {
 }
 
 async function drained(context: SourceContext): Promise<void> {
+  context.signal.throwIfAborted();
   while (context.pipeline.backlog > 0) {
     await context.pipeline.moved();
     context.signal.throwIfAborted();
