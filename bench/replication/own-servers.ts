@@ -12,11 +12,13 @@ import { freePort, type SyncreplSource } from '#test/interop/slapd-server.ts';
 
 /** A server that replication runs from or to. */
 export interface BenchServer extends SyncreplSource, AsyncDisposable {
+  readonly pid: number;
   connect(): Promise<LdapConnection>;
 }
 
 /** A process with one service; ended when disposed of. */
 export interface ServiceProcess extends AsyncDisposable {
+  readonly pid: number;
   /** Resident memory in MB. */
   memoryMb(): Promise<number>;
 }
@@ -40,6 +42,7 @@ async function startProcess(
     if (code !== null && code !== 0) process.exit(1);
   });
   return {
+    pid: child.pid as number,
     async memoryMb() {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8');
       return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
@@ -53,6 +56,13 @@ async function startProcess(
       await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** Seconds of processor time that a process has used. */
+export async function processorSeconds(pid: number): Promise<number> {
+  const fields = (await readFile(`/proc/${pid}/stat`, 'utf8')).replace(/^.*\) /, '').split(' ');
+  // Fields 14 and 15 of proc(5), in hundredths of a second.
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 /** Starts our directory server. */
@@ -89,7 +99,7 @@ export async function startOwnServer(mode: 'master' | 'replica'): Promise<BenchS
       await new Promise((wake) => setTimeout(wake, 50));
     }
   }
-  return { url, rootDn, rootPassword: password, connect, [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
+  return { pid: running.pid, url, rootDn, rootPassword: password, connect, [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
 }
 
 /** Starts the replication service between two servers. */

@@ -1,19 +1,27 @@
 /**
  * Replication beside its peer: the rate of a first load and the lag of single changes, of slapd's own syncrepl and of our service, in one
- * run on one machine with the same entries. OpenLDAP runs without flushing to disk (dbnosync); our servers flush as always.
+ * run on one machine with the same entries. slapd runs once without flushing to disk (dbnosync, the faster peer) and once with it; our
+ * servers flush as always.
  *
- *   node bin/run.mjs bench/replication/run.ts [ACCOUNTS] [ROUNDS]        default 20000 and 300
+ *   node bin/run.mjs bench/replication/run.ts [--entries N] [--rounds N] [--only PAIR,...]        default 100000, 300, all
+ *
+ * Pairs: peer, peer-durable, slapd-slapd, slapd-ours, ours-slapd, ours-ours. The ratios need `peer`.
  */
+import { parseArgs } from 'node:util';
 import { startSlapd } from '#test/interop/slapd-server.ts';
 import { fill, kinds, type Lags, quantile, timeChanges, timeRefresh } from './measure.ts';
-import { startOwnReplication, startOwnServer } from './own-servers.ts';
+import { processorSeconds, type ServiceProcess, startOwnReplication, startOwnServer } from './own-servers.ts';
 
-const accounts = Number(process.argv[2] ?? 20_000);
-const rounds = Number(process.argv[3] ?? 300);
+const { values } = parseArgs({ options: { entries: { type: 'string' }, rounds: { type: 'string' }, only: { type: 'string' } } });
+const entries = Number(values.entries ?? 100_000);
+const rounds = Number(values.rounds ?? 300);
+const only = values.only?.split(',');
 
 interface Result {
   readonly name: string;
   readonly rate: number;
+  /** Processor microseconds an entry of the first load: master, service, replica. */
+  readonly costs: readonly (number | undefined)[];
   readonly lags: Lags;
   readonly memoryMb: number | undefined;
 }
@@ -22,61 +30,75 @@ function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-async function peer(): Promise<Result> {
-  await using master = await startSlapd({ isProvider: true, sessionLog: 10_000 });
-  await fill(master, accounts);
-  let replica: Awaited<ReturnType<typeof startSlapd>> | undefined;
-  try {
-    const startedMs = performance.now();
-    replica = await startSlapd({ syncrepl: master });
-    const started = replica;
-    const seconds = (performance.now() - startedMs) / 1000 + (await timeRefresh(started, accounts, async () => {}));
-    return {
-      name: 'slapd -> slapd (syncrepl)',
-      rate: accounts / seconds,
-      lags: await timeChanges(master, started, rounds),
-      memoryMb: undefined,
-    };
-  } finally {
-    await replica?.[Symbol.asyncDispose]();
-  }
+async function peer(name: string, isDurable: boolean): Promise<Result> {
+  await using master = await startSlapd({ isProvider: true, sessionLog: 10_000, isDurable });
+  await fill(master, entries);
+  const before = await processorSeconds(master.pid);
+  const startedMs = performance.now();
+  await using replica = await startSlapd({ syncrepl: master, isDurable });
+  const seconds = (performance.now() - startedMs) / 1000 + (await timeRefresh(replica, entries, async () => {}));
+  const costs = [(await processorSeconds(master.pid)) - before, undefined, await processorSeconds(replica.pid)];
+  return { name, rate: entries / seconds, costs, lags: await timeChanges(master, replica, rounds), memoryMb: undefined };
 }
 
 async function ours(name: string, isOwnMaster: boolean, isOwnReplica: boolean): Promise<Result> {
   await using master = await (isOwnMaster ? startOwnServer('master') : startSlapd({ isProvider: true, sessionLog: 10_000 }));
   await using replica = await (isOwnReplica ? startOwnServer('replica') : startSlapd({ withSuffix: false }));
-  await fill(master, accounts);
-  let service: Awaited<ReturnType<typeof startOwnReplication>> | undefined;
+  await fill(master, entries);
+  let service: ServiceProcess | undefined;
   try {
-    const seconds = await timeRefresh(replica, accounts, async () => {
+    const before = [await processorSeconds(master.pid), 0, await processorSeconds(replica.pid)];
+    const seconds = await timeRefresh(replica, entries, async () => {
       service = await startOwnReplication(master, replica);
     });
+    const after = await Promise.all([master.pid, (service as ServiceProcess | undefined)?.pid ?? 0, replica.pid].map(processorSeconds));
+    const costs = after.map((one, i) => one - (before[i] as number));
     const lags = await timeChanges(master, replica, rounds);
-    return { name, rate: accounts / seconds, lags, memoryMb: await service?.memoryMb() };
+    return { name, rate: entries / seconds, costs, lags, memoryMb: await service?.memoryMb() };
   } finally {
     await service?.[Symbol.asyncDispose]();
   }
 }
 
-say(`${accounts} accounts, ${rounds} changes of each kind; lag in ms from the master's answer until a reader of the replica sees it`);
-const base = await peer();
-const results = [
-  base,
-  await ours('slapd -> slapd (our service)', false, false),
-  await ours('slapd -> ours', false, true),
-  await ours('ours -> slapd', true, false),
-  await ours('ours -> ours', true, true),
-];
-const cell = (text: string, width: number): string => text.padStart(width);
-say(
-  `${'pair'.padEnd(30)}${cell('entries/s', 12)}${cell('ratio', 8)}${kinds.map((kind) => cell(`${kind} p50`, 12) + cell('p99', 8) + cell('ratios', 13)).join('')}${cell('MB', 8)}`,
-);
-for (const { name, rate, lags, memoryMb } of results) {
-  const columns = kinds.map((kind) => {
-    const [half, most] = [quantile(lags[kind], 0.5), quantile(lags[kind], 0.99)];
-    const ratios = `${(half / quantile(base.lags[kind], 0.5)).toFixed(2)}/${(most / quantile(base.lags[kind], 0.99)).toFixed(2)}`;
-    return cell(half.toFixed(2), 12) + cell(most.toFixed(2), 8) + cell(ratios, 13);
-  });
-  const memory = memoryMb === undefined ? '-' : memoryMb.toFixed(0);
-  say(`${name.padEnd(30)}${cell(rate.toFixed(0), 12)}${cell((rate / base.rate).toFixed(2), 8)}${columns.join('')}${cell(memory, 8)}`);
+const pairs: Readonly<Record<string, () => Promise<Result>>> = {
+  peer: () => peer('slapd -> slapd, its syncrepl', false),
+  'peer-durable': () => peer('the same, both flushing', true),
+  'slapd-slapd': () => ours('slapd -> slapd, our service', false, false),
+  'slapd-ours': () => ours('slapd -> ours', false, true),
+  'ours-slapd': () => ours('ours -> slapd', true, false),
+  'ours-ours': () => ours('ours -> ours', true, true),
+};
+
+const results: Result[] = [];
+for (const [name, measure] of Object.entries(pairs)) {
+  if (only === undefined || only.includes(name)) results.push(await measure());
 }
+const [base] = results as [Result];
+const column = (text: string, width = 9): string => text.padStart(width);
+const ratio = (of: number, to: number): string => column((of / to).toFixed(2));
+
+say(`\nFirst load of ${entries} entries, service start included; processor time in microseconds an entry`);
+say(`${''.padEnd(30)}${['entries/s', 'ratio', 'master', 'service', 'replica'].map((one) => column(one, 10)).join('')}`);
+for (const { name, rate, costs } of results) {
+  const cells = [
+    rate.toFixed(0),
+    (rate / base.rate).toFixed(2),
+    ...costs.map((one) => (one === undefined ? '-' : ((one * 1e6) / entries).toFixed(1))),
+  ];
+  say(`${name.padEnd(30)}${cells.map((one) => column(one, 10)).join('')}`);
+}
+for (const from of ['sent', 'answered'] as const) {
+  const since = from === 'sent' ? 'from sending the change to the master' : "from the master's answer";
+  say(`\nLag of ${rounds} changes of each kind in ms, ${since}, until a reader of the replica sees it: p50, ratio, p99, ratio`);
+  say(`${''.padEnd(30)}${kinds.map((kind) => column(kind, 9 * 4)).join('')}`);
+  for (const { name, lags } of results) {
+    const cells = kinds.map((kind) => {
+      const [half, most] = [quantile(lags[kind][from], 0.5), quantile(lags[kind][from], 0.99)];
+      const [baseHalf, baseMost] = [quantile(base.lags[kind][from], 0.5), quantile(base.lags[kind][from], 0.99)];
+      return `${column(half.toFixed(2))}${ratio(half, baseHalf)}${column(most.toFixed(2))}${ratio(most, baseMost)}`;
+    });
+    say(`${name.padEnd(30)}${cells.join('')}`);
+  }
+}
+say('');
+for (const { name, memoryMb } of results) if (memoryMb !== undefined) say(`${name}: the service's process takes ${memoryMb.toFixed(0)} MB`);

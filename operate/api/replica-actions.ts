@@ -56,7 +56,7 @@ const actions: Readonly<Record<string, Action>> = {
 /** Adds `POST /api/v1/replicas/NAME/ACTION`, and the same below `/api/v1/node` for peers. */
 export function addReplicaActions(server: HttpServer, options: AdminOptions): void {
   const here = (name: string): AdminService | undefined =>
-    options.services.find((service) => service.role === 'replication' && isFedBy(service, name));
+    options.services.find((service) => service.role === 'replication' && replicaOf(service, name) !== undefined);
   for (const [action, run] of Object.entries(actions)) {
     const runHere = async (name: string, request: HttpRequest): Promise<ReplicaActionReport> => {
       const service = here(name);
@@ -78,14 +78,8 @@ export function addReplicaActions(server: HttpServer, options: AdminOptions): vo
   }
 }
 
-// Of two services for one replica, only the one that is active can do anything about it.
-function isFedBy(service: AdminService, name: string): boolean {
-  const replica = replicaOf(service, name);
-  return replica !== undefined && replica.state !== 'standby';
-}
-
 function replicaOf(service: AdminService, name: string) {
-  type Status = { readonly replicas?: readonly { readonly name: string; readonly state: string; readonly lastVerifyResult?: string }[] };
+  type Status = { readonly replicas?: readonly { readonly name: string; readonly lastVerifyResult?: string }[] };
   return (service.status() as Status).replicas?.find((replica) => replica.name === name);
 }
 

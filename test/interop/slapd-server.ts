@@ -24,6 +24,8 @@ const ownSchema = new URL('../../deploy/openldap/archipelago.schema', import.met
 export interface Slapd extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
+  /** Of the running process. */
+  readonly pid: number;
   readonly rootDn: string;
   readonly rootPassword: Secret<string>;
   connect(): Promise<LdapConnection>;
@@ -35,9 +37,16 @@ export interface Slapd extends AsyncDisposable {
 /** A provider that slapd follows by its own syncrepl. */
 export type SyncreplSource = Pick<Slapd, 'url' | 'rootDn' | 'rootPassword'>;
 
-/** Starts one. `isProvider` adds the syncprov overlay, with a session log of `sessionLog` changes. */
+/** Starts one. `isProvider` adds the syncprov overlay, with a session log of `sessionLog` changes; without `isDurable` nothing is flushed. */
 export async function startSlapd(
-  options: { isProvider?: boolean; sessionLog?: number; withSuffix?: boolean; syncrepl?: SyncreplSource; extraSchema?: string } = {},
+  options: {
+    isProvider?: boolean;
+    sessionLog?: number;
+    withSuffix?: boolean;
+    syncrepl?: SyncreplSource;
+    extraSchema?: string;
+    isDurable?: boolean;
+  } = {},
 ): Promise<Slapd> {
   if (!existsSync(program))
     throw new Error(`${program} is not installed; "npm test" installs it on Debian as root, elsewhere install slapd`);
@@ -65,7 +74,7 @@ suffix o=mail
 rootdn ${rootDn}
 rootpw ${rootPassword.reveal()}
 directory ${directory}/data
-dbnosync
+${options.isDurable === true ? '' : 'dbnosync'}
 index objectClass,entryUUID,entryCSN,uid,cn,mail,mailAlternateAddress,hostServer eq
 ${options.syncrepl === undefined ? '' : syncreplLines(options.syncrepl)}
 ${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${options.sessionLog === undefined ? '' : `syncprov-sessionlog ${options.sessionLog}`}` : ''}
@@ -83,6 +92,9 @@ ${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${op
   const slapd: Slapd = {
     url,
     port,
+    get pid() {
+      return running?.pid ?? 0;
+    },
     rootDn,
     rootPassword,
     connect,
