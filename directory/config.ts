@@ -1,6 +1,9 @@
 /** Options of one Directory Server. */
 import { type Static, Type } from 'typebox';
 import { SecretSource, ServerTls } from '#common/config/options.ts';
+import type { Mistake } from '#common/config/schema-check.ts';
+import { messageOf } from '#common/errors/platform-error.ts';
+import { parseRule } from './access/rule-syntax.ts';
 
 /** An identity of the installation's services: it may bind with this password, whatever the tree holds. */
 export const ServiceIdentity = Type.Object(
@@ -11,6 +14,13 @@ export const ServiceIdentity = Type.Object(
         'admin: all; replicator: reads all, and writes all on a replica; cluster: reads all, writes accounts; provisioner: accounts and domains; frontend: routing attributes.',
     }),
     password: SecretSource,
+    actsForOthers: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description:
+          'May act on behalf of anybody by proxied authorization, as the right admin always may; for the identity by which a replica forwards writes.',
+      }),
+    ),
     certificateName: Type.Optional(
       Type.String({ description: 'DNS or URI name in a client certificate that binds as this identity by SASL EXTERNAL.' }),
     ),
@@ -56,6 +66,13 @@ export const DirectoryConfig = Type.Object(
       }),
     ),
     identities: Type.Array(ServiceIdentity, { default: [], description: 'Identities of the installation’s services.' }),
+    access: Type.Optional(
+      Type.Array(Type.String({ maxLength: 16384 }), {
+        maxItems: 400,
+        description:
+          'Access rules, asked in this order before the built-in ones: "to WHAT by WHO RIGHT ..." as OpenLDAP writes them; docs/operate/directory.md has examples.',
+      }),
+    ),
     passwordPolicy: Type.Optional(
       Type.Object(
         {
@@ -97,3 +114,17 @@ export const DirectoryConfig = Type.Object(
   { additionalProperties: false },
 );
 export type DirectoryConfig = Static<typeof DirectoryConfig>;
+
+/** What no schema says of the options: whether access rules can be read. Their names are looked up at the start, when the schema is at hand. */
+export function checkDirectory(service: Readonly<Record<string, unknown>>): Mistake[] {
+  const mistakes: Mistake[] = [];
+  for (const [index, rule] of (Array.isArray(service.access) ? service.access : []).entries()) {
+    if (typeof rule !== 'string') continue;
+    try {
+      parseRule(rule);
+    } catch (error) {
+      mistakes.push({ path: ['access', index], atKey: false, message: messageOf(error) });
+    }
+  }
+  return mistakes;
+}

@@ -16,6 +16,7 @@ import type { Connection, Listener, TlsServerOptions } from '#common/network/net
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { productVersion } from '#common/version.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
+import { AccessControl } from './access/access.ts';
 import { BindGuard } from './access/bind-guard.ts';
 import { generalizedTime } from './changelog/csn.ts';
 import { startJournalCare } from './changelog/journal-care.ts';
@@ -39,13 +40,18 @@ export interface RunningDirectory extends RunningService<DirectoryStatus> {
   readonly role: 'directory';
   /** Where it listens, in the order of the configuration. */
   readonly urls: readonly string[];
+  /** Reads the access rules again. Rejects with what is wrong in them; then the old ones stay in force. */
+  reload(): Promise<void>;
 }
 
-/** Starts a Directory Server; resolves when it listens. `env` is where secrets named by `env` are found. */
+/**
+ * Starts a Directory Server; resolves when it listens. `env` is where secrets named by `env` are found; `readRules` gives the access rules as the
+ * configuration has them by then.
+ */
 export async function startDirectory(
   config: DirectoryConfig,
   ports: Ports,
-  options: { readonly env?: Environment } = {},
+  options: { readonly env?: Environment; readonly readRules?: () => Promise<readonly string[]> } = {},
 ): Promise<RunningDirectory> {
   const { clock, random, files, network, metrics } = ports;
   const log = ports.log.child({ component: 'directory', service: 'directory', node: config.name });
@@ -59,12 +65,30 @@ export async function startDirectory(
   await seedTree(write);
   cleanup.defer(await noteOpening(tree, ports));
   const identities = await readIdentities(config, tree, ports, options.env ?? {});
+  const access = new AccessControl(tree, config.access ?? []);
+  const warn = (): void => {
+    for (const warning of access.warnings()) log.warn({ detail: warning }, 'access rules');
+  };
+  warn();
+  const reload = async (): Promise<void> => {
+    if (options.readRules === undefined)
+      throw new PlatformError('CONFIG_INVALID', 'this server was not started from a file that could be read again');
+    try {
+      access.replace(await options.readRules());
+    } catch (error) {
+      log.error({ err: error, outcome: 'refused' }, 'access rules were not changed');
+      throw error;
+    }
+    log.info({ rules: access.rules.length, outcome: 'done' }, 'access rules read again');
+    warn();
+  };
   const sessions = new Set<LdapSession>();
   let followers = 0;
   const dispatcher = createDispatcher({
     write,
     binding: {
       tree,
+      access,
       identities,
       hasher: createPasswordHasher(random),
       guard: new BindGuard(clock),
@@ -80,6 +104,8 @@ export async function startDirectory(
         followers += by;
       },
     },
+    access,
+    reloadAccess: reload,
     backup: config.backupDirectory === undefined ? undefined : createBackups(store, config.backupDirectory, ports),
     status: () => status(),
     clock,
@@ -104,6 +130,7 @@ export async function startDirectory(
       clock,
       log,
       dispatcher,
+      access,
       messageBytesMax: config.messageBytesMax,
       startTls,
       closed: (gone) => sessions.delete(gone),
@@ -173,6 +200,7 @@ export async function startDirectory(
     name: config.name,
     urls,
     status,
+    reload,
     readiness: () => readinessOf(config, tree),
     async [Symbol.asyncDispose]() {
       if (stopped) return;
@@ -214,11 +242,18 @@ async function removeStaleSocket(path: string, { files, network }: Ports): Promi
 
 async function readIdentities(config: DirectoryConfig, tree: Tree, ports: Ports, env: Environment): Promise<Identity[]> {
   const identities: Identity[] = [];
-  for (const { dn, rights, password, certificateName } of config.identities) {
+  for (const { dn, rights, password, certificateName, actsForOthers } of config.identities) {
     const key = tree.keyOf(tree.parseName(dn));
     if (identities.some((known) => known.key === key))
       throw new PlatformError('CONFIG_INVALID', `directory ${config.name}: identity ${dn} is given twice`);
-    identities.push({ dn, key, rights, password: await readSecret(password, ports.files, env), certificateName });
+    identities.push({
+      dn,
+      key,
+      rights,
+      isProxy: actsForOthers ?? false,
+      password: await readSecret(password, ports.files, env),
+      certificateName,
+    });
   }
   return identities;
 }

@@ -86,6 +86,9 @@ export interface Problem {
 /** Schemas of the services, by role. */
 export type ServiceSchemas = Readonly<Record<string, TSchema>>;
 
+/** What a role checks beyond its schema, in options that may be of any type yet; paths count from the service. */
+export type ServiceChecks = Readonly<Record<string, (service: Readonly<Record<string, unknown>>) => Mistake[]>>;
+
 /** Outcome of loading: the checked file, or everything that is wrong with it. */
 export type LoadedNodeFile<Service> = { readonly config: NodeFile<Service> } | { readonly problems: readonly Problem[] };
 
@@ -101,6 +104,7 @@ export function loadNodeFile<Schemas extends ServiceSchemas>(
   path: string,
   text: string,
   serviceSchemas: Schemas,
+  serviceChecks: ServiceChecks = {},
 ): LoadedNodeFile<Static<Schemas[keyof Schemas]>> {
   if (text.length > nodeFileCharactersMax) {
     const message = `the file has ${text.length} characters; at most ${nodeFileCharactersMax} are read`;
@@ -110,7 +114,7 @@ export function loadNodeFile<Schemas extends ServiceSchemas>(
   if (source.mistakes.length > 0) {
     return { problems: source.mistakes.map(({ line, column, message }) => ({ file: path, line, column, path: '', message })) };
   }
-  const mistakes = check(source.data, serviceSchemas);
+  const mistakes = check(source.data, serviceSchemas, serviceChecks);
   if (mistakes.length > 0) {
     const problems = mistakes.map((mistake): Problem => {
       const position = mistake.atKey ? source.keyAt(mistake.path) : source.valueAt(mistake.path);
@@ -126,20 +130,20 @@ export function problemText(problem: Problem): string {
   return `${problem.file}:${problem.line}:${problem.column}  ${problem.path === '' ? '' : `${problem.path}: `}${problem.message}`;
 }
 
-function check(data: unknown, serviceSchemas: ServiceSchemas): Mistake[] {
+function check(data: unknown, serviceSchemas: ServiceSchemas, serviceChecks: ServiceChecks): Mistake[] {
   if (typeof data !== 'object' || data === null || Array.isArray(data)) {
     return [{ path: [], atKey: false, message: `${shown(data ?? undefined)} where the keys data, log, admin, services are expected` }];
   }
   const mistakes = checkAgainst(NodeFile, data);
   const services = (data as { services?: unknown }).services;
   if (Array.isArray(services)) {
-    for (const [index, service] of services.entries()) mistakes.push(...checkService(service, index, serviceSchemas));
+    for (const [index, service] of services.entries()) mistakes.push(...checkService(service, index, serviceSchemas, serviceChecks));
   }
   // Relations are looked at even when something else is wrong: all mistakes at once. They pass over what is missing or of a wrong type.
   return [...mistakes, ...checkRelations(data as Record<string, unknown>)];
 }
 
-function checkService(service: unknown, index: number, schemas: ServiceSchemas): Mistake[] {
+function checkService(service: unknown, index: number, schemas: ServiceSchemas, checks: ServiceChecks): Mistake[] {
   const path = ['services', index];
   if (typeof service !== 'object' || service === null || Array.isArray(service)) {
     return [{ path, atKey: false, message: `${shown(service ?? undefined)} where the keys of a service are expected` }];
@@ -157,7 +161,8 @@ function checkService(service: unknown, index: number, schemas: ServiceSchemas):
       },
     ];
   }
-  return checkAgainst(schema, service, path);
+  const more = checks[role as string]?.(service as Readonly<Record<string, unknown>>) ?? [];
+  return [...checkAgainst(schema, service, path), ...more.map((mistake) => ({ ...mistake, path: [...path, ...mistake.path] }))];
 }
 
 /** Options that name a file or directory, in every room. */

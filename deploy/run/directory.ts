@@ -20,24 +20,14 @@ import { rebuildIndex, renewDatabaseId, verifyDatabase } from '#directory/store/
 import { exportLdif } from '#directory/tools/export.ts';
 import { importLdif } from '#directory/tools/import.ts';
 import { databaseFile, entryFunctions, openOffline } from '#directory/tools/offline.ts';
+import { directoryUsage } from '#operate/cli/directory-commands.ts';
 import { filterFromText, parseFilter } from '#protocol/ldap/filter.ts';
 import { formatLdifEntry } from '#protocol/ldap/ldif.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
+import { aclCommand } from './directory-acl.ts';
+import { Misuse } from './misuse.ts';
 
-const usage = `usage: archipelago directory COMMAND
-
-On a data directory that no server uses (--data DIR, --suffix DN, default o=mail):
-  import  --data DIR FILE     adds the entries of an LDIF file (- is standard input); keeps entryUUID and entryCSN, skips what is there
-  export  --data DIR          writes the whole tree as LDIF to standard output
-  verify  --data DIR          checks file, tree, index and counters; exit code 4 when something is wrong
-  reindex --data DIR          makes index and counters anew from the entries
-  restore --data DIR FILE     puts a backup in place of a database that is not there
-
-On a running server (--url URL --bind-dn DN --password-file FILE, --ca-file FILE for TLS):
-  status                      what the server holds and how far it is
-  search BASE FILTER [ATTR…]  entries below BASE as LDIF
-  backup                      has the server copy its database into its backupDirectory; prints the path
-`;
+const usage = directoryUsage();
 
 const mistakesShown = 20;
 /** A copy of a large database takes its time. */
@@ -50,6 +40,9 @@ const options = {
   'bind-dn': { type: 'string' },
   'password-file': { type: 'string' },
   'ca-file': { type: 'string' },
+  peer: { type: 'string' },
+  ssf: { type: 'string' },
+  json: { type: 'boolean', default: false },
   help: { type: 'boolean', short: 'h' },
 } as const satisfies ParseArgsConfig['options'];
 
@@ -64,10 +57,8 @@ const commands: Readonly<Record<string, (values: Values, args: readonly string[]
   status,
   search,
   backup,
+  acl,
 };
-
-/** A mistake in the command line. */
-class Misuse extends Error {}
 
 process.exitCode = await main();
 
@@ -244,4 +235,9 @@ async function backup(values: Values): Promise<number> {
   const { value } = await connection.extended(backupOid);
   process.stdout.write(`${value?.toString('utf8') ?? ''}\n`);
   return 0;
+}
+
+async function acl(values: Values, args: readonly string[]): Promise<number> {
+  await using connection = await connect(values);
+  return await aclCommand(connection, args, values, (text) => process.stdout.write(text));
 }

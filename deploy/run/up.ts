@@ -7,14 +7,14 @@ import { createEmbeddedCoordinators } from '#backend-cluster/coordination/embedd
 import { startBackend } from '#backend-cluster/main.ts';
 import { systemClock } from '#common/clock.ts';
 import { problemText } from '#common/config/node-file.ts';
-import { messageOf } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports, RunningService } from '#common/lifecycle.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
-import { startDirectory } from '#directory/main.ts';
+import { type RunningDirectory, startDirectory } from '#directory/main.ts';
 import { startFrontend } from '#frontend/main.ts';
 import { loadServicesFile, type ServiceConfig } from '#operate/config/service-schemas.ts';
 import { startReplication } from '#replication/main.ts';
@@ -57,7 +57,7 @@ async function main(): Promise<void> {
     const coordinators = createEmbeddedCoordinators();
     const ordered = [...config.services].sort((a, b) => startOrder.indexOf(a.role) - startOrder.indexOf(b.role));
     for (const service of ordered) {
-      services.push(started.use(await startService(service, portsOf(ports, service), coordinators)));
+      services.push(started.use(await startService(service, portsOf(ports, service), coordinators, path)));
       ports.log.info({ service: service.role, node: service.name }, 'started');
     }
     if (config.admin !== undefined) {
@@ -65,6 +65,7 @@ async function main(): Promise<void> {
       const admin = started.use(await startAdminFromConfig(config.admin, name, services, portsOf(ports, { role: 'operate', name })));
       ports.log.info({ service: 'operate', node: name, url: admin.url }, 'admin API serves');
     }
+    reloadOnHangup(services);
     // For whoever started this process and waits for it: one line, once all listeners are bound.
     process.stdout.write(`archipelago: ${services.map((service) => `${service.role} ${service.name}`).join(', ')} started\n`);
     if (!stopped.signal.aborted) await new Promise((end) => stopped.signal.addEventListener('abort', end, { once: true }));
@@ -116,10 +117,11 @@ function startService(
   config: ServiceConfig,
   ports: Ports,
   coordinators: ReturnType<typeof createEmbeddedCoordinators>,
+  path: string,
 ): Promise<RunningService<unknown>> {
   switch (config.role) {
     case 'directory':
-      return startDirectory(config, ports, { env: process.env });
+      return startDirectory(config, ports, { env: process.env, readRules: () => accessRulesOf(path, config.name) });
     case 'replication':
       return startReplication(config, ports, { env: process.env });
     case 'backend-cluster':
@@ -127,4 +129,22 @@ function startService(
     case 'frontend':
       return startFrontend(config, ports);
   }
+}
+
+/** SIGHUP has directory servers read their access rules again; they log what came of it, and keep the old ones when there is a mistake. */
+function reloadOnHangup(services: readonly RunningService<unknown>[]): void {
+  const directories = services.filter((service): service is RunningDirectory => service.role === 'directory');
+  if (directories.length === 0) return;
+  process.on('SIGHUP', () => {
+    for (const directory of directories) directory.reload().catch(() => {});
+  });
+}
+
+/** The access rules of a directory server, as its node file has them now. */
+async function accessRulesOf(path: string, name: string): Promise<readonly string[]> {
+  const loaded = loadServicesFile(path, await readFile(path, 'utf8'));
+  if ('problems' in loaded) throw new PlatformError('CONFIG_INVALID', loaded.problems.map(problemText).join('\n'));
+  const service = loaded.config.services.find((one) => one.role === 'directory' && one.name === name);
+  if (service?.role !== 'directory') throw new PlatformError('CONFIG_INVALID', `${path} names no directory server ${name} any more`);
+  return service.access ?? [];
 }

@@ -1,18 +1,22 @@
 /**
- * Who may do what. One table by right; the operations ask, nothing else decides.
+ * Who may do what: the rules in force and the views that connections have under them.
  *
- * | right       | reads                                  | writes                                        |
- * |-------------|----------------------------------------|-----------------------------------------------|
- * | admin       | all                                    | all                                           |
- * | replicator  | all                                    | all, on a replica                             |
- * | cluster     | all, userPassword included             | accounts                                      |
- * | provisioner | all but userPassword                   | accounts and domains                          |
- * | frontend    | what routing needs, never userPassword | nothing                                       |
- * | self        | its own entry, but no userPassword     | its own userPassword                          |
- * | anonymous   | root DSE and subschema                 | nothing                                       |
+ *   configured rules ─┐
+ *                     ├─► compileRules ─► compileView, once per connection and identity ─► decide(privilege, attribute)
+ *   default rules ────┘                                                                    └► true, false, or a question to each entry
+ *
+ * New rules take the place of the old ones as a whole, or, when there is a mistake in them, not at all. A change of rules raises `generation`, by
+ * which connections know that their view is of yesterday.
  */
 import type { ServiceIdentity } from '#directory/config.ts';
+import type { Tree } from '../server/tree.ts';
+import { defaultRules } from './default-rules.ts';
+import { Groups } from './groups.ts';
+import type { Privilege } from './privileges.ts';
+import { compileRules, type Rule } from './rules.ts';
+import { type Asker, compileView, type View } from './view.ts';
 
+/** `self` is an entry of the tree that is bound. */
 export type Rights = ServiceIdentity['rights'] | 'self' | 'anonymous';
 
 /** Who asks: as bound on a connection. */
@@ -22,86 +26,96 @@ export interface Requester {
   readonly rights: Rights;
   /** entryUUID of the bound entry, with `self`. */
   readonly uuid: string | undefined;
+  /** May act on behalf of others, as `admin` always may. */
+  readonly isProxy?: boolean;
 }
 
 export const anonymous: Requester = { dn: '', rights: 'anonymous', uuid: undefined };
 
-/** What an entry is, as far as access goes. */
-export type EntryKind = 'account' | 'domain' | 'other';
-
-/** The kind of an entry by the keys of its object classes. */
-export function kindOf(classKeys: ReadonlySet<string>): EntryKind {
-  if (classKeys.has('mailaccount')) return 'account';
-  return classKeys.has('maildomain') ? 'domain' : 'other';
+/** By which way a requester came. */
+export interface Way {
+  /** Empty on a Unix socket. */
+  readonly remoteAddress: string;
+  /** Strength of TLS in bits, 0 without. */
+  readonly tlsSsf: number;
 }
 
-const routingAttributes = new Set(
-  (
-    'objectclass uid cn mail mailalternateaddress hostserver accountstatus mailregion mailquota maildomainalias clustermember clusterweight ou o dc ' +
-    'entryuuid entrycsn entrydn contextcsn structuralobjectclass hassubordinates subschemasubentry createtimestamp modifytimestamp'
-  ).split(' '),
-);
+/** What a Unix socket counts as: nobody on the network can read along. OpenLDAP's default. */
+const localSsf = 71;
 
-/** Whether the tree may be searched at all; the root DSE and the subschema always may. */
-export function maySearch(who: Requester): boolean {
-  return who.rights !== 'anonymous';
-}
+/** See the header of this file. */
+export class AccessControl {
+  readonly #tree: Tree;
+  readonly groups: Groups;
+  #rules: readonly Rule[];
+  #generation = 1;
 
-/** Whether an entry may be seen. */
-export function maySeeEntry(who: Requester, entryUuid: string): boolean {
-  if (who.rights === 'self') return entryUuid === who.uuid;
-  return who.rights !== 'anonymous';
-}
+  /** Throws `CONFIG_INVALID` with every mistake in the configured rules. */
+  constructor(tree: Tree, configured: readonly string[] = []) {
+    this.#tree = tree;
+    this.groups = new Groups(tree);
+    this.#rules = compiled(tree, configured);
+  }
 
-/** Whether an attribute may be read, compared or used in a filter. */
-export function mayRead(who: Requester, attributeKey: string): boolean {
-  switch (who.rights) {
-    case 'admin':
-    case 'replicator':
-    case 'cluster':
-      return true;
-    case 'provisioner':
-    case 'self':
-      return attributeKey !== 'userpassword';
-    case 'frontend':
-      return routingAttributes.has(attributeKey);
-    case 'anonymous':
-      return false;
+  get rules(): readonly Rule[] {
+    return this.#rules;
+  }
+
+  /** Rises with every change of the rules. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Puts other configured rules in force, or throws and leaves things as they are. */
+  replace(configured: readonly string[]): void {
+    this.#rules = compiled(this.#tree, configured);
+    this.#generation += 1;
+  }
+
+  /** What may be meant otherwise: services that the configured rules keep from what they work with. For the log. */
+  warnings(): string[] {
+    const lacks = (rights: string, privilege: Privilege): boolean => {
+      const asker: Asker = { keys: ['-'], rights, uuid: undefined, address: '', tlsSsf: 256, ssf: 256 };
+      const view = compileView(this.#rules, asker, this.groups);
+      return ['entry', 'objectclass'].some((key) => view.decide(privilege, key) !== true);
+    };
+    const warnings: string[] = [];
+    const hint = 'add "by rights=service break" before the clause that stops them';
+    if (lacks('replicator', 'read'))
+      warnings.push(`the access rules hide entries from replication, which would remove them from replicas; ${hint}`);
+    if (lacks('admin', 'manage')) warnings.push(`the access rules keep the right admin from managing all entries; ${hint}`);
+    return warnings;
+  }
+
+  viewOf(who: Requester, way: Way): View {
+    return compileView(this.#rules, this.askerOf(who, way), this.groups);
+  }
+
+  askerOf(who: Requester, way: Way): Asker {
+    return {
+      keys: who.dn === '' ? [] : this.#tree.parseName(who.dn).keys,
+      rights: who.rights === 'self' || who.rights === 'anonymous' ? undefined : who.rights,
+      uuid: who.uuid,
+      address: way.remoteAddress,
+      tlsSsf: way.tlsSsf,
+      ssf: Math.max(way.tlsSsf, way.remoteAddress === '' ? localSsf : 0),
+    };
   }
 }
 
-/** Whether entries of that kind may be added, changed, renamed and removed. */
-export function mayWrite(who: Requester, kind: EntryKind, mode: 'master' | 'replica'): boolean {
-  switch (who.rights) {
-    case 'admin':
-      return true;
-    case 'replicator':
-      return mode === 'replica';
-    case 'cluster':
-      return kind === 'account';
-    case 'provisioner':
-      return kind === 'account' || kind === 'domain';
-    default:
-      return false;
-  }
+function compiled(tree: Tree, configured: readonly string[]): readonly Rule[] {
+  return compileRules(tree, [
+    ...configured.map((text) => ({ text, origin: 'configured' as const })),
+    ...defaultRules(tree.suffix.text, tree.mode).map((text) => ({ text, origin: 'built-in' as const })),
+  ]);
 }
 
-/** Whether this requester may change just these attributes of its own entry. */
-export function mayWriteSelf(who: Requester, entryUuid: string, attributeKeys: readonly string[]): boolean {
-  return who.rights === 'self' && who.uuid === entryUuid && attributeKeys.every((key) => key === 'userpassword');
-}
-
-/** Whether the relax control is honoured: names, times and CSNs as given. */
-export function mayRelax(who: Requester): boolean {
-  return who.rights === 'admin' || who.rights === 'replicator';
-}
-
-/** Whether changes may be followed (RFC 4533). An account follows nothing. */
-export function mayFollow(who: Requester): boolean {
+/** Whether changes may be followed (RFC 4533), and the monitor read: by the services, within what the rules let them see. */
+export function isService(who: Requester): boolean {
   return who.rights !== 'self' && who.rights !== 'anonymous';
 }
 
 /** Most entries of one search without paging; undefined is no limit. Services follow and list the whole tree, accounts see themselves. */
 export function sizeLimitOf(who: Requester): number | undefined {
-  return who.rights === 'self' ? 100 : undefined;
+  return isService(who) ? undefined : 100;
 }

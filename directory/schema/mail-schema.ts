@@ -45,8 +45,9 @@ const indexedAttributes = new Set([
   'ou',
   'displayname',
   'member',
+  'uniquemember',
 ]);
-const indexedClasses = new Set(['maildomain', 'mailcluster', 'organizationalunit', 'organization', 'groupofnames']);
+const indexedClasses = new Set(['maildomain', 'mailcluster', 'organizationalunit', 'organization', 'groupofnames', 'groupofuniquenames']);
 
 /** Whether an equality on this attribute can be answered from the index. */
 export function isIndexed(attributeKey: string, valueKey: string): boolean {

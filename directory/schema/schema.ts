@@ -7,7 +7,7 @@
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type MatchingRule, plainMatchingRules } from './matching-rules.ts';
 import { type Definition, parseDefinition } from './parse-definition.ts';
-import { dnSyntaxOid, type Syntax, syntaxes } from './syntaxes.ts';
+import { dnSyntaxOid, nameAndUidSyntaxOid, type Syntax, syntaxes } from './syntaxes.ts';
 
 /** An attribute type with what it inherits. */
 export interface AttributeType {
@@ -83,6 +83,17 @@ export class Schema {
         name: 'distinguishedNameMatch',
         syntaxOid: dnSyntaxOid,
         key: (value) => normalizeDn(this, value.toString('utf8')),
+      },
+      {
+        oid: '2.5.13.23',
+        name: 'uniqueMemberMatch',
+        syntaxOid: nameAndUidSyntaxOid,
+        // A name, and after `#` a bit string that tells equal names of different times apart (RFC 4517 §3.3.21).
+        key: (value) => {
+          const [, dn = '', uid = ''] = /^([\s\S]*?)(#'[01]*'B)?$/.exec(value.toString('utf8')) ?? [];
+          const key = normalizeDn(this, dn);
+          return key === undefined ? undefined : `${key}${uid}`;
+        },
       },
       ...['2.5.13.0 objectIdentifierMatch', '2.5.13.30 objectIdentifierFirstComponentMatch'].map((rule): MatchingRule => {
         const [oid, name] = rule.split(' ') as [string, string];

@@ -61,6 +61,7 @@ export const syntaxes: readonly Syntax[] = [
   octets(`${arc}.28`, 'JPEG'),
   byText(`${arc}.30`, 'Matching Rule Description', anything),
   byText(`${arc}.31`, 'Matching Rule Use Description', anything),
+  { oid: `${arc}.34`, description: 'Name And Optional UID', isText: true, check: isUtf8 },
   byText(`${arc}.36`, 'Numeric String', /^[0-9 ]+$/),
   byText(`${arc}.37`, 'Object Class Description', anything),
   byText(`${arc}.38`, 'OID', oidOrName),
@@ -76,3 +77,6 @@ export const syntaxes: readonly Syntax[] = [
 
 /** OID of the DN syntax. */
 export const dnSyntaxOid = `${arc}.12`;
+
+/** OID of the syntax of unique members. */
+export const nameAndUidSyntaxOid = `${arc}.34`;

@@ -2,7 +2,7 @@
  * Add (RFC 4511 §4.7). On the master an account without `hostServer` is placed, and one without `mail` gets its name as `mail`.
  */
 import { printable, tryParseAccountUuid } from '#common/account-name.ts';
-import type { Rdn } from '#protocol/ldap/dn.ts';
+import { formatDn, type Rdn } from '#protocol/ldap/dn.ts';
 import { type AddRequest, type Attribute, attribute, type Control, textOf } from '#protocol/ldap/messages.ts';
 import { generalizedTime } from '../changelog/csn.ts';
 import { accountNameOf, knownClusters } from '../provisioning/mail-rules.ts';
@@ -10,9 +10,11 @@ import { placeAccount } from '../provisioning/place.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { canonicalAttributes, classKeysOf, structuralClassOf, withAttribute, withNamingValues } from './draft.ts';
+import { demand, draftTarget, requireEntry, targetOf } from './guard.ts';
+import type { EntryName } from './tree.ts';
 import {
   checkAssertion,
-  checkMayWrite,
+  checkMayRelax,
   checkMode,
   checkWholeEntry,
   csnFor,
@@ -34,7 +36,7 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   }
   const sent = canonicalAttributes(tree.schema, operation.attributes, relaxed && tree.mode === 'replica');
   const given = withNamingValues(tree.schema, sent, name.dn[0] as Rdn);
-  checkMayWrite(context, request.who, given);
+  checkMayAdd(context, request, name, given);
   if (tree.find(name) !== undefined) throw new Refusal('entryAlreadyExists', `there is an entry "${printable(operation.dn)}" already`);
   const place = tree.requireParent(name);
   const kept = takeOperational(context, given, relaxed);
@@ -63,6 +65,23 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   checkAssertion(context, request, entry);
   const post = readEntryControl(context, request, 'postRead', entry);
   return post === undefined ? [] : [post];
+}
+
+// The place, the entry and each of its attributes; what the server adds by itself is not asked about.
+function checkMayAdd(context: WriteContext, request: WriteRequest, name: EntryName, given: readonly Attribute[]): void {
+  const { tree } = context;
+  const { view } = request;
+  const target = draftTarget(name.keys, given);
+  if (name.keys.length > tree.suffix.keys.length) {
+    const above = requireEntry(tree, view, { text: formatDn(name.dn.slice(1)), dn: name.dn.slice(1), keys: name.keys.slice(1) });
+    demand(view, targetOf(tree, above), 'add', 'children', `entries below ${printable(tree.store.dnOf(above))}`);
+  }
+  demand(view, target, 'add', 'entry', `an entry "${printable(name.text)}"`);
+  checkMayRelax(request, target);
+  for (const { type } of given) {
+    const described = tree.schema.description(type, true)?.type;
+    if (described !== undefined) demand(view, target, 'add', described.key, `attribute ${described.name}`);
+  }
 }
 
 interface KeptOperational {

@@ -10,10 +10,12 @@ import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
 import { Secret } from '#common/secret.ts';
 import { findControl } from '#protocol/ldap/controls.ts';
 import { type Attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
-import type { Requester, Rights } from '../access/access.ts';
+import { type AccessControl, anonymous, type Requester, type Rights } from '../access/access.ts';
 import type { BindGuard } from '../access/bind-guard.ts';
 import { afterFailure, afterSuccess, isLocked, type PasswordPolicy, passwordPolicyOid, policyResponse } from '../access/password-policy.ts';
+import { allows } from '../access/view.ts';
 import { Refusal } from '../schema/refusal.ts';
+import { targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
 import type { EntryName, Tree } from './tree.ts';
 
@@ -23,6 +25,8 @@ export interface Identity {
   /** `Tree.keyOf` its name. */
   readonly key: string;
   readonly rights: Rights;
+  /** May act on behalf of others (RFC 4370). */
+  readonly isProxy: boolean;
   readonly password: Secret<string>;
   /** Name in a client certificate that stands for it (SASL EXTERNAL). */
   readonly certificateName: string | undefined;
@@ -31,6 +35,7 @@ export interface Identity {
 /** What bind works with. */
 export interface BindContext {
   readonly tree: Tree;
+  readonly access: AccessControl;
   readonly identities: readonly Identity[];
   readonly hasher: PasswordHasher;
   readonly guard: BindGuard;
@@ -39,6 +44,11 @@ export interface BindContext {
   readonly policy: PasswordPolicy | undefined;
   readonly clock: Clock;
   readonly log: Logger;
+}
+
+/** Whoever is bound as an identity. */
+export function requesterOfIdentity({ dn, rights, isProxy }: Identity): Requester {
+  return { dn, rights, uuid: undefined, isProxy };
 }
 
 /** Checks a name's password; whoever it is, or a refusal. `shown` is for the log; no name is nobody. */
@@ -52,7 +62,7 @@ export async function authenticate(
   const key = name === undefined ? undefined : context.tree.keyOf(name);
   const identity = context.identities.find((one) => one.key === key);
   if (identity !== undefined) {
-    if (sameSecret(identity.password.reveal(), password)) return { dn: identity.dn, rights: identity.rights, uuid: undefined };
+    if (sameSecret(identity.password.reveal(), password)) return requesterOfIdentity(identity);
     return fail(context, shown, operation, 'wrong password of a service identity');
   }
   if (!context.guard.admits(operation.remoteAddress)) {
@@ -60,7 +70,10 @@ export async function authenticate(
     throw new Refusal('busy', 'too many failed binds from this address; try again in a minute');
   }
   const entry = name === undefined ? undefined : context.tree.find(name);
-  const stored = entry === undefined ? [] : textsOf(entry.attributes, 'userPassword');
+  // The password is asked of who is not bound yet, by the connection's address and strength.
+  const view = context.access.viewOf(anonymous, operation);
+  const mayTry = entry !== undefined && allows(view.decide('auth', 'userpassword'), targetOf(context.tree, entry));
+  const stored = entry === undefined || !mayTry ? [] : textsOf(entry.attributes, 'userPassword');
   const given = new Secret(password);
   const { policy, tree, clock } = context;
   const controls = findControl(operation.controls, passwordPolicyOid) === undefined ? [] : [policyResponse('accountLocked')];
@@ -74,7 +87,9 @@ export async function authenticate(
     if (locks) context.log.warn({ bindDn: printable(shown), clientIp: operation.remoteAddress }, 'locked after failed binds');
   }
   if (entry === undefined || !matches) {
-    return fail(context, shown, operation, entry === undefined ? 'no such entry' : stored.length === 0 ? 'no password' : 'wrong password');
+    const why =
+      entry === undefined ? 'no such entry' : mayTry ? (stored.length === 0 ? 'no password' : 'wrong password') : 'no auth access';
+    return fail(context, shown, operation, why);
   }
   const status = (textOf(entry.attributes, 'accountStatus') ?? 'active').toLowerCase();
   if (status === 'locked' || status === 'closed') return fail(context, shown, operation, `accountStatus is ${status}`);

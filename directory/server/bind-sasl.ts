@@ -7,7 +7,7 @@ import type { BindRequest } from '#protocol/ldap/messages.ts';
 import { parsePlain, saslMessageBytesMax } from '#protocol/sasl/plain.ts';
 import type { Requester } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
-import { authenticate, type BindContext, type Identity } from './authenticate.ts';
+import { authenticate, type BindContext, type Identity, requesterOfIdentity } from './authenticate.ts';
 import { nameOfAuthorizationId } from './authorization-id.ts';
 import type { Operation } from './operation.ts';
 
@@ -48,7 +48,7 @@ async function external(context: BindContext, authorizationId: string, operation
     context.log.info({ clientIp: operation.remoteAddress, certificate: seen, outcome: 'failed' }, 'EXTERNAL bind failed');
     throw new Refusal('invalidCredentials', `EXTERNAL needs a client certificate that names an identity; seen: ${seen}`);
   }
-  const requester = { dn: identity.dn, rights: identity.rights, uuid: undefined };
+  const requester = requesterOfIdentity(identity);
   checkAuthorizationId(context, authorizationId, requester);
   return requester;
 }

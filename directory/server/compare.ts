@@ -1,9 +1,9 @@
 /** Compare (RFC 4511 §4.10): of one value, by the attribute's own equality. `userPassword` cannot be compared: that would be a bind without its limits. */
 import type { CompareRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
-import { mayRead, maySeeEntry } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { compileFilter } from './filter-match.ts';
+import { demand, requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
 import type { Tree } from './tree.ts';
 
@@ -13,11 +13,12 @@ export async function compare(tree: Tree, request: CompareRequest, operation: Op
   const name = tree.parseName(request.dn);
   const described = tree.schema.description(request.attribute);
   if (described === undefined) throw new Refusal('undefinedAttributeType', `attribute ${request.attribute} is not known here`);
-  if (!mayRead(operation.who, described.type.key) || described.type.key === 'userpassword') {
+  if (described.type.key === 'userpassword') {
     throw new Refusal('insufficientAccessRights', `attribute ${described.type.name} may not be compared`);
   }
-  const entry = tree.require(name);
-  if (!maySeeEntry(operation.who, entry.uuid)) throw new Refusal('noSuchObject', 'there is no such entry');
+  const { view } = operation;
+  const entry = requireEntry(tree, view, name);
+  demand(view, targetOf(tree, entry), 'compare', described.type.key, `attribute ${described.type.name}`);
   const attributes = tree.attributesOf(entry, true);
   const present = compileFilter(tree.schema, { kind: 'present', attribute: request.attribute }, () => true);
   if (present(attributes) !== true) throw new Refusal('noSuchAttribute', `the entry has no attribute ${described.type.name}`);

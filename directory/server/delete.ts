@@ -7,9 +7,10 @@ import { hostTally } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
 import { classKeysOf } from './draft.ts';
+import { demand, requireEntry, targetOf } from './guard.ts';
 import {
   checkAssertion,
-  checkMayWrite,
+  checkMayRelax,
   checkMode,
   csnFor,
   isRelaxed,
@@ -26,8 +27,9 @@ export function deleteEntry(context: WriteContext, operation: DeleteRequest, req
   const { tree } = context;
   checkMode(context, request, operation.dn);
   const relaxed = isRelaxed(request);
-  const before = tree.require(tree.parseName(operation.dn));
-  checkMayWrite(context, request.who, before.attributes);
+  const before = requireEntry(tree, request.view, tree.parseName(operation.dn));
+  checkMayRelax(request, targetOf(tree, before));
+  checkMayRemove(context, request, before);
   checkAssertion(context, request, before);
   const pre = readEntryControl(context, request, 'preRead', before);
   if (tree.store.hasChildren(before.id)) {
@@ -38,6 +40,13 @@ export function deleteEntry(context: WriteContext, operation: DeleteRequest, req
   }
   removeOne(context, before, relaxed);
   return pre === undefined ? [] : [pre];
+}
+
+function checkMayRemove(context: WriteContext, request: WriteRequest, entry: StoredEntry): void {
+  const { tree } = context;
+  demand(request.view, targetOf(tree, entry), 'delete', 'entry', 'this entry');
+  const above = tree.store.byId(entry.parentId);
+  if (above !== undefined) demand(request.view, targetOf(tree, above), 'delete', 'children', 'what is below its superior');
 }
 
 // Children before their parents, so that no change of the journal leaves an entry without one.
@@ -53,7 +62,7 @@ function removeBelow(context: WriteContext, above: StoredEntry, request: WriteRe
     return depth;
   };
   const entries = ids.filter((id) => id !== above.id).map((id) => tree.store.byId(id) as StoredEntry);
-  for (const entry of entries) checkMayWrite(context, request.who, entry.attributes);
+  for (const entry of entries) checkMayRemove(context, request, entry);
   const byDepth = entries.map((entry) => ({ entry, depth: depthOf(entry) })).sort((a, b) => b.depth - a.depth);
   for (const { entry } of byDepth) removeOne(context, entry, relaxed);
 }

@@ -6,6 +6,7 @@ import { printable } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
+import { accessRulesOid } from '#directory/client/access-rules.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
@@ -13,9 +14,10 @@ import { encodeImageResult, imageBatchOid, readImageBatch } from '#protocol/ldap
 import { type Attribute, type Control, extendedOids, type LdapRequest, type SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { readCancel } from '#protocol/ldap/sort.ts';
-import { anonymous } from '../access/access.ts';
+import { type AccessControl, anonymous } from '../access/access.ts';
 import { passwordPolicyOid, policyResponse } from '../access/password-policy.ts';
 import { Refusal } from '../schema/refusal.ts';
+import { answerAccessRules } from './access-rules.ts';
 import { addEntry } from './add.ts';
 import type { BindContext } from './authenticate.ts';
 import { bind } from './bind.ts';
@@ -49,6 +51,9 @@ export interface DispatchContext {
   readonly write: WriteContext;
   readonly binding: BindContext;
   readonly sync: SyncContext;
+  readonly access: AccessControl;
+  /** Reads the access rules again; rejects and leaves things as they are when there is a mistake. */
+  reloadAccess(): Promise<void>;
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
@@ -150,6 +155,9 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       const path = await context.backup();
       context.log.info({ by: operation.who.dn, path, op: 'backup', outcome: 'done' }, 'backup made');
       operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(path) });
+    } else if (oid === accessRulesOid) {
+      const answer = await answerAccessRules(context.binding, context.access, context.reloadAccess, value, operation);
+      operation.send({ type: 'extendedResponse', ...success, value: answer });
     } else if (oid === extendedOids.cancel) {
       const target = readCancel(value);
       if (target === undefined) throw new Refusal('protocolError', 'the cancel request is malformed (RFC 3909 §2.1)');
@@ -163,7 +171,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
 
   const start = (session: LdapSession, request: LdapRequest, asked: Operation): Started => {
     checkControls(request, asked.controls);
-    const operation = onBehalf(context.binding, request, asked);
+    const operation = onBehalf(context.binding, context.access, request, asked);
     checkMustChange(tree, request, operation);
     switch (request.type) {
       case 'bindRequest': {
@@ -217,7 +225,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
 }
 
 /** Extended operations that hold nothing back; batches of entries enter their transactions in the order in which they come. */
-const sideBySide: ReadonlySet<string> = new Set([extendedOids.whoAmI, extendedOids.cancel, backupOid, imageBatchOid]);
+const sideBySide: ReadonlySet<string> = new Set([extendedOids.whoAmI, extendedOids.cancel, backupOid, accessRulesOid, imageBatchOid]);
 
 const success = { resultCode: resultCodes.success, matchedDn: '', diagnosticMessage: '' };
 

@@ -4,16 +4,17 @@
  */
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
+import { allows, type Decision, type Target } from '../access/view.ts';
 import type { MatchingRule } from '../schema/matching-rules.ts';
 import type { AttributeType, Schema } from '../schema/schema.ts';
 
-/** Tests an entry's attributes, operational ones included. */
-export type Matcher = (attributes: readonly Attribute[]) => boolean | undefined;
+/** Tests an entry's attributes, operational ones included. The target is what access rules are asked about; without it, what depends on it is no. */
+export type Matcher = (attributes: readonly Attribute[], target?: Target) => boolean | undefined;
 
 const undecided: Matcher = () => undefined;
 
-/** Compiles a filter. `mayRead` gets attribute keys. */
-export function compileFilter(schema: Schema, filter: Filter, mayRead: (attributeKey: string) => boolean): Matcher {
+/** Compiles a filter. `maySearch` gets attribute keys. */
+export function compileFilter(schema: Schema, filter: Filter, maySearch: (attributeKey: string) => Decision): Matcher {
   const compile = (one: Filter): Matcher => {
     switch (one.kind) {
       case 'and':
@@ -22,8 +23,8 @@ export function compileFilter(schema: Schema, filter: Filter, mayRead: (attribut
         return anyOf(one.filters.map(compile));
       case 'not': {
         const inner = compile(one.filter);
-        return (attributes) => {
-          const result = inner(attributes);
+        return (attributes, target) => {
+          const result = inner(attributes, target);
           return result === undefined ? undefined : !result;
         };
       }
@@ -31,13 +32,23 @@ export function compileFilter(schema: Schema, filter: Filter, mayRead: (attribut
         return extensible(one);
       default: {
         const described = schema.description(one.attribute);
-        if (described === undefined || !mayRead(described.type.key)) return undecided;
+        if (described === undefined) return undecided;
         const { type, options } = described;
-        if (one.kind === 'present') return (attributes) => attributes.some((attribute) => isOf(attribute, type, options));
-        if (one.kind === 'substrings') return withValues(type, options, substringsTest(type, one));
-        return withValues(type, options, valueTest(schema, type, one.kind, one.value));
+        return guarded(maySearch(type.key), () => {
+          if (one.kind === 'present') return (attributes) => attributes.some((attribute) => isOf(attribute, type, options));
+          if (one.kind === 'substrings') return withValues(type, options, substringsTest(type, one));
+          return withValues(type, options, valueTest(schema, type, one.kind, one.value));
+        });
       }
     }
+  };
+
+  // What the requester may not search cannot be decided (RFC 4511 §4.5.1.7); that is known before any entry, or asked of each.
+  const guarded = (decision: Decision, make: () => Matcher): Matcher => {
+    if (decision === false) return undecided;
+    const matches = make();
+    if (decision === true) return matches;
+    return (attributes, target) => (target !== undefined && decision(target) ? matches(attributes) : undefined);
   };
 
   // `attribute:=value`, `attribute:rule:=value` and `:rule:=value` (RFC 4511 §4.5.1.7.7); DN attributes are not looked at.
@@ -47,17 +58,21 @@ export function compileFilter(schema: Schema, filter: Filter, mayRead: (attribut
     if (one.rule !== undefined && rule === undefined) return undecided;
     if (one.attribute !== undefined) {
       const described = schema.description(one.attribute);
-      if (described === undefined || !mayRead(described.type.key)) return undecided;
+      if (described === undefined) return undecided;
       const used = rule ?? described.type.equality;
-      return used === undefined ? undecided : withValues(described.type, described.options, keyTest(used, one.value));
+      if (used === undefined) return undecided;
+      return guarded(maySearch(described.type.key), () => withValues(described.type, described.options, keyTest(used, one.value)));
     }
     if (rule === undefined) return undecided;
     const test = keyTest(rule, one.value);
     if (test === undefined) return undecided;
-    return (attributes) =>
+    return (attributes, target) =>
       attributes.some((attribute) => {
         const type = schema.description(attribute.type)?.type;
-        return type !== undefined && mayRead(type.key) && type.equality?.syntaxOid === rule.syntaxOid && attribute.values.some(test);
+        if (type === undefined) return false;
+        const decision = maySearch(type.key);
+        if (target === undefined ? decision !== true : !allows(decision, target)) return false;
+        return type.equality?.syntaxOid === rule.syntaxOid && attribute.values.some(test);
       });
   };
 
@@ -78,10 +93,10 @@ export function compileFilter(schema: Schema, filter: Filter, mayRead: (attribut
 }
 
 function allOf(matchers: readonly Matcher[]): Matcher {
-  return (attributes) => {
+  return (attributes, target) => {
     let all: boolean | undefined = true;
     for (const matcher of matchers) {
-      const result = matcher(attributes);
+      const result = matcher(attributes, target);
       if (result === false) return false;
       if (result === undefined) all = undefined;
     }
@@ -90,10 +105,10 @@ function allOf(matchers: readonly Matcher[]): Matcher {
 }
 
 function anyOf(matchers: readonly Matcher[]): Matcher {
-  return (attributes) => {
+  return (attributes, target) => {
     let any: boolean | undefined = false;
     for (const matcher of matchers) {
-      const result = matcher(attributes);
+      const result = matcher(attributes, target);
       if (result === true) return true;
       if (result === undefined) any = undefined;
     }

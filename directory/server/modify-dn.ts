@@ -7,14 +7,16 @@
 import { printable } from '#common/account-name.ts';
 import { formatRdn, parseRdn, type Rdn } from '#protocol/ldap/dn.ts';
 import { type Attribute, type Control, type ModifyDnRequest, textOf, textsOf } from '#protocol/ldap/messages.ts';
+import type { Target } from '../access/view.ts';
 import { accountNameOf, uidOf } from '../provisioning/mail-rules.ts';
 import { rdnKey } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { rootId, type StoredEntry } from '../store/entry-store.ts';
 import { classKeysOf, holdsValue, withAttribute } from './draft.ts';
+import { demand, demandWrite, draftTarget, requireEntry, targetOf } from './guard.ts';
 import {
   checkAssertion,
-  checkMayWrite,
+  checkMayRelax,
   checkMode,
   checkWholeEntry,
   csnFor,
@@ -30,8 +32,10 @@ export function modifyDn(context: WriteContext, operation: ModifyDnRequest, requ
   const { tree } = context;
   checkMode(context, request, operation.dn);
   const relaxed = isRelaxed(request);
-  const before = tree.require(tree.parseName(operation.dn));
-  checkMayWrite(context, request.who, before.attributes);
+  const before = requireEntry(tree, request.view, tree.parseName(operation.dn));
+  const target = targetOf(tree, before);
+  checkMayRelax(request, target);
+  demandWrite(request.view, target, 'entry', 'this entry');
   checkAssertion(context, request, before);
   if (before.parentId === rootId)
     throw new Refusal('unwillingToPerform', `${tree.suffix.text} is the base of the tree and cannot be renamed`);
@@ -39,7 +43,8 @@ export function modifyDn(context: WriteContext, operation: ModifyDnRequest, requ
   if (newRdn === undefined) throw new Refusal('invalidDNSyntax', `"${printable(operation.newRdn)}" is not one relative name (RFC 4514 §3)`);
   const pre = readEntryControl(context, request, 'preRead', before);
 
-  const parentId = newParentId(context, operation, before);
+  const parentId = newParentId(context, operation, request, before);
+  checkMayMove(context, request, operation, newRdn, before, parentId);
   const rdnNorm = rdnKey(tree.schema, newRdn);
   const taken = tree.store.childId(parentId, rdnNorm);
   if (taken !== undefined && taken !== before.id) {
@@ -63,10 +68,36 @@ export function modifyDn(context: WriteContext, operation: ModifyDnRequest, requ
   return [pre, post].filter((control) => control !== undefined);
 }
 
-function newParentId(context: WriteContext, operation: ModifyDnRequest, before: StoredEntry): number {
+// The place it leaves, the place it comes to, and the values that its name gives and takes.
+function checkMayMove(
+  context: WriteContext,
+  request: WriteRequest,
+  operation: ModifyDnRequest,
+  newRdn: Rdn,
+  before: StoredEntry,
+  parentId: number,
+): void {
+  const { tree } = context;
+  const { view } = request;
+  const [from, to] = [before.parentId, parentId].map((id) => targetOf(tree, tree.store.byId(id) as StoredEntry)) as [Target, Target];
+  demand(view, from, 'delete', 'children', 'what is below its superior');
+  demand(view, to, 'add', 'children', 'what is below its new superior');
+  const moved = draftTarget([rdnKey(tree.schema, newRdn), ...to.keys()], before.attributes, before.uuid);
+  demandWrite(view, moved, 'entry', 'this entry in its new place');
+  const check = (rdn: Rdn, privilege: 'add' | 'delete', where: Target): void => {
+    for (const { type } of rdn) {
+      const key = tree.schema.description(type, true)?.type.key;
+      if (key !== undefined) demand(view, where, privilege, key, `attribute ${printable(type)}`);
+    }
+  };
+  check(newRdn, 'add', moved);
+  if (operation.deleteOldRdn) check(parseRdn(before.rdn) ?? [], 'delete', targetOf(tree, before));
+}
+
+function newParentId(context: WriteContext, operation: ModifyDnRequest, request: WriteRequest, before: StoredEntry): number {
   const { tree } = context;
   if (operation.newSuperior === undefined) return before.parentId;
-  const superior = tree.require(tree.parseName(operation.newSuperior));
+  const superior = requireEntry(tree, request.view, tree.parseName(operation.newSuperior));
   if (tree.store.isWithin(superior, before.id)) throw new Refusal('unwillingToPerform', 'an entry cannot be moved below itself');
   return superior.id;
 }

@@ -4,16 +4,17 @@
 import { printable } from '#common/account-name.ts';
 import { parseRdn, type Rdn } from '#protocol/ldap/dn.ts';
 import { type Attribute, type Control, type Modification, type ModifyRequest, textOf } from '#protocol/ldap/messages.ts';
-import { mayWriteSelf } from '../access/access.ts';
 import { afterOwnChange } from '../access/password-policy.ts';
+import type { Target } from '../access/view.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Schema } from '../schema/schema.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { rootId, type StoredEntry } from '../store/entry-store.ts';
-import { classKeysOf, holdsValue, structuralClassOf, withAttribute } from './draft.ts';
+import { holdsValue, structuralClassOf, withAttribute } from './draft.ts';
+import { demand, draftTarget, requireEntry, targetOf } from './guard.ts';
 import {
   checkAssertion,
-  checkMayWrite,
+  checkMayRelax,
   checkMode,
   checkWholeEntry,
   csnFor,
@@ -30,10 +31,11 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
   checkMode(context, request, operation.dn);
   const relaxed = isRelaxed(request);
   const lenient = relaxed && tree.mode === 'replica';
-  const before = tree.require(tree.parseName(operation.dn));
-  const keys = operation.changes.map((change) => tree.schema.description(change.attribute.type, true)?.type.key ?? '');
-  const own = mayWriteSelf(request.who, before.uuid, keys);
-  if (!own) checkMayWrite(context, request.who, before.attributes);
+  const before = requireEntry(tree, request.view, tree.parseName(operation.dn));
+  const target = targetOf(tree, before);
+  checkMayRelax(request, target);
+  checkMayChange(context, request, operation.changes, target);
+  const changesOwnPassword = request.who.uuid === before.uuid && operation.changes.some((change) => isPassword(tree.schema, change));
   checkAssertion(context, request, before);
   const pre = readEntryControl(context, request, 'preRead', before);
 
@@ -45,15 +47,16 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
     if (operation.changes.length === 1) return pre === undefined ? [] : [pre];
   }
   let attributes = applyChanges(tree.schema, before.attributes, user, lenient);
-  if (own) attributes = afterOwnChange(attributes);
+  if (changesOwnPassword) attributes = afterOwnChange(attributes);
   for (const [type, value] of set.stamps) attributes = withAttribute(attributes, type, value);
   for (const { type, value } of namingOf(before)) {
     if (!holdsValue(tree.schema, attributes, type, Buffer.from(value))) {
       throw new Refusal('notAllowedOnRDN', `${printable(`${type}=${value}`)} names the entry; rename it instead`);
     }
   }
-  if (classKeysOf(tree.schema, attributes).has('mailaccount') !== classKeysOf(tree.schema, before.attributes).has('mailaccount')) {
-    checkMayWrite(context, request.who, attributes);
+  // An entry of other classes may be one that the requester has no right to make.
+  if (operation.changes.some((change) => tree.schema.description(change.attribute.type)?.type.key === 'objectclass')) {
+    checkMayChange(context, request, operation.changes, draftTarget(target.keys(), attributes, before.uuid));
   }
   checkWholeEntry(context, { parentId: before.parentId, rdn: namingOf(before), attributes, before }, relaxed);
   const structural = structuralClassOf(tree.schema, attributes);
@@ -67,6 +70,21 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
   const after = tree.store.replace('modify', before, { ...before, uuid: set.uuid ?? before.uuid, csn, attributes });
   const post = readEntryControl(context, request, 'postRead', after);
   return [pre, post].filter((control) => control !== undefined);
+}
+
+function checkMayChange(context: WriteContext, request: WriteRequest, changes: readonly Modification[], target: Target): void {
+  for (const { kind, attribute } of changes) {
+    const described = context.tree.schema.description(attribute.type, true)?.type;
+    if (described === undefined) continue;
+    const what = `attribute ${described.name}`;
+    // To replace is to take away what was there (RFC 4511 §4.6).
+    if (kind !== 'delete') demand(request.view, target, 'add', described.key, what);
+    if (kind !== 'add') demand(request.view, target, 'delete', described.key, what);
+  }
+}
+
+function isPassword(schema: Schema, change: Modification): boolean {
+  return schema.description(change.attribute.type)?.type.key === 'userpassword';
 }
 
 /** Applies changes in order to attributes; refuses the first that cannot be. */

@@ -12,7 +12,7 @@
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { type Attribute, attribute, type SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
-import { mayFollow } from '../access/access.ts';
+import { isService } from '../access/access.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { compileFilter } from './filter-match.ts';
 import type { Operation } from './operation.ts';
@@ -29,7 +29,7 @@ export function isMonitorName(tree: Tree, name: EntryName): boolean {
 
 /** Answers a search at or below `cn=Monitor`. */
 export function searchMonitor(tree: Tree, status: DirectoryStatus, startedAt: string, request: SearchRequest, operation: Operation): void {
-  if (!mayFollow(operation.who)) throw new Refusal('insufficientAccessRights', `${monitorDn} is for the services of the installation`);
+  if (!isService(operation.who)) throw new Refusal('insufficientAccessRights', `${monitorDn} is for the services of the installation`);
   const baseKey = tree.keyOf(tree.parseName(request.baseDn));
   const entries = monitorEntries(status, startedAt).map((entry) => ({ ...entry, key: tree.keyOf(tree.parseName(entry.dn)) }));
   if (!entries.some(({ key }) => key === baseKey)) {

@@ -3,16 +3,21 @@
  */
 import type { Control, LdapResponse, SearchResultEntry } from '#protocol/ldap/messages.ts';
 import type { Requester } from '../access/access.ts';
+import type { View } from '../access/view.ts';
 
 /** One running operation: where it answers, who asked, and when to give up. */
 export interface Operation {
   readonly id: number;
   readonly who: Requester;
+  /** What `who` may do, by the rules in force when this is asked. */
+  readonly view: View;
   /** Who is bound, when `who` is another by proxied authorization (RFC 4370). */
   readonly onBehalfBy?: string;
   readonly controls: readonly Control[];
   readonly remoteAddress: string;
   readonly isTls: boolean;
+  /** Strength of TLS in bits, 0 without. */
+  readonly tlsSsf: number;
   /** Whether nobody else can read along: TLS, a loopback address or a Unix socket. */
   readonly isProtected: boolean;
   /** Names in the verified certificate of the client; empty without one. */

@@ -6,13 +6,13 @@ import { printable } from '#common/account-name.ts';
 import { Secret } from '#common/secret.ts';
 import { BerError, BerReader, BerWriter, berTags } from '#protocol/ldap/ber.ts';
 import { textsOf } from '#protocol/ldap/messages.ts';
-import { mayWriteSelf } from '../access/access.ts';
 import { afterOwnChange } from '../access/password-policy.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { BindContext } from './authenticate.ts';
 import { withAttribute } from './draft.ts';
+import { demandWrite, requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
-import { checkMayWrite, checkMode, csnFor, stampModified, type WriteContext } from './write-rules.ts';
+import { checkMode, csnFor, stampModified, type WriteContext } from './write-rules.ts';
 
 /** Letters and digits that are not mistaken for each other. */
 const alphabet = 'abcdefghijkmnpqrstuvwxyzACDEFGHJKLMNPQRTUVWXY34679';
@@ -28,15 +28,15 @@ export async function modifyPassword(
   const request = readRequest(value);
   const dn = request.identity ?? operation.who.dn;
   if (dn === '') throw new Refusal('unwillingToPerform', 'anonymous has no password; bind first or name the entry');
-  checkMode(context, { who: operation.who, controls: operation.controls }, dn);
+  checkMode(context, operation, dn);
   const name = tree.parseName(dn.replace(/^dn:/i, ''));
   if (binding.identities.some((identity) => identity.key === tree.keyOf(name))) {
     throw new Refusal('unwillingToPerform', 'passwords of service identities are set in the node file');
   }
   await tree.store.settled();
-  const entry = tree.require(name);
-  const own = mayWriteSelf(operation.who, entry.uuid, ['userpassword']);
-  if (!own) checkMayWrite(context, operation.who, entry.attributes);
+  const entry = requireEntry(tree, operation.view, name);
+  demandWrite(operation.view, targetOf(tree, entry), 'userpassword', 'the password');
+  const own = operation.who.uuid === entry.uuid;
   if (request.oldPassword !== undefined) {
     const matches = await binding.hasher.verifyPassword(textsOf(entry.attributes, 'userPassword'), new Secret(request.oldPassword));
     if (!matches) {

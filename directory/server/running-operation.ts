@@ -4,6 +4,7 @@
  */
 import type { Control, LdapRequest, LdapResponse, SearchResultEntry } from '#protocol/ldap/messages.ts';
 import type { Requester } from '../access/access.ts';
+import type { View } from '../access/view.ts';
 import type { Operation } from './operation.ts';
 
 /** What an operation uses of its session. */
@@ -11,8 +12,11 @@ export interface OperationHost {
   readonly requester: Requester;
   readonly remoteAddress: string;
   readonly isTls: boolean;
+  readonly tlsSsf: number;
   readonly isProtected: boolean;
   readonly peerNames: readonly string[];
+  /** What a requester may do on this connection. */
+  viewOf(who: Requester): View;
   answer(id: number, response: LdapResponse | SearchResultEntry, controls: readonly Control[] | undefined): void;
   /** `undefined` when there is room; else resolves when there is. */
   room(operation: Operation): Promise<void> | undefined;
@@ -42,6 +46,14 @@ export class RunningOperation implements Operation {
 
   get isTls(): boolean {
     return this.#host.isTls;
+  }
+
+  get tlsSsf(): number {
+    return this.#host.tlsSsf;
+  }
+
+  get view(): View {
+    return this.#host.viewOf(this.who);
   }
 
   get isProtected(): boolean {

@@ -8,11 +8,13 @@ import type { Filter } from '#protocol/ldap/filter.ts';
 import type { Attribute, Control, SearchRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { makeSortResponse, readSortRequest } from '#protocol/ldap/sort.ts';
-import { mayRead, maySearch, maySeeEntry, sizeLimitOf } from '../access/access.ts';
+import { sizeLimitOf } from '../access/access.ts';
+import { allows, type Decision, type Target } from '../access/view.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
 import { type Candidates, pageSize, planCandidates } from './candidates.ts';
 import { compileFilter } from './filter-match.ts';
+import { requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
 import { compileSelection } from './selection.ts';
 import { planSort, type SortFailure, type SortPlan, sortCandidates } from './sort.ts';
@@ -23,20 +25,24 @@ const timeLimitMaxSeconds = 3600;
 
 /** Runs a search below the suffix to its end, SearchResultDone included. */
 export async function search(tree: Tree, clock: Clock, request: SearchRequest, operation: Operation): Promise<void> {
-  const { who } = operation;
-  if (!maySearch(who)) throw new Refusal('insufficientAccessRights', 'anonymous sees the root DSE and the subschema only; bind first');
+  const { who, view } = operation;
   const pagedControl = findControl(operation.controls, controlOids.pagedResults);
   const paged = pagedControl === undefined ? undefined : readPagedResults(pagedControl.value);
   if (pagedControl !== undefined && paged === undefined) throw new Refusal('protocolError', 'the paged results control is malformed');
   const settled = tree.store.settled();
   if (settled !== undefined) await settled;
 
-  const base = tree.require(tree.parseName(request.baseDn));
-  if (who.rights === 'self' && request.scope === 'base' && !maySeeEntry(who, base.uuid)) {
-    throw new Refusal('noSuchObject', 'there is no such entry');
+  const base = requireEntry(tree, view, tree.parseName(request.baseDn));
+  if (!allows(view.decide('search', 'entry'), targetOf(tree, base))) {
+    throw new Refusal(
+      'insufficientAccessRights',
+      who.dn === '' ? 'no search access for anonymous; bind first' : 'no search access to the base',
+    );
   }
-  const readable = (key: string): boolean => mayRead(who, key);
-  const matches = compileFilter(tree.schema, request.filter, readable);
+  const mayReadEntry = view.decide('read', 'entry');
+  if (mayReadEntry === false) return done(operation, [], paged === undefined ? undefined : '');
+  const readable = (key: string): Decision => view.decide('read', key);
+  const matches = compileFilter(tree.schema, request.filter, (key) => view.decide('search', key));
   const selection = compileSelection(tree.schema, request.attributes, request.typesOnly, readable);
   const needsOperational = selection.wantsOperational || mentionsOperational(tree, request.filter);
   const plan = (): Candidates => planCandidates(tree.store, tree.schema, base, request.scope, request.filter);
@@ -46,11 +52,13 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   const seconds = Math.min(request.timeLimitSeconds === 0 ? timeLimitMaxSeconds : request.timeLimitSeconds, timeLimitMaxSeconds);
   const endMs = clock.monotonicMs() + seconds * 1000;
 
-  const visible = (id: number): { entry: StoredEntry; attributes: readonly Attribute[] } | undefined => {
+  const visible = (id: number): { entry: StoredEntry; attributes: readonly Attribute[]; target: Target } | undefined => {
     const entry = tree.store.byId(id);
-    if (entry === undefined || !isInScope(tree, request, base, entry) || !maySeeEntry(who, entry.uuid)) return undefined;
+    if (entry === undefined || !isInScope(tree, request, base, entry)) return undefined;
+    const target = targetOf(tree, entry);
+    if (mayReadEntry !== true && !mayReadEntry(target)) return undefined;
     const attributes = tree.attributesOf(entry, needsOperational || sort !== undefined);
-    return matches(attributes) === true ? { entry, attributes } : undefined;
+    return matches(attributes, target) === true ? { entry, attributes, target } : undefined;
   };
   // Lets others have their turn; a commit may be open then, and its changes are not to be seen before they are durable.
   const pause = async (): Promise<boolean> => {
@@ -62,10 +70,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   };
 
   const sort = readSort(tree, operation, readable);
-  const sorted =
-    sort === undefined || 'resultCode' in sort.plan
-      ? sort?.plan
-      : await sortCandidates(sort.plan, plan(), (id) => visible(id)?.attributes, pause);
+  const sorted = sort === undefined || 'resultCode' in sort.plan ? sort?.plan : await sortCandidates(sort.plan, plan(), visible, pause);
   if (operation.isAborted) return;
   const failure = sorted !== undefined && 'resultCode' in sorted ? sorted : undefined;
   if (failure !== undefined && sort?.critical === true) {
@@ -89,7 +94,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
       const found = visible(id);
       if (found === undefined) continue;
       if (sent >= sizeLimit) throw new Refusal('sizeLimitExceeded', `more than ${sizeLimit} entries match`);
-      sendEntry(tree, operation, found.entry, selection.select(found.attributes));
+      sendEntry(tree, operation, found.entry, selection.select(found.attributes, found.target));
       sent += 1;
       if (paged !== undefined && sent >= paged.size) return done(operation, answers, String(cursor));
       const room = operation.writable();
@@ -107,7 +112,7 @@ interface Sorting {
   readonly plan: SortPlan | SortFailure;
 }
 
-function readSort(tree: Tree, operation: Operation, readable: (key: string) => boolean): Sorting | undefined {
+function readSort(tree: Tree, operation: Operation, readable: (key: string) => Decision): Sorting | undefined {
   const control = findControl(operation.controls, controlOids.serverSideSort);
   if (control === undefined) return undefined;
   const keys = readSortRequest(control.value);

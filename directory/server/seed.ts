@@ -5,6 +5,7 @@
 
 import { formatDn } from '#protocol/ldap/dn.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
+import { unlimited } from '../access/view.ts';
 import { addEntry } from './add.ts';
 import type { WriteContext } from './write-rules.ts';
 
@@ -24,7 +25,7 @@ export async function seedTree(context: WriteContext): Promise<void> {
       addEntry(
         context,
         { type: 'addRequest', dn, attributes: [attribute('objectClass', 'top', structural), attribute(type, value)] },
-        { who, controls: [] },
+        { who, view: unlimited, controls: [] },
       );
     };
     if (naming !== undefined) add(formatDn(tree.suffix.dn), suffixClass(naming.type), naming.type, naming.value);

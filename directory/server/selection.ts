@@ -3,13 +3,15 @@
  * (RFC 3673), `1.1` none, `@class` those of an object class (RFC 4529); never one that the requester may not read.
  */
 import type { Attribute } from '#protocol/ldap/messages.ts';
+import { allows, type Decision, type Target } from '../access/view.ts';
 import type { AttributeType, Schema } from '../schema/schema.ts';
 
 /** A selection, compiled once per search. */
 export interface Selection {
   /** False when no operational attribute is asked for, which saves computing them. */
   readonly wantsOperational: boolean;
-  select(attributes: readonly Attribute[]): Attribute[];
+  /** `target` is what access rules are asked about, where they depend on the entry. */
+  select(attributes: readonly Attribute[], target?: Target): Attribute[];
 }
 
 /** Compiles the list of a search, pre-read or post-read. */
@@ -17,7 +19,7 @@ export function compileSelection(
   schema: Schema,
   requested: readonly string[],
   typesOnly: boolean,
-  mayRead: (attributeKey: string) => boolean,
+  mayRead: (attributeKey: string) => Decision,
 ): Selection {
   const allUser = requested.length === 0 || requested.includes('*');
   const allOperational = requested.includes('+');
@@ -34,28 +36,31 @@ export function compileSelection(
       if (described !== undefined) named.push(described);
     }
   }
-  const decided = new Map<string, boolean>();
-  const isSelected = (description: string): boolean => {
+  const decided = new Map<string, Decision>();
+  const selected = (description: string): Decision => {
     const described = schema.description(description, true);
-    if (described === undefined || !mayRead(described.type.key)) return false;
-    if (described.type.isOperational ? allOperational : allUser) return true;
-    return named.some(
-      ({ type, options }) => type.family.has(described.type.key) && options.every((option) => described.options.includes(option)),
-    );
+    if (described === undefined) return false;
+    const isAsked =
+      (described.type.isOperational ? allOperational : allUser) ||
+      named.some(
+        ({ type, options }) => type.family.has(described.type.key) && options.every((option) => described.options.includes(option)),
+      );
+    return isAsked && mayRead(described.type.key);
   };
   return {
     wantsOperational: allOperational || named.some(({ type }) => type.isOperational),
-    select(attributes) {
-      const selected: Attribute[] = [];
+    select(attributes, target) {
+      const shown: Attribute[] = [];
       for (const attribute of attributes) {
-        let yes = decided.get(attribute.type);
-        if (yes === undefined) {
-          yes = isSelected(attribute.type);
-          decided.set(attribute.type, yes);
+        let decision = decided.get(attribute.type);
+        if (decision === undefined) {
+          decision = selected(attribute.type);
+          decided.set(attribute.type, decision);
         }
-        if (yes) selected.push(typesOnly ? { type: attribute.type, values: [] } : attribute);
+        const yes = target === undefined ? decision === true : allows(decision, target);
+        if (yes) shown.push(typesOnly ? { type: attribute.type, values: [] } : attribute);
       }
-      return selected;
+      return shown;
     },
   };
 }

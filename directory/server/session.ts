@@ -24,7 +24,8 @@ import {
   type LdapResult,
 } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
-import { anonymous, type Requester } from '../access/access.ts';
+import { type AccessControl, anonymous, type Requester } from '../access/access.ts';
+import type { View } from '../access/view.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Operation } from './operation.ts';
 import { type OperationHost, RunningOperation } from './running-operation.ts';
@@ -50,6 +51,7 @@ export interface SessionOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly dispatcher: Dispatcher;
+  readonly access: AccessControl;
   readonly messageBytesMax: number;
   /** For StartTLS, where it is on offer. */
   readonly startTls: TlsServerOptions | undefined;
@@ -69,6 +71,7 @@ export class LdapSession implements OperationHost {
   #paused = false;
   #closed = false;
   #requester: Requester = anonymous;
+  #view: { readonly who: Requester; readonly generation: number; readonly view: View } | undefined;
   #waiting: (() => void)[] = [];
   /** Monotonic time of the last request. */
   lastRequestAtMs: number;
@@ -112,6 +115,24 @@ export class LdapSession implements OperationHost {
 
   get isTls(): boolean {
     return this.#connection.tls !== undefined;
+  }
+
+  /** Strength of TLS in bits, by the cipher's name; 0 without. */
+  get tlsSsf(): number {
+    const cipher = this.#connection.tls?.cipher;
+    if (cipher === undefined) return 0;
+    return /AES_?256|CHACHA20/.test(cipher) ? 256 : 128;
+  }
+
+  /** Kept while neither who is bound nor the rules nor TLS change. */
+  viewOf(who: Requester): View {
+    const { access } = this.#options;
+    const { generation } = access;
+    const known = this.#view;
+    if (known !== undefined && known.who === who && known.generation === generation) return known.view;
+    const view = access.viewOf(who, this);
+    this.#view = { who, generation, view };
+    return view;
   }
 
   /** TLS, loopback or a Unix socket (which has no address). */
@@ -158,6 +179,7 @@ export class LdapSession implements OperationHost {
     this.#decoder.discard();
     await this.#connection.startTls(options);
     this.requester = anonymous;
+    this.#view = undefined;
   }
 
   /** Ends the connection with a notice of disconnection. */

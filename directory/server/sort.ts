@@ -7,6 +7,7 @@
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { SortKey } from '#protocol/ldap/sort.ts';
+import { allows, type Decision, type Target } from '../access/view.ts';
 import type { MatchingRule } from '../schema/matching-rules.ts';
 import type { AttributeType, Schema } from '../schema/schema.ts';
 import { type Candidates, pageSize } from './candidates.ts';
@@ -23,32 +24,38 @@ export interface SortFailure {
 
 /** A key with what it compares by. */
 export interface SortPlan {
-  readonly keys: readonly { readonly type: AttributeType; readonly rule: MatchingRule; readonly reverse: boolean }[];
+  readonly keys: readonly {
+    readonly type: AttributeType;
+    readonly rule: MatchingRule;
+    readonly reverse: boolean;
+    readonly mayRead: Decision;
+  }[];
 }
 
 /** Compiles the keys of a request. `mayRead` gets attribute keys. */
-export function planSort(schema: Schema, keys: readonly SortKey[], mayRead: (attributeKey: string) => boolean): SortPlan | SortFailure {
+export function planSort(schema: Schema, keys: readonly SortKey[], mayRead: (attributeKey: string) => Decision): SortPlan | SortFailure {
   const planned: SortPlan['keys'][number][] = [];
   for (const { attribute, rule: ruleName, reverse } of keys) {
     const type = schema.description(attribute)?.type;
     const fail = (resultCode: number, detail: string): SortFailure => ({ resultCode, attribute, detail });
     if (type === undefined) return fail(resultCodes.noSuchAttribute, `attribute ${attribute} is not known here`);
-    if (!mayRead(type.key)) return fail(resultCodes.insufficientAccessRights, `attribute ${attribute} may not be read`);
+    const decision = mayRead(type.key);
+    if (decision === false) return fail(resultCodes.insufficientAccessRights, `attribute ${attribute} may not be read`);
     const rule =
       ruleName === undefined
         ? (type.ordering ?? type.equality)
         : schema.matchingRules.find((known) => known.name === ruleName || known.oid === ruleName);
     if (rule === undefined) return fail(resultCodes.inappropriateMatching, `attribute ${attribute} has no ordering`);
-    planned.push({ type, rule, reverse });
+    planned.push({ type, rule, reverse, mayRead: decision });
   }
   return { keys: planned };
 }
 
-/** Puts the candidates in order, those for which `attributesOf` gives something. `pause` is awaited now and then; false gives up. */
+/** Puts the candidates in order, those for which `entryOf` gives something. `pause` is awaited now and then; false gives up. */
 export async function sortCandidates(
   plan: SortPlan,
   candidates: Candidates,
-  attributesOf: (id: number) => readonly Attribute[] | undefined,
+  entryOf: (id: number) => { readonly attributes: readonly Attribute[]; readonly target: Target } | undefined,
   pause: () => Promise<boolean>,
 ): Promise<Candidates | SortFailure | undefined> {
   const found: { readonly id: number; readonly keys: readonly (string | undefined)[] }[] = [];
@@ -56,12 +63,12 @@ export async function sortCandidates(
   for (let page = candidates.next(cursor); page.length > 0; page = candidates.next(cursor)) {
     for (const id of page) {
       cursor = id;
-      const attributes = attributesOf(id);
-      if (attributes === undefined) continue;
+      const entry = entryOf(id);
+      if (entry === undefined) continue;
       if (found.length === sortedMax) {
         return { resultCode: resultCodes.adminLimitExceeded, attribute: undefined, detail: `more than ${sortedMax} entries match` };
       }
-      found.push({ id, keys: plan.keys.map((key) => keyOf(key, attributes)) });
+      found.push({ id, keys: plan.keys.map((key) => keyOf(key, entry.attributes, entry.target)) });
     }
     if (candidates.by === 'base') break;
     if (!(await pause())) return undefined;
@@ -78,7 +85,9 @@ export async function sortCandidates(
 }
 
 // The lowest value counts where there are several (RFC 2891 §2.2).
-function keyOf({ type, rule }: SortPlan['keys'][number], attributes: readonly Attribute[]): string | undefined {
+function keyOf({ type, rule, mayRead }: SortPlan['keys'][number], attributes: readonly Attribute[], target: Target): string | undefined {
+  // Its place in the order would tell what the requester may not read.
+  if (!allows(mayRead, target)) return undefined;
   let lowest: string | undefined;
   for (const attribute of attributes) {
     const end = attribute.type.indexOf(';');

@@ -3,6 +3,7 @@
  * them what this server can do, so they name only what works.
  */
 
+import { accessRulesOid } from '#directory/client/access-rules.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
 import { imageBatchOid } from '#protocol/ldap/image-batch.ts';
@@ -41,7 +42,7 @@ export interface ConnectionOffers {
 
 /** Attributes of the root DSE. */
 export function rootDse(suffix: string, connection: ConnectionOffers, version: string): Attribute[] {
-  const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI, extendedOids.cancel];
+  const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI, extendedOids.cancel, accessRulesOid];
   if (connection.backup) extensions.push(backupOid);
   if (connection.images) extensions.push(imageBatchOid);
   if (connection.startTls) extensions.push(extendedOids.startTls);

@@ -22,11 +22,13 @@ import {
   type SyncInfo,
 } from '#protocol/ldap/controls.ts';
 import type { SearchRequest } from '#protocol/ldap/messages.ts';
-import { mayFollow, mayRead } from '../access/access.ts';
+import { isService } from '../access/access.ts';
+import { allows, type View } from '../access/view.ts';
 import { makeCookie, readCookie, type SyncCookie } from '../changelog/cookie.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { type JournalRecord, rootId, type StoredEntry } from '../store/entry-store.ts';
 import { compileFilter, type Matcher } from './filter-match.ts';
+import { requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
 import { isInScope, nextTurn } from './search.ts';
 import { compileSelection, type Selection } from './selection.ts';
@@ -53,7 +55,7 @@ export async function followChanges(context: SyncContext, request: SearchRequest
   const { tree } = context;
   const control = readSyncRequest(findControl(operation.controls, controlOids.syncRequest)?.value);
   if (control === undefined) throw new Refusal('protocolError', 'the sync request control is malformed (RFC 4533 §2.2)');
-  if (!mayFollow(operation.who)) throw new Refusal('insufficientAccessRights', 'only the services of the installation may follow changes');
+  if (!isService(operation.who)) throw new Refusal('insufficientAccessRights', 'only the services of the installation may follow changes');
   await tree.store.settled();
   // A half-filled replica would tell its followers that accounts are gone.
   if (!tree.isFilled) throw new Refusal('unavailable', 'this replica has not been filled by replication yet; follow another server');
@@ -98,6 +100,7 @@ class Follower {
   readonly #operation: Operation;
   readonly #request: SearchRequest;
   readonly #base: StoredEntry;
+  readonly #view: View;
   readonly #matches: Matcher;
   readonly #selection: Selection;
   /** CSN of the last cookie. */
@@ -109,10 +112,11 @@ class Follower {
     this.#tree = context.tree;
     this.#operation = operation;
     this.#request = request;
-    this.#base = this.#tree.require(this.#tree.parseName(request.baseDn));
-    const readable = (key: string): boolean => mayRead(operation.who, key);
-    this.#matches = compileFilter(this.#tree.schema, request.filter, readable);
-    this.#selection = compileSelection(this.#tree.schema, request.attributes, request.typesOnly, readable);
+    const { view } = operation;
+    this.#view = view;
+    this.#base = requireEntry(this.#tree, view, this.#tree.parseName(request.baseDn));
+    this.#matches = compileFilter(this.#tree.schema, request.filter, (key) => view.decide('search', key));
+    this.#selection = compileSelection(this.#tree.schema, request.attributes, request.typesOnly, (key) => view.decide('read', key));
   }
 
   /** All entries, parents before children. Returns the change number that the content holds at least. */
@@ -263,11 +267,14 @@ class Follower {
   }
 
   #isMatching(entry: StoredEntry): boolean {
-    return isInScope(this.#tree, this.#request, this.#base, entry) && this.#matches(this.#tree.attributesOf(entry, true)) === true;
+    if (!isInScope(this.#tree, this.#request, this.#base, entry)) return false;
+    const target = targetOf(this.#tree, entry);
+    return allows(this.#view.decide('read', 'entry'), target) && this.#matches(this.#tree.attributesOf(entry, true), target) === true;
   }
 
   #sendEntry(entry: StoredEntry, state: 'add' | 'modify', cookie: Buffer | undefined): void {
-    const attributes = this.#selection.select(this.#tree.attributesOf(entry, this.#selection.wantsOperational));
+    const shown = this.#tree.attributesOf(entry, this.#selection.wantsOperational);
+    const attributes = this.#selection.select(shown, targetOf(this.#tree, entry));
     this.#operation.send({ type: 'searchResultEntry', dn: this.#tree.store.dnOf(entry), attributes }, [
       makeSyncState({ state, uuid: entry.uuid, cookie }),
     ]);
@@ -307,6 +314,8 @@ class Follower {
       await nextTurn();
     }
     await this.#tree.store.settled();
+    // What may be seen is another since then; the follower learns it by a refresh.
+    if (this.#operation.view !== this.#view) throw new Refusal('syncRefreshRequired', 'the access rules have changed; refresh');
     return !this.#operation.signal.aborted;
   }
 }

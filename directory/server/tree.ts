@@ -99,6 +99,11 @@ export class Tree {
     return this.#descend(name).entry;
   }
 
+  /** The entry of that name, and the nearest one above that there is. */
+  locate(name: EntryName): { entry: StoredEntry | undefined; nearest: StoredEntry | undefined } {
+    return this.#descend(name);
+  }
+
   /** The entry of that name, or a refusal with noSuchObject that names the nearest one above. */
   require(name: EntryName): StoredEntry {
     const { entry, nearest } = this.#descend(name);

@@ -6,7 +6,8 @@ import type { Random } from '#common/random.ts';
 import { controlOids, findControl, makeReadEntryResponse, readAssertion, readReadEntryRequest } from '#protocol/ldap/controls.ts';
 import type { Rdn } from '#protocol/ldap/dn.ts';
 import type { Attribute, Control } from '#protocol/ldap/messages.ts';
-import { kindOf, mayRead, mayRelax, mayWrite, type Requester } from '../access/access.ts';
+import type { Requester } from '../access/access.ts';
+import { allows, type Target, type View } from '../access/view.ts';
 import { generalizedTime } from '../changelog/csn.ts';
 import { checkMailRules } from '../provisioning/mail-rules.ts';
 import { checkEntry } from '../schema/check-entry.ts';
@@ -14,6 +15,7 @@ import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
 import { classKeysOf, withAttribute } from './draft.ts';
 import { compileFilter } from './filter-match.ts';
+import { demand, targetOf } from './guard.ts';
 import { compileSelection } from './selection.ts';
 import type { Tree } from './tree.ts';
 
@@ -30,14 +32,18 @@ export interface WriteContext {
 /** One write request, apart from its operation. */
 export interface WriteRequest {
   readonly who: Requester;
+  readonly view: View;
   readonly controls: readonly Control[];
 }
 
-/** Whether this request may set what the server otherwise keeps. Refuses the control to those who may not. */
+/** Whether this request wants to set what the server otherwise keeps; `checkMayRelax` says whether it may. */
 export function isRelaxed(request: WriteRequest): boolean {
-  if (findControl(request.controls, controlOids.relax) === undefined) return false;
-  if (!mayRelax(request.who)) throw new Refusal('insufficientAccessRights', 'the relax control is for the rights admin and replicator');
-  return true;
+  return findControl(request.controls, controlOids.relax) !== undefined;
+}
+
+/** The relax control needs the privilege to manage the entry. */
+export function checkMayRelax(request: WriteRequest, target: Target): void {
+  if (isRelaxed(request)) demand(request.view, target, 'manage', 'entry', 'this entry, which the relax control needs');
 }
 
 /** On a replica, everybody but the replicator is sent to the master (RFC 4511 §4.1.10). */
@@ -48,14 +54,6 @@ export function checkMode(context: WriteContext, request: WriteRequest, dn: stri
   throw new Refusal('referral', 'this server is a replica; write to the master', { referrals: [url] });
 }
 
-/** Refuses a writer without the right to entries of this kind. */
-export function checkMayWrite(context: WriteContext, who: Requester, attributes: readonly Attribute[]): void {
-  const kind = kindOf(classKeysOf(context.tree.schema, attributes));
-  if (mayWrite(who, kind, context.tree.mode)) return;
-  const what = kind === 'other' ? 'this entry' : `${kind}s`;
-  throw new Refusal('insufficientAccessRights', `the identity ${who.dn === '' ? 'anonymous' : who.dn} may not write ${what}`);
-}
-
 /** RFC 4528: the operation happens only while the filter is true of the entry. */
 export function checkAssertion(context: WriteContext, request: WriteRequest, entry: StoredEntry): void {
   const control = findControl(request.controls, controlOids.assertion);
@@ -63,8 +61,8 @@ export function checkAssertion(context: WriteContext, request: WriteRequest, ent
   const filter = readAssertion(control.value);
   if (filter === undefined) throw new Refusal('protocolError', 'the assertion control holds no filter');
   const { tree } = context;
-  const matches = compileFilter(tree.schema, filter, (key) => mayRead(request.who, key));
-  if (matches(tree.attributesOf(entry, true)) !== true)
+  const matches = compileFilter(tree.schema, filter, (key) => request.view.decide('search', key));
+  if (matches(tree.attributesOf(entry, true), targetOf(tree, entry)) !== true)
     throw new Refusal('assertionFailed', 'the asserted filter does not match the entry');
 }
 
@@ -80,8 +78,10 @@ export function readEntryControl(
   const names = readReadEntryRequest(control.value);
   if (names === undefined) throw new Refusal('protocolError', `the ${which} control holds no attribute list`);
   const { tree } = context;
-  const selection = compileSelection(tree.schema, names, false, (key) => mayRead(request.who, key));
-  const attributes = selection.select(tree.attributesOf(entry, true));
+  const target = targetOf(tree, entry);
+  if (!allows(request.view.decide('read', 'entry'), target)) return undefined;
+  const selection = compileSelection(tree.schema, names, false, (key) => request.view.decide('read', key));
+  const attributes = selection.select(tree.attributesOf(entry, true), target);
   return makeReadEntryResponse(which, { dn: tree.store.dnOf(entry), attributes });
 }
 

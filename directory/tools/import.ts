@@ -10,6 +10,7 @@ import { relax } from '#protocol/ldap/controls.ts';
 import { LdifReader, type LdifRecord } from '#protocol/ldap/ldif.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { unlimited } from '../access/view.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { addEntry } from '../server/add.ts';
 import { hasClearPassword, withHashedPasswords } from '../server/prepare-passwords.ts';
@@ -56,7 +57,7 @@ export async function importLdif(
   const addOne = async (record: LdifRecord, attributes: readonly Attribute[]): Promise<void> => {
     try {
       await context.tree.store.write(() =>
-        addEntry(context, { type: 'addRequest', dn: record.dn, attributes }, { who: importer, controls: [relax] }),
+        addEntry(context, { type: 'addRequest', dn: record.dn, attributes }, { who: importer, view: unlimited, controls: [relax] }),
       );
       counts.added += 1;
     } catch (error) {

@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { asPlatformError } from '#common/errors/platform-error.ts';
 import { productVersion } from '#common/version.ts';
 import type { AskApi, ConnectOptions } from './connect.ts';
+import { directoryCommands, directoryOptions } from './directory-commands.ts';
 import { type OutputFormat, outputFormats, type VerbResult } from './output.ts';
 import { exitCodes, type Terminal } from './terminal.ts';
 import type { ReplicaAction } from './verbs/replica.ts';
@@ -134,12 +135,22 @@ function addStarters(program: Command, show: Show, api: () => Promise<AskApi>): 
     .description('end a member of the running demo as kill -9 would')
     .addHelpText('after', examples('archipelago demo kill back1.east.isp.example'))
     .action(async (member: string) => show(await (await import('./verbs/demo-kill.ts')).demoKill(await api(), member)));
-  program
+  const directory = program
     .command('directory')
-    .description('tools of one directory server: import, export, verify, reindex, restore, status, search, backup')
+    .description('tools of one directory server, on its files or while it runs')
     .allowUnknownOption()
     .allowExcessArguments()
     .action(startedElsewhere);
+  for (const { flags, description } of directoryOptions) directory.option(flags, description);
+  const acl = directory.command('acl').description('the access rules of a running server');
+  for (const { name, args, description, examples: lines } of directoryCommands) {
+    const words = name.split(' ');
+    const verb = (words.length > 1 ? acl : directory).command(words.at(-1) as string).description(description);
+    for (const one of args.split(' ').filter((word) => word !== '')) {
+      verb.argument(one.startsWith('[') ? `[${one.slice(1, -1).toLowerCase()}]` : `<${one.toLowerCase()}>`);
+    }
+    verb.addHelpText('after', examples(...lines)).action(startedElsewhere);
+  }
   program
     .command('up')
     .description('run the services of a node file: up --config FILE')

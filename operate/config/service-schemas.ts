@@ -5,7 +5,7 @@
 import type { Static } from 'typebox';
 import { BackendConfig } from '#backend-cluster/config.ts';
 import { type LoadedNodeFile, loadNodeFile } from '#common/config/node-file.ts';
-import { DirectoryConfig } from '#directory/config.ts';
+import { checkDirectory, DirectoryConfig } from '#directory/config.ts';
 import { FrontendConfig } from '#frontend/config.ts';
 import { ReplicationConfig } from '#replication/config.ts';
 
@@ -22,5 +22,5 @@ export type ServiceConfig = Static<(typeof serviceSchemas)[keyof typeof serviceS
 
 /** Reads a node file's text with all roles known. */
 export function loadServicesFile(path: string, text: string): LoadedNodeFile<ServiceConfig> {
-  return loadNodeFile(path, text, serviceSchemas);
+  return loadNodeFile(path, text, serviceSchemas, { directory: checkDirectory });
 }

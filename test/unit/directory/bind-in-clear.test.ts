@@ -4,7 +4,9 @@ import { silentLogger } from '#common/log/logger.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
+import { AccessControl } from '#directory/access/access.ts';
 import { BindGuard } from '#directory/access/bind-guard.ts';
+import { unlimited } from '#directory/access/view.ts';
 import { createMailSchema } from '#directory/schema/mail-schema.ts';
 import { Refusal } from '#directory/schema/refusal.ts';
 import type { BindContext } from '#directory/server/authenticate.ts';
@@ -24,8 +26,16 @@ beforeAll(() => {
   const dn = 'cn=frontend,ou=services,o=mail';
   context = {
     tree,
+    access: new AccessControl(tree),
     identities: [
-      { dn, key: tree.keyOf(tree.parseName(dn)), rights: 'frontend', password: new Secret('secret'), certificateName: 'f.example' },
+      {
+        dn,
+        key: tree.keyOf(tree.parseName(dn)),
+        rights: 'frontend',
+        isProxy: false,
+        password: new Secret('secret'),
+        certificateName: 'f.example',
+      },
     ],
     hasher: createPasswordHasher(systemRandom),
     guard: new BindGuard(systemClock),
@@ -41,9 +51,11 @@ function operation(more: Partial<Operation>): Operation {
   return {
     id: 1,
     who: { dn: '', rights: 'anonymous', uuid: undefined },
+    view: unlimited,
     controls: [],
     remoteAddress: '192.0.2.7',
     isTls: false,
+    tlsSsf: 0,
     isProtected: false,
     peerNames: [],
     isAborted: false,

@@ -39,7 +39,10 @@ export function identityDn(rights: string): string {
 }
 
 /** Starts one. */
-export async function startTestDirectory(options: Partial<DirectoryConfig> = {}): Promise<TestDirectory> {
+export async function startTestDirectory(
+  options: Partial<DirectoryConfig> = {},
+  more: Parameters<typeof startDirectory>[2] = {},
+): Promise<TestDirectory> {
   const folder = await mkdtemp(join(tmpdir(), 'archipelago-directory-'));
   const secretFile = join(folder, 'secret');
   await writeFile(secretFile, `${servicePassword}\n`);
@@ -69,7 +72,7 @@ export async function startTestDirectory(options: Partial<DirectoryConfig> = {})
     log: silentLogger,
     metrics: createMetrics(),
   };
-  let running = await startDirectory(config, ports);
+  let running = await startDirectory(config, ports, more);
   return {
     folder,
     get running() {
@@ -88,7 +91,7 @@ export async function startTestDirectory(options: Partial<DirectoryConfig> = {})
     },
     async restart() {
       await running[Symbol.asyncDispose]();
-      running = await startDirectory(config, { ...ports, metrics: createMetrics() });
+      running = await startDirectory(config, { ...ports, metrics: createMetrics() }, more);
     },
     async [Symbol.asyncDispose]() {
       await running[Symbol.asyncDispose]();
