@@ -82,6 +82,7 @@ export async function startDirectory(
     log.info({ rules: access.rules.length, outcome: 'done' }, 'access rules read again');
     warn();
   };
+  const guard = new BindGuard(clock);
   const sessions = new Set<LdapSession>();
   let followers = 0;
   const dispatcher = createDispatcher({
@@ -91,7 +92,7 @@ export async function startDirectory(
       access,
       identities,
       hasher: createPasswordHasher(random),
-      guard: new BindGuard(clock),
+      guard,
       passwordsInClear: config.passwordsInClear ?? 'loopback',
       policy: config.passwordPolicy,
       clock,
@@ -175,6 +176,13 @@ export async function startDirectory(
   };
   gauge('archipelago_directory_connections', 'Open LDAP connections', () => sessions.size);
   gauge('archipelago_directory_followers', 'Followers in the persist phase', () => followers);
+  gauge('archipelago_directory_failed_binds', 'Failed binds since the start', () => guard.counts().failed);
+  gauge(
+    'archipelago_directory_refused_binds',
+    'Binds refused for failures from their address, since the start',
+    () => guard.counts().refused,
+  );
+  gauge('archipelago_directory_refused_addresses', 'Addresses from which accounts cannot bind now', () => guard.counts().addressesRefused);
   let stopped = false;
   gauge('archipelago_directory_change_number', 'Number of the last change', () => (stopped ? 0 : store.lastChangeNumber()));
   log.info({ urls, mode: config.mode, entries: store.tally('entries') }, 'directory server listens');
@@ -191,6 +199,7 @@ export async function startDirectory(
     lastChangeNumber: store.lastChangeNumber(),
     connections: sessions.size,
     followers,
+    binds: guard.counts(),
     operations: { ...dispatcher.counts },
   });
 

@@ -1,16 +1,18 @@
 /**
  * The values `userPassword` may hold: `{SCHEME}data` (RFC 2307 §5.3 and what directories made of it), or the password in clear.
  *
- * An unknown scheme matches nothing: taking `{FOO}bar` for a password in clear would make the hash itself a password.
+ * MD5 is verified because migrated directories hold it; nothing here makes it. An unknown scheme matches nothing: taking `{FOO}bar` for a password in clear would make the hash itself a password.
  */
 import { createHash, pbkdf2, timingSafeEqual } from 'node:crypto';
 import { argon2Verify } from './argon2.ts';
-import { shaCryptVerify } from './sha-crypt.ts';
+import { cryptVerify } from './crypt-thread.ts';
 
 /** More PBKDF2 rounds than this match nothing: a login would cost seconds. */
 const pbkdf2RoundsMax = 1_000_000;
 
 const digestSchemes: Readonly<Record<string, string>> = {
+  MD5: 'md5',
+  SMD5: 'md5',
   SHA: 'sha1',
   SSHA: 'sha1',
   SHA256: 'sha256',
@@ -29,6 +31,10 @@ const pbkdf2Schemes: Readonly<Record<string, string>> = {
   PBKDF2_SHA256: 'sha256',
 };
 
+/** The same strings, as OpenLDAP and as Dovecot name them. */
+const argon2Schemes: readonly string[] = ['ARGON2', 'ARGON2I', 'ARGON2ID'];
+const cryptSchemes: readonly string[] = ['CRYPT', 'BCRYPT', 'BLF-CRYPT', 'SHA256-CRYPT', 'SHA512-CRYPT'];
+
 const schemePattern = /^\{([A-Za-z0-9][A-Za-z0-9_/.-]{0,30})\}(.*)$/s;
 
 /** Splits `{SCHEME}data`; `undefined` for a password in clear. The scheme is in upper case. */
@@ -43,11 +49,11 @@ export async function verifyStored(stored: string, password: Buffer): Promise<bo
   if (parts === undefined) return equal(Buffer.from(stored), password);
   const { scheme, data } = parts;
   const digest = digestSchemes[scheme];
-  if (digest !== undefined) return verifyDigest(digest, scheme.startsWith('SS'), data, password);
+  if (digest !== undefined) return verifyDigest(digest, scheme === 'SMD5' || scheme.startsWith('SS'), data, password);
   const prf = pbkdf2Schemes[scheme];
   if (prf !== undefined) return verifyPbkdf2(prf, data, password);
-  if (scheme === 'ARGON2') return argon2Verify(data, password);
-  if (scheme === 'CRYPT') return shaCryptVerify(data, password);
+  if (argon2Schemes.includes(scheme)) return argon2Verify(data, password);
+  if (cryptSchemes.includes(scheme)) return cryptVerify(data, password);
   if (scheme === 'CLEARTEXT' || scheme === 'PLAIN') return equal(Buffer.from(data), password);
   return false;
 }

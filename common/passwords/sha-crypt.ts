@@ -1,33 +1,33 @@
 /**
  * SHA-crypt, the `$5$` and `$6$` hashes of crypt(3), after Drepper's specification "Unix crypt using SHA-256 and SHA-512".
- * Node has no crypt; the rounds run in slices between which the event loop turns, so that one login does not hold up the others.
+ * Node has no crypt. It runs on a thread of its own: crypt-thread.ts.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 
 const roundsDefault = 5000;
 const roundsMin = 1000;
 /** More rounds than this match nothing: a login would cost seconds. */
-const roundsMax = 200_000;
-const roundsPerSlice = 500;
+export const shaCryptRoundsMax = 200_000;
 const alphabet = './0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
-const pattern = /^\$([56])\$(?:rounds=(\d{1,9})\$)?([^$]{0,256})\$([./0-9A-Za-z]{43}|[./0-9A-Za-z]{86})$/;
+/** Scheme, rounds if given, salt, hash. */
+export const shaCryptPattern = /^\$([56])\$(?:rounds=(\d{1,9})\$)?([^$]{0,256})\$([./0-9A-Za-z]{43}|[./0-9A-Za-z]{86})$/;
 
 /** Whether `password` has this `$5$` or `$6$` hash; a malformed string matches nothing. */
-export async function shaCryptVerify(stored: string, password: Buffer): Promise<boolean> {
-  const parts = pattern.exec(stored);
+export function shaCryptVerify(stored: string, password: Buffer): boolean {
+  const parts = shaCryptPattern.exec(stored);
   if (parts === null) return false;
   const algorithm = parts[1] === '5' ? 'sha256' : 'sha512';
   const rounds = parts[2] === undefined ? roundsDefault : Math.max(roundsMin, Number(parts[2]));
-  if (rounds > roundsMax) return false;
+  if (rounds > shaCryptRoundsMax) return false;
   const expected = Buffer.from(parts[4] as string);
   // The specification uses the first 16 octets of the salt.
-  const digest = await shaCrypt(algorithm, password, Buffer.from(parts[3] as string).subarray(0, 16), rounds);
+  const digest = shaCrypt(algorithm, password, Buffer.from(parts[3] as string).subarray(0, 16), rounds);
   const actual = Buffer.from(encode(algorithm, digest));
   return actual.length === expected.length && timingSafeEqual(actual, expected);
 }
 
-async function shaCrypt(algorithm: 'sha256' | 'sha512', key: Buffer, salt: Buffer, rounds: number): Promise<Buffer> {
+function shaCrypt(algorithm: 'sha256' | 'sha512', key: Buffer, salt: Buffer, rounds: number): Buffer {
   const hash = (...parts: Buffer[]): Buffer => {
     const sum = createHash(algorithm);
     for (const part of parts) sum.update(part);
@@ -49,7 +49,6 @@ async function shaCrypt(algorithm: 'sha256' | 'sha512', key: Buffer, salt: Buffe
     if (round % 7 !== 0) parts.push(p);
     parts.push(odd ? digest : p);
     digest = hash(...parts);
-    if (round % roundsPerSlice === roundsPerSlice - 1) await new Promise<void>((resolve) => setImmediate(resolve));
   }
   return digest;
 }

@@ -14,5 +14,7 @@ export interface DirectoryStatus {
   readonly lastChangeNumber: number;
   readonly connections: number;
   readonly followers: number;
+  /** Binds that failed, binds refused for failures before them, and addresses refused now. */
+  readonly binds?: { readonly failed: number; readonly refused: number; readonly addressesRefused: number };
   readonly operations: Readonly<Record<string, number>>;
 }

@@ -76,10 +76,11 @@ export async function authenticate(
   const stored = entry === undefined || !mayTry ? [] : textsOf(entry.attributes, 'userPassword');
   const given = new Secret(password);
   const { policy, tree, clock } = context;
-  const controls = findControl(operation.controls, passwordPolicyOid) === undefined ? [] : [policyResponse('accountLocked')];
+  const answer = (error: 'accountLocked' | undefined): readonly Control[] =>
+    findControl(operation.controls, passwordPolicyOid) === undefined ? [] : [policyResponse(error)];
   if (entry !== undefined && policy !== undefined && isLocked(policy, entry.attributes, clock.nowMs())) {
     await context.hasher.verifyNothing(given);
-    return fail(context, shown, operation, 'locked after failed binds', controls);
+    return fail(context, shown, operation, 'locked after failed binds', answer('accountLocked'));
   }
   const matches = stored.length === 0 ? await context.hasher.verifyNothing(given) : await context.hasher.verifyPassword(stored, given);
   if (entry !== undefined && !matches && policy !== undefined && tree.mode === 'master') {
@@ -89,7 +90,7 @@ export async function authenticate(
   if (entry === undefined || !matches) {
     const why =
       entry === undefined ? 'no such entry' : mayTry ? (stored.length === 0 ? 'no password' : 'wrong password') : 'no auth access';
-    return fail(context, shown, operation, why);
+    return fail(context, shown, operation, why, answer(undefined));
   }
   const status = (textOf(entry.attributes, 'accountStatus') ?? 'active').toLowerCase();
   if (status === 'locked' || status === 'closed') return fail(context, shown, operation, `accountStatus is ${status}`);

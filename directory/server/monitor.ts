@@ -4,6 +4,7 @@
  *   cn=Monitor
  *   ├─ cn=Start,cn=Time            monitorTimestamp
  *   ├─ cn=Current,cn=Connections   monitorCounter; cn=Followers beside it: those that follow changes
+ *   ├─ cn=Failed,cn=Binds          monitorCounter; cn=Refused and cn=Addresses (refused now) beside it
  *   ├─ cn=Entries,cn=Database      monitorCounter; cn=Accounts and cn=Changes (number of the last one) beside it
  *   └─ cn=Bind,cn=Operations       monitorOpInitiated; one for each operation that came so far
  *
@@ -78,6 +79,10 @@ function monitorEntries(status: DirectoryStatus, startedAt: string): { dn: strin
     entry(['Connections'], 'monitorContainer'),
     counter('Current', 'Connections', status.connections),
     counter('Followers', 'Connections', status.followers),
+    entry(['Binds'], 'monitorContainer'),
+    counter('Failed', 'Binds', status.binds?.failed ?? 0),
+    counter('Refused', 'Binds', status.binds?.refused ?? 0),
+    counter('Addresses', 'Binds', status.binds?.addressesRefused ?? 0),
     entry(['Database'], 'monitorContainer', attribute('monitoredInfo', `state ${status.contextCsn}`)),
     counter('Entries', 'Database', status.entries),
     counter('Accounts', 'Database', status.accounts),

@@ -46,6 +46,7 @@ function refusedAt(path: string, modules: readonly string[]): string[] {
 const services = ['frontend', 'backend-cluster', 'directory', 'replication'] as const;
 const libraries = {
   ldapjs: ['deploy/examples/x.ts', 'test/interop/x.test.ts'],
+  bcryptjs: ['common/passwords/x.ts'],
   ioredis: ['backend-cluster/coordination/redis/x.ts'],
   fastify: ['common/http/x.ts'],
   '@fastify/static': ['common/http/x.ts'],
@@ -125,6 +126,7 @@ describe('the world', () => {
   it('is reached by adapters, each in its own way', () => {
     expect(refusedAt('common/files/x.ts', ['node:fs/promises', 'node:net'])).toEqual(['node:net']);
     expect(refusedAt('common/network/x.ts', ['node:net', 'node:tls', 'node:fs'])).toEqual(['node:fs']);
+    expect(refusedAt('common/passwords/x.ts', ['node:worker_threads', 'node:fs'])).toEqual(['node:fs']);
     expect(refusedAt('directory/store/x.ts', ['node:sqlite', 'node:fs'])).toEqual(['node:fs']);
   });
 });

@@ -99,6 +99,17 @@ describe('the bind guard', () => {
     await clock.advance(60_000);
     expect(guard.admits('192.0.2.1')).toBe(true);
   });
+
+  test('counts, and takes the addresses of one IPv6 network for one', () => {
+    const guard = new BindGuard(new FakeClock());
+    const { signal } = new AbortController();
+    for (let i = 0; i < 50; i += 1) void guard.failed(`2001:db8::${i.toString(16)}`, signal);
+    expect(guard.admits('2001:DB8:0:0:ffff::1')).toBe(false);
+    expect(guard.admits('2001:db8:0:1::1')).toBe(true);
+    void guard.failed('::ffff:192.0.2.1', signal);
+    expect(guard.admits('::ffff:192.0.2.1')).toBe(true);
+    expect(guard.counts()).toEqual({ failed: 51, refused: 1, addressesRefused: 1 });
+  });
 });
 
 describe('the journal', () => {

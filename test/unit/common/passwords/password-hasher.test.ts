@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { createPasswordHasher, isHashed } from '#common/passwords/password-hasher.ts';
 import { Secret } from '#common/secret.ts';
 import { seededRandom } from '#test/fakes/random.ts';
+import { foreignHashes, foreignPassword } from './foreign-hashes.ts';
 
 // Made by openssl passwd, slappasswd and Python's hashlib: none of them by the code under test.
 const foreign: readonly (readonly [stored: string, password: string])[] = [
@@ -23,6 +24,30 @@ const foreign: readonly (readonly [stored: string, password: string])[] = [
 
 describe('the password hasher', () => {
   const hasher = createPasswordHasher(seededRandom(1));
+
+  test.each(foreignHashes)('takes what %s makes: %s', async (_madeBy, stored) => {
+    const [right, wrong] = await Promise.all(
+      [foreignPassword, 'gehaim 1'].map((given) => hasher.verifyPassword([stored], new Secret(given))),
+    );
+    expect([right, wrong]).toEqual([true, false]);
+    const bent = stored.replace(/[A-Za-z0-9+/.](?=.{8}$)/, (letter) => (letter === 'A' ? 'B' : 'A'));
+    expect(await hasher.verifyPassword([bent], new Secret(foreignPassword)), bent).toBe(false);
+  });
+
+  test('lets the event loop turn while bcrypt and SHA-crypt are computed', async () => {
+    let turns = 0;
+    let over = false;
+    const turn = (): void => {
+      turns += 1;
+      if (!over) setImmediate(turn);
+    };
+    turn();
+    const stored = '{CRYPT}$2b$10$sbtvbcqS8X8MSrlr1fpmROkaxrEa.4EHnYaOEbz8U.isWhhXnUhwy';
+    expect(await hasher.verifyPassword([stored], new Secret(foreignPassword))).toBe(true);
+    over = true;
+    // On this thread it would be one turn.
+    expect(turns).toBeGreaterThan(20);
+  });
 
   test.each(foreign)('accepts the right password and no other for %s', async (stored, password) => {
     expect(await hasher.verifyPassword([stored], new Secret(password))).toBe(true);
@@ -48,6 +73,12 @@ describe('the password hasher', () => {
     '{ARGON2}$argon2id$v=19$m=99999999,t=2,p=1$aRghhrx6zUqTfNYrlLUS3Q$veMF/I+AfDQf3ydPnPfkOPMBzqb/XBGyI5YyHeHv9IQ',
     '{CRYPT}$6$rounds=999999999$salt$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1',
     '{CRYPT}ab1234567890.',
+    '{CRYPT}$2b$31$sbtvbcqS8X8MSrlr1fpmROkaxrEa.4EHnYaOEbz8U.isWhhXnUhwy',
+    '{CRYPT}$2x$06$sbtvbcqS8X8MSrlr1fpmROkaxrEa.4EHnYaOEbz8U.isWhhXnUhwy',
+    '{CRYPT}$2b$06$short',
+    '{BCRYPT}secret',
+    '{MD5}',
+    '{SMD5}GOn9dGpx/tmj31ORJ2hF5g==',
   ])('matches nothing against %s', async (stored) => {
     expect(await hasher.verifyPassword([stored], new Secret('secret'))).toBe(false);
     expect(await hasher.verifyPassword([stored], new Secret(stored))).toBe(false);

@@ -1,0 +1,50 @@
+/** `gehäim 1` as other programs hash it; made by those programs. */
+export const foreignPassword = 'gehäim 1';
+
+/** Program, and what it made. */
+export const foreignHashes: readonly (readonly [madeBy: string, stored: string])[] = [
+  ['slappasswd, pw-sha2', '{SSHA256}pkUc7rJve8z6A7gQK1G0nowxhPnG/9yrJj5oVOYgPZOnFt1ExslQvg=='],
+  ['slappasswd, pw-sha2', '{SSHA384}xmTgrGrewtNBbjVGuUn32RI9k0jWGnHLTk/oLK0oS/kLaLSNlr3apxscaHnWqCn4waTBtAO5T9I='],
+  ['slappasswd, pw-sha2', '{SSHA512}jF1drJ/zeFU+69u+fa1omINRC949Vap7XBdkYhy696V4QklsktkYbMY9VohujHU+TdMRCQjxiDL73yDwrYdDfCD+yUUB7Ndx'],
+  ['slappasswd, pw-sha2', '{SHA256}IORxuEyqdhjNNycwtnngyKkuBm5Fik+T/qUS4kJi5lY='],
+  ['slappasswd, pw-sha2', '{SHA384}U2JSHhPOL08QPkOd/AbpGPY5TwHS1iRDZ/l9i+bYYUWjX/GnSUBJpmqdB7Ryq3mA'],
+  ['slappasswd, pw-sha2', '{SHA512}jt16tij4wQi3oQubTIaYkTyl+3SLYchL0l+Feyctd68Q3YzcqZVOwGo0ST969HVqPKxL0mMIq8LPNJPx8SvIcw=='],
+  ['slappasswd', '{SSHA}T8aJSpfBAvIVJzwwE7SBH4WWpn/3MgZA'],
+  ['slappasswd', '{SHA}9FoAH0BdRn5+1/lzrtYcFQWQQPg='],
+  ['slappasswd', '{SMD5}AyHX2Tgyz/ZHmQlwFUIuxfBHg78='],
+  ['slappasswd', '{MD5}GOn9dGpx/tmj31ORJ2hF5g=='],
+  ['slappasswd, pw-pbkdf2', '{PBKDF2}10000$1zSKwug41430pj.jXij/jw$gbVbJTk9LHI.garmMLkCtf9/Qsk'],
+  ['slappasswd, pw-pbkdf2', '{PBKDF2-SHA1}10000$4G0SxkCgrEVjybIaiFHxpQ$.IqzVxqP.K75aqTMELAICXEE5bY'],
+  ['slappasswd, pw-pbkdf2', '{PBKDF2-SHA256}10000$kWfFpSKohzsu2m21gUANOA$n4BQa6pbwoZV9xREZacsAwbFpZIAsTDfevhwwuDdpVo'],
+  [
+    'slappasswd, pw-pbkdf2',
+    '{PBKDF2-SHA512}10000$SfmNjlcX.HE85omUCSFv6A$hVk1BNzHF3TYvHAc3oCwooWYcDaajvEgJJOxvORdNum9u7QLrl8WkQuNdMfoPAs33b01HNghEHsQ22eR4/REBg',
+  ],
+  ['slappasswd, argon2', '{ARGON2}$argon2i$v=19$m=4096,t=3,p=1$w7Rak4H87j5BM0SDD+k+dw$jArzJVKhy6Y3bPbTthfZyFR4WgOOLowPEasyEV1bRo0'],
+  ['slappasswd, crypt(3)', '{CRYPT}$6$afTT6J1x6lXU$oK7l0oYDuZStbsSGiTpRNtD/tGEjFOTPbnWL0yga9VPwJDbOJWTjl9HINQoE1Am8Vmj.WOlyH5Y.8cEwTyqGu0'],
+  ['slappasswd, crypt(3)', '{CRYPT}$5$rounds=7000$Fcw/E.v.0Wdf$vNJGUYdHerN7Gd/i8LctNFr80hFyVjfL2.8RU5Y5qI.'],
+  ['slappasswd, crypt(3)', '{CRYPT}$2b$06$dzIDwCZ1m6IXRT5wqQ32JeSytB.x09x4R3Ossu4Fcpjwrs095FW/u'],
+  [
+    '389-DS pwdhash',
+    '{PBKDF2_SHA256}AAAgAA0aiBOj2XqbLAX70fnF8wOuDX7hJFLvDOVXBe1RCSbp8tvJObjALhzN6lxF0ZOOIJK2rIlduIE7q4QQ/4vqmBjGh9Zn7qDKlF9W5CH1KNs+ZdI7u3mVUhb1fdscWCn2A0KL8tBInt6OzSndIKIhODoDvgfgh8xDnhgZ4xK5jLGhz+YfOrpBeIgyp4a6tomF1bqbKAXvqBhvLP1out7k41zV6IqL6zXjdtw5J+8jzXhj370yC/GhNXfSh3jF9tFyqfe8tlS/7W065sPEvMJz1IW+M/8nqn9dClLXPinMOSO1jQqCiYJk4FrakWO20aYuJQCVxuEScxlY3eaHn7iMVaA+9yyorCwlHoaeZTCMgJKjdpGNNv+p9OqV7DiAkHZTT03aFdZuPx5w0lR9OfDheSxPiRzVFWMkTorsMaZR6Dcz',
+  ],
+  ['389-DS pwdhash', '{PBKDF2-SHA1}10000$OHXLzkIWmDbNNsyQ+rcKlDwYo4IKi3fR$uOZtp95oW1mxexddYijr0wbfngc='],
+  ['389-DS pwdhash', '{PBKDF2-SHA256}10000$wOCIyynX/f3UcPC4oFsfmmCKODmc5gge$L9FMLSypIBZrzg/fDbPkmlOTRrRHocG86trqaeLoBuU='],
+  [
+    '389-DS pwdhash',
+    '{PBKDF2-SHA512}10000$OkonTwy2+xrbJPa6RvQY9zPQbvIY/vwy$xILKVYo0DDl7tgYfJcZEkFAZMMP2O4N5lZKPmNjvCCuvnrMkR5RSoE5p2SDm07+whb91FDlyv5NnTdf38oclRA==',
+  ],
+  ['389-DS pwdhash', '{SSHA512}tWj9PdmHbLlWpuLRKVjgs72pPJoHEZAlercGpACaj9M+w5JPhXV4Zr0ulcPexMjusl+0pOcgnH+ykFo8B6vpJ4OVog2dVvva'],
+  ['389-DS pwdhash', '{SSHA}/+JgGpv3wWlcP4Gj9ugT866/9XYqZ+zX0+1j3g=='],
+  ['389-DS pwdhash', '{SMD5}fLKsYaELECpXdBUGnPqb4o4aFWE='],
+  ['389-DS pwdhash', '{crypt}$6$VG$46kjWQ982diFPIX6D0Xc/eMZBWPRMpXeEalEDvIyqYQ2nR8nyuMGXeBatKH6NrdV7Esfog1HAzGFGb2r8I5qB1'],
+  ['389-DS pwdhash', '{crypt}$5$nx$pttmyO/dB8voNiJXn96UKE975wDNNIQ7XhZbnm/TPw5'],
+  ['openssl passwd', '{CRYPT}$6$abcdefgh$jVnYB5YqfYLgmAmxGLhsRl0Wvx5hi6ROQeYhBg0NbTMIOwXI.EPH78PGHtTSYS/2OiHgV8en6gaSdbSf6VSCQ1'],
+  ['openssl passwd', '{CRYPT}$5$abcdefgh$PpF30HKaT7KmghdrFM.H020CZavtvgO3rBTVZD7gNz0'],
+  ['php password_hash', '{BCRYPT}$2y$06$wIbIxPp.7aXolpUX5uIWQOc.cfm4pYVz9L8i4NR0cjxVJJPE3TPp.'],
+  ['php password_hash', '{ARGON2}$argon2id$v=19$m=8192,t=4,p=1$azVGSGFDZ2pId29md0dQaw$2rPuOaowoO9LlddSDpTZQ/GaJ0mWKOJt6CMgc3Uwzks'],
+  ['php password_hash', '{ARGON2}$argon2i$v=19$m=8192,t=4,p=2$UmouUU9MTS5HMkxwSDF1eA$5mNckpucE8yOh1lsF68KykO5/w9EkxgrWKtIJcqGxPo'],
+  ['python crypt', '{CRYPT}$2a$06$abcdefghijklmnopqrstuuzcinjsL.49OBzyD0ypX4F.4w5.mT74m'],
+  ['python crypt', '{CRYPT}$2y$06$abcdefghijklmnopqrstuuzcinjsL.49OBzyD0ypX4F.4w5.mT74m'],
+  ['python crypt', '{CRYPT}$2b$06$abcdefghijklmnopqrstuuzcinjsL.49OBzyD0ypX4F.4w5.mT74m'],
+];
