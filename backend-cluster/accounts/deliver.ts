@@ -9,11 +9,11 @@ import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-
 import { type DeliveredMessage, deliverTo } from '#backend-cluster/delivery/deliver.ts';
 import type { LinkPeer, SessionDecision } from '#backend-cluster/link/server.ts';
 import { type AccountName, type AccountUuid, parseAccountUuid } from '#common/account-name.ts';
-import type { Clock } from '#common/clock.ts';
+import { type Clock, sleep } from '#common/clock.ts';
 import { type ErrorCode, errorCatalogue } from '#common/errors/catalogue.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import type { Connection } from '#common/network/network.ts';
-import type { Random } from '#common/random.ts';
+import { jitteredMs, type Random } from '#common/random.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
 import { hopsMax, type OpenSession } from '#protocol/link/messages.ts';
 import type { HostedAccounts } from './hosted-accounts.ts';
@@ -23,6 +23,9 @@ import type { Locator } from './locate.ts';
 export const carriedBytesMax = 100 * 1024 * 1024 + 65_536;
 const headLineMax = 8_192;
 const carryTimeoutMs = 60_000;
+/** Tries to find the account's host, over about a second; then the frontend's queue has the message again. */
+const attemptsMax = 4;
+const againFirstMs = 150;
 /** Bytes of messages that are being carried to this member at a time; beyond it the frontend's queue tries again. */
 const carriedTotalMax = 512 * 1024 * 1024;
 
@@ -82,6 +85,7 @@ export class Deliveries {
   }
 
   async #deliverTo(uuid: AccountUuid, message: DeliveredMessage, hops: number): Promise<void> {
+    const { clock, random } = this.#options;
     for (let attempt = 1; ; attempt += 1) {
       const acquired = await this.#options.hosted.acquire(uuid);
       try {
@@ -90,9 +94,10 @@ export class Deliveries {
         if (acquired.outcome === 'here') this.#count += 1;
         return;
       } catch (error) {
-        // The account went elsewhere while we tried: once more, with what is known then. The id keeps it single.
+        // The account went elsewhere while we tried, or its host has just died: again, with what is known then. The id keeps it single.
         const { code } = asPlatformError(error);
-        if (attempt >= 2 || (code !== 'CLUSTER_DEPOSED' && !code.startsWith('NET_'))) throw error;
+        if (attempt >= attemptsMax || (code !== 'CLUSTER_DEPOSED' && !code.startsWith('NET_'))) throw error;
+        await sleep(clock, jitteredMs(random, againFirstMs * 2 ** (attempt - 1)));
       } finally {
         if (acquired.outcome === 'here') acquired.release();
       }
@@ -102,6 +107,10 @@ export class Deliveries {
   async #carry(host: MemberAddress, uuid: AccountUuid, message: DeliveredMessage, hops: number): Promise<void> {
     if (hops >= hopsMax) throw new PlatformError('ROUTE_LOOP', `a message for ${uuid} was carried ${hops} times`);
     const { link, random, self } = this.#options;
+    // A member that does not answer is dialled in the background, for seconds each time. The frontend need not wait for that.
+    const { state, lastError } = link.health(host);
+    if (state === 'down')
+      throw new PlatformError('NET_CONNECT_FAILED', `${host.name} cannot be reached: ${lastError ?? 'no reason known'}`);
     const { answer, channel } = await link.openSession(host, {
       service: 'deliver',
       sessionId: random.uuid(),

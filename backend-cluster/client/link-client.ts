@@ -101,7 +101,6 @@ class Peer {
   /** Sessions opened since the member last reported, so that a burst spreads over members. */
   #openedSince = 0;
   #lastError: PlatformError | undefined;
-  #failedAtMs = 0;
   #failures = 0;
   #notBeforeMs = 0;
   #wantedAtMs = 0;
@@ -155,11 +154,9 @@ class Peer {
   #dial(): Promise<LinkConnection> {
     if (this.#dialling !== undefined) return this.#dialling;
     const { clock } = this.#options.ports;
-    if (this.#lastError !== undefined && clock.monotonicMs() < this.#notBeforeMs) {
-      // Old news, and said to be: who concludes from it that the member is dead must know from when it is.
-      const { code, message, fields, cause } = this.#lastError;
-      return Promise.reject(new PlatformError(code, message, { fields: { ...fields, failedAtMs: this.#failedAtMs }, cause }));
-    }
+    // Old news while it waits, and said to be: see `#failed`.
+    if (this.#lastError !== undefined && clock.monotonicMs() < this.#notBeforeMs) return Promise.reject(this.#lastError);
+    const dialledAtMs = clock.monotonicMs();
     const dialling = this.#connect().then(
       (link) => {
         this.#dialling = undefined;
@@ -167,9 +164,12 @@ class Peer {
         this.#lastError = undefined;
         return link;
       },
-      (error: unknown) => {
+      (thrown: unknown) => {
         this.#dialling = undefined;
-        this.#failed(asPlatformError(error));
+        // Who concludes from it that the member is dead must know from when it is: a process may have been started since.
+        const { code, message, fields, cause } = asPlatformError(thrown);
+        const error = new PlatformError(code, message, { fields: { ...fields, dialledAtMs }, cause });
+        this.#failed(error);
         throw error;
       },
     );
@@ -249,8 +249,7 @@ class Peer {
     this.#lastError = error;
     this.#failures += 1;
     const waitMs = jitteredMs(random, Math.min(backoffMsMax, backoffMsMin * 2 ** Math.min(this.#failures - 1, 10)));
-    this.#failedAtMs = clock.monotonicMs();
-    this.#notBeforeMs = this.#failedAtMs + waitMs;
+    this.#notBeforeMs = clock.monotonicMs() + waitMs;
     if (this.#failures === 5)
       log.warn({ peer: this.#member.name, errCode: error.code }, `cannot reach ${this.#member.name}: ${messageOf(error)}`);
     this.#redial?.cancel();

@@ -54,6 +54,7 @@ export async function collectOpenAccounts(collecting: Collecting): Promise<void>
   await Promise.all(
     membership.living().map(async (view) => {
       while (clock.monotonicMs() < endMs && collecting.isCurrent()) {
+        membership.buryLapsed();
         const current = membership.find(view.address.name);
         if (current === undefined || current.state === 'dead') return;
         if (await collectFrom(current, collecting)) return;

@@ -56,6 +56,8 @@ export class Controller {
   readonly #table = new OpenAccounts();
   #election: Election = newElection(0);
   #known: { readonly address: MemberAddress; readonly term: number } | undefined;
+  /** Told when the Controller they wait for is another one now. */
+  readonly #askers = new Set<() => void>();
   #beat: Timer | undefined;
   #beating: Promise<void> | undefined;
   #beatAgain = false;
@@ -164,7 +166,8 @@ export class Controller {
         const known = this.#known;
         if (known !== undefined && known.address.name !== self.address.name) {
           const message = { ...params, term: this.term, from: this.#introduction() };
-          return await link.call(known.address, method, message, options.timeoutMs ?? askTimeoutMs);
+          const call = link.call(known.address, method, message, options.timeoutMs ?? askTimeoutMs);
+          return await (options.isOnce === true ? call : this.#unlessReplaced(call));
         }
       } catch (error) {
         last = asPlatformError(error);
@@ -178,6 +181,24 @@ export class Controller {
     throw new PlatformError('CLUSTER_NO_CONTROLLER', `no Controller of the cluster answered: ${last?.message ?? 'none is known'}`, {
       cause: last,
     });
+  }
+
+  /** A Controller that has fallen silent does not answer; as soon as another one is known, or none, there is no point in waiting. */
+  #unlessReplaced(call: Promise<unknown>): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const replaced = (): void =>
+        reject(new PlatformError('CLUSTER_NO_CONTROLLER', 'the member that was asked is not the Controller any more'));
+      this.#askers.add(replaced);
+      call.then(resolve, reject).finally(() => this.#askers.delete(replaced));
+    });
+  }
+
+  #setKnown(known: { readonly address: MemberAddress; readonly term: number } | undefined): void {
+    const isOther = this.#known?.address.name !== known?.address.name;
+    this.#known = known;
+    if (!isOther) return;
+    for (const replaced of [...this.#askers]) replaced();
+    this.#askers.clear();
   }
 
   /** Asks whether this member may open an account. */
@@ -357,7 +378,7 @@ export class Controller {
         this.#track(this.#askMembers());
         return;
       case 'lead':
-        this.#known = { address: this.#options.self.address, term: this.term };
+        this.#setKnown({ address: this.#options.self.address, term: this.term });
         log.info({ term: this.term, openAccounts: this.#table.size }, `this member is Controller for term ${this.term}`);
         this.#track(this.#takeLease());
         for (const view of this.membership.living()) void this.#ping(view);
@@ -366,7 +387,7 @@ export class Controller {
       case 'step-down':
         log.warn({ term: this.term }, 'this member is no longer Controller');
         this.#table.clear();
-        if (this.#known?.address.name === this.#options.self.address.name) this.#known = undefined;
+        if (this.#known?.address.name === this.#options.self.address.name) this.#setKnown(undefined);
     }
   }
 
@@ -422,7 +443,7 @@ export class Controller {
     if (this.#known?.address.name !== address.name || this.#known.term !== term) {
       this.#options.log.info({ term, controller: address.name }, `${address.name} is Controller for term ${term}`);
     }
-    this.#known = { address, term };
+    this.#setKnown({ address, term });
   }
 
   async #claimTerm(): Promise<void> {
@@ -555,7 +576,7 @@ export class Controller {
       this.#options.log.warn({ member, openAccounts: count }, `${count} accounts of ${member} may be opened by other members now`);
     }
     if (this.#known?.address.name === member) {
-      this.#known = undefined;
+      this.#setKnown(undefined);
       // Its lease need not lapse first: who is to try next is decided at once.
       this.#track(
         this.#options.leases.release(controllerLeaseKey, `${member}/${gone}`).then(

@@ -53,6 +53,8 @@ export class Membership {
   readonly #others = new Map<MemberName, MemberView>();
   /** Names whose lease was there at the last look. */
   #listed = new Set<MemberName>();
+  /** When the first ping was sent that a member has not answered yet. */
+  readonly #askedAtMs = new Map<MemberName, number>();
   #coordinatorError: string | undefined;
   #refreshedAtMs: number | undefined;
   /** Told once for each member that is found dead, or alive as a new incarnation. */
@@ -120,6 +122,7 @@ export class Membership {
       this.#coordinatorError = undefined;
       this.#listed = new Set();
       for (const lease of leases.slice(0, membersMax)) this.#onLease(lease);
+      this.buryLapsed();
     } catch (error) {
       this.#coordinatorError = asPlatformError(error).message;
     }
@@ -132,6 +135,7 @@ export class Membership {
    */
   async ping(view: MemberView, message: object, onAnswer: (answer: Record<string, unknown>) => void): Promise<boolean> {
     const name = view.address.name;
+    if (!this.#askedAtMs.has(name)) this.#askedAtMs.set(name, this.#clock.monotonicMs());
     try {
       const answer = (await this.#link.call(view.address, 'cluster.ping', message, pingTimeoutMs)) as Record<string, unknown>;
       this.#alive(view, answer);
@@ -142,12 +146,24 @@ export class Membership {
       const current = this.#others.get(name);
       if (current === undefined || current.incarnation !== view.incarnation || current.state === 'dead') return false;
       const silentMs = this.#clock.monotonicMs() - current.seenMs;
-      // While the link waits before it dials again, its answer is the last one: it may be about the process before this one.
-      const { failedAtMs } = failure.fields;
-      const isNews = typeof failedAtMs !== 'number' || failedAtMs >= current.seenMs;
+      // A link that waits before it dials again answers as it did last, and a refusal takes its time on the way: it may be about the
+      // process before this one.
+      const { dialledAtMs } = failure.fields;
+      const isNews = typeof dialledAtMs !== 'number' || dialledAtMs >= current.seenMs;
       if (isRefused(failure) && isNews) this.#dead(current, 'its machine refuses the connection');
       else if (!this.#listed.has(name) && silentMs >= this.#leaseMs) this.#dead(current, `silent for ${Math.round(silentMs)} ms`);
       return false;
+    }
+  }
+
+  /** Counts as dead who has neither a lease nor answered for as long as one lasts; a ping that is still out need not run into its timeout. */
+  buryLapsed(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const [name, view] of this.#others) {
+      const silentMs = nowMs - view.seenMs;
+      const askedAtMs = this.#askedAtMs.get(name) ?? nowMs;
+      if (view.state === 'dead' || this.#listed.has(name) || silentMs < this.#leaseMs || nowMs - askedAtMs < pingTimeoutMs) continue;
+      this.#dead(view, `silent for ${Math.round(silentMs)} ms`);
     }
   }
 
@@ -194,6 +210,7 @@ export class Membership {
   #alive(view: MemberView, answer: Record<string, unknown>): void {
     const incarnation = typeof answer.incarnation === 'string' ? answer.incarnation : view.incarnation;
     const state = answer.state === 'draining' || answer.state === 'leaving' ? answer.state : 'active';
+    this.#askedAtMs.delete(view.address.name);
     this.#put({
       address: view.address,
       incarnation,
@@ -222,6 +239,7 @@ export class Membership {
     const nowMs = this.#clock.monotonicMs();
     if (this.#refreshedAtMs !== undefined && nowMs - this.#refreshedAtMs >= this.#leaseMs) {
       for (const [name, view] of this.#others) this.#others.set(name, { ...view, seenMs: nowMs });
+      this.#askedAtMs.clear();
     }
     this.#refreshedAtMs = nowMs;
   }

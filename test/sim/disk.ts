@@ -144,8 +144,9 @@ export class SimDisk {
         const fails = (code: string) => answer(() => reject(Object.assign(new Error(`${code}: ${path}`), { code, path })));
         // What fails may leave a torn file behind.
         const failsTorn = (code: string) => {
-          if (half === undefined || chance.is(0.5)) fails(code);
-          else void half().finally(() => fails(code));
+          const fail = (): void => fails(code);
+          if (half === undefined || chance.is(0.5)) fail();
+          else void half().then(fail, fail);
         };
         if ((faults.isFull !== 'no' && needsData.has(name)) || (faults.isFull === 'everything' && needsName.has(name))) {
           failsTorn('ENOSPC');

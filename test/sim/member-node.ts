@@ -111,8 +111,10 @@ export class MemberNode {
     const { member, process } = this;
     if (process === undefined) return;
     const over = (): void => {
+      if (!process.isAlive) return;
       process.die();
-      if (this.member === member) this.member = undefined;
+      // Also one that had not joined yet when it was told to stop.
+      this.member = undefined;
     };
     this.machine.world.after(stopWithinMs, 'patience', over);
     if (member === undefined) return;

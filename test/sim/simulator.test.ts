@@ -21,6 +21,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(5)).violations).toEqual([]);
   });
 
+  it('does not take a refusal that was long on its way for news of the process that was started since: seed 10218', async () => {
+    expect((await runSeed(10_218)).violations).toEqual([]);
+  });
+
   it('shows nobody for longer than a lease what was true before: seed 113', async () => {
     expect((await runSeed(113)).violations).toEqual([]);
   });

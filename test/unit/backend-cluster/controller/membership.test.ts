@@ -97,7 +97,7 @@ it('takes nobody for dead because this process was stopped itself', async () => 
 it('does not take a member for dead because its machine refused a connection before it was seen', async () => {
   const { clock, membership, events, renewOther, answerWith, pingAll } = clusterOfTwo();
   const refusedBefore = new PlatformError(refused.code, refused.message, {
-    fields: { failedAtMs: clock.monotonicMs() },
+    fields: { dialledAtMs: clock.monotonicMs() },
     cause: refused.cause,
   });
   await clock.advance(500);
@@ -108,7 +108,7 @@ it('does not take a member for dead because its machine refused a connection bef
   expect(events).toEqual([]);
 
   const refusedSince = new PlatformError(refused.code, refused.message, {
-    fields: { failedAtMs: clock.monotonicMs() },
+    fields: { dialledAtMs: clock.monotonicMs() },
     cause: refused.cause,
   });
   answerWith(() => Promise.reject(refusedSince));
