@@ -34,6 +34,8 @@ export interface RunningService<Status> extends AsyncDisposable {
   readonly name: string;
   /** The whole picture, for the admin API; plain JSON. */
   status(): Status;
+  /** Reads anew what may change while it runs, such as certificates. */
+  reload?(): Promise<void>;
   /** Empty means that it was never ready. */
   readiness(): readonly ReadinessCheck[];
 }

@@ -1,6 +1,6 @@
 /** Options of one frontend server. */
 import { type Static, Type } from 'typebox';
-import { DirectoryAccess, LinkTls, ServerTls } from '#common/config/options.ts';
+import { DirectoryAccess, LinkTls, SecretSource, ServerTls } from '#common/config/options.ts';
 
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
@@ -16,6 +16,17 @@ export const FrontendListener = Type.Object(
     port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
     perAddressMax: Type.Integer({ default: 100, minimum: 1, description: 'Connections from one client address at a time.' }),
     connectionsMax: Type.Integer({ default: 20000, minimum: 1, description: 'Connections on this listener at a time.' }),
+    proxyFrom: Type.Optional(
+      Type.Array(Type.String({ description: 'Address or range such as 10.0.0.0/24.' }), {
+        description:
+          'Load balancers that begin each connection with a PROXY header (version 1 or 2), which says who the client is; smtp and submission: version 1, addresses only. Connections from elsewhere are served as they are, and a header of theirs is not believed.',
+      }),
+    ),
+    domain: Type.Optional(
+      Type.String({
+        description: 'Domain of login names that have none, of clients that reached this listener; instead of defaultDomain.',
+      }),
+    ),
     allowPlaintextLogin: Type.Boolean({
       default: false,
       description: 'Accept passwords without TLS from addresses other than loopback. Unsafe.',
@@ -24,6 +35,35 @@ export const FrontendListener = Type.Object(
   { additionalProperties: false },
 );
 export type FrontendListener = Static<typeof FrontendListener>;
+
+/** Certificates of a frontend. */
+export const FrontendTlsConfig = Type.Object(
+  {
+    certFile: Type.String({ description: 'PEM file: certificate, then its chain.' }),
+    keyFile: Type.String({ description: 'PEM file: private key.' }),
+    further: Type.Optional(
+      Type.Array(ServerTls, {
+        maxItems: 10_000,
+        description: 'Certificates shown to clients that ask for one of their names (SNI); everybody else sees the first.',
+      }),
+    ),
+    minVersion: Type.Optional(Type.Enum(['TLSv1.2', 'TLSv1.3'], { default: 'TLSv1.2', description: 'Oldest TLS version that is spoken.' })),
+    ticketSecret: Type.Optional(SecretSource),
+    clientCaFile: Type.Optional(Type.String({ description: 'PEM file: CA of client certificates. With it clients are asked for one.' })),
+    clientCertificate: Type.Optional(
+      Type.Enum(['optional', 'required'], {
+        default: 'optional',
+        description: 'required: clients without a certificate of clientCaFile are turned away in the handshake.',
+      }),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description:
+      'Certificates that this server shows to its clients. The files are read anew when they change. All frontends of a subset that have the same ticketSecret resume each other’s TLS sessions; without it the key of the certificate serves.',
+  },
+);
+export type FrontendTlsConfig = Static<typeof FrontendTlsConfig>;
 
 /** What `routing` is where nothing is configured. */
 export const routingDefaults = {
@@ -83,8 +123,22 @@ export const FrontendConfig = Type.Object(
     subset: Type.String({ description: 'Frontend subset it belongs to, e.g. eu.' }),
     region: Type.Optional(Type.String({ description: 'Region, for placement and reports.' })),
     defaultDomain: Type.Optional(Type.String({ description: 'Domain of login names that have none.' })),
+    addressDomains: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            address: Type.String({
+              description: 'Address that the client reached, also behind a load balancer that sends a PROXY header.',
+            }),
+            domain: Type.String({ description: 'Domain of login names that have none.' }),
+          },
+          { additionalProperties: false },
+        ),
+        { description: 'Domains by the address that a client reached; before a listener’s domain and defaultDomain.' },
+      ),
+    ),
     listeners: Type.Array(FrontendListener, { minItems: 1 }),
-    tls: Type.Optional(ServerTls),
+    tls: Type.Optional(FrontendTlsConfig),
     directory: DirectoryAccess,
     routing: RoutingOptions,
     link: Type.Optional(LinkTls),

@@ -5,9 +5,8 @@
 import { dirname, join } from 'node:path';
 import { createLinkClient } from '#backend-cluster/client/link-client.ts';
 import { readLinkTls } from '#backend-cluster/client/link-tls.ts';
-import { type Environment, readPem } from '#common/config/resolve.ts';
+import type { Environment } from '#common/config/resolve.ts';
 import type { Ports } from '#common/lifecycle.ts';
-import type { TlsServerOptions } from '#common/network/network.ts';
 import { resolveAccess } from '#directory/client/access.ts';
 import { followDirectory } from '#directory/client/follow.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
@@ -15,6 +14,7 @@ import type { FrontendConfig } from '#frontend/config.ts';
 import { startSmtp } from './listeners/smtp.ts';
 import { RouteSnapshots } from './routing/route-snapshot.ts';
 import { type RunningFrontend, startFrontendService } from './service.ts';
+import { FrontendTls } from './tls/frontend-tls.ts';
 
 export type { RunningFrontend } from './service.ts';
 
@@ -26,7 +26,10 @@ export type { RunningFrontend } from './service.ts';
  */
 export async function startFrontend(config: FrontendConfig, ports: Ports, environment?: Environment): Promise<RunningFrontend> {
   const access = await resolveAccess(config.directory, ports.files, environment);
-  const tls = await readServerTls(config, ports);
+  const tls =
+    config.tls === undefined
+      ? undefined
+      : await FrontendTls.read(config.tls, { ...ports, log: ports.log.child({ service: 'frontend', node: config.name }) }, environment);
   const linkTls = await readLinkTls(config.link, ports.files);
   const log = ports.log.child({ service: 'frontend', node: config.name, subset: config.subset });
   const { clock, random, network } = ports;
@@ -65,10 +68,4 @@ export async function startFrontend(config: FrontendConfig, ports: Ports, enviro
     },
     ports,
   );
-}
-
-async function readServerTls(config: FrontendConfig, ports: Ports): Promise<TlsServerOptions | undefined> {
-  if (config.tls === undefined) return undefined;
-  const { certFile, keyFile } = config.tls;
-  return { cert: await readPem(certFile, ports.files), key: await readPem(keyFile, ports.files) };
 }

@@ -14,7 +14,6 @@ import type { LinkClient } from '#backend-cluster/client/cluster-client.ts';
 import { tryParseDomainName } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
-import type { TlsServerOptions } from '#common/network/network.ts';
 import type { DirectoryReader, FollowedPosition, ResumableFollower } from '#directory/client/directory.ts';
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
@@ -31,7 +30,9 @@ import { RouteCache } from './routing/route-cache.ts';
 import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
 import { SnapshotKeeper } from './routing/snapshot-keeper.ts';
+import { defaultDomains } from './session/default-domains.ts';
 import { SessionOpener } from './session/open-session.ts';
+import type { ChangingTls } from './tls/frontend-tls.ts';
 
 /** The doors to the other rooms, opened. The frontend closes them when it stops. */
 export interface FrontendDoors {
@@ -60,7 +61,7 @@ const sessionsListedMax = 10_000;
 /** Starts the parts. Rejects when a port cannot be bound; whatever had been started is stopped again. */
 export async function startFrontendService(
   config: FrontendConfig,
-  tls: TlsServerOptions | undefined,
+  tls: ChangingTls | undefined,
   doors: FrontendDoors,
   ports: Ports,
 ): Promise<RunningFrontend> {
@@ -78,7 +79,7 @@ class Frontend implements RunningFrontend {
   readonly role = 'frontend';
   readonly name: string;
   readonly #config: FrontendConfig;
-  readonly #tls: TlsServerOptions | undefined;
+  readonly #tls: ChangingTls | undefined;
   readonly #doors: FrontendDoors;
   readonly #ports: Ports;
   readonly #routes: Routes;
@@ -91,14 +92,9 @@ class Frontend implements RunningFrontend {
   #smtp: RunningSmtp | undefined;
   readonly #http: HttpListener[] = [];
   #state: FrontendStatus['state'] = 'starting';
+  #isStopping = false;
 
-  constructor(
-    config: FrontendConfig,
-    tls: TlsServerOptions | undefined,
-    doors: FrontendDoors,
-    ports: Ports,
-    known: ReadSnapshot | undefined,
-  ) {
+  constructor(config: FrontendConfig, tls: ChangingTls | undefined, doors: FrontendDoors, ports: Ports, known: ReadSnapshot | undefined) {
     this.name = config.name;
     this.#config = config;
     this.#tls = tls;
@@ -158,6 +154,7 @@ class Frontend implements RunningFrontend {
         listener,
         tls: this.#tls,
         loginTimeoutMs: config.loginTimeoutMs,
+        defaultDomain: defaultDomains(config, listener),
         ports: { clock: ports.clock, log },
       };
       this.#listeners.push(await start({ listener, tls: this.#tls, ports: { ...ports, log } }, session));
@@ -253,9 +250,15 @@ class Frontend implements RunningFrontend {
     );
   }
 
+  async reload(): Promise<void> {
+    await this.#tls?.reload?.();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#state === 'draining') return;
+    if (this.#isStopping) return;
+    this.#isStopping = true;
     this.#state = 'draining';
+    this.#tls?.stop?.();
     for (const listener of this.#listeners) await listener.close();
     for (const listener of this.#listeners) listener.stop();
     await this.#smtp?.[Symbol.asyncDispose]();

@@ -77,11 +77,9 @@ function filled(count: number): { routes: Routes; took: number; worstMs: number 
 
 function measureMemory(): void {
   for (const count of [...new Set([accounts, 1_000_000])].sort((a, b) => a - b)) {
-    const rssBefore = process.memoryUsage().rss;
     const { routes, took, worstMs } = filled(count);
     const { bytes } = routes.index;
     show(`bytes an account, ${millions(count)} accounts`, (bytes / count).toFixed(2));
-    show(`  growth of the process for each, everything`, ((process.memoryUsage().rss - rssBefore) / count).toFixed(2));
     show(`  taken in, accounts a second`, Math.round(count / took).toLocaleString('en'));
     show(`  longest single step (growth, garbage collection), ms`, worstMs.toFixed(2));
     const known = Array.from({ length: 1024 }, (_, i) => nameOf(Math.floor((i * count) / 1024)));

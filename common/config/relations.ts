@@ -5,6 +5,7 @@
 import { isIP } from 'node:net';
 import { tryParseDomainName } from '#common/account-name.ts';
 import { type Mistake, type Path, pathText, shown } from '#common/config/schema-check.ts';
+import { isAddressOrRange } from '#common/network/address-list.ts';
 
 type Group = Readonly<Record<string, unknown>>;
 type Report = (path: Path, message: string, atKey?: boolean) => void;
@@ -38,9 +39,8 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
         report([...at, 'tls'], '"starttls" is not known to http; set tls: implicit, or tls: none');
       }
     }
-    if (isText(service.defaultDomain) && tryParseDomainName(service.defaultDomain) === undefined) {
-      report([...path, 'defaultDomain'], `${shown(service.defaultDomain)} is not a domain name`);
-    }
+    checkFrontendListeners(service, path, report);
+    checkDomain(service.defaultDomain, [...path, 'defaultDomain'], report);
     checkDirectoryAccess(service, path, report);
   },
   'backend-cluster'(service, path, report) {
@@ -178,6 +178,37 @@ function checkName(service: Group, path: Path, names: Map<string, string>, repor
   names.set(service.name.toLowerCase(), pathText(path));
 }
 
+function checkFrontendListeners(service: Group, path: Path, report: Report): void {
+  for (const { value, path: at } of listenersOf(service, path)) {
+    if (!isGroup(value)) continue;
+    for (const [index, entry] of listOf(value.proxyFrom).entries()) {
+      if (isText(entry) && !isAddressOrRange(entry)) {
+        report([...at, 'proxyFrom', index], `${shown(entry)} is not an IP address or a range such as 10.1.0.0/16`);
+      }
+      const isMail = value.protocol === 'smtp' || value.protocol === 'submission';
+      if (isMail && isText(entry) && entry.includes('/')) {
+        report([...at, 'proxyFrom', index], `${shown(entry)} is a range; smtp and submission take single addresses`);
+      }
+    }
+    if (value.protocol === 'http' && value.proxyFrom !== undefined) report([...at, 'proxyFrom'], 'is not known to http; remove it');
+    checkDomain(value.domain, [...at, 'domain'], report);
+  }
+  for (const [index, entry] of listOf(service.addressDomains).entries()) {
+    if (!isGroup(entry)) continue;
+    const at = [...path, 'addressDomains', index];
+    if (isText(entry.address) && isIP(entry.address) === 0) report([...at, 'address'], `${shown(entry.address)} is not an IP address`);
+    checkDomain(entry.domain, [...at, 'domain'], report);
+  }
+  const tls = isGroup(service.tls) ? service.tls : {};
+  if (tls.clientCertificate === 'required' && tls.clientCaFile === undefined) {
+    report([...path, 'tls', 'clientCaFile'], 'is missing: client certificates are required, and no CA of theirs is named', true);
+  }
+}
+
+function checkDomain(value: unknown, path: Path, report: Report): void {
+  if (isText(value) && tryParseDomainName(value) === undefined) report(path, `${shown(value)} is not a domain name`);
+}
+
 function checkListenersTls(service: Group, path: Path, report: Report): void {
   if (service.tls !== undefined) return;
   for (const { value, path: at } of listenersOf(service, path)) {
@@ -204,13 +235,13 @@ function checkUrl(value: unknown, protocols: readonly string[], path: Path, repo
   }
 }
 
-/** A secret is named by exactly one of file and env, wherever a key ends in `password`, `token` or `accessKey`. */
+/** A secret is named by exactly one of file and env, wherever a key ends in `password`, `token`, `secret` or `accessKey`. */
 function checkSecretSources(value: unknown, path: Path, report: Report): void {
   if (Array.isArray(value)) {
     for (const [index, item] of value.entries()) checkSecretSources(item, [...path, index], report);
   } else if (isGroup(value)) {
     for (const [key, item] of Object.entries(value)) {
-      if (/(?:password|token|accessKey)$/i.test(key) && isGroup(item)) {
+      if (/(?:password|token|accessKey|secret)$/i.test(key) && isGroup(item)) {
         const given = ['file', 'env'].filter((source) => item[source] !== undefined);
         if (given.length === 0) report([...path, key], 'says nothing; give exactly one of file, env');
         if (given.length === 2) report([...path, key], 'gives both file and env; give exactly one');
@@ -231,13 +262,6 @@ function claimAddress(value: unknown, path: Path, taken: Map<string, string>, re
 
 function listenersOf(service: Group, path: Path): { value: unknown; path: Path }[] {
   return listOf(service.listeners).map((value, index) => ({ value, path: [...path, 'listeners', index] }));
-}
-
-function isAddressOrRange(text: string): boolean {
-  const [address = '', bits, rest] = text.split('/');
-  const version = isIP(address);
-  if (version === 0 || rest !== undefined) return false;
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
 }
 
 /** Whether only this machine can reach the address. */

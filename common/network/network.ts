@@ -36,6 +36,12 @@ export interface TlsServerOptions {
   readonly requestCert?: boolean;
   readonly rejectUnauthorized?: boolean;
   readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
+  /** Shown instead of `cert` to clients that ask for one of its names (RFC 6066 §3), which are those in the certificate. */
+  readonly further?: readonly { readonly cert: string; readonly key: string }[];
+  /** 48 bytes by which sessions are resumed, here and on every server that has the same (RFC 5077, RFC 8446 §2.2). */
+  readonly ticketKey?: Buffer;
+  /** Changes whenever anything above does, for options that are read anew while they are in use. */
+  readonly version?: string;
 }
 
 /** Client-side TLS. */
@@ -72,8 +78,10 @@ export interface Connection {
   /**
    * Server side of STARTTLS: bytes that came after the command are thrown away, so that nothing injected in clear survives
    * (RFC 9051 §6.2.1, RFC 3207 §4.2). Rejects with `NET_TLS_FAILED`. The handlers stay.
+   *
+   * @param early where TLS comes first and something stood before it: bytes that were read with that; then nothing is thrown away
    */
-  startTls(options: TlsServerOptions): Promise<void>;
+  startTls(options: TlsServerOptions, early?: Buffer): Promise<void>;
   /**
    * Client side of STARTTLS, once the server has agreed. Bytes that came after its answer are thrown away. Rejects with `NET_TLS_FAILED`.
    * The handlers stay. Missing on connections that are no sockets of their own.

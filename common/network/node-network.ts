@@ -2,6 +2,7 @@
  * `Network` on this machine's sockets. Every socket is `noDelay` (a mail dialogue is short lines both ways) and may be half-open
  * (a relay must be able to pass a half-close on).
  */
+import { X509Certificate } from 'node:crypto';
 import { connect as connectTcp, createServer, isIP, type Server, type Socket } from 'node:net';
 import {
   type ConnectionOptions,
@@ -10,6 +11,7 @@ import {
   createSecureContext,
   createServer as createTlsServer,
   type PeerCertificate,
+  type SecureContext,
   TLSSocket,
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
@@ -126,8 +128,61 @@ function secureOptions(tls: TlsServerOptions) {
     minVersion: tls.minVersion ?? ('TLSv1.2' as const),
     requestCert: tls.requestCert ?? false,
     rejectUnauthorized: tls.rejectUnauthorized ?? tls.requestCert ?? false,
-    ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+    ...(tls.ca === undefined || tls.ca === '' ? {} : { ca: tls.ca }),
   };
+}
+
+/** One certificate's context, and the names it is for. */
+interface NamedContext {
+  readonly names: readonly string[];
+  readonly context: SecureContext;
+}
+
+interface Contexts {
+  readonly version: string | undefined;
+  /** Of which all contexts are made. */
+  readonly shared: ReturnType<typeof secureOptions>;
+  readonly first: SecureContext;
+  readonly further: readonly NamedContext[];
+}
+
+/** A context costs about a millisecond and belongs to many connections: made once for each version of the options. */
+const contextsByOptions = new WeakMap<TlsServerOptions, Contexts>();
+
+function contextsOf(options: TlsServerOptions): Contexts {
+  const known = contextsByOptions.get(options);
+  if (known !== undefined && known.version === options.version) return known;
+  const shared = {
+    ...secureOptions(options),
+    // Sessions are resumed where the same application has the same ticket key, whatever process it is.
+    sessionIdContext: 'archipelago',
+    ...(options.ticketKey === undefined ? {} : { ticketKeys: options.ticketKey }),
+  };
+  const contexts: Contexts = {
+    version: options.version,
+    shared,
+    first: createSecureContext(shared),
+    further: (options.further ?? []).map(({ cert, key }) => ({
+      names: namesIn(cert),
+      context: createSecureContext({ ...shared, cert, key }),
+    })),
+  };
+  contextsByOptions.set(options, contexts);
+  return contexts;
+}
+
+function contextFor(contexts: Contexts, asked: string): SecureContext {
+  const name = asked.toLowerCase();
+  const wildcard = name.replace(/^[^.]+/, '*');
+  // The certificate that names it goes before one that covers it.
+  const found =
+    contexts.further.find(({ names }) => names.includes(name)) ?? contexts.further.find(({ names }) => names.includes(wildcard));
+  return found?.context ?? contexts.first;
+}
+
+function namesIn(cert: string): string[] {
+  const { subjectAltName = '' } = new X509Certificate(cert);
+  return subjectAltName.split(', ').flatMap((name) => (name.startsWith('DNS:') ? [name.slice(4).toLowerCase()] : []));
 }
 
 class NodeConnection implements Connection {
@@ -142,6 +197,7 @@ class NodeConnection implements Connection {
   #closed = false;
   #closeError: Error | undefined;
   #tls: TlsFacts | undefined;
+  #detach: () => void = () => {};
 
   constructor(socket: Socket) {
     this.remoteAddress = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
@@ -203,69 +259,119 @@ class NodeConnection implements Connection {
     this.#socket.destroy();
   }
 
-  startTls(options: TlsServerOptions): Promise<void> {
-    return this.#secure('secure', (plain) => {
-      return new TLSSocket(plain, {
+  startTls(options: TlsServerOptions, early?: Buffer): Promise<void> {
+    const contexts = contextsOf(options);
+    const SNICallback = (name: string, answer: (error: null, context: SecureContext) => void): void =>
+      answer(null, contextFor(contexts, name));
+    return this.#secure((plain, done) => {
+      if (options.requestCert === true) {
+        // Only a server verifies what clients show; it is given this one connection (node:tls, event `connection`).
+        const server = createTlsServer({ ...contexts.shared, SNICallback });
+        server.once('secureConnection', (secure) => done(undefined, secure));
+        server.once('tlsClientError', (error, secure) => done(error, secure));
+        server.emit('connection', plain);
+        return undefined;
+      }
+      const secure = new TLSSocket(plain, {
         isServer: true,
-        secureContext: createSecureContext(secureOptions(options)),
-        requestCert: options.requestCert ?? false,
+        secureContext: contexts.first,
+        ...(contexts.further.length === 0 ? {} : { SNICallback }),
       });
-    });
+      secure.once('secure', () => done(undefined, secure));
+      return secure;
+    }, early);
   }
 
   startTlsAsClient(options: TlsClientOptions): Promise<void> {
-    return this.#secure('secureConnect', (plain) => connectTls(tlsClientOptions({ socket: plain }, options)));
+    return this.#secure((plain, done) => {
+      const secure = connectTls(tlsClientOptions({ socket: plain }, options));
+      secure.once('secureConnect', () => done(undefined, secure));
+      return secure;
+    });
   }
 
-  #secure(readyEvent: 'secure' | 'secureConnect', wrap: (plain: Socket) => TLSSocket): Promise<void> {
+  #secure(
+    wrap: (plain: Socket, done: (error: Error | undefined, secure: TLSSocket) => void) => TLSSocket | undefined,
+    early?: Buffer,
+  ): Promise<void> {
     const plain = this.#socket;
-    plain.removeAllListeners();
+    this.#detach();
     plain.pause();
     // What was read but not handed on was sent in clear after the command: drop it.
-    while (plain.read() !== null);
+    const read: Buffer[] = [];
+    for (let chunk: Buffer | null = plain.read(); chunk !== null; chunk = plain.read()) read.push(chunk);
+    const kept = early === undefined ? [] : [early, ...read].filter(({ length }) => length > 0);
+    if (kept.length > 0) plain.unshift(Buffer.concat(kept));
     return new Promise((resolve, reject) => {
-      const secure = wrap(plain);
-      const fail = (why: string): void => {
+      let isOver = false;
+      const fail = (why: string, secure: TLSSocket | undefined): void => {
+        if (isOver) return;
+        isOver = true;
         clearTimeout(timer);
-        secure.destroy();
+        secure?.on('error', () => {});
+        secure?.destroy();
         plain.destroy();
         reject(new PlatformError('NET_TLS_FAILED', `TLS handshake with ${this.remoteAddress} failed: ${why}`));
         this.#onClose(undefined);
       };
-      const timer = setTimeout(() => fail(`nothing came within ${handshakeTimeoutMs} ms`), handshakeTimeoutMs);
-      secure.once('error', (error) => fail(messageOf(error)));
-      secure.once('close', () => fail('the peer hung up'));
-      secure.once(readyEvent, () => {
+      const timer = setTimeout(() => fail(`nothing came within ${handshakeTimeoutMs} ms`, wrapped), handshakeTimeoutMs);
+      const wrapped = wrap(plain, (error, secure) => {
+        if (error !== undefined) {
+          fail(messageOf(error), secure);
+          return;
+        }
+        isOver = true;
         clearTimeout(timer);
-        secure.removeAllListeners();
+        secure.removeAllListeners('error').removeAllListeners('close');
         this.#socket = secure;
         this.#tls = tlsFactsOf(secure);
         this.#attach(secure);
         resolve();
       });
+      wrapped?.once('error', (error) => fail(messageOf(error), wrapped));
+      wrapped?.once('close', () => fail('the peer hung up', wrapped));
+      plain.once('close', () => fail('the peer hung up', wrapped));
+      // Reported by the TLS socket, or by the end.
+      plain.on('error', () => {});
     });
   }
 
   #attach(socket: Socket): void {
-    socket.on('data', (chunk: Buffer) => {
-      if (this.#handlers === undefined) {
-        this.#early.push(chunk);
-        // Nobody listens yet: hold the peer back after the first chunk.
-        socket.pause();
-        queueMicrotask(() => this.#handlers !== undefined && socket.resume());
-      } else {
-        this.#handlers.data(chunk);
-      }
-    });
-    socket.on('end', () => {
-      this.#ended = true;
-      if (this.#handlers !== undefined) this.#onEnd();
-    });
-    socket.on('drain', () => this.#handlers?.drain?.());
-    socket.on('error', (error) => {
-      this.#closeError ??= error;
-    });
-    socket.on('close', () => this.#onClose(this.#closeError));
+    const listeners: readonly (readonly [event: string, listener: (...given: never[]) => void])[] = [
+      [
+        'data',
+        (chunk: Buffer) => {
+          if (this.#handlers === undefined) {
+            this.#early.push(chunk);
+            // Nobody listens yet: hold the peer back after the first chunk.
+            socket.pause();
+            queueMicrotask(() => this.#handlers !== undefined && socket.resume());
+          } else {
+            this.#handlers.data(chunk);
+          }
+        },
+      ],
+      [
+        'end',
+        () => {
+          this.#ended = true;
+          if (this.#handlers !== undefined) this.#onEnd();
+        },
+      ],
+      ['drain', () => this.#handlers?.drain?.()],
+      [
+        'error',
+        (error: Error) => {
+          this.#closeError ??= error;
+        },
+      ],
+      ['close', () => this.#onClose(this.#closeError)],
+    ];
+    for (const [event, listener] of listeners) socket.on(event, listener as () => void);
+    // Only our own: TLS on a socket whose other listeners are gone never sees what was put back before it.
+    this.#detach = () => {
+      for (const [event, listener] of listeners) socket.off(event, listener as () => void);
+    };
   }
 
   #onEnd(): void {

@@ -1,5 +1,5 @@
 /**
- * `archipelago up --config FILE`: runs the services that a node file names, in one process, until SIGTERM or SIGINT.
+ * `archipelago up --config FILE`: runs the services that a node file names, in one process, until SIGTERM or SIGINT; SIGHUP reads certificates anew.
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -21,7 +21,7 @@ import { startReplication } from '#replication/main.ts';
 import { startAdminFromConfig } from './admin.ts';
 
 const usage =
-  'usage: archipelago up --config FILE\n\nRuns the services that the node file names until SIGTERM or SIGINT. "archipelago config check FILE" checks it.\n';
+  'usage: archipelago up --config FILE\n\nRuns the services that the node file names until SIGTERM or SIGINT; SIGHUP reads certificates anew. "archipelago config check FILE" checks it.\n';
 
 /** Order of starting; stopping goes the other way, so that clients leave before what they need does. */
 const startOrder = ['directory', 'replication', 'backend-cluster', 'frontend'];
@@ -49,11 +49,15 @@ async function main(): Promise<void> {
   };
   const stopped = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopped.abort(signal));
+  const services: RunningService<unknown>[] = [];
+  process.on('SIGHUP', () => {
+    ports.log.info({}, 'SIGHUP: certificates are read anew');
+    for (const service of services) void service.reload?.();
+  });
   // Timers of the product do not keep the process alive; this one does, until the end is asked for.
   const keepAlive = setInterval(() => {}, 60_000);
   const started = new AsyncDisposableStack();
   try {
-    const services: RunningService<unknown>[] = [];
     const coordinators = createEmbeddedCoordinators();
     const ordered = [...config.services].sort((a, b) => startOrder.indexOf(a.role) - startOrder.indexOf(b.role));
     for (const service of ordered) {

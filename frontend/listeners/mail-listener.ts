@@ -8,12 +8,14 @@ import type { Clock } from '#common/clock.ts';
 import type { ErrorCode } from '#common/errors/catalogue.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
+import { addressList } from '#common/network/address-list.ts';
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import { clientGroup } from '#frontend/guard/client-group.ts';
 import { RateLimit } from '#frontend/routing/rate-limit.ts';
 import type { LoginDialogue } from '#frontend/session/login-dialogue.ts';
+import { readProxyHeader } from './proxied-connection.ts';
 
 /** Clients over a limit that are being told so at a time; beyond that they are hung up on. */
 export const refusalsAtATimeMax = 64;
@@ -62,11 +64,13 @@ class MailListener implements RunningMailListener {
   readonly #connections: ReturnType<Ports['metrics']['counter']>;
   #handshakes = 0;
   readonly #refusedHandshakes: RateLimit;
+  readonly #sendsHeader: (address: string) => boolean;
   #refusals = 0;
   #port: Listener | undefined;
 
   constructor(options: MailListenerOptions) {
     this.#options = options;
+    this.#sendsHeader = addressList(options.listener.proxyFrom ?? []);
     this.#refusedHandshakes = new RateLimit(options.ports.clock, refusedHandshakesPerSecond, refusedHandshakesPerSecond);
     this.#connections = options.ports.metrics.counter(
       'archipelago_frontend_connections_total',
@@ -83,7 +87,7 @@ class MailListener implements RunningMailListener {
         `the ${listener.protocol} listener at port ${listener.port} has tls: ${listener.tls}, and no certificate is configured (tls: {certFile, keyFile})`,
       );
     }
-    this.#port = await ports.network.listen({ host: listener.address, port: listener.port }, (connection) => this.#accept(connection));
+    this.#port = await ports.network.listen({ host: listener.address, port: listener.port }, (connection) => this.#arrive(connection));
   }
 
   get connections(): number {
@@ -111,6 +115,29 @@ class MailListener implements RunningMailListener {
     for (const dialogue of [...this.#dialogues]) dialogue.drop();
   }
 
+  #arrive(connection: Connection): void {
+    if (!this.#sendsHeader(connection.remoteAddress)) {
+      this.#accept(connection);
+      return;
+    }
+    const { listener, ports } = this.#options;
+    if (this.connections >= listener.connectionsMax) {
+      this.#refuse(connection);
+      return;
+    }
+    this.#handshakes += 1;
+    readProxyHeader(connection, ports.clock).then(
+      (proxied) => {
+        this.#handshakes -= 1;
+        this.#accept(proxied);
+      },
+      (error: unknown) => {
+        this.#handshakes -= 1;
+        ports.log.debug({ protocol: listener.protocol, clientIp: connection.remoteAddress, errCode: codeOf(error) }, messageOf(error));
+      },
+    );
+  }
+
   #accept(connection: Connection): void {
     const { listener } = this.#options;
     const group = clientGroup(connection.remoteAddress);
@@ -122,7 +149,8 @@ class MailListener implements RunningMailListener {
       return;
     }
     this.#perAddress.set(group, ofAddress + 1);
-    if (listener.tls === 'implicit') this.#secure(connection);
+    // A load balancer may have ended the client's TLS itself, and said so.
+    if (listener.tls === 'implicit' && connection.tls === undefined) this.#secure(connection);
     else this.#begin(connection);
   }
 
@@ -176,7 +204,7 @@ class MailListener implements RunningMailListener {
       { protocol: listener.protocol, clientIp: connection.remoteAddress, errCode: 'LIMIT_CONNECTIONS' },
       'connection refused: over a limit',
     );
-    const isImplicit = listener.tls === 'implicit';
+    const isImplicit = listener.tls === 'implicit' && connection.tls === undefined;
     // A flood is not worth a TLS handshake for each of its connections.
     if (this.#refusals >= refusalsAtATimeMax || (isImplicit && !this.#refusedHandshakes.take())) {
       connection.handle({ data: () => {}, close: () => {} });

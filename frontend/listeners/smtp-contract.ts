@@ -7,10 +7,11 @@ import type { AccountName, AccountUuid, DomainName } from '#common/account-name.
 import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
-import type { Connection, TlsServerOptions } from '#common/network/network.ts';
+import type { Connection } from '#common/network/network.ts';
 import type { Secret } from '#common/secret.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
+import type { ChangingTls } from '#frontend/tls/frontend-tls.ts';
 
 /** What the frontend knows of a recipient's address now. */
 export type MailRoute =
@@ -41,6 +42,8 @@ export interface MailLogin {
   readonly loginName: string;
   readonly password: Secret<string>;
   readonly sessionId: string;
+  /** Domain of a short name; the frontend's own default where it is missing. */
+  readonly defaultDomain?: DomainName | undefined;
   readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
 }
 
@@ -53,7 +56,7 @@ export interface SmtpOptions {
   /** Those listeners of the configuration whose protocol is `smtp` or `submission`, in order. */
   readonly listeners: readonly FrontendListener[];
   /** Certificate and key; `undefined` when the configuration has none (then every listener has `tls: none`). */
-  readonly tls: TlsServerOptions | undefined;
+  readonly tls: ChangingTls | undefined;
   readonly router: MailRouter;
   authenticate(login: MailLogin): Promise<MailLoginResult>;
   /** An LMTP channel to a ready member of the cluster: the member speaks first (`220`). Rejects with `ROUTE_*`, `NET_*` or `LINK_*`. */

@@ -9,7 +9,7 @@
  */
 import type { AddressInfo, Socket } from 'node:net';
 import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
-import { type AccountName, type AccountUuid, tryParseDomainName } from '#common/account-name.ts';
+import { type AccountName, type AccountUuid, type DomainName, tryParseDomainName } from '#common/account-name.ts';
 import type { Timer } from '#common/clock.ts';
 import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { smtpReplies } from '#common/errors/wire.ts';
@@ -20,6 +20,7 @@ import type { FrontendStatus } from '../client/status.ts';
 import type { FrontendListener } from '../config.ts';
 import type { QueuedRecipient } from '../queue/envelope.ts';
 import type { MailQueue } from '../queue/queue.ts';
+import { defaultDomains } from '../session/default-domains.ts';
 import type { SmtpOptions } from './smtp-contract.ts';
 import type { Receiving } from './smtp-message.ts';
 import { judgeRecipient, judgeSubmissionSender, type PolicyOptions, type Refusal, refused } from './smtp-policy.ts';
@@ -61,6 +62,7 @@ export class SmtpListener implements AsyncDisposable {
   readonly #receiving: Receiving;
   readonly #policy: PolicyOptions;
   readonly #isSubmission: boolean;
+  readonly #defaultDomain: (localAddress: string) => DomainName | undefined;
   readonly #server: SMTPServer;
   readonly #log: Logger;
   readonly #sessions = new Map<string, SessionState>();
@@ -76,6 +78,7 @@ export class SmtpListener implements AsyncDisposable {
     this.#log = options.ports.log.child({ component: listener.protocol, protocol: listener.protocol });
     const { config } = options;
     const defaultDomain = config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain);
+    this.#defaultDomain = defaultDomains(config, listener);
     this.#policy = { router: options.router, defaultDomain, hasRelay: config.relay !== undefined };
     this.#server = this.#createServer();
   }
@@ -108,6 +111,7 @@ export class SmtpListener implements AsyncDisposable {
       heloResponse: '%s',
       secure: mode === 'implicit',
       ...(tls === undefined ? {} : { cert: tls.cert, key: tls.key, minVersion: tls.minVersion ?? 'TLSv1.2' }),
+      ...(this.#listener.proxyFrom === undefined ? {} : { useProxy: [...this.#listener.proxyFrom] }),
       disabledCommands: this.#disabledCommands(),
       hideENHANCEDSTATUSCODES: true,
       authMethods: ['PLAIN', 'LOGIN'],
@@ -137,6 +141,7 @@ export class SmtpListener implements AsyncDisposable {
       onData: (stream, session, done) => void this.#data(stream, session).then((text) => done(null, text), done),
       onClose: (session) => this.#closed(session),
     });
+    tls?.onChange?.(() => server.updateSecureContext({ cert: tls.cert, key: tls.key }));
     // Of clients: resets, failed handshakes. They end their own session only.
     server.on('error', (error) => this.#log.debug({ err: error }, `connection failed: ${messageOf(error)}`));
     server.server.on('connection', (socket: Socket) => {
@@ -227,7 +232,13 @@ export class SmtpListener implements AsyncDisposable {
   async #login(session: SMTPServerSession, loginName: string, password: Secret<string>): Promise<string> {
     const state = this.#stateOf(session);
     const client = { address: session.remoteAddress, port: session.remotePort, tls: session.secure };
-    const result = await this.#options.authenticate({ loginName, password, sessionId: state.sessionId, client });
+    const result = await this.#options.authenticate({
+      loginName,
+      password,
+      sessionId: state.sessionId,
+      client,
+      defaultDomain: this.#defaultDomain(session.localAddress),
+    });
     if (result.ok) {
       state.loginDeadline?.cancel();
       const route = await this.#options.router.resolve(result.name);

@@ -5,6 +5,7 @@
  * States: `talking` (reading), `busy` (a login or a handshake is under way and the client is not read), `relaying`, `closing` (the last
  * words were written), `closed`. There is no way back from the last three.
  */
+import type { DomainName } from '#common/account-name.ts';
 import type { Timer } from '#common/clock.ts';
 import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
@@ -14,7 +15,7 @@ import { Secret } from '#common/secret.ts';
 import type { FrontendSession } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import { type Splice, type SpliceEnd, splice } from '#frontend/relay/splice.ts';
-import { isWrongLogin, type LoginResult, type SessionOpener } from './open-session.ts';
+import { type ClientFacts, isWrongLogin, type LoginResult, type SessionOpener } from './open-session.ts';
 
 /** Bytes that a client may send before it is logged in. */
 export const loginBytesMax = 65_536;
@@ -34,6 +35,8 @@ export interface DialogueOptions {
   /** Certificate for STARTTLS; `undefined` when there is none. */
   readonly tls: TlsServerOptions | undefined;
   readonly loginTimeoutMs: number;
+  /** Domain of login names that have none, by the address that the client reached. */
+  readonly defaultDomain?: (localAddress: string) => DomainName | undefined;
   readonly ports: Pick<Ports, 'clock' | 'log'>;
   /** Called once, when the connection is gone. */
   ended(session: LoginDialogue): void;
@@ -178,8 +181,9 @@ export abstract class LoginDialogue {
   ): void {
     const { connection } = this;
     this.#become(dialogueStates.busy);
-    const client = { address: connection.remoteAddress, port: connection.remotePort, tls: connection.tls !== undefined };
-    const request = { service: this.protocol, sessionId: this.sessionId, loginName, password: new Secret(password), client };
+    const client = clientFacts(connection);
+    const defaultDomain = this.options.defaultDomain?.(connection.localAddress);
+    const request = { service: this.protocol, sessionId: this.sessionId, loginName, defaultDomain, password: new Secret(password), client };
     void this.options.opener.open(request).then((result) => {
       this.#login = result;
       if (this.#state !== dialogueStates.busy) {
@@ -297,6 +301,9 @@ export abstract class LoginDialogue {
       protocol: this.protocol,
       clientIp: this.connection.remoteAddress,
       tls: this.connection.tls?.protocol ?? 'none',
+      tlsCipher: this.connection.tls?.cipher,
+      tlsServerName: this.connection.tls?.serverName,
+      tlsClientName: this.connection.tls?.peerNames[0],
       account: login?.accountName,
       hostServer: login?.cluster,
       member: login?.member,
@@ -311,6 +318,14 @@ export abstract class LoginDialogue {
     else this.#log.debug(fields, `connection ended in ${this.#step}`);
     this.options.ended(this);
   }
+}
+
+/** The client, as members and logs are told of it. */
+function clientFacts({ remoteAddress, remotePort, localAddress, tls }: Connection): ClientFacts {
+  const facts = tls === undefined ? {} : { tlsProtocol: tls.protocol, tlsCipher: tls.cipher };
+  const serverName = tls?.serverName === undefined ? {} : { tlsServerName: tls.serverName };
+  const certificate = tls?.peerNames[0] === undefined ? {} : { tlsClientName: tls.peerNames[0] };
+  return { address: remoteAddress, port: remotePort, tls: tls !== undefined, localAddress, ...facts, ...serverName, ...certificate };
 }
 
 function isLoopbackAddress(address: string): boolean {

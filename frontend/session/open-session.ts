@@ -21,11 +21,7 @@ import { type AuthenticateParams, authenticateMethod, type LinkService, type Ope
 import { type MemberStep, type Reached, type ReachOptions, reachMember } from './reach-member.ts';
 
 /** The client, as members are told of it. */
-export interface ClientFacts {
-  readonly address: string;
-  readonly port: number;
-  readonly tls: boolean;
-}
+export type ClientFacts = OpenSession['client'];
 
 /** A login to an account's mail. */
 export interface LoginRequest {
@@ -33,6 +29,8 @@ export interface LoginRequest {
   readonly sessionId: string;
   /** As the client gave it: short or full. */
   readonly loginName: string;
+  /** Domain of a short name; the frontend's own default where it is missing. */
+  readonly defaultDomain?: DomainName | undefined;
   readonly password: Secret<string>;
   readonly client: ClientFacts;
 }
@@ -118,7 +116,8 @@ export class SessionOpener {
     });
     if (!reached.ok) {
       const { error, cluster, member } = reached;
-      const accountName = cluster === undefined ? undefined : tryParseAccountName(request.loginName, this.#options.defaultDomain);
+      const accountName =
+        cluster === undefined ? undefined : tryParseAccountName(request.loginName, request.defaultDomain ?? this.#options.defaultDomain);
       return { ok: false, error, accountName, cluster: cluster?.name, member: member?.name };
     }
     return { ok: true, ...reached.value, cluster: reached.cluster.name, member: reached.member.name };
@@ -173,12 +172,12 @@ export class SessionOpener {
 
   async #login<T>(
     protocol: string,
-    login: { readonly loginName: string; readonly client: ClientFacts },
+    login: { readonly loginName: string; readonly defaultDomain?: DomainName | undefined; readonly client: ClientFacts },
     ask: (member: MemberAddress, uuid: string, name: AccountName, hops: number) => Promise<MemberStep<T>>,
   ): Promise<Reached<T>> {
     const { clock } = this.#options.ports;
     const { guard, router } = this.#options;
-    const address = tryParseAccountName(login.loginName, this.#options.defaultDomain);
+    const address = tryParseAccountName(login.loginName, login.defaultDomain ?? this.#options.defaultDomain);
     const account = address ?? printable(login.loginName);
     const from = clientGroup(login.client.address);
     const delayMs = guard.before(from, account);

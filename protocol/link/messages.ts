@@ -34,7 +34,19 @@ export interface OpenSession {
     readonly authenticationId: string;
     readonly password: string;
   };
-  readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
+  readonly client: {
+    readonly address: string;
+    readonly port: number;
+    readonly tls: boolean;
+    /** Address that the client reached. */
+    readonly localAddress?: string;
+    readonly tlsProtocol?: string;
+    readonly tlsCipher?: string;
+    /** Name that the client asked for. */
+    readonly tlsServerName?: string;
+    /** First name in a verified certificate of the client. */
+    readonly tlsClientName?: string;
+  };
   /** Server that asks. */
   readonly from: string;
   /** Redirects so far; at `hopsMax` the session is refused with `ROUTE_LOOP`. */

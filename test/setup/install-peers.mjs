@@ -10,6 +10,7 @@ const peers = {
   ldapadd: 'ldap-utils',
   '/usr/sbin/ns-slapd': '389-ds-base',
   'redis-server': 'redis-server',
+  '/usr/sbin/haproxy': 'haproxy',
   curl: 'curl',
   openssl: 'openssl',
   chromium: 'chromium',

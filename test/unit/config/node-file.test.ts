@@ -32,7 +32,7 @@ describe('a node file', () => {
     const service = loaded.config.services[0];
     if (service?.role !== 'frontend') throw new Error('no frontend');
     expect(service.queueDirectory).toBe(resolve('etc/run/queue'));
-    expect(service.tls).toEqual({ certFile: resolve('etc/a.pem'), keyFile: resolve('etc/a.key') });
+    expect(service.tls).toMatchObject({ certFile: resolve('etc/a.pem'), keyFile: resolve('etc/a.key') });
     expect(service.directory.bindPassword.file).toBe(resolve('etc/secret'));
     expect(service.directory.servers).toEqual(['ldap://127.0.0.1:3389']);
     expect(service.listeners[0]).toMatchObject({ tls: 'starttls', address: '127.0.0.1', connectionsMax: 20000 });
