@@ -8,9 +8,9 @@
  * Pairs: peer, peer-durable, slapd-slapd, slapd-ours, ours-slapd, ours-ours. The ratios need `peer`.
  */
 import { parseArgs } from 'node:util';
+import { processorSeconds, type ServiceProcess, startOwnReplication, startOwnServer } from '#test/interop/server-process.ts';
 import { startSlapd } from '#test/interop/slapd-server.ts';
 import { fill, kinds, type Lags, quantile, timeChanges, timeRefresh } from './measure.ts';
-import { processorSeconds, type ServiceProcess, startOwnReplication, startOwnServer } from './own-servers.ts';
 
 const { values } = parseArgs({ options: { entries: { type: 'string' }, rounds: { type: 'string' }, only: { type: 'string' } } });
 const entries = Number(values.entries ?? 100_000);

@@ -2,7 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { systemClock } from '#common/clock.ts';
+import { type Clock, systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
@@ -17,6 +17,7 @@ import type { TestServer } from './replication-suite.ts';
 export async function startOwnDirectory(
   mode: 'master' | 'replica',
   tls?: { readonly listen: 'implicit' | 'starttls'; readonly certFile: string; readonly keyFile: string; readonly ca: string },
+  clock: Clock = systemClock,
 ): Promise<TestServer & { readonly dataDirectory: string }> {
   const directory = await mkdtemp(join(tmpdir(), 'archipelago-directory-'));
   const rootDn = 'cn=test,ou=services,o=mail';
@@ -55,7 +56,7 @@ export async function startOwnDirectory(
           idleTimeoutMs: 3_600_000,
         },
         {
-          clock: systemClock,
+          clock,
           random: systemRandom,
           network: nodeNetwork,
           files: nodeFiles,

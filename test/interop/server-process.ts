@@ -1,5 +1,5 @@
 /** Our directory server and replication service as processes of their own, started as an operator starts them. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,41 +8,57 @@ import { systemClock } from '#common/clock.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
-import { freePort, type SyncreplSource } from '#test/interop/slapd-server.ts';
+import { freePort, type SyncreplSource } from './slapd-server.ts';
 
 /** A server that replication runs from or to. */
-export interface BenchServer extends SyncreplSource, AsyncDisposable {
+export interface OwnServer extends SyncreplSource, AsyncDisposable {
   readonly pid: number;
+  /** Ends it without a chance to say good-bye, and starts it again on the same data; resolves when it answers. */
+  killAndRestart(): Promise<void>;
   connect(): Promise<LdapConnection>;
 }
 
 /** A process with one service; ended when disposed of. */
 export interface ServiceProcess extends AsyncDisposable {
   readonly pid: number;
+  /** Ends it without a chance to say good-bye, and starts it again on the same data. */
+  killAndRestart(): Promise<void>;
   /** Resident memory in MB. */
   memoryMb(): Promise<number>;
 }
 
-const password = new Secret('bench-secret');
+const password = new Secret('process-secret');
 
 /** Starts a process with one service. `service` is told its directory. */
 async function startProcess(
   service: (directory: string) => object,
   secrets: Readonly<Record<string, Secret<string>>>,
 ): Promise<ServiceProcess> {
-  const directory = await mkdtemp(join(tmpdir(), 'archipelago-bench-'));
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-process-'));
   for (const [name, secret] of Object.entries(secrets)) await writeFile(join(directory, name), secret.reveal());
   const file = join(directory, 'node.yaml');
   await writeFile(file, JSON.stringify({ log: { level: 'warn' }, services: [service(directory)] }));
-  const child = spawn(process.execPath, [resolve('bin/archipelago.mjs'), 'up', '--config', file], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  child.once('exit', (code) => {
-    // Whoever waits for what it was to do waits in vain.
-    if (code !== null && code !== 0) process.exit(1);
-  });
+  const start = (): ChildProcess => {
+    const started = spawn(process.execPath, [resolve('bin/archipelago.mjs'), 'up', '--config', file], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    started.once('exit', (code) => {
+      // Whoever waits for what it was to do waits in vain.
+      if (code !== null && code !== 0) process.exit(1);
+    });
+    return started;
+  };
+  let child = start();
   return {
-    pid: child.pid as number,
+    get pid() {
+      return child.pid as number;
+    },
+    async killAndRestart() {
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exited;
+      child = start();
+    },
     async memoryMb() {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8');
       return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
@@ -66,9 +82,9 @@ export async function processorSeconds(pid: number): Promise<number> {
 }
 
 /** Starts our directory server. */
-export async function startOwnServer(mode: 'master' | 'replica'): Promise<BenchServer> {
+export async function startOwnServer(mode: 'master' | 'replica'): Promise<OwnServer> {
   const port = await freePort();
-  const rootDn = 'cn=bench,ou=services,o=mail';
+  const rootDn = 'cn=test,ou=services,o=mail';
   const running = await startProcess(
     (directory) => ({
       role: 'directory',
@@ -89,17 +105,33 @@ export async function startOwnServer(mode: 'master' | 'replica'): Promise<BenchS
     await connection.bind(rootDn, password);
     return connection;
   };
-  const deadlineMs = systemClock.monotonicMs() + 30_000;
-  for (;;) {
-    try {
-      await (await connect())[Symbol.asyncDispose]();
-      break;
-    } catch (error) {
-      if (systemClock.monotonicMs() > deadlineMs) throw error;
-      await new Promise((wake) => setTimeout(wake, 50));
+  const answers = async (): Promise<void> => {
+    const deadlineMs = systemClock.monotonicMs() + 30_000;
+    for (;;) {
+      try {
+        await (await connect())[Symbol.asyncDispose]();
+        return;
+      } catch (error) {
+        if (systemClock.monotonicMs() > deadlineMs) throw error;
+        await new Promise((wake) => setTimeout(wake, 50));
+      }
     }
-  }
-  return { pid: running.pid, url, rootDn, rootPassword: password, connect, [Symbol.asyncDispose]: () => running[Symbol.asyncDispose]() };
+  };
+  await answers();
+  return {
+    get pid() {
+      return running.pid;
+    },
+    async killAndRestart() {
+      await running.killAndRestart();
+      await answers();
+    },
+    url,
+    rootDn,
+    rootPassword: password,
+    connect,
+    [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
+  };
 }
 
 /** Starts the replication service between two servers. */
@@ -117,7 +149,7 @@ export function startOwnReplication(master: SyncreplSource, replica: SyncreplSou
         suffix: 'o=mail',
         stateDirectory: join(directory, 'state'),
         master: server(master, 'master'),
-        replicas: [{ name: 'ldap-bench', ...server(replica, 'replica') }],
+        replicas: [{ name: 'ldap-eu', ...server(replica, 'replica') }],
       };
     },
     { master: master.rootPassword, replica: replica.rootPassword },
