@@ -12,6 +12,9 @@ const composes = {
   store: '../deploy/run/store.ts',
 };
 const isOffline = args.some((arg) => /^--(path|config)(=|$)/.test(arg));
-const isComposing = args[0] in composes && !(args[0] === 'demo' && args[1] === 'kill') && !(args[0] === 'store' && !isOffline);
+// Some of their verbs ask a running installation.
+const isAsking =
+  (args[0] === 'demo' && args[1] === 'kill') || (args[0] === 'directory' && args[1] === 'promote') || (args[0] === 'store' && !isOffline);
+const isComposing = args[0] in composes && !isAsking;
 if (isComposing) await underNode24(new URL(composes[args[0]], import.meta.url), args.slice(1));
 else await underNode24(new URL('../operate/cli/main.ts', import.meta.url), args);

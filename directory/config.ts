@@ -34,8 +34,23 @@ export const DirectoryConfig = Type.Object(
   {
     role: Type.Literal('directory'),
     name: Type.String({ description: 'Full name of this server, e.g. ldap-master.isp.example.' }),
-    mode: Type.Enum(['master', 'replica'], { description: 'A replica takes writes from the replication service only.' }),
+    mode: Type.Enum(['master', 'replica'], {
+      description: 'At the first start; a promotion changes it for good. A replica takes writes from the replication service only.',
+    }),
     master: Type.Optional(Type.String({ description: 'replica: URL that writers are referred to.' })),
+    peers: Type.Optional(
+      Type.Array(Type.String({ description: 'ldap:// or ldaps:// URL.' }), {
+        description: 'The other directory servers: asked at the start and all the time whether there is a later master than this one.',
+      }),
+    ),
+    peersCaFile: Type.Optional(Type.String({ description: 'PEM file: CA of the peers’ certificates.' })),
+    writesNeed: Type.Optional(
+      Type.Enum(['nobody', 'majority'], {
+        default: 'nobody',
+        description:
+          'majority: a master takes writes only while most of the directory servers (peers and itself) answer it, so that one that is cut off stops by itself.',
+      }),
+    ),
     suffix: Type.String({ default: 'o=mail', description: 'Base of the directory tree.' }),
     dataDirectory: Type.String({ description: 'Directory on this server’s own disk for the database.' }),
     listeners: Type.Array(

@@ -23,9 +23,11 @@ import { startJournalCare } from './changelog/journal-care.ts';
 import type { DirectoryConfig } from './config.ts';
 import { createMailSchema } from './schema/mail-schema.ts';
 import type { Identity } from './server/authenticate.ts';
+import { Authority } from './server/authority.ts';
 import { createBackups } from './server/backups.ts';
 import { createDispatcher } from './server/dispatch.ts';
 import { noteOpening } from './server/opening.ts';
+import { PeerWatch } from './server/peer-watch.ts';
 import { seedTree } from './server/seed.ts';
 import { LdapSession } from './server/session.ts';
 import { Tree } from './server/tree.ts';
@@ -61,7 +63,17 @@ export async function startDirectory(
   await using cleanup = new AsyncDisposableStack();
   const store = cleanup.use(new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions()));
   const tree = new Tree({ store, schema, suffix: config.suffix, clock, mode: config.mode });
-  const write = { tree, clock, random, placement: config.placement, masterUrl: config.master };
+  const authority = new Authority(tree, clock, log, config.master);
+  const write = {
+    tree,
+    clock,
+    random,
+    placement: config.placement,
+    authority,
+    get masterUrl() {
+      return authority.masterUrl;
+    },
+  };
   await seedTree(write);
   cleanup.defer(await noteOpening(tree, ports));
   const identities = await readIdentities(config, tree, ports, options.env ?? {});
@@ -170,6 +182,13 @@ export async function startDirectory(
     urls.push(`ldapi://${encodeURIComponent(config.ldapiPath)}`);
   }
 
+  if (config.peers !== undefined && config.peers.length > 0) {
+    const ca = config.peersCaFile === undefined ? undefined : await readPem(config.peersCaFile, files);
+    cleanup.use(
+      new PeerWatch({ peers: config.peers, needsMajority: config.writesNeed === 'majority', ca, authority, store, network, clock, log }),
+    );
+  }
+
   const gauge = (name: string, help: string, read: () => number): void => {
     const made = metrics.gauge(name, help);
     metrics.onCollect(() => made.set({}, read()));
@@ -184,13 +203,19 @@ export async function startDirectory(
   );
   gauge('archipelago_directory_refused_addresses', 'Addresses from which accounts cannot bind now', () => guard.counts().addressesRefused);
   let stopped = false;
+  gauge('archipelago_directory_term', 'Number of the present mastership, as far as this server knows', () =>
+    stopped ? 0 : authority.term,
+  );
   gauge('archipelago_directory_change_number', 'Number of the last change', () => (stopped ? 0 : store.lastChangeNumber()));
-  log.info({ urls, mode: config.mode, entries: store.tally('entries') }, 'directory server listens');
+  log.info({ urls, mode: tree.mode, term: authority.term, entries: store.tally('entries') }, 'directory server listens');
 
   const status = (): DirectoryStatus => ({
     role: 'directory',
     name: config.name,
-    mode: config.mode,
+    mode: tree.mode,
+    term: authority.term,
+    masterUrl: authority.masterUrl,
+    note: roleNote(authority, tree),
     urls,
     suffix: config.suffix,
     entries: store.tally('entries'),
@@ -210,7 +235,7 @@ export async function startDirectory(
     urls,
     status,
     reload,
-    readiness: () => readinessOf(config, tree),
+    readiness: () => readinessOf(config, tree, authority),
     async [Symbol.asyncDispose]() {
       if (stopped) return;
       stopped = true;
@@ -219,10 +244,23 @@ export async function startDirectory(
   };
 }
 
-function readinessOf(config: DirectoryConfig, tree: Tree): ReadinessCheck[] {
+/** What is unusual about the role of this server; empty when nothing is. */
+function roleNote(authority: Authority, tree: Tree): string {
+  if (authority.doubt !== undefined) return authority.doubt;
+  if (authority.isFrozen) return 'takes no writes: the mastership is being handed over';
+  if (!authority.isChanged) return '';
+  return tree.mode === 'master'
+    ? `promoted in term ${authority.term}; its configuration still says replica`
+    : `superseded in term ${authority.term} by ${authority.masterUrl}; its configuration still says master`;
+}
+
+function readinessOf(config: DirectoryConfig, tree: Tree, authority: Authority): ReadinessCheck[] {
+  const note = roleNote(authority, tree);
+
   const content = `${tree.store.tally('entries')} entries as of ${tree.contextCsn}`;
   return [
     { name: 'content', ok: tree.isFilled, detail: tree.isFilled ? content : 'replication has not filled this replica yet' },
+    { name: 'role', ok: authority.doubt === undefined, detail: `${authority.roleText}${note === '' ? '' : `: ${note}`}` },
     { name: 'listening', ok: true, detail: `${config.listeners.length + (config.ldapiPath === undefined ? 0 : 1)} listeners` },
   ];
 }

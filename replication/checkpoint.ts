@@ -18,10 +18,10 @@ export interface Checkpoint {
 
 /** Keeps one replica's checkpoint in a file. */
 export class CheckpointFile {
-  readonly #files: Files;
+  readonly #files: Pick<Files, 'read' | 'replace' | 'unlink'>;
   readonly #path: string;
 
-  constructor(files: Files, directory: string, replica: string) {
+  constructor(files: Pick<Files, 'read' | 'replace' | 'unlink'>, directory: string, replica: string) {
     this.#files = files;
     this.#path = `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.checkpoint.json`;
   }

@@ -15,7 +15,13 @@ export const ReplicationConfig = Type.Object(
     role: Type.Literal('replication'),
     name: Type.String({ description: 'Full name of this server, e.g. replication.isp.example.' }),
     suffix: Type.String({ default: 'o=mail', description: 'Base of the tree that is replicated.' }),
-    master: Type.Object(Server, { additionalProperties: false }),
+    master: Type.Object(
+      {
+        name: Type.Optional(Type.String({ description: 'How it is called when another server has become the master. Default: its URL.' })),
+        ...Server,
+      },
+      { additionalProperties: false, description: 'The master at the first start. After a promotion it is fed like a replica.' },
+    ),
     replicas: Type.Array(
       Type.Object(
         {
@@ -36,6 +42,14 @@ export const ReplicationConfig = Type.Object(
       { minItems: 1 },
     ),
     stateDirectory: Type.String({ description: 'Directory on this server’s own disk for checkpoints.' }),
+    leaseMs: Type.Optional(
+      Type.Integer({
+        minimum: 500,
+        maximum: 300000,
+        description:
+          'Give it where two or more replication services have the same replicas: each replica is written by the one that holds its lease, and another takes over when that has been silent for so long, milliseconds, e.g. 6000. The checkpoint is then kept at the replica.',
+      }),
+    ),
     refreshDeletesMaxPercent: Type.Number({
       default: 10,
       minimum: 0,

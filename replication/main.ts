@@ -5,6 +5,9 @@
  *           ├─► replicator of ldap-us ──► ldap-us          each with its own stream, pipeline and checkpoint
  *           └─► …
  *
+ * After a promotion another server is the master (master-watch.ts) and the old one is fed like a replica; where several services have the
+ * same replicas, one of them writes each (lease.ts, seat.ts).
+ *
  * What always holds: a replica's checkpoint never passes what the replica has acknowledged; one entry's changes are applied in order; a
  * refresh never deletes more than the configured share by itself. What may happen: a change is applied twice, which changes nothing.
  */
@@ -13,13 +16,14 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import { cronSchedule, type Schedule, type Scheduled } from '#common/schedule.ts';
 import { openBound } from '#directory/client/access.ts';
-import { CheckpointFile } from '#replication/checkpoint.ts';
-import type { RepairReport, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
+import type { PromotionReport, RepairReport, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
 import { contextCsnOf } from '#replication/history.ts';
-import { Quarantine } from '#replication/quarantine.ts';
-import { Replicator } from '#replication/replicator.ts';
+import { MasterWatch } from '#replication/master-watch.ts';
+import { promote } from '#replication/promote.ts';
+import type { Replicator } from '#replication/replicator.ts';
 import { Scope } from '#replication/scope.ts';
+import { Seat } from '#replication/seat.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { compareServers, describeReport, differencesMax, suspectsMax } from '#replication/verify.ts';
 
@@ -37,6 +41,8 @@ export interface RunningReplication extends RunningService<ReplicationStatus> {
   allowDeletes(replica: string): void;
   /** Lets a stopped replica follow the master as it is now; the limit on deletions stays. */
   resume(replica: string): void;
+  /** Makes a replica the master, and all others follow it. See promote.ts. */
+  promote(replica: string, options: { readonly isForced: boolean; readonly withinMs: number }): Promise<PromotionReport>;
   /** Median time from receiving a change to the replica's acknowledgement, milliseconds. */
   medianReplayMs(replica: string): number | undefined;
 }
@@ -62,6 +68,7 @@ export async function startReplication(
   );
   await ports.files.mkdirAll(config.stateDirectory);
   const service = new Replication(config, ports, master, replicas);
+  await service.findMaster();
   service.scheduleVerify(options.schedule ?? cronSchedule);
   return service;
 }
@@ -71,9 +78,11 @@ class Replication implements RunningReplication {
   readonly name: string;
   readonly #config: ReplicationConfig;
   readonly #ports: Ports;
-  readonly #master: ServerAccess;
-  readonly #access = new Map<string, ServerAccess>();
-  readonly #replicators = new Map<string, Replicator>();
+  /** Every server, the configured master's among them. */
+  readonly #seats = new Map<string, Seat>();
+  readonly #configuredMaster: ServerAccess;
+  readonly #watch: MasterWatch;
+  #master: ServerAccess;
   #verifying: Scheduled | undefined;
 
   constructor(
@@ -86,17 +95,27 @@ class Replication implements RunningReplication {
     this.#config = config;
     this.#ports = ports;
     this.#master = master;
-    for (const { name, access, scope } of replicas) {
-      this.#access.set(name, access);
-      const checkpoint = new CheckpointFile(ports.files, config.stateDirectory, name);
-      const quarantine = new Quarantine(ports.files, config.stateDirectory, name);
-      const { suffix, refreshDeletesMaxPercent } = config;
-      this.#replicators.set(
-        name,
-        new Replicator({ name, master, replica: access, suffix, scope, refreshDeletesMaxPercent, checkpoint, quarantine, ports }),
-      );
+    this.#configuredMaster = master;
+    const lease =
+      config.leaseMs === undefined
+        ? undefined
+        : { leaseMs: config.leaseMs, holder: `${config.name}/${ports.random.bytes(4).toString('hex')}` };
+    const { suffix, stateDirectory, refreshDeletesMaxPercent } = config;
+    const all = [...replicas, { name: config.master.name ?? master.url, access: master, scope: new Scope({}) }];
+    for (const { name, access, scope } of all) {
+      this.#seats.set(name, new Seat({ name, access, scope, suffix, stateDirectory, refreshDeletesMaxPercent, lease, ports }));
     }
+    this.#watch = new MasterWatch([master, ...replicas.map((one) => one.access)], ports, (access, term) => {
+      this.#master = access;
+      for (const seat of this.#seats.values()) void seat.follow({ access, term });
+    });
     this.#exposeGauges();
+  }
+
+  /** Resolves once every server was asked who the master is, and the replicas are fed from it. */
+  async findMaster(): Promise<void> {
+    await this.#watch.firstLook;
+    await Promise.all([...this.#seats.values()].map((seat) => seat.settled()));
   }
 
   scheduleVerify(schedule: Schedule): void {
@@ -110,7 +129,7 @@ class Replication implements RunningReplication {
   }
 
   status(): ReplicationStatus {
-    const replicators = [...this.#replicators.values()];
+    const replicators = [...this.#seats.values()].flatMap((seat) => seat.replicator ?? []);
     const sources = replicators.map((one) => one.sourceState);
     const csns = replicators.flatMap((one) => one.receivedCsn ?? []).sort();
     return {
@@ -118,24 +137,25 @@ class Replication implements RunningReplication {
       name: this.name,
       master: {
         url: this.#master.url,
+        term: this.#watch.term,
         state: sources.some((one) => one.state === 'connected') ? 'connected' : 'connecting',
         contextCsn: csns.at(-1),
         lastError: sources.find((one) => one.lastError !== undefined)?.lastError,
       },
-      replicas: replicators.map((one) => one.status()),
+      replicas: this.#shown().map((seat) => seat.status()),
     };
   }
 
   readiness(): readonly ReadinessCheck[] {
     return this.status().replicas.map((one) => ({
       name: `replica ${one.name}`,
-      ok: one.state === 'following',
+      ok: one.state === 'following' || one.state === 'standby' || one.state === 'master',
       detail: `${one.state}, ${one.backlogChanges} changes behind, ${one.refused.entries} entries refused${one.lastError === undefined ? '' : `; last error: ${one.lastError}`}`,
     }));
   }
 
   async verify(replica?: string): Promise<readonly VerifyReport[]> {
-    const names = replica === undefined ? [...this.#replicators.keys()] : [replica];
+    const names = replica === undefined ? this.#activeNames() : [replica];
     const reports: VerifyReport[] = [];
     for (const name of names) {
       const replicator = this.#replicator(name);
@@ -155,7 +175,7 @@ class Replication implements RunningReplication {
   }
 
   async waitFor(change: string, replica: string | undefined, signal: AbortSignal): Promise<void> {
-    const waited = replica === undefined ? [...this.#replicators.values()] : [this.#replicator(replica)];
+    const waited = (replica === undefined ? this.#activeNames() : [replica]).map((name) => this.#replicator(name));
     await Promise.all(waited.map((one) => one.waitFor(change, signal)));
   }
 
@@ -185,22 +205,51 @@ class Replication implements RunningReplication {
     this.#replicator(replica).resume();
   }
 
+  async promote(replica: string, { isForced, withinMs }: { isForced: boolean; withinMs: number }): Promise<PromotionReport> {
+    const seat = this.#seat(replica);
+    const ports = this.#ports;
+    await this.#watch.look();
+    const master = [...this.#seats.values()].find((one) => one.isMaster);
+    if (seat === master || master === undefined) throw new PlatformError('REPL_NOT_PROMOTED', `${replica} is the master already`);
+    if (seat.scope.key !== '') {
+      throw new PlatformError(
+        'REPL_NOT_PROMOTED',
+        `${replica} is given a part of the directory only (filter or attributes) and cannot be the master`,
+      );
+    }
+    const others = [...this.#seats.values()].filter((one) => one !== seat && one !== master);
+    const report = await promote({
+      target: seat,
+      master,
+      others: isForced ? [...others, master] : others,
+      term: this.#watch.term + 1,
+      isForced,
+      withinMs,
+      backlog: () => seat.replicator?.status().backlogChanges ?? 0,
+      ports,
+    });
+    ports.log.warn(
+      { component: 'promote', replica, term: report.term, isForced },
+      `${replica} is the master now. ${report.missing}`.trimEnd(),
+    );
+    await this.#watch.look();
+    return report;
+  }
+
   medianReplayMs(replica: string): number | undefined {
     return this.#replicator(replica).medianReplayMs;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#verifying?.cancel();
-    await Promise.all([...this.#replicators.values()].map((one) => one[Symbol.asyncDispose]()));
+    await this.#watch[Symbol.asyncDispose]();
+    await Promise.all([...this.#seats.values()].map((one) => one[Symbol.asyncDispose]()));
   }
 
   async #compare(name: string, listedMax = differencesMax): Promise<VerifyReport> {
     await using master = await openBound(this.#master.url, this.#master, this.#ports);
-    await using replica = await openBound(
-      (this.#access.get(name) as ServerAccess).url,
-      this.#access.get(name) as ServerAccess,
-      this.#ports,
-    );
+    const { access } = this.#seat(name);
+    await using replica = await openBound(access.url, access, this.#ports);
     return await compareServers(
       name,
       master,
@@ -212,10 +261,25 @@ class Replication implements RunningReplication {
     );
   }
 
-  #replicator(name: string): Replicator {
-    const found = this.#replicators.get(name);
+  // The configured master is a replica only once another server is the master.
+  #shown(): Seat[] {
+    return [...this.#seats.values()]
+      .filter((seat) => !seat.isMaster || seat.access !== this.#configuredMaster)
+      .filter((seat) => seat.access !== this.#configuredMaster || this.#master !== this.#configuredMaster);
+  }
+
+  #activeNames(): string[] {
+    return [...this.#seats.values()].filter((seat) => seat.replicator !== undefined).map((seat) => seat.name);
+  }
+
+  #seat(name: string): Seat {
+    const found = this.#seats.get(name);
     if (found !== undefined) return found;
-    throw new PlatformError('ADMIN_NOT_FOUND', `no replica "${name}" here; known are ${[...this.#replicators.keys()].join(', ')}`);
+    throw new PlatformError('ADMIN_NOT_FOUND', `no replica "${name}" here; known are ${[...this.#seats.keys()].join(', ')}`);
+  }
+
+  #replicator(name: string): Replicator {
+    return this.#seat(name).active();
   }
 
   #exposeGauges(): void {

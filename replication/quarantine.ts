@@ -15,13 +15,13 @@ export const heldMax = 1000;
 
 /** See the header of this file. */
 export class Quarantine {
-  readonly #files: Files;
+  readonly #files: Pick<Files, 'read' | 'replace'>;
   readonly #path: string;
   readonly #held = new Map<string, RefusedEntry>();
   #pending: Promise<void> | undefined;
   #writing: Promise<unknown> = Promise.resolve();
 
-  constructor(files: Files, directory: string, replica: string) {
+  constructor(files: Pick<Files, 'read' | 'replace'>, directory: string, replica: string) {
     this.#files = files;
     this.#path = `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.refused.json`;
   }

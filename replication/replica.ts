@@ -31,6 +31,8 @@ import { type Scope, wholeScope } from '#replication/scope.ts';
 
 const pageSize = 1000;
 const noImages: ImageResult = { added: 0, modified: 0, renamed: 0, deleted: 0, remarks: [] };
+/** The service's own entry on servers that are not ours (state-place.ts). */
+const stateEntryStart = 'cn=archipelago-replication,';
 
 /** One entry of a full reading. */
 export interface ReadEntry {
@@ -216,7 +218,7 @@ export async function* readAllEntries(
     ]);
     try {
       for await (const item of search) {
-        if (item.kind !== 'entry') continue;
+        if (item.kind !== 'entry' || item.dn.toLowerCase().startsWith(stateEntryStart)) continue;
         yield { uuid: textOf(item.attributes, 'entryUUID')?.toLowerCase() ?? '', dn: item.dn, attributes: item.attributes };
       }
     } catch (error) {

@@ -20,7 +20,7 @@ import type { Logger } from '#common/log/logger.ts';
 import { jitteredMs } from '#common/random.ts';
 import { openBound } from '#directory/client/access.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
-import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import type { LdapConnection, WriteGuard } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
 import { type CheckpointFile, csnOfCookie, csnOfTime } from '#replication/checkpoint.ts';
@@ -59,6 +59,8 @@ export interface ReplicatorOptions {
   readonly refreshDeletesMaxPercent: number;
   readonly checkpoint: CheckpointFile;
   readonly quarantine: Quarantine;
+  /** Stands before every write to the replica. */
+  readonly guard?: WriteGuard | undefined;
   readonly ports: Ports;
 }
 
@@ -357,6 +359,7 @@ export class Replicator implements AsyncDisposable {
       let stopWatching: (() => void) | undefined;
       try {
         connection = await openBound(access.url, access, ports);
+        connection.guardWrites(this.#options.guard);
         const lost = new AbortController();
         const session = AbortSignal.any([signal, lost.signal]);
         void connection.closed.then((error) => lost.abort(error));

@@ -89,6 +89,12 @@ export const errorCatalogue = {
 
   REPL_TOO_MANY_DELETES: entry('config', 'later', 'A refresh would delete more entries than allowed; check the master, then allow it.'),
   REPL_MASTER_WENT_BACK: entry('config', 'later', 'The master lacks changes that it had reported: restored from an older backup?'),
+  REPL_LEASE_LOST: entry(
+    'unavailable',
+    'later',
+    'Another replication service holds the lease of a replica and writes it; this one stands by.',
+  ),
+  REPL_NOT_PROMOTED: entry('config', 'later', 'A replica was not made the master; what is missing, and what to do, is in the message.'),
   REPL_TARGET_REFUSED: entry('config', 'later', 'A replica refused a change; the attribute and the fix are in the message.'),
 
   ADMIN_UNAUTHORIZED: entry('auth', 'never', 'The admin API needs a valid token.'),

@@ -1,14 +1,22 @@
 /**
  * Kept connections to a list of directory servers, one each, made when first needed and made again when lost. A server that failed is
  * tried last for a while, so that a dead one costs its timeout once and not at every look-up.
+ *
+ * The configured master is where the search for the master begins: a promotion makes another server the master, and every server of ours knows
+ * which (authority.ts). So the one that is asked is asked now and then whether it still is; when it is not, or does not answer, the others
+ * are asked who is. A server that is not ours is the master because the configuration says so.
  */
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { jitteredMs } from '#common/random.ts';
 import { type DirectoryPorts, openBound, type ResolvedAccess } from '#directory/client/access.ts';
+import { type DirectoryRole, readRole } from '#directory/client/authority.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
-import { isServerFailure } from '#directory/client/ldap-errors.ts';
+import { isServerFailure, resultCodeOf } from '#directory/client/ldap-errors.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
 
 const avoidMs = 5000;
+/** For so long a master is taken for one without asking again. */
+const confirmedMs = 1000;
 
 interface Server {
   readonly url: string;
@@ -24,18 +32,26 @@ export class DirectoryServers implements AsyncDisposable {
   readonly #ports: DirectoryPorts;
   readonly #servers = new Map<string, Server>();
   #isDisposed = false;
+  #master: string;
+  #term = 0;
+  #confirmedUntilMs = 0;
+  #finding: Promise<void> | undefined;
 
   constructor(access: ResolvedAccess, ports: DirectoryPorts) {
     this.#access = access;
     this.#ports = ports;
-    for (const url of [...access.urls, access.master]) {
-      this.#servers.set(url, { url, connection: undefined, opening: undefined, avoidedUntilMs: 0, lastError: undefined });
-    }
+    this.#master = access.master;
+    for (const url of [...access.urls, access.master]) this.#know(url);
   }
 
   /** Every server once, the master last unless it is in the list. */
   get urls(): readonly string[] {
     return [...this.#servers.keys()];
+  }
+
+  /** URL of the master, as far as is known. */
+  get master(): string {
+    return this.#master;
   }
 
   lastErrorOf(url: string): string | undefined {
@@ -77,11 +93,19 @@ export class DirectoryServers implements AsyncDisposable {
     throw new PlatformError('DIR_UNAVAILABLE', `no directory server answers: ${reasons.join('; ')}`);
   }
 
-  /** Asks the master; rejects with `DIR_NO_MASTER` when it does not answer. */
+  /** Asks the master, also when that is another server by now; rejects with `DIR_NO_MASTER` when there is none that answers. */
   async askMaster<T>(question: (connection: LdapConnection) => Promise<T>): Promise<T> {
     try {
-      return await this.ask(this.#access.master, question);
+      if (this.#ports.clock.monotonicMs() >= this.#confirmedUntilMs) await this.#findMaster();
+      return await this.ask(this.#master, question);
     } catch (error) {
+      if (resultCodeOf(error) === resultCodes.referral) {
+        // Nothing was done: a replica sends writers on.
+        const asked = this.#master;
+        await this.#findMaster();
+        if (this.#master !== asked) return await this.ask(this.#master, question);
+      }
+      if (isServerFailure(error)) this.#confirmedUntilMs = 0;
       if (!isServerFailure(error) || (error instanceof PlatformError && error.code === 'DIR_BUSY')) throw error;
       throw new PlatformError('DIR_NO_MASTER', `the master directory does not answer: ${messageOf(error)}`, { cause: error });
     }
@@ -93,6 +117,57 @@ export class DirectoryServers implements AsyncDisposable {
       await server.opening?.catch(() => undefined);
       await server.connection?.[Symbol.asyncDispose]();
     }
+  }
+
+  // Many questions at a time share one search.
+  #findMaster(): Promise<void> {
+    this.#finding ??= this.#lookForMaster().finally(() => {
+      this.#finding = undefined;
+    });
+    return this.#finding;
+  }
+
+  async #lookForMaster(): Promise<void> {
+    const own = await this.#roleOf(this.#master);
+    if (own === 'none' || (own !== undefined && own.mode === 'master' && own.term >= this.#term)) {
+      if (own !== 'none') this.#term = own.term;
+      this.#confirmedUntilMs = this.#ports.clock.monotonicMs() + confirmedMs;
+      return;
+    }
+    const named = own === undefined ? [] : [own];
+    const asked = this.#master;
+    const others = await Promise.all(this.urls.filter((url) => url !== this.#master).map((url) => this.#roleOf(url)));
+    for (const role of others) if (role !== undefined && role !== 'none') named.push(role);
+    const best = named.filter((one) => one.master !== undefined).sort((a, b) => b.term - a.term)[0];
+    if (best?.master === undefined || best.term <= 1 || best.term < this.#term || best.master === asked) {
+      // Asking it again would only cost its time-out once more.
+      if (own === undefined) throw new PlatformError('DIR_UNAVAILABLE', this.lastErrorOf(asked) ?? `${asked} does not answer`);
+      return;
+    }
+    this.#ports.log.warn(
+      { component: 'directory', peer: best.master, term: best.term },
+      `the master is ${best.master} now, not ${this.#master}`,
+    );
+    this.#know(best.master);
+    this.#master = best.master;
+    this.#term = best.term;
+  }
+
+  // `none`: it is not ours. `undefined`: it does not answer.
+  async #roleOf(url: string): Promise<DirectoryRole | 'none' | undefined> {
+    try {
+      const role = await this.ask(url, (connection) => readRole(connection));
+      if (role === undefined) return 'none';
+      return role.mode === 'master' ? { ...role, master: url } : role;
+    } catch (error) {
+      this.#ports.log.debug({ component: 'directory', peer: url }, `does not say its role: ${messageOf(error)}`);
+      return undefined;
+    }
+  }
+
+  #know(url: string): void {
+    if (this.#servers.has(url)) return;
+    this.#servers.set(url, { url, connection: undefined, opening: undefined, avoidedUntilMs: 0, lastError: undefined });
   }
 
   async #connected(server: Server): Promise<LdapConnection> {

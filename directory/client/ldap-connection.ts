@@ -16,6 +16,7 @@ import { type SearchItem, type SearchOptions, SearchStream } from '#directory/cl
 import { BerWriter } from '#protocol/ldap/ber.ts';
 import { LdapDecoder } from '#protocol/ldap/decoder.ts';
 import { writeOperation } from '#protocol/ldap/encode.ts';
+import { imageBatchOid } from '#protocol/ldap/image-batch.ts';
 import {
   type Attribute,
   type Control,
@@ -49,6 +50,14 @@ export interface LdapAnswer {
   readonly value: Buffer | undefined;
 }
 
+/** What stands between a connection's user and its writes. */
+export interface WriteGuard {
+  /** Sent along with every write. */
+  readonly controls: readonly Control[];
+  /** Why a write must not be sent now; asked at the last moment. */
+  refusal(): PlatformError | undefined;
+}
+
 /** Requests that may wait for their answer at a time; one more fails with `DIR_BUSY`. */
 const outstandingMax = 10_000;
 
@@ -75,6 +84,7 @@ export class LdapConnection implements AsyncDisposable {
   #lastId = 0;
   #lastHeardMs: number;
   #error: PlatformError | undefined;
+  #guard: WriteGuard | undefined;
 
   private constructor(url: string, connection: Connection, clock: Clock, options: LdapConnectionOptions) {
     this.url = url;
@@ -156,8 +166,9 @@ export class LdapConnection implements AsyncDisposable {
     controls: readonly Control[] = [],
   ): Promise<LdapAnswer> {
     const what = describe(operation);
+    const guard = isWrite(operation) ? this.#guard : undefined;
     return new Promise((resolve, reject) => {
-      const id = this.#send(operation, controls);
+      const id = guard?.refusal() ?? this.#send(operation, guard === undefined ? controls : [...controls, ...guard.controls]);
       if (typeof id !== 'number') {
         reject(id);
         return;
@@ -169,6 +180,11 @@ export class LdapConnection implements AsyncDisposable {
         fail: reject,
       });
     });
+  }
+
+  /** From now on every write is asked about and carries the guard's controls. */
+  guardWrites(guard: WriteGuard | undefined): void {
+    this.#guard = guard;
   }
 
   /** Starts a search; iterate over what it gives. Leaving the loop early abandons it. */
@@ -350,6 +366,16 @@ export class LdapConnection implements AsyncDisposable {
 }
 
 type SearchEntry = Extract<SearchItem, { kind: 'entry' }>;
+
+function isWrite(operation: LdapRequest): boolean {
+  return (
+    operation.type === 'addRequest' ||
+    operation.type === 'modifyRequest' ||
+    operation.type === 'modifyDnRequest' ||
+    operation.type === 'deleteRequest' ||
+    (operation.type === 'extendedRequest' && operation.oid === imageBatchOid)
+  );
+}
 
 function describe(operation: LdapRequest): string {
   if (operation.type === 'bindRequest') return `a bind as "${operation.name}"`;

@@ -97,7 +97,8 @@ class Lookup implements DirectoryReader {
   }
 
   async servers(): Promise<readonly DirectoryServerStatus[]> {
-    const { master, suffix } = this.#options.access;
+    const { suffix } = this.#options.access;
+    const { master } = this.#servers;
     const csns = await Promise.all(
       this.#servers.urls.map(async (url) => {
         try {
@@ -130,10 +131,9 @@ class Lookup implements DirectoryReader {
   }
 
   async #ask(find: (connection: LdapConnection) => Promise<AccountRecord | undefined>, authoritative: boolean): Promise<LookupAnswer> {
-    const { master } = this.#options.access;
-    if (authoritative) return { record: await this.#servers.askMaster(find), server: master, authoritative: true };
+    if (authoritative) return { record: await this.#servers.askMaster(find), server: this.#servers.master, authoritative: true };
     const { answer, server } = await this.#servers.askAny(find);
-    return { record: answer, server, authoritative: server === master };
+    return { record: answer, server, authoritative: server === this.#servers.master };
   }
 
   async #findByAddress(connection: LdapConnection, address: AccountName): Promise<AccountRecord | undefined> {

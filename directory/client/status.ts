@@ -5,6 +5,12 @@ export interface DirectoryStatus {
   readonly role: 'directory';
   readonly name: string;
   readonly mode: 'master' | 'replica';
+  /** Number of the mastership that this server knows of. */
+  readonly term: number;
+  /** Where writers are referred to; `undefined` on the master. */
+  readonly masterUrl: string | undefined;
+  /** What is unusual about its role: promoted, superseded, in doubt, frozen; empty when nothing is. */
+  readonly note: string;
   readonly urls: readonly string[];
   readonly suffix: string;
   readonly entries: number;

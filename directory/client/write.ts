@@ -46,7 +46,7 @@ class Writer implements DirectoryWriter {
     this.#access = options.access;
     this.#names = options.access.names ?? archipelagoNames;
     this.#attributes = recordAttributes(this.#names, true);
-    this.#servers = new DirectoryServers({ ...options.access, urls: [] }, options.ports);
+    this.#servers = new DirectoryServers(options.access, options.ports);
     this.#hasher = options.hasher ?? createPasswordHasher(options.ports.random);
   }
 

@@ -53,6 +53,7 @@ export const standardAttributeTypes: readonly string[] = [
   `( 1.3.6.1.4.1.4203.666.1.55.3 NAME 'monitorCounter' EQUALITY integerMatch ORDERING integerOrderingMatch ${syntax}.27 NO-USER-MODIFICATION ${server} )`,
   `( 1.3.6.1.4.1.4203.666.1.55.5 NAME 'monitorOpInitiated' SUP monitorCounter NO-USER-MODIFICATION ${server} )`,
   `( 1.3.6.1.4.1.4203.666.1.55.10 NAME 'monitorTimestamp' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch ${syntax}.24 SINGLE-VALUE NO-USER-MODIFICATION ${server} )`,
+  `( 2.25.11233386167282336856843219451289651251.4.1 NAME 'directoryRole' DESC 'master or replica, term, and where the master is' EQUALITY caseExactMatch ${syntax}.15 SINGLE-VALUE NO-USER-MODIFICATION ${server} )`,
   `( 2.5.4.49 NAME 'distinguishedName' ${name} )`,
   `( 2.5.4.3 NAME ( 'cn' 'commonName' ) SUP name )`,
   `( 2.5.4.4 NAME ( 'sn' 'surname' ) SUP name )`,

@@ -7,6 +7,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import { accessRulesOid } from '#directory/client/access-rules.ts';
+import { authorityOid, fenceOid } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
@@ -119,6 +120,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
               saslMechanisms: saslMechanisms(context.binding, operation),
               backup: context.backup !== undefined,
               images: tree.mode === 'replica',
+              role: context.write.authority?.roleText,
             },
             context.version,
           ),
@@ -140,7 +142,10 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(dn === '' ? '' : `dn:${dn}`) });
     } else if (oid === imageBatchOid) {
       const batch = checkImageBatch(tree, readImageBatch(value), operation);
-      const result = await tree.store.write(() => images.write(batch), batch.contextCsn === undefined);
+      const result = await tree.store.write(() => {
+        context.write.authority?.checkWrite(operation);
+        return images.write(batch);
+      }, batch.contextCsn === undefined);
       operation.send({ type: 'extendedResponse', ...success, value: encodeImageResult(result) });
     } else if (oid === extendedOids.passwordModify) {
       const made = await modifyPassword(context.write, context.binding, value, operation);
@@ -158,6 +163,8 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
     } else if (oid === accessRulesOid) {
       const answer = await answerAccessRules(context.binding, context.access, context.reloadAccess, value, operation);
       operation.send({ type: 'extendedResponse', ...success, value: answer });
+    } else if (oid === authorityOid && context.write.authority !== undefined) {
+      operation.send({ type: 'extendedResponse', ...success, value: await context.write.authority.answer(value, operation.who) });
     } else if (oid === extendedOids.cancel) {
       const target = readCancel(value);
       if (target === undefined) throw new Refusal('protocolError', 'the cancel request is malformed (RFC 3909 §2.1)');
@@ -265,6 +272,7 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.preRead]: isWrite && request.type !== 'addRequest',
     [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',
     [controlOids.relax]: isWrite,
+    [fenceOid]: isWrite,
   };
   for (const control of controls) {
     if (!control.critical || fitting[control.oid] === true) continue;

@@ -4,6 +4,7 @@
  */
 
 import { accessRulesOid } from '#directory/client/access-rules.ts';
+import { authorityOid, fenceOid, roleAttribute } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
 import { imageBatchOid } from '#protocol/ldap/image-batch.ts';
@@ -27,6 +28,7 @@ export const supportedControls: readonly string[] = [
   controlOids.treeDelete,
   controlOids.proxiedAuthorization,
   passwordPolicyOid,
+  fenceOid,
 ];
 
 /** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */
@@ -38,11 +40,14 @@ export interface ConnectionOffers {
   readonly saslMechanisms: readonly string[];
   readonly backup: boolean;
   readonly images: boolean;
+  /** What this server is among the others; `undefined` where that is not known. */
+  readonly role: string | undefined;
 }
 
 /** Attributes of the root DSE. */
 export function rootDse(suffix: string, connection: ConnectionOffers, version: string): Attribute[] {
   const extensions: string[] = [extendedOids.passwordModify, extendedOids.whoAmI, extendedOids.cancel, accessRulesOid];
+  if (connection.role !== undefined) extensions.push(authorityOid);
   if (connection.backup) extensions.push(backupOid);
   if (connection.images) extensions.push(imageBatchOid);
   if (connection.startTls) extensions.push(extendedOids.startTls);
@@ -57,6 +62,7 @@ export function rootDse(suffix: string, connection: ConnectionOffers, version: s
     attribute('supportedExtension', ...extensions),
     attribute('supportedFeatures', ...supportedFeatures),
     ...(connection.saslMechanisms.length === 0 ? [] : [attribute('supportedSASLMechanisms', ...connection.saslMechanisms)]),
+    ...(connection.role === undefined ? [] : [attribute(roleAttribute, connection.role)]),
     attribute('vendorName', 'Archipelago'),
     attribute('vendorVersion', version),
     attribute('entryDN', ''),

@@ -32,15 +32,22 @@ export class Tree {
   readonly schema: Schema;
   readonly suffix: EntryName;
   readonly csns: CsnSource;
-  readonly mode: 'master' | 'replica';
+  /** What the configuration says; a promotion changes `mode`, not this. */
+  readonly configuredMode: 'master' | 'replica';
   readonly #names = new Map<string, EntryName>();
 
   constructor(options: { store: EntryStore; schema: Schema; suffix: string; clock: Clock; mode: 'master' | 'replica' }) {
     this.store = options.store;
     this.schema = options.schema;
-    this.mode = options.mode;
+    this.configuredMode = options.mode;
     this.suffix = this.parseName(options.suffix);
     this.csns = new CsnSource(options.clock, 0, this.contextCsn);
+  }
+
+  /** What this server is: as configured, until a promotion made it something else (authority.ts). */
+  get mode(): 'master' | 'replica' {
+    const role = this.store.meta('role');
+    return role === 'master' || role === 'replica' ? role : this.configuredMode;
   }
 
   /** Whether the content is whole: always on a master, on a replica once replication has filled it. */

@@ -13,6 +13,7 @@ import { checkMailRules } from '../provisioning/mail-rules.ts';
 import { checkEntry } from '../schema/check-entry.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
+import type { Authority } from './authority.ts';
 import { classKeysOf, withAttribute } from './draft.ts';
 import { compileFilter } from './filter-match.ts';
 import { demand, targetOf } from './guard.ts';
@@ -27,6 +28,8 @@ export interface WriteContext {
   readonly placement: 'fewest-accounts' | 'weighted' | 'none';
   /** URL that writers are referred to, on a replica. */
   readonly masterUrl: string | undefined;
+  /** Whose writes are taken; the offline tools have nobody to ask. */
+  readonly authority?: Authority;
 }
 
 /** One write request, apart from its operation. */
@@ -46,8 +49,9 @@ export function checkMayRelax(request: WriteRequest, target: Target): void {
   if (isRelaxed(request)) demand(request.view, target, 'manage', 'entry', 'this entry, which the relax control needs');
 }
 
-/** On a replica, everybody but the replicator is sent to the master (RFC 4511 §4.1.10). */
+/** Refuses writers who were replaced. On a replica, everybody but the replicator is sent to the master (RFC 4511 §4.1.10). */
 export function checkMode(context: WriteContext, request: WriteRequest, dn: string): void {
+  context.authority?.checkWrite(request);
   if (context.tree.mode === 'master' || request.who.rights === 'replicator') return;
   if (context.masterUrl === undefined) throw new Refusal('unwillingToPerform', 'this server is a replica; write to the master');
   const url = `${context.masterUrl.replace(/\/+$/, '')}/${encodeURIComponent(dn).replace(/%(2C|3D|40)/g, (hex) => decodeURIComponent(hex))}`;

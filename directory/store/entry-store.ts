@@ -153,6 +153,10 @@ export class EntryStore implements Disposable {
     return this.#meta.get(name);
   }
 
+  metaNames(): string[] {
+    return [...this.#meta.keys()];
+  }
+
   /** Sets a named value; inside `write` only. */
   setMeta(name: string, value: string): void {
     this.#meta.set(name, value);

@@ -37,8 +37,12 @@ export function mergeStatus(
 ): StatusReport {
   const services = uniqueServices(reports);
   const replication = ofRole<ReplicationStatus>(services, 'replication');
-  const replicas = replication.flatMap(({ status }) =>
+  const reported = replication.flatMap(({ status }) =>
     status.replicas.map((replica): ReplicaView => ({ ...replica, service: status.name, masterState: status.master.state })),
+  );
+  // Of several services for one replica, the one that writes it knows.
+  const replicas = reported.filter(
+    (one) => one.state !== 'standby' || !reported.some((other) => other.name === one.name && other.state !== 'standby'),
   );
   const picture = {
     subsets: mergeSubsets(ofRole<FrontendStatus>(services, 'frontend')),

@@ -4,7 +4,7 @@ import type { Ports, RunningService } from '#common/lifecycle.ts';
 import type { Secret } from '#common/secret.ts';
 import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
 import type { RouteExplanation } from '#frontend/client/status.ts';
-import type { RepairReport } from '#replication/client/status.ts';
+import type { PromotionReport, RepairReport } from '#replication/client/status.ts';
 
 /** A service of this process, with what only some roles can do. */
 export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness'> {
@@ -22,6 +22,8 @@ export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'na
   resume?(replica: string): void;
   /** Replication: lets a stopped replica delete what its refresh asks for. */
   allowDeletes?(replica: string): void;
+  /** Replication: makes a replica the master. */
+  promote?(replica: string, options: { readonly isForced: boolean; readonly withinMs: number }): Promise<PromotionReport>;
   /** Ends what can be ended in good order and takes nothing new. */
   drain?(): Promise<void>;
 }

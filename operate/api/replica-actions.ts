@@ -43,6 +43,14 @@ const actions: Readonly<Record<string, Action>> = {
     });
     return { result: `has everything up to ${csn}` };
   },
+  async promote(service, name, body) {
+    const withinMs = body.withinMs === undefined ? waitDefaultMs : Number(body.withinMs);
+    if (!(withinMs > 0 && withinMs <= waitMaxMs)) throw new PlatformError('ADMIN_BAD_REQUEST', `withinMs is not from 1 to ${waitMaxMs}`);
+    const promotion = await able(service, service.promote)(name, { isForced: body.force === true, withinMs });
+    const { term, missing, notTold } = promotion;
+    const later = notTold.length === 0 ? '' : `; to be told when they answer: ${notTold.join(', ')}`;
+    return { result: `is the master, term ${term}${later}${missing === '' ? '' : `. ${missing}`}`, promotion };
+  },
   async 'allow-deletes'(service, name) {
     able(service, service.allowDeletes)(name);
     return { result: 'the deletes that its refresh asks for are allowed' };
@@ -56,7 +64,7 @@ const actions: Readonly<Record<string, Action>> = {
 /** Adds `POST /api/v1/replicas/NAME/ACTION`, and the same below `/api/v1/node` for peers. */
 export function addReplicaActions(server: HttpServer, options: AdminOptions): void {
   const here = (name: string): AdminService | undefined =>
-    options.services.find((service) => service.role === 'replication' && replicaOf(service, name) !== undefined);
+    options.services.find((service) => service.role === 'replication' && isFedBy(service, name));
   for (const [action, run] of Object.entries(actions)) {
     const runHere = async (name: string, request: HttpRequest): Promise<ReplicaActionReport> => {
       const service = here(name);
@@ -78,8 +86,14 @@ export function addReplicaActions(server: HttpServer, options: AdminOptions): vo
   }
 }
 
+// Of two services for one replica, only the one that is active can do anything about it.
+function isFedBy(service: AdminService, name: string): boolean {
+  const replica = replicaOf(service, name);
+  return replica !== undefined && replica.state !== 'standby';
+}
+
 function replicaOf(service: AdminService, name: string) {
-  type Status = { readonly replicas?: readonly { readonly name: string; readonly lastVerifyResult?: string }[] };
+  type Status = { readonly replicas?: readonly { readonly name: string; readonly state: string; readonly lastVerifyResult?: string }[] };
   return (service.status() as Status).replicas?.find((replica) => replica.name === name);
 }
 

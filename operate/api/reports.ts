@@ -7,7 +7,7 @@ import type { ReadinessCheck } from '#common/lifecycle.ts';
 import type { DirectoryServerStatus } from '#directory/client/directory.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import type { FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
-import type { ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
+import type { PromotionReport, ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 
 /** One service as its own process reports it. `status` is the room's status without its list of sessions. */
 export interface ServiceReport {
@@ -160,6 +160,7 @@ export interface ReplicaActionReport {
   readonly before?: VerifyReport;
   /** What differs still, for `repair`. */
   readonly after?: VerifyReport | undefined;
+  readonly promotion?: PromotionReport;
 }
 
 /** Replicas: `/api/v1/replicas`. */

@@ -151,6 +151,20 @@ function addStarters(program: Command, show: Show, api: () => Promise<AskApi>): 
     }
     verb.addHelpText('after', examples(...lines)).action(startedElsewhere);
   }
+  directory
+    .command('promote')
+    .argument('<replica>', 'name of the replica')
+    .option('--force', 'the master is lost: do not wait for it; what it answered and did not send is lost')
+    .option('--within <seconds>', 'time for the replica to catch up', wholeNumber, 30)
+    .description('make a replica the master; all others follow it')
+    .addHelpText(
+      'after',
+      examples('archipelago directory promote ldap-eu.isp.example', 'archipelago directory promote ldap-eu.isp.example --force'),
+    )
+    .action(async (name: string, given: { force?: boolean; within: number }) => {
+      const { replicaAction } = await import('./verbs/replica.ts');
+      await show(await replicaAction(await api(), name, 'promote', { force: given.force === true, withinMs: given.within * 1000 }));
+    });
   program
     .command('up')
     .description('run the services of a node file: up --config FILE')

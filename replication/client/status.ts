@@ -13,8 +13,8 @@ export interface RefusedEntry {
 export interface ReplicaStatus {
   readonly name: string;
   readonly url: string;
-  /** connecting, refreshing: first load or catch-up by comparison; following: changes as they come; stopped: waits for the operator. */
-  readonly state: 'connecting' | 'refreshing' | 'following' | 'retrying' | 'stopped';
+  /** connecting, refreshing: first load or catch-up by comparison; following: changes as they come; stopped: waits for the operator; standby: another service is active; master: it is the master itself. */
+  readonly state: 'connecting' | 'refreshing' | 'following' | 'retrying' | 'stopped' | 'standby' | 'master';
   /** Changes received from the master and not yet acknowledged by this replica. */
   readonly backlogChanges: number;
   /** Age of the oldest of them, milliseconds; 0 when there is none. */
@@ -28,6 +28,14 @@ export interface ReplicaStatus {
   readonly lastAppliedAtMs: number | undefined;
   readonly lastVerifiedAtMs: number | undefined;
   readonly lastVerifyResult: string | undefined;
+  /** Where several services take turns: who writes this replica. */
+  readonly lease?: {
+    readonly isActive: boolean;
+    readonly number: number;
+    readonly holder: string;
+    /** How long the holder before this service had been silent. */
+    readonly takenOverAfterMs: number | undefined;
+  };
 }
 
 /** The replication service's whole picture. */
@@ -36,6 +44,8 @@ export interface ReplicationStatus {
   readonly name: string;
   readonly master: {
     readonly url: string;
+    /** Number of its mastership. */
+    readonly term: number;
     readonly state: string;
     readonly contextCsn: string | undefined;
     readonly lastError: string | undefined;
@@ -68,4 +78,21 @@ export interface RepairReport {
   readonly before: VerifyReport;
   /** `undefined` after a dry run. */
   readonly after: VerifyReport | undefined;
+}
+
+/** Result of a promotion. */
+export interface PromotionReport {
+  readonly replica: string;
+  readonly url: string;
+  readonly term: number;
+  /** What the new master holds. */
+  readonly contextCsn: string;
+  readonly isForced: boolean;
+  /** What may be lost, in a sentence; empty when nothing is. */
+  readonly missing: string;
+  /** How long no server took writes, milliseconds. */
+  readonly frozenMs: number;
+  /** Other servers that know of it, and those that will be told when they answer. */
+  readonly told: readonly string[];
+  readonly notTold: readonly string[];
 }

@@ -136,6 +136,9 @@ export function fakeDirectory(name: string, mode: 'master' | 'replica'): AdminSe
     role: 'directory',
     name,
     mode,
+    term: 1,
+    masterUrl: undefined,
+    note: '',
     urls: [`ldap://${name}`],
     suffix: 'o=mail',
     entries: 214,
@@ -177,7 +180,7 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[];
   let status: ReplicationStatus = {
     role: 'replication',
     name: 'replication.isp.example',
-    master: { url: 'ldap://ldap-master.isp.example', state: 'following', contextCsn: undefined, lastError: undefined },
+    master: { url: 'ldap://ldap-master.isp.example', term: 1, state: 'following', contextCsn: undefined, lastError: undefined },
     replicas: [replica('ldap-eu.isp.example', 0), replica('ldap-us.isp.example', lagMs)],
   };
   return {

@@ -1,13 +1,12 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { readAllEntries } from '#replication/replica.ts';
 import { startOwnDirectory } from './own-directory.ts';
+import { startReplicationProcess } from './replication-process.ts';
 import { addAccount, addDomain, exportOf, rename, replicate, type TestServer } from './replication-suite.ts';
 
 const at = (uid: string): string => `uid=${uid},cn=isp.example,o=mail`;
@@ -29,41 +28,6 @@ async function countOf(server: TestServer): Promise<number> {
   return count;
 }
 
-/** The replication service as a process of its own, started as an operator starts it. */
-async function startProcess(master: TestServer, replica: TestServer, directory: string) {
-  await writeFile(join(directory, 'master.secret'), master.rootPassword.reveal());
-  await writeFile(join(directory, 'replica.secret'), replica.rootPassword.reveal());
-  const server = (one: TestServer, secret: string): object => ({
-    url: one.url,
-    bindDn: one.rootDn,
-    bindPassword: { file: join(directory, secret) },
-  });
-  const service = {
-    role: 'replication',
-    name: 'replication.isp.example',
-    stateDirectory: join(directory, 'state'),
-    master: server(master, 'master.secret'),
-    replicas: [{ name: 'ldap-eu', ...server(replica, 'replica.secret') }],
-  };
-  const file = join(directory, 'node.yaml');
-  await writeFile(file, JSON.stringify({ services: [service] }));
-  const child = spawn(process.execPath, [resolve('bin/archipelago.mjs'), 'up', '--config', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let output = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    output = `${output}${chunk}`.slice(-3000);
-  });
-  return {
-    describe: () => output,
-    hasExited: () => child.exitCode !== null,
-    async kill(): Promise<void> {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const exited = once(child, 'exit');
-      child.kill('SIGKILL');
-      await exited;
-    },
-  };
-}
-
 describe('a replication service and a replica that are lost for a while', () => {
   it('is killed as a process in the middle of a load, and its successor completes it', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'archipelago-kill-'));
@@ -74,7 +38,7 @@ describe('a replication service and a replica that are lost for a while', () => 
       await addDomain(admin, 'isp.example');
       await addAccounts(admin, 'user', 3000);
       for (const atLeast of [200, 1200]) {
-        const victim = await startProcess(master, replica, directory);
+        const victim = await startReplicationProcess(master, { 'ldap-eu': replica }, directory);
         try {
           await expect
             .poll(

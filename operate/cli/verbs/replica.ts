@@ -38,7 +38,7 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
 }
 
 /** What can be asked of one replica. */
-export type ReplicaAction = 'verify' | 'diff' | 'repair' | 'wait' | 'allow-deletes' | 'resume';
+export type ReplicaAction = 'verify' | 'diff' | 'repair' | 'wait' | 'allow-deletes' | 'resume' | 'promote';
 
 /** Asks it. What differs is listed, one entry a line, and means exit code 4 unless it was repaired. */
 export async function replicaAction(
