@@ -25,10 +25,15 @@ const badInLocalPart = /[\u0000-\u0020\u007f"(),:;<>@[\\\]/]|\.\.|^\.|\.$/;
 // domainToASCII reads its argument as a URL's host: it ends at / \ ? #, drops tabs and line ends and undoes %41. None of that is a name.
 const writtenDomain = /^(?:[\p{L}\p{M}\p{N}._\u3002\u200c-]|\u200d){1,255}$/u;
 const domainPattern = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/;
+// Lower case, no A-labels, and no number at the end, which makes an address of it.
+const plainDomain =
+  /^(?=.{1,253}$)(?!.*xn--)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 /** Parses a domain; `undefined` when it is none. */
 export function tryParseDomainName(text: string): DomainName | undefined {
   const written = text.trim();
+  // What domainToASCII would give back as it is: nearly every name.
+  if (plainDomain.test(written)) return written as DomainName;
   if (!writtenDomain.test(written)) return undefined;
   const ascii = domainToASCII(written.replace(/\.$/, '')).toLowerCase();
   return domainPattern.test(ascii) ? (ascii as DomainName) : undefined;

@@ -61,7 +61,18 @@ export function generalizedTime(ms: number): string {
   return `${timeText(ms).slice(0, 14)}Z`;
 }
 
+// Many changes come within one millisecond.
+let lastMs = Number.NaN;
+let lastText = '';
+
 function timeText(ms: number): string {
+  if (ms === lastMs) return lastText;
+  lastText = textOfTime(ms);
+  lastMs = ms;
+  return lastText;
+}
+
+function textOfTime(ms: number): string {
   const iso = new Date(ms).toISOString();
   return `${iso.slice(0, 19).replace(/[-:T]/g, '')}.${iso.slice(20, 23)}000`;
 }

@@ -5,14 +5,41 @@
 import { printable } from '#common/account-name.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { Refusal } from './refusal.ts';
-import type { ObjectClass, Schema } from './schema.ts';
+import type { AttributeType, ObjectClass, Schema } from './schema.ts';
 
 /** Values of one attribute. Entries are read, sent and replicated whole. */
 export const attributeValuesMax = 10_000;
 
+/** Lists of classes that are remembered for each schema: entries have the same few. */
+const listsMax = 256;
+const knownLists = new WeakMap<Schema, Map<string, EntryClasses>>();
+
+/** The classes of an entry. */
+export interface EntryClasses {
+  readonly classes: readonly ObjectClass[];
+  readonly structural: ObjectClass;
+}
+
 /** The classes named by `objectClass`; refuses unknown ones, none at all, and more than one structural line. */
-export function classesOf(schema: Schema, attributes: readonly Attribute[]): { classes: ObjectClass[]; structural: ObjectClass } {
+export function classesOf(schema: Schema, attributes: readonly Attribute[]): EntryClasses {
   const values = attributes.find((attribute) => attribute.type === 'objectClass')?.values ?? [];
+  let lists = knownLists.get(schema);
+  if (lists === undefined) {
+    lists = new Map();
+    knownLists.set(schema, lists);
+  }
+  let list = '';
+  for (const value of values) list += `${value.length}:${value.toString('latin1')}`;
+  let known = lists.get(list);
+  if (known === undefined) {
+    known = resolveClasses(schema, values);
+    if (lists.size >= listsMax) lists.clear();
+    lists.set(list, known);
+  }
+  return known;
+}
+
+function resolveClasses(schema: Schema, values: readonly Buffer[]): EntryClasses {
   if (values.length === 0) throw new Refusal('objectClassViolation', 'the entry has no objectClass');
   const classes = values.map((value) => {
     const found = schema.objectClass(value.toString('utf8'));
@@ -65,8 +92,27 @@ export function checkAttribute(schema: Schema, attribute: Attribute) {
       `attribute ${type.name} holds at most ${attributeValuesMax} values; ${attribute.values.length} were given`,
     );
   }
+  // Many entries in a row have the same host, times and names of writers.
+  const [only] = attribute.values;
+  if (attribute.values.length === 1 && only !== undefined) {
+    const good = goodValues.get(type);
+    if (good !== undefined && (good.last.equals(only) || good.before.equals(only))) return type;
+    checkValues(type, attribute.values);
+    if (only.length <= goodValueMax && type.syntax.isText)
+      goodValues.set(type, { last: Buffer.from(only), before: good?.last ?? Buffer.from(only) });
+    return type;
+  }
+  checkValues(type, attribute.values);
+  return type;
+}
+
+/** The last two values of each type that were found good, each at most so long. */
+const goodValues = new WeakMap<AttributeType, { readonly last: Buffer; readonly before: Buffer }>();
+const goodValueMax = 256;
+
+function checkValues(type: AttributeType, values: readonly Buffer[]): void {
   const keys = new Set<string>();
-  for (const value of attribute.values) {
+  for (const value of values) {
     const shown = (): string => (type.name === 'userPassword' || !type.syntax.isText ? '' : ` "${printable(value.toString('utf8'))}"`);
     if (!type.syntax.check(value)) {
       throw new Refusal('invalidAttributeSyntax', `attribute ${type.name}: value${shown()} is not of syntax ${type.syntax.description}`);
@@ -78,5 +124,4 @@ export function checkAttribute(schema: Schema, attribute: Attribute) {
     if (keys.has(key)) throw new Refusal('attributeOrValueExists', `attribute ${type.name}: value${shown()} is given twice`);
     keys.add(key);
   }
-  return type;
 }

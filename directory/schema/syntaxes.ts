@@ -1,6 +1,7 @@
 /**
  * Attribute syntaxes (RFC 4517 §3.3): which octets an attribute of each syntax may hold.
  */
+import { isAscii, isUtf8 } from 'node:buffer';
 
 /** One syntax. */
 export interface Syntax {
@@ -12,28 +13,19 @@ export interface Syntax {
 }
 
 const arc = '1.3.6.1.4.1.1466.115.121.1';
-const utf8 = new TextDecoder('utf-8', { fatal: true });
-
-function isUtf8(value: Buffer): boolean {
-  try {
-    utf8.decode(value);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 function byText(oid: string, description: string, pattern: RegExp): Syntax {
   return { oid, description, isText: true, check: (value) => isUtf8(value) && pattern.test(value.toString('utf8')) };
+}
+
+/** Text of any characters, at least one. */
+function anyText(oid: string, description: string): Syntax {
+  return { oid, description, isText: true, check: (value) => value.length > 0 && isUtf8(value) };
 }
 
 function octets(oid: string, description: string): Syntax {
   return { oid, description, isText: false, check: () => true };
 }
 
-const anything = /^[\s\S]+$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: IA5 is the whole of ASCII (RFC 4517 §3.3.15)
-const ia5 = /^[\u0000-\u007f]*$/;
 const printableString = /^[A-Za-z0-9'()+,\-./:? =]+$/;
 const oidOrName = /^(?:[0-9]+(?:\.[0-9]+)*|[A-Za-z][A-Za-z0-9-]*)$/;
 const generalizedTime =
@@ -44,33 +36,34 @@ export const csnPattern = /^\d{14}(\.\d{6})?Z#[0-9a-f]{6}#[0-9a-f]{2,3}#[0-9a-f]
 
 /** All syntaxes the schema uses, shown in `ldapSyntaxes`. `dn` is checked where the DN parser is: see schema.ts. */
 export const syntaxes: readonly Syntax[] = [
-  byText(`${arc}.3`, 'Attribute Type Description', anything),
+  anyText(`${arc}.3`, 'Attribute Type Description'),
   octets(`${arc}.5`, 'Binary'),
   octets(`${arc}.6`, 'Bit String'),
   byText(`${arc}.7`, 'Boolean', /^(TRUE|FALSE)$/),
   octets(`${arc}.8`, 'Certificate'),
   byText(`${arc}.11`, 'Country String', /^[A-Za-z]{2}$/),
   { oid: `${arc}.12`, description: 'DN', isText: true, check: isUtf8 },
-  byText(`${arc}.15`, 'Directory String', anything),
-  byText(`${arc}.16`, 'DIT Content Rule Description', anything),
-  byText(`${arc}.22`, 'Facsimile Telephone Number', anything),
+  anyText(`${arc}.15`, 'Directory String'),
+  anyText(`${arc}.16`, 'DIT Content Rule Description'),
+  anyText(`${arc}.22`, 'Facsimile Telephone Number'),
   octets(`${arc}.23`, 'Fax'),
   byText(`${arc}.24`, 'Generalized Time', generalizedTime),
-  byText(`${arc}.26`, 'IA5 String', ia5),
+  // The whole of ASCII (RFC 4517 §3.3.15).
+  { oid: `${arc}.26`, description: 'IA5 String', isText: true, check: isAscii },
   byText(`${arc}.27`, 'INTEGER', /^(0|-?[1-9]\d{0,99})$/),
   octets(`${arc}.28`, 'JPEG'),
-  byText(`${arc}.30`, 'Matching Rule Description', anything),
-  byText(`${arc}.31`, 'Matching Rule Use Description', anything),
+  anyText(`${arc}.30`, 'Matching Rule Description'),
+  anyText(`${arc}.31`, 'Matching Rule Use Description'),
   { oid: `${arc}.34`, description: 'Name And Optional UID', isText: true, check: isUtf8 },
   byText(`${arc}.36`, 'Numeric String', /^[0-9 ]+$/),
-  byText(`${arc}.37`, 'Object Class Description', anything),
+  anyText(`${arc}.37`, 'Object Class Description'),
   byText(`${arc}.38`, 'OID', oidOrName),
   octets(`${arc}.40`, 'Octet String'),
-  byText(`${arc}.41`, 'Postal Address', anything),
+  anyText(`${arc}.41`, 'Postal Address'),
   byText(`${arc}.44`, 'Printable String', printableString),
   byText(`${arc}.50`, 'Telephone Number', printableString),
-  byText(`${arc}.54`, 'LDAP Syntax Description', anything),
-  byText(`${arc}.58`, 'Substring Assertion', anything),
+  anyText(`${arc}.54`, 'LDAP Syntax Description'),
+  anyText(`${arc}.58`, 'Substring Assertion'),
   byText('1.3.6.1.1.16.1', 'UUID', uuid),
   byText('1.3.6.1.4.1.4203.666.11.2.1', 'CSN', csnPattern),
 ];
