@@ -52,9 +52,9 @@ export interface Took {
   readonly cpuSeconds: number;
 }
 
-/** Imports an LDIF into an empty data directory of ours. */
+/** Imports an LDIF into an empty data directory of ours, as an operator does. */
 export function importOwn(dataDirectory: string, ldif: string): Promise<Took> {
-  return run(node, [sibling('own-import.ts'), dataDirectory, ldif]);
+  return run(node, [join(import.meta.dirname, '../../deploy/run/directory.ts'), 'import', '--data', dataDirectory, ldif]);
 }
 
 /** Writes a configuration of slapd and gives its path: back-mdb, indexes as ours, durable writes, no statistics log. */
@@ -115,7 +115,11 @@ export async function bytesIn(folder: string): Promise<number> {
 
 async function run(program: string, args: readonly string[]): Promise<Took> {
   const began = performance.now();
-  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'pipe'] });
+  let complaints = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    complaints = `${complaints}${chunk.toString()}`.slice(-2000);
+  });
   // The last look before its end misses next to nothing.
   let cpu = 0;
   const look = setInterval(() => {
@@ -123,7 +127,7 @@ async function run(program: string, args: readonly string[]): Promise<Took> {
   }, 20);
   const [code] = (await once(child, 'exit')) as [number | null];
   clearInterval(look);
-  if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}`);
+  if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}: ${complaints}`);
   return { seconds: (performance.now() - began) / 1000, cpuSeconds: cpu };
 }
 

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { systemClock } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { systemRandom } from '#common/random.ts';
@@ -25,11 +26,20 @@ import { filterFromText, parseFilter } from '#protocol/ldap/filter.ts';
 import { formatLdifEntry } from '#protocol/ldap/ldif.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { aclCommand } from './directory-acl.ts';
+import { startImportThreads } from './import-threads.ts';
 import { Misuse } from './misuse.ts';
 
 const usage = directoryUsage();
 
 const mistakesShown = 20;
+/** Bytes of a file that are read, and prepared by a thread, at a time. */
+const importChunkBytes = 1_048_576;
+const importSteps = {
+  names: 'all entries are read; sorting the names',
+  uuids: 'sorting the entryUUIDs',
+  index: 'making the index',
+  addresses: 'looking for addresses that belong to two accounts',
+} as const;
 /** A copy of a large database takes its time. */
 const backupTimeoutMs = 3_600_000;
 
@@ -111,21 +121,32 @@ async function importFile(values: Values, args: readonly string[]): Promise<numb
   const file = required(args, 0, 'FILE');
   const directory = dataDirectory(values, true);
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  const context = openOffline({ dataDirectory: directory, suffix: values.suffix }, { clock: systemClock, random: systemRandom });
-  using _store = context.tree.store;
+  await using threads = startImportThreads();
+  const context = {
+    dataDirectory: directory,
+    suffix: values.suffix,
+    clock: systemClock,
+    random: systemRandom,
+    files: nodeFiles,
+    hasher: createPasswordHasher(systemRandom),
+    ...threads,
+  };
+  const chunks = file === '-' ? process.stdin : createReadStream(file, { highWaterMark: importChunkBytes });
   let mistakes = 0;
   let toldAt = 0;
-  const counts = await importLdif(context, createPasswordHasher(systemRandom), file === '-' ? process.stdin : createReadStream(file), {
+  const counts = await importLdif(context, chunks, {
     mistake: (line, detail) => {
       mistakes += 1;
-      if (mistakes <= mistakesShown) tell(`${file}:${line}: ${detail}`);
+      // Of what shows only when all is there, the line is not known any more.
+      if (mistakes <= mistakesShown) tell(line === 0 ? `${file}: ${detail}` : `${file}:${line}: ${detail}`);
       if (mistakes === mistakesShown) tell('further mistakes are counted only');
     },
     progress: ({ added }) => {
-      if (added - toldAt < 10_000) return;
+      if (added - toldAt < 100_000) return;
       toldAt = added;
       tell(`${added} entries added`);
     },
+    step: (step) => tell(importSteps[step]),
   });
   tell(`${counts.added} entries added, ${counts.skipped} were there already, ${counts.failed} failed`);
   return counts.failed === 0 ? 0 : 1;

@@ -15,6 +15,7 @@ import type { StoredEntry } from '../store/entry-store.ts';
 import type { PlacementCandidate } from './place.ts';
 
 const clustersMax = 1000;
+const addressAttributes = ['mail', 'mailalternateaddress'] as const;
 /** Addresses of one account: each is looked for in the whole directory before a write. */
 export const accountAddressesMax = 1000;
 const statuses = ['active', 'locked', 'maintenance', 'closed'];
@@ -37,20 +38,22 @@ export interface EntryDraft {
 export function checkMailRules(tree: Tree, draft: EntryDraft): void {
   if (draft.classKeys.has('mailaccount')) checkAccount(tree, draft);
   if (draft.classKeys.has('maildomain')) checkDomain(tree, draft);
-  if (draft.classKeys.has('mailcluster')) checkCluster(draft);
+  if (draft.classKeys.has('mailcluster')) checkCluster(draft.attributes);
 }
 
 /** The names of a domain entry: `cn`, then its aliases. Empty when the entry is no domain. */
 export function domainNames(domain: StoredEntry | undefined): string[] {
-  if (domain === undefined || !hasClass(domain, 'maildomain')) return [];
-  return [...textsOf(domain.attributes, 'cn').slice(0, 1), ...textsOf(domain.attributes, 'mailDomainAlias')].map((name) =>
-    name.toLowerCase(),
-  );
+  return domain === undefined || !hasClass(domain, 'maildomain') ? [] : namesOfDomain(domain.attributes);
+}
+
+/** The same by a domain's attributes. */
+export function namesOfDomain(attributes: readonly Attribute[]): string[] {
+  return [...textsOf(attributes, 'cn').slice(0, 1), ...textsOf(attributes, 'mailDomainAlias')].map((name) => name.toLowerCase());
 }
 
 /** `uid`@`domain` of an account below that parent; `undefined` when it has none. */
 export function accountNameOf(tree: Tree, parentId: number, uid: string | undefined): string | undefined {
-  const domain = domainNames(tree.store.byId(parentId))[0];
+  const domain = domainNames(tree.store.byIdOften(parentId))[0];
   return uid === undefined || domain === undefined ? undefined : tryParseAccountName(`${uid}@${domain}`);
 }
 
@@ -63,7 +66,7 @@ export function uidOf(rdn: Rdn | undefined): string | undefined {
 export function knownClusters(tree: Tree): PlacementCandidate[] {
   return tree.store
     .idsWithKey({ attribute: 'objectclass', value: 'mailcluster' }, 0, clustersMax)
-    .map((id) => tree.store.byId(id) as StoredEntry)
+    .map((id) => tree.store.byIdOften(id) as StoredEntry)
     .map(({ attributes }) => {
       const name = (textOf(attributes, 'cn') ?? '').toLowerCase();
       return {
@@ -75,20 +78,25 @@ export function knownClusters(tree: Tree): PlacementCandidate[] {
     });
 }
 
-function checkAccount(tree: Tree, draft: EntryDraft): void {
-  const { attributes, before } = draft;
+/** Refuses a status or quota that is none. */
+export function checkAccountValues(attributes: readonly Attribute[]): void {
   const status = textOf(attributes, 'accountStatus');
   if (status !== undefined && !statuses.includes(status.toLowerCase())) {
     throw new Refusal('constraintViolation', `accountStatus is "${printable(status)}"; it must be one of ${statuses.join(', ')}`);
   }
   const quota = textOf(attributes, 'mailQuota');
   if (quota?.startsWith('-')) throw new Refusal('constraintViolation', `mailQuota is ${quota}; it must be 0 or more bytes`);
+}
+
+function checkAccount(tree: Tree, draft: EntryDraft): void {
+  const { attributes, before } = draft;
+  checkAccountValues(attributes);
   const host = textOf(attributes, 'hostServer');
   const hostBefore = before === undefined ? undefined : textOf(before.attributes, 'hostServer');
   checkHostServer(tree, host, hostBefore);
   if (!draft.mayRehost) checkStays(host, hostBefore);
 
-  const domain = tree.store.byId(draft.parentId);
+  const domain = tree.store.byIdOften(draft.parentId);
   const names = domainNames(domain);
   if (domain === undefined || names.length === 0) {
     const parent = domain === undefined ? 'nothing' : tree.store.dnOf(domain);
@@ -137,7 +145,7 @@ function checkHostServer(tree: Tree, value: string | undefined, before: string |
 
 function hasCluster(tree: Tree, name: string): boolean {
   return tree.store.idsWithKey({ attribute: 'cn', value: name }, 0, 100).some((id) => {
-    const entry = tree.store.byId(id);
+    const entry = tree.store.byIdOften(id);
     return entry !== undefined && hasClass(entry, 'mailcluster');
   });
 }
@@ -149,10 +157,11 @@ function accountAddress(type: string, text: string): string {
   return address;
 }
 
-// Whoever has the address already: as mail, as mailAlternateAddress, or as its name in a domain of ours.
-function ownerOf(tree: Tree, address: string, exceptId: number | undefined): StoredEntry | undefined {
+/** Whoever has the address already: as mail, as mailAlternateAddress, or as its name in a domain of ours. */
+export function ownerOf(tree: Tree, address: string, exceptId: number | undefined): StoredEntry | undefined {
   const { store } = tree;
-  for (const attribute of ['mail', 'mailalternateaddress']) {
+  // Mostly nobody has it, which one look into the index tells.
+  for (const attribute of store.hasKeyOf(addressAttributes, address) ? addressAttributes : []) {
     for (const id of store.idsWithKey({ attribute, value: address }, 0, 10)) {
       const entry = store.byId(id);
       if (id !== exceptId && entry !== undefined && hasClass(entry, 'mailaccount')) return entry;
@@ -171,7 +180,7 @@ function domainsNamed(tree: Tree, name: string): StoredEntry[] {
   const found: StoredEntry[] = [];
   for (const attribute of ['cn', 'maildomainalias']) {
     for (const id of tree.store.idsWithKey({ attribute, value: name }, 0, 10)) {
-      const entry = tree.store.byId(id);
+      const entry = tree.store.byIdOften(id);
       if (entry !== undefined && hasClass(entry, 'maildomain')) found.push(entry);
     }
   }
@@ -179,28 +188,37 @@ function domainsNamed(tree: Tree, name: string): StoredEntry[] {
 }
 
 function checkDomain(tree: Tree, draft: EntryDraft): void {
-  const names = [...textsOf(draft.attributes, 'cn'), ...textsOf(draft.attributes, 'mailDomainAlias')];
+  checkDomainNames(draft.attributes, (name) => {
+    const other = domainsNamed(tree, name).find((domain) => domain.id !== draft.before?.id);
+    return other === undefined ? undefined : tree.store.dnOf(other);
+  });
+}
+
+/** Refuses a domain with a name that is none, or that another has; `ownerOf` says who, for a name in lower case. */
+export function checkDomainNames(attributes: readonly Attribute[], ownerOf: (name: string) => string | undefined): void {
+  const names = [...textsOf(attributes, 'cn'), ...textsOf(attributes, 'mailDomainAlias')];
   for (const name of names) {
     if (tryParseDomainName(name) !== name.toLowerCase()) {
       const ascii = tryParseDomainName(name);
       const hint = ascii === undefined ? 'use letters, digits, hyphens and dots' : `write it as ${ascii}`;
       throw new Refusal('constraintViolation', `"${printable(name)}" is not a domain name here; ${hint}`);
     }
-    const other = domainsNamed(tree, name.toLowerCase()).find((domain) => domain.id !== draft.before?.id);
-    if (other !== undefined) {
-      throw new Refusal('constraintViolation', `the domain name ${printable(name)} belongs to ${tree.store.dnOf(other)} already`);
+    const owner = ownerOf(name.toLowerCase());
+    if (owner !== undefined) {
+      throw new Refusal('constraintViolation', `the domain name ${printable(name)} belongs to ${owner} already`);
     }
   }
 }
 
-function checkCluster(draft: EntryDraft): void {
-  const name = textOf(draft.attributes, 'cn') ?? '';
+/** Refuses a cluster with a name, weight or member that is none. */
+export function checkCluster(attributes: readonly Attribute[]): void {
+  const name = textOf(attributes, 'cn') ?? '';
   const cluster = tryParseClusterName(name);
   if (cluster === undefined)
     throw new Refusal('constraintViolation', `"${printable(name)}" is not a cluster name such as west.isp.example`);
-  const weight = Number(textOf(draft.attributes, 'clusterWeight') ?? 100);
+  const weight = Number(textOf(attributes, 'clusterWeight') ?? 100);
   if (weight < 0 || weight > 100) throw new Refusal('constraintViolation', `clusterWeight is ${weight}; it must be from 0 to 100`);
-  for (const member of textsOf(draft.attributes, 'clusterMember')) {
+  for (const member of textsOf(attributes, 'clusterMember')) {
     const parts = memberPattern.exec(member);
     if (parts === null || Number(parts[3]) > 65_535 || Number(parts[3]) < 1) {
       throw new Refusal(

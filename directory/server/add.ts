@@ -47,15 +47,15 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   checkWholeEntry(context, { parentId: place.parentId, rdn: name.dn[0] as Rdn, attributes, before: undefined }, relaxed);
 
   const structural = structuralClassOf(tree.schema, attributes);
-  if (structural !== undefined) attributes = withAttribute(attributes, 'structuralObjectClass', structural);
+  attributes = structural === undefined ? [...attributes] : withAttribute(attributes, 'structuralObjectClass', structural);
   const now = generalizedTime(context.clock.nowMs());
-  const stamps: Record<string, string> = {
-    createTimestamp: now,
-    creatorsName: request.who.dn,
-    modifyTimestamp: now,
-    modifiersName: request.who.dn,
+  const stamp = (type: string, value: string): void => {
+    attributes.push(attribute(type, kept.stamps.get(type) ?? value));
   };
-  for (const [type, value] of Object.entries(stamps)) attributes = withAttribute(attributes, type, kept.stamps.get(type) ?? value);
+  stamp('createTimestamp', now);
+  stamp('creatorsName', request.who.dn);
+  stamp('modifyTimestamp', now);
+  stamp('modifiersName', request.who.dn);
 
   const owner = kept.uuid === undefined ? undefined : tree.store.byUuid(kept.uuid);
   if (owner !== undefined) throw new Refusal('constraintViolation', `entryUUID ${kept.uuid} belongs to ${tree.store.dnOf(owner)} already`);
@@ -91,10 +91,13 @@ interface KeptOperational {
   readonly stamps: ReadonlyMap<string, string>;
 }
 
+const noStamps: ReadonlyMap<string, string> = new Map();
+
 // Operational attributes leave the list: with relax they are honoured, without they are refused.
-function takeOperational(context: WriteContext, attributes: readonly Attribute[], relaxed: boolean): KeptOperational {
+function takeOperational(context: WriteContext, attributes: Attribute[], relaxed: boolean): KeptOperational {
   const { tree } = context;
   const serverOnly = attributes.filter((one) => tree.schema.description(one.type)?.type.isServerOnly === true);
+  if (serverOnly.length === 0) return { attributes, uuid: undefined, csn: undefined, stamps: noStamps };
   if (serverOnly.length > 0 && !relaxed) {
     throw new Refusal('constraintViolation', `attribute ${serverOnly[0]?.type ?? ''} is kept by the server and cannot be written`);
   }

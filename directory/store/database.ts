@@ -7,26 +7,25 @@
 import { DatabaseSync } from 'node:sqlite';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 
-const schemaVersion = 1;
+const schemaVersion = 2;
 
 const tables = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE entry (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     parentId INTEGER NOT NULL,
     rdnNorm TEXT NOT NULL,
-    rdn TEXT NOT NULL,
-    uuid BLOB NOT NULL UNIQUE,
+    rdn TEXT,
+    uuid BLOB NOT NULL,
     csn TEXT NOT NULL,
-    body BLOB NOT NULL,
-    UNIQUE (parentId, rdnNorm)
+    body BLOB NOT NULL
   );
-  CREATE INDEX entryParent ON entry (parentId);
+  CREATE TABLE uuid (uuid BLOB PRIMARY KEY, entryId INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE attribute (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
   CREATE TABLE indexed (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL,
     PRIMARY KEY (attributeId, value, entryId)) WITHOUT ROWID;
   CREATE TABLE journal (
-    changeNumber INTEGER PRIMARY KEY AUTOINCREMENT,
+    changeNumber INTEGER PRIMARY KEY,
     uuid BLOB NOT NULL,
     op TEXT NOT NULL,
     csn TEXT NOT NULL,
@@ -39,6 +38,12 @@ const tables = `
   CREATE TABLE tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
   CREATE INDEX journalCsn ON journal (csn);
 `;
+
+/** Indexes of the entries themselves: names, which are unique, and children in order of id. `rdn` is null where it equals `rdnNorm`. */
+export const entryIndexes = [
+  'CREATE UNIQUE INDEX entryName ON entry (parentId, rdnNorm)',
+  'CREATE INDEX entryParent ON entry (parentId)',
+] as const;
 
 /**
  * Opens the database, creating it when it is not there.
@@ -54,9 +59,12 @@ export function openDatabase(path: string): DatabaseSync {
     database.exec('PRAGMA wal_autocheckpoint = 8192');
     const version = database.prepare('PRAGMA user_version').get()?.user_version;
     if (version === 0) {
-      database.exec(`BEGIN EXCLUSIVE; ${tables} PRAGMA user_version = ${schemaVersion}; COMMIT`);
+      database.exec(`BEGIN EXCLUSIVE; ${tables} ${entryIndexes.join(';')}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
     } else if (version !== schemaVersion) {
-      throw new PlatformError('CONFIG_INVALID', `${path} has version ${String(version)}; this server reads version ${schemaVersion}`);
+      throw new PlatformError(
+        'CONFIG_INVALID',
+        `${path} has version ${String(version)}; this server reads version ${schemaVersion}. Export it with the release that wrote it, and import the LDIF into a new data directory`,
+      );
     }
     return database;
   } catch (error) {

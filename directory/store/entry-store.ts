@@ -16,8 +16,11 @@ import { BoundedCache } from './bounded-cache.ts';
 import { openDatabase } from './database.ts';
 import { encodeBody } from './entry-body.ts';
 import { GroupCommit } from './group-commit.ts';
+import { Journal, type JournalRecord } from './journal.ts';
 import { type EntryRow, packedRow, RowEntry, rowBytes } from './row-entry.ts';
-import { uuidToBytes, uuidToText } from './uuid.ts';
+import { Statements } from './statements.ts';
+import { uuidToBytes } from './uuid.ts';
+import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 
 /** Parent of the suffix entry. */
 export const rootId = 0;
@@ -28,6 +31,10 @@ const ancestorsCachedMax = 100_000;
 const defaultCacheBytes = 128 * 1_048_576;
 /** Index lists up to so many entries are remembered. */
 const idsCachedMax = 16;
+/** Entries whose attributes stay decoded: domains and clusters, which every write of an account looks at. */
+const decodedMax = 1000;
+/** Index keys written by one statement. */
+const keysAtOnceMax = 16;
 
 /** An entry as stored. */
 export interface StoredEntry {
@@ -49,21 +56,6 @@ export interface IndexKey {
   readonly value: string;
 }
 
-export type ChangeKind = 'add' | 'modify' | 'rename' | 'delete';
-
-/** One record of the journal. */
-export interface JournalRecord {
-  readonly changeNumber: number;
-  readonly uuid: string;
-  readonly op: ChangeKind;
-  readonly csn: string;
-  readonly entryId: number;
-  readonly oldParentId: number | undefined;
-  readonly oldRdn: string | undefined;
-  readonly newParentId: number | undefined;
-  readonly newRdn: string | undefined;
-}
-
 /** Everything of an entry that a write gives. */
 export type EntryContent = Omit<StoredEntry, 'id'>;
 
@@ -81,15 +73,25 @@ export class EntryStore implements Disposable {
   readonly #commit: GroupCommit;
   readonly #keysOf: EntryFunctions['keysOf'];
   readonly #talliesOf: EntryFunctions['talliesOf'];
-  readonly #statements = new Map<string, ReturnType<DatabaseSync['prepare']>>();
+  readonly #statements: Statements;
+  readonly #journal: Journal;
+  readonly #uuids: UuidIndex;
   readonly #attributeIds = new Map<string, number>();
   readonly #ancestors = new Map<number, { readonly parentId: number; readonly dn: string }>();
   readonly #onCommit = new Set<() => void>();
   readonly #rows: BoundedCache<number, EntryRow>;
   readonly #children: BoundedCache<string, number>;
   readonly #keyIds: BoundedCache<string, readonly number[]>;
+  readonly #decoded = new Map<number, RowEntry>();
   #meta = new Map<string, string>();
-  #metaChanged = new Set<string>();
+  readonly #metaChanged = new Set<string>();
+  /** What the meta values that the present work set were before. */
+  readonly #metaBefore = new Map<string, string | undefined>();
+  #lastEntryId = 0;
+  /** Change number before the present work. */
+  #changeBefore = 0;
+  /** A name that was just looked for in vain: whoever adds an entry looks twice. */
+  #missing = '';
   /** Counters as of this transaction, those of them that it changed, and what the present work adds to them. */
   readonly #tallies = new Map<string, number>();
   readonly #talliesChanged = new Set<string>();
@@ -100,37 +102,44 @@ export class EntryStore implements Disposable {
   /** @param functions must not change while a database lives, or it must be reindexed */
   constructor(path: string, functions: EntryFunctions, cacheBytes = defaultCacheBytes) {
     this.#database = openDatabase(path);
+    this.#statements = new Statements(this.#database);
+    this.#journal = new Journal(this.#statements);
+    this.#uuids = new UuidIndex(this.#statements);
     this.#keysOf = functions.keysOf;
     this.#talliesOf = functions.talliesOf;
     this.#rows = new BoundedCache(cacheBytes, rowBytes);
     this.#children = new BoundedCache(cacheBytes / 4, () => 150);
     this.#keyIds = new BoundedCache(cacheBytes / 4, (ids) => 200 + ids.length * 8);
     this.#commit = new GroupCommit(this.#database, {
+      begin: () => {
+        this.#mergeTallies();
+        this.#hasChanged = false;
+        this.#metaBefore.clear();
+        this.#uuids.keep();
+        this.#changeBefore = this.#journal.last;
+      },
+      hasWritten: () => this.#hasChanged,
       beforeCommit: () => {
         this.#mergeTallies();
+        const boundary = this.#uuids.writeFullLot(this.#lastEntryId);
+        if (boundary !== undefined) this.setMeta(uuidBoundary, String(boundary));
         this.#writeMeta();
       },
       committed: () => {
+        this.#uuids.committed();
         for (const listener of this.#onCommit) listener();
       },
       undone: (what) => this.#forget(what),
     });
     this.#readMeta();
+    this.#uuids.load(Number(this.meta(uuidBoundary) ?? 0));
   }
 
-  /** Runs `work` in this turn's transaction, see group-commit.ts. What it set of the meta values is undone with it. */
+  /**
+   * Runs `work` in this turn's transaction, see group-commit.ts: it may run twice. What it set of the meta values is undone with it.
+   */
   write<T>(work: () => T, isRelaxed = false): Promise<T> {
-    return this.#commit.write(() => {
-      this.#mergeTallies();
-      this.#hasChanged = false;
-      const before = new Map(this.#meta);
-      try {
-        return work();
-      } catch (error) {
-        this.#meta = before;
-        throw error;
-      }
-    }, isRelaxed);
+    return this.#commit.write(work, isRelaxed);
   }
 
   /** Resolves once no uncommitted change is visible; `undefined` when none is now. */
@@ -159,6 +168,7 @@ export class EntryStore implements Disposable {
 
   /** Sets a named value; inside `write` only. */
   setMeta(name: string, value: string): void {
+    if (!this.#metaBefore.has(name)) this.#metaBefore.set(name, this.#meta.get(name));
     this.#meta.set(name, value);
     this.#metaChanged.add(name);
   }
@@ -168,7 +178,7 @@ export class EntryStore implements Disposable {
   byId(id: number): StoredEntry | undefined {
     let row = this.#rows.get(id);
     if (row === undefined) {
-      const found = this.#get('SELECT * FROM entry WHERE id = ?', id) as EntryRow | undefined;
+      const found = this.#statements.get('SELECT * FROM entry WHERE id = ?', id) as EntryRow | undefined;
       if (found === undefined) return undefined;
       row = packedRow(found);
       this.#rows.set(id, row);
@@ -176,13 +186,24 @@ export class EntryStore implements Disposable {
     return new RowEntry(row);
   }
 
+  /** The same for an entry that is asked for again and again, as the domain above many accounts is: its attributes stay decoded. */
+  byIdOften(id: number): StoredEntry | undefined {
+    const known = this.#decoded.get(id);
+    if (known !== undefined) return known;
+    const entry = this.byId(id);
+    if (entry === undefined) return undefined;
+    if (this.#decoded.size >= decodedMax) this.#decoded.clear();
+    this.#decoded.set(id, entry as RowEntry);
+    return entry;
+  }
+
   byUuid(uuid: string): StoredEntry | undefined {
-    const id = this.#get('SELECT id FROM entry WHERE uuid = ?', uuidToBytes(uuid))?.id as number | undefined;
+    const id = this.#uuids.idOf(uuid);
     return id === undefined ? undefined : this.byId(id);
   }
 
   hasUuid(uuid: string): boolean {
-    return this.#get('SELECT 1 FROM entry WHERE uuid = ?', uuidToBytes(uuid)) !== undefined;
+    return this.#uuids.idOf(uuid) !== undefined;
   }
 
   child(parentId: number, rdnNorm: string): StoredEntry | undefined {
@@ -192,25 +213,27 @@ export class EntryStore implements Disposable {
 
   childId(parentId: number, rdnNorm: string): number | undefined {
     const name = `${parentId}/${rdnNorm}`;
+    if (name === this.#missing) return undefined;
     const known = this.#children.get(name);
     if (known !== undefined) return known;
-    const id = this.#get('SELECT id FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm)?.id as number | undefined;
+    const id = this.#statements.number('SELECT id FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm);
     if (id !== undefined) this.#children.set(name, id);
+    else this.#missing = name;
     return id;
   }
 
   hasChildren(id: number): boolean {
-    return this.#get('SELECT 1 FROM entry WHERE parentId = ? LIMIT 1', id) !== undefined;
+    return this.#statements.number('SELECT 1 FROM entry WHERE parentId = ? LIMIT 1', id) !== undefined;
   }
 
   /** Children in order of id, those above `afterId`, at most `limit`. */
   childIds(parentId: number, afterId: number, limit: number): number[] {
-    return this.#ids('SELECT id FROM entry WHERE parentId = ? AND id > ? ORDER BY id LIMIT ?', parentId, afterId, limit);
+    return this.#statements.numbers('SELECT id FROM entry WHERE parentId = ? AND id > ? ORDER BY id LIMIT ?', parentId, afterId, limit);
   }
 
   /** `baseId` and all below it, in order of id; `undefined` when there are more than `limit`. */
   subtreeIds(baseId: number, limit: number): number[] | undefined {
-    const ids = this.#ids(
+    const ids = this.#statements.numbers(
       'WITH RECURSIVE sub(id) AS (SELECT ? UNION ALL SELECT entry.id FROM sub JOIN entry ON entry.parentId = sub.id) SELECT id FROM sub LIMIT ?',
       baseId,
       limit + 1,
@@ -220,7 +243,7 @@ export class EntryStore implements Disposable {
 
   /** All entries in order of id, those above `afterId`, at most `limit`. */
   idsAfter(afterId: number, limit: number): number[] {
-    return this.#ids('SELECT id FROM entry WHERE id > ? ORDER BY id LIMIT ?', afterId, limit);
+    return this.#statements.numbers('SELECT id FROM entry WHERE id > ? ORDER BY id LIMIT ?', afterId, limit);
   }
 
   /** Entries with this key, in order of id, above `afterId`, at most `limit`. */
@@ -231,16 +254,28 @@ export class EntryStore implements Disposable {
     const name = `${attributeId}/${value}`;
     const known = this.#keyIds.get(name);
     if (known !== undefined) return known.filter((id) => id > afterId).slice(0, limit);
-    const ids = this.#ids(
+    const ids = this.#statements.numbers(
       'SELECT entryId AS id FROM indexed WHERE attributeId = ? AND value = ? AND entryId > ? ORDER BY entryId LIMIT ?',
       attributeId,
       value,
       afterId,
       limit,
     );
-    // Whole lists only.
-    if (afterId === 0 && ids.length < limit && ids.length <= idsCachedMax) this.#keyIds.set(name, ids);
+    // Whole lists only, and no empty ones: what is not there is mostly asked for once, by an add.
+    if (afterId === 0 && ids.length > 0 && ids.length < limit && ids.length <= idsCachedMax) this.#keyIds.set(name, ids);
     return ids;
+  }
+
+  /** Whether any entry has this value in one of two attributes. */
+  hasKeyOf([first, second]: readonly [string, string], value: string): boolean {
+    const ids = [this.#attributeId(first, false) ?? -1, this.#attributeId(second, false) ?? -1] as const;
+    return (
+      this.#statements.number(
+        'SELECT 1 FROM indexed WHERE attributeId IN (?, ?) AND value = ? LIMIT 1',
+        ...ids,
+        value.slice(0, indexKeyMax),
+      ) !== undefined
+    );
   }
 
   /** Entries with a key that starts so, in order of id; `undefined` when there are more than `limit`. */
@@ -248,7 +283,7 @@ export class EntryStore implements Disposable {
     const attributeId = this.#attributeId(prefix.attribute, false);
     if (attributeId === undefined) return [];
     const from = prefix.value.slice(0, indexKeyMax);
-    const ids = this.#ids(
+    const ids = this.#statements.numbers(
       'SELECT DISTINCT entryId AS id FROM indexed WHERE attributeId = ? AND value >= ? AND value < ? LIMIT ?',
       attributeId,
       from,
@@ -262,7 +297,7 @@ export class EntryStore implements Disposable {
   tally(name: string): number {
     let count = this.#tallies.get(name);
     if (count === undefined) {
-      count = (this.#get('SELECT count FROM tally WHERE name = ?', name)?.count as number | undefined) ?? 0;
+      count = this.#statements.number('SELECT count FROM tally WHERE name = ?', name) ?? 0;
       this.#tallies.set(name, count);
     }
     return count + (this.#talliesOfWork.get(name) ?? 0);
@@ -286,123 +321,104 @@ export class EntryStore implements Disposable {
 
   /** Records after `changeNumber`, at most `limit`, in order. */
   journalAfter(changeNumber: number, limit: number): JournalRecord[] {
-    return this.#prepare('SELECT * FROM journal WHERE changeNumber > ? ORDER BY changeNumber LIMIT ?')
-      .all(changeNumber, limit)
-      .map(toRecord);
+    return this.#journal.after(changeNumber, limit);
   }
 
   /** Number of the last change; 0 before the first. */
   lastChangeNumber(): number {
-    return (this.#get("SELECT seq FROM sqlite_sequence WHERE name = 'journal'")?.seq as number | undefined) ?? 0;
+    return this.#journal.last;
   }
 
   /** The last change number before the first record whose CSN is above `csn`: following from there misses none of them. */
   changeNumberBefore(csn: string): number {
-    const first = this.#get('SELECT min(changeNumber) AS first FROM journal WHERE csn > ?', csn)?.first as number | null | undefined;
-    return first === null || first === undefined ? this.lastChangeNumber() : first - 1;
+    return this.#journal.before(csn);
   }
 
   /** Removes records up to `changeNumber`; inside `write` only. Returns the highest CSN among them. */
   trimJournal(changeNumber: number): string | undefined {
-    const highest = this.#get('SELECT max(csn) AS csn FROM journal WHERE changeNumber <= ?', changeNumber)?.csn as
-      | string
-      | null
-      | undefined;
-    this.#run('DELETE FROM journal WHERE changeNumber <= ?', changeNumber);
-    return highest ?? undefined;
+    this.#hasChanged = true;
+    return this.#journal.trim(changeNumber);
   }
 
   // --- writing, inside `write` only
 
   add(content: EntryContent): StoredEntry {
-    const id = this.#insert(content);
-    for (const key of this.#keysOf(content.attributes)) this.#addKey(key, id);
-    this.#record('add', content, id, undefined, content);
-    return { ...content, id };
-  }
-
-  /**
-   * Adds an entry while a database is filled for the first time, before anybody follows it: without a record in the journal, and with keys
-   * that enter the index in `finishFilling`, sorted, so that they fill its pages.
-   */
-  fill(content: EntryContent): void {
-    const id = this.#insert(content);
-    for (const { attribute, value } of this.#keysOf(content.attributes)) {
-      const attributeId = this.#attributeId(attribute, true) as number;
-      this.#run('INSERT INTO filled (attributeId, value, entryId) VALUES (?, ?, ?)', attributeId, value.slice(0, indexKeyMax), id);
-    }
-  }
-
-  /** Before the first `fill`; outside of `write`. */
-  beginFilling(): void {
-    this.#database.exec(
-      'CREATE TEMP TABLE IF NOT EXISTS filled (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL)',
-    );
-  }
-
-  /** Indexes what was filled in; inside `write`. */
-  finishFilling(): void {
-    this.#run('INSERT OR IGNORE INTO indexed SELECT attributeId, value, entryId FROM filled ORDER BY attributeId, value, entryId');
-    this.#run('DELETE FROM filled');
-    this.#keyIds.clear();
-  }
-
-  #insert(content: EntryContent): number {
     const { parentId, rdnNorm, rdn, uuid, csn, attributes } = content;
     this.#hasChanged = true;
-    const inserted = this.#run(
-      'INSERT INTO entry (parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?)',
+    this.#missing = '';
+    this.#lastEntryId += 1;
+    const id = this.#lastEntryId;
+    this.#statements.run(
+      'INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      id,
       parentId,
       rdnNorm,
-      rdn,
+      rdn === rdnNorm ? null : rdn,
       uuidToBytes(uuid),
       csn,
       encodeBody(attributes),
     );
-    for (const name of ['entries', ...this.#talliesOf(attributes)]) this.#count(name, 1);
-    return Number(inserted.lastInsertRowid);
+    this.#uuids.add(uuid, id);
+    this.#count('entries', 1);
+    for (const name of this.#talliesOf(attributes)) this.#count(name, 1);
+    this.#addKeys(this.#keysOf(attributes), id);
+    this.#journal.record('add', content, id, undefined, content);
+    return { ...content, id };
   }
 
   /** Replaces content, RDN and parent of an entry; `before` is what was read in this same transaction. */
   replace(op: 'modify' | 'rename', before: StoredEntry, content: EntryContent): StoredEntry {
     const { parentId, rdnNorm, rdn, csn, attributes } = content;
     this.#touch(before);
-    this.#run(
+    this.#missing = '';
+    this.#statements.run(
       'UPDATE entry SET parentId = ?, rdnNorm = ?, rdn = ?, uuid = ?, csn = ?, body = ? WHERE id = ?',
       parentId,
       rdnNorm,
-      rdn,
+      rdn === rdnNorm ? null : rdn,
       uuidToBytes(content.uuid),
       csn,
       encodeBody(attributes),
       before.id,
     );
-    const had = new Map(this.#keysOf(before.attributes).map((key) => [`${key.attribute}=${key.value}`, key]));
-    for (const key of this.#keysOf(attributes)) {
-      if (!had.delete(`${key.attribute}=${key.value}`)) this.#addKey(key, before.id);
+    if (content.uuid !== before.uuid) {
+      this.#uuids.remove(before.uuid, before.id);
+      this.#uuids.add(content.uuid, before.id);
     }
+    const had = new Map(this.#keysOf(before.attributes).map((key) => [`${key.attribute}=${key.value}`, key]));
+    this.#addKeys(
+      this.#keysOf(attributes).filter((key) => !had.delete(`${key.attribute}=${key.value}`)),
+      before.id,
+    );
     for (const key of had.values()) this.#removeKey(key, before.id);
     const counted = this.#talliesOf(before.attributes);
     const counts = this.#talliesOf(attributes);
     for (const name of counted) if (!counts.includes(name)) this.#count(name, -1);
     for (const name of counts) if (!counted.includes(name)) this.#count(name, 1);
     if (op === 'rename' && this.#ancestors.has(before.id)) this.#ancestors.clear();
-    this.#record(op, content, before.id, before, content);
+    this.#journal.record(op, content, before.id, before, content);
     return { ...content, id: before.id };
   }
 
   remove(before: StoredEntry, csn: string): void {
     this.#touch(before);
-    this.#run('DELETE FROM entry WHERE id = ?', before.id);
+    this.#statements.run('DELETE FROM entry WHERE id = ?', before.id);
+    this.#uuids.remove(before.uuid, before.id);
     for (const key of this.#keysOf(before.attributes)) this.#removeKey(key, before.id);
     for (const name of ['entries', ...this.#talliesOf(before.attributes)]) this.#count(name, -1);
     this.#ancestors.delete(before.id);
-    this.#record('delete', { uuid: before.uuid, csn }, before.id, before, undefined);
+    this.#journal.record('delete', { uuid: before.uuid, csn }, before.id, before, undefined);
   }
 
   /** Copies the database as of its last commit to a new file, while reads and writes go on. */
   async backupTo(path: string): Promise<void> {
     await backup(this.#database, path, { rate: 1000 });
+  }
+
+  /** Writes all into the file itself, so that it needs and leaves no log beside it; the file stays locked. Nothing may be written after it. */
+  leaveLog(): void {
+    this.#commit.flush();
+    this.#database.exec('PRAGMA journal_mode = DELETE');
   }
 
   /** Writes what is open and closes the file. */
@@ -414,26 +430,6 @@ export class EntryStore implements Disposable {
   }
 
   // --- inside
-
-  #record(
-    op: ChangeKind,
-    change: { uuid: string; csn: string },
-    entryId: number,
-    before: Pick<StoredEntry, 'parentId' | 'rdn'> | undefined,
-    after: Pick<StoredEntry, 'parentId' | 'rdn'> | undefined,
-  ): void {
-    this.#run(
-      'INSERT INTO journal (uuid, op, csn, entryId, oldParentId, oldRdn, newParentId, newRdn) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
-      uuidToBytes(change.uuid),
-      op,
-      change.csn,
-      entryId,
-      before?.parentId ?? null,
-      before?.rdn ?? null,
-      after?.parentId ?? null,
-      after?.rdn ?? null,
-    );
-  }
 
   #count(name: string, by: number): void {
     this.#talliesOfWork.set(name, (this.#talliesOfWork.get(name) ?? 0) + by);
@@ -448,37 +444,55 @@ export class EntryStore implements Disposable {
     this.#talliesOfWork.clear();
   }
 
-  #addKey(key: IndexKey, id: number): void {
-    const attributeId = this.#attributeId(key.attribute, true) as number;
-    const value = key.value.slice(0, indexKeyMax);
-    this.#keyIds.delete(`${attributeId}/${value}`);
-    this.#run('INSERT OR IGNORE INTO indexed (attributeId, value, entryId) VALUES (?, ?, ?)', attributeId, value, id);
+  #addKeys(keys: readonly IndexKey[], id: number): void {
+    for (let at = 0; at < keys.length; at += keysAtOnceMax) {
+      const some = keys.length <= keysAtOnceMax ? keys : keys.slice(at, at + keysAtOnceMax);
+      const values: SQLInputValue[] = [];
+      for (const key of some) {
+        const attributeId = this.#attributeId(key.attribute, true) as number;
+        const value = key.value.length > indexKeyMax ? key.value.slice(0, indexKeyMax) : key.value;
+        this.#keyIds.delete(`${attributeId}/${value}`);
+        values.push(attributeId, value, id);
+      }
+      this.#statements.run(insertKeys[some.length] as string, ...values);
+    }
   }
 
   #removeKey(key: IndexKey, id: number): void {
     const attributeId = this.#attributeId(key.attribute, true) as number;
     const value = key.value.slice(0, indexKeyMax);
     this.#keyIds.delete(`${attributeId}/${value}`);
-    this.#run('DELETE FROM indexed WHERE attributeId = ? AND value = ? AND entryId = ?', attributeId, value, id);
+    this.#statements.run('DELETE FROM indexed WHERE attributeId = ? AND value = ? AND entryId = ?', attributeId, value, id);
   }
 
   #touch(before: StoredEntry): void {
     this.#hasChanged = true;
     this.#rows.delete(before.id);
+    this.#decoded.delete(before.id);
     this.#children.delete(`${before.parentId}/${before.rdnNorm}`);
   }
 
   // What was undone may have been read, and remembered, by the very work that wrote it.
   #forget(undone: 'work' | 'batch'): void {
     this.#talliesOfWork.clear();
+    this.#missing = '';
     if (undone === 'batch') {
       this.#tallies.clear();
       this.#talliesChanged.clear();
       this.#readMeta();
-    } else if (!this.#hasChanged) {
-      return;
+      this.#uuids.undoBatch();
+    } else {
+      for (const [name, value] of this.#metaBefore) {
+        if (value !== undefined) this.#meta.set(name, value);
+        else if (this.#meta.delete(name)) this.#metaChanged.delete(name);
+      }
+      this.#metaBefore.clear();
+      if (!this.#hasChanged) return;
+      this.#uuids.undoWork();
+      this.#journal.last = this.#changeBefore;
     }
     this.#rows.clear();
+    this.#decoded.clear();
     this.#children.clear();
     this.#keyIds.clear();
     this.#ancestors.clear();
@@ -488,8 +502,8 @@ export class EntryStore implements Disposable {
   #attributeId(name: string, create: boolean): number | undefined {
     const known = this.#attributeIds.get(name);
     if (known !== undefined) return known;
-    let id = this.#get('SELECT id FROM attribute WHERE name = ?', name)?.id as number | undefined;
-    if (id === undefined && create) id = Number(this.#run('INSERT INTO attribute (name) VALUES (?)', name).lastInsertRowid);
+    let id = this.#statements.number('SELECT id FROM attribute WHERE name = ?', name);
+    if (id === undefined && create) id = this.#statements.run('INSERT INTO attribute (name) VALUES (?)', name);
     if (id !== undefined) this.#attributeIds.set(name, id);
     return id;
   }
@@ -497,7 +511,9 @@ export class EntryStore implements Disposable {
   #ancestor(id: number): { readonly parentId: number; readonly dn: string } {
     const known = this.#ancestors.get(id);
     if (known !== undefined) return known;
-    const row = this.#get('SELECT parentId, rdn FROM entry WHERE id = ?', id) as { parentId: number; rdn: string } | undefined;
+    const row = this.#statements.get('SELECT parentId, ifnull(rdn, rdnNorm) AS rdn FROM entry WHERE id = ?', id) as
+      | { parentId: number; rdn: string }
+      | undefined;
     if (row === undefined) throw new Error(`entry ${id} is named as a parent and does not exist`);
     const node = { parentId: row.parentId, dn: this.dnOf(row) };
     if (this.#ancestors.size >= ancestorsCachedMax) this.#ancestors.clear();
@@ -506,13 +522,22 @@ export class EntryStore implements Disposable {
   }
 
   #readMeta(): void {
-    const rows = this.#prepare('SELECT name, value FROM meta').all() as { name: string; value: string }[];
+    const rows = this.#statements.all('SELECT name, value FROM meta') as { name: string; value: string }[];
     this.#meta = new Map(rows.map((row) => [row.name, row.value]));
+    this.#metaChanged.clear();
+    this.#metaBefore.clear();
+    this.#lastEntryId = Number(this.#meta.get('lastEntryId') ?? 0);
+    this.#journal.last = Number(this.#meta.get('lastChangeNumber') ?? 0);
   }
 
   #writeMeta(): void {
+    // Ids and change numbers are never given out again, not even those of the last entry and of a trimmed journal.
+    const counters = { lastEntryId: this.#lastEntryId, lastChangeNumber: this.#journal.last };
+    for (const [name, value] of Object.entries(counters)) {
+      if (Number(this.#meta.get(name) ?? 0) !== value) this.setMeta(name, String(value));
+    }
     for (const name of this.#metaChanged) {
-      this.#run(
+      this.#statements.run(
         'INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value',
         name,
         this.#meta.get(name) ?? '',
@@ -520,7 +545,7 @@ export class EntryStore implements Disposable {
     }
     this.#metaChanged.clear();
     for (const name of this.#talliesChanged) {
-      this.#run(
+      this.#statements.run(
         'INSERT INTO tally (name, count) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = excluded.count',
         name,
         this.tally(name),
@@ -528,41 +553,9 @@ export class EntryStore implements Disposable {
     }
     this.#talliesChanged.clear();
   }
-
-  #prepare(sql: string): ReturnType<DatabaseSync['prepare']> {
-    let statement = this.#statements.get(sql);
-    if (statement === undefined) {
-      statement = this.#database.prepare(sql);
-      this.#statements.set(sql, statement);
-    }
-    return statement;
-  }
-
-  #get(sql: string, ...values: SQLInputValue[]) {
-    return this.#prepare(sql).get(...values);
-  }
-
-  #run(sql: string, ...values: SQLInputValue[]) {
-    return this.#prepare(sql).run(...values);
-  }
-
-  #ids(sql: string, ...values: SQLInputValue[]): number[] {
-    return this.#prepare(sql)
-      .all(...values)
-      .map((row) => row.id as number);
-  }
 }
 
-function toRecord(row: Record<string, unknown>): JournalRecord {
-  return {
-    changeNumber: row.changeNumber as number,
-    uuid: uuidToText(row.uuid as Uint8Array),
-    op: row.op as ChangeKind,
-    csn: row.csn as string,
-    entryId: row.entryId as number,
-    oldParentId: (row.oldParentId as number | null) ?? undefined,
-    oldRdn: (row.oldRdn as string | null) ?? undefined,
-    newParentId: (row.newParentId as number | null) ?? undefined,
-    newRdn: (row.newRdn as string | null) ?? undefined,
-  };
-}
+const insertKeys = Array.from(
+  { length: keysAtOnceMax + 1 },
+  (_, count) => `INSERT OR IGNORE INTO indexed (attributeId, value, entryId) VALUES ${Array(count).fill('(?, ?, ?)').join(', ')}`,
+);

@@ -1,12 +1,16 @@
 /**
- * Group commit: every write of one turn of the event loop joins one transaction, and one flush to the disk makes all of them durable.
+ * Group commit: the writes of one turn of the event loop join one transaction, and one flush to the disk makes all of them durable. While
+ * each turn brings more of them, the commit waits for the next, a few times: what a flush costs is shared by more.
  *
- *   write ──► SAVEPOINT, work, RELEASE ─┐
- *   write ──► SAVEPOINT, work, RELEASE ─┼─► end of the turn: COMMIT (fsync) ──► all promises settle
- *   write ──► ... refused: ROLLBACK TO ─┘
+ *   write ──► work ─┐
+ *   write ──► work ─┼─► a turn without writes: COMMIT (fsync) ──► all promises settle
+ *   write ──► work ─┘
+ *              └ refused after it had written: ROLLBACK, and all works of the turn run again, each within a savepoint of its own
  *
  * What always holds: a promise resolves after its work is on the disk and never before; a refused work leaves nothing behind and does
  * not disturb its neighbours; when the commit itself fails (disk full), every work of the turn is refused and undone.
+ * A savepoint doubles what a write costs, because SQLite copies each page that it touches, and nearly every work is refused before it writes
+ * or not at all. So a work must be able to run twice: it may change the store and nothing else.
  * Reads on the same database see the open transaction, so readers first wait for `settled()`.
  *
  * A `relaxed` work is the exception to the first sentence: it is committed, visible and safe from a crash of the process when its promise
@@ -16,10 +20,24 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 
+/** Turns that a commit waits for at most, and works that it does not wait with. */
+const turnsMax = 8;
+const worksMax = 512;
+
+interface Member {
+  /** Runs the work and gives what settles its promise once that is durable. Throws what the work throws. */
+  readonly run: () => () => void;
+  readonly reject: (failure: Error) => void;
+  outcome: () => void;
+}
+
 interface Batch {
   readonly isRelaxed: boolean;
-  readonly settle: ((failure: Error | undefined) => void)[];
+  readonly members: Member[];
   readonly done: Promise<void>;
+  readonly settle: () => void;
+  /** Whether each work gets a savepoint. */
+  isCareful: boolean;
 }
 
 /** See the header of this file. */
@@ -55,21 +73,13 @@ export class GroupCommit {
       return Promise.reject(writeFailure(error));
     }
     return new Promise<T>((resolve, reject) => {
-      let outcome: () => void;
-      try {
-        // A neighbour's failure may have ended the transaction; a savepoint of its own would commit what is refused below.
-        if (!this.#database.isTransaction) throw new PlatformError('DIR_BUSY', 'an earlier write of this moment failed; try again');
-        this.#savepoint.run();
+      const run = (): (() => void) => {
         const value = work();
-        this.#release.run();
-        outcome = () => resolve(value);
-      } catch (error) {
-        this.#undo();
-        const failure = writeFailure(error);
-        outcome = () => reject(failure);
-      }
-      // A refusal waits too: it may rest on what a neighbour wrote in this very turn.
-      batch.settle.push((failure) => (failure === undefined ? outcome() : reject(failure)));
+        return () => resolve(value);
+      };
+      const member: Member = { run, reject, outcome: () => {} };
+      batch.members.push(member);
+      this.#run(batch, member);
     });
   }
 
@@ -94,7 +104,11 @@ export class GroupCommit {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
       this.#hooks.undone('batch');
     }
-    for (const settle of batch.settle) settle(failure);
+    for (const member of batch.members) {
+      if (failure === undefined) member.outcome();
+      else member.reject(failure);
+    }
+    batch.settle();
     if (failure === undefined) this.#hooks.committed();
   }
 
@@ -105,25 +119,68 @@ export class GroupCommit {
       this.#isRelaxedNow = isRelaxed;
     }
     this.#database.exec('BEGIN IMMEDIATE');
-    const settle: Batch['settle'] = [];
-    const done = new Promise<void>((resolve) => settle.push(() => resolve()));
-    const batch = { isRelaxed, settle, done };
+    const { promise: done, resolve: settle } = Promise.withResolvers<void>();
+    const batch: Batch = { isRelaxed, members: [], done, settle, isCareful: false };
     this.#batch = batch;
-    setImmediate(() => {
-      if (this.#batch === batch) this.flush();
-    });
+    this.#commitAfter(batch, 0, turnsMax);
     return batch;
   }
 
-  // Some failures of SQLite (SQLITE_FULL, SQLITE_IOERR) end the whole transaction by themselves; flush then refuses the whole batch.
-  #undo(): void {
-    if (this.#database.isTransaction) this.#database.exec('ROLLBACK TO work; RELEASE work');
-    this.#hooks.undone('work');
+  #commitAfter(batch: Batch, seen: number, turns: number): void {
+    setImmediate(() => {
+      if (batch !== this.#batch) return;
+      const count = batch.members.length;
+      if (count === 1 || count === seen || count >= worksMax || turns === 0) this.flush();
+      else this.#commitAfter(batch, count, turns - 1);
+    });
+  }
+
+  // A refusal waits for the commit too: it may rest on what a neighbour wrote in this very turn.
+  #run(batch: Batch, member: Member): void {
+    try {
+      // A neighbour's failure may have ended the transaction: SQLITE_FULL and SQLITE_IOERR do. What is written now would commit by itself.
+      if (!this.#database.isTransaction) throw new PlatformError('DIR_BUSY', 'an earlier write of this moment failed; try again');
+      this.#hooks.begin();
+      if (batch.isCareful) this.#savepoint.run();
+      member.outcome = member.run();
+      if (batch.isCareful) this.#release.run();
+    } catch (error) {
+      const failure = writeFailure(error);
+      member.outcome = () => member.reject(failure);
+      if (!this.#database.isTransaction || !this.#hooks.hasWritten()) {
+        this.#hooks.undone('work');
+      } else if (batch.isCareful) {
+        this.#database.exec('ROLLBACK TO work');
+        this.#hooks.undone('work');
+      } else {
+        this.#runAgain(batch);
+        return;
+      }
+      if (batch.isCareful && this.#database.isTransaction) this.#release.run();
+    }
+  }
+
+  #runAgain(batch: Batch): void {
+    this.#database.exec('ROLLBACK');
+    this.#hooks.undone('batch');
+    batch.isCareful = true;
+    try {
+      this.#database.exec('BEGIN IMMEDIATE');
+    } catch (error) {
+      // Without a transaction every work below is refused, and at the end of the turn the batch.
+      for (const member of batch.members) member.outcome = () => member.reject(writeFailure(error));
+      return;
+    }
+    for (const member of batch.members) this.#run(batch, member);
   }
 }
 
 /** What the store does around a commit. */
 export interface CommitHooks {
+  /** A work begins. */
+  begin(): void;
+  /** Whether the present work has written. */
+  hasWritten(): boolean;
   /** Last statements of the transaction. */
   beforeCommit(): void;
   /** The transaction is durable and its promises are settled. */

@@ -2,11 +2,14 @@
  * Whether a database that no server uses agrees with itself, and making it so again: index and counters follow from the entries, so they can
  * be checked against them and made anew. Entries are read one after the other; memory does not grow with them.
  */
+import { dirname } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
+import { attributesOf } from './body-of-row.ts';
 import { openDatabase } from './database.ts';
-import { decodeBody } from './entry-body.ts';
 import { type EntryFunctions, indexKeyMax, rootId } from './entry-store.ts';
 import { uuidToText } from './uuid.ts';
+import { uuidBoundary } from './uuid-index.ts';
 
 /** Entries between two calls of `progress`. */
 const progressEvery = 10_000;
@@ -30,13 +33,20 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
     const hasKey = database.prepare(
       'SELECT 1 FROM indexed JOIN attribute ON attribute.id = attributeId WHERE attribute.name = ? AND value = ? AND entryId = ?',
     );
+    const byUuid = database.prepare('SELECT entryId FROM uuid WHERE uuid = ?');
+    const boundary = metaNumber(database, uuidBoundary);
+    const lastId = metaNumber(database, 'lastEntryId');
     const counted = new Map<string, number>();
     let entries = 0;
     let keysExpected = 0;
-    for (const row of database.prepare('SELECT * FROM entry ORDER BY id').iterate()) {
+    for (const row of database.prepare('SELECT *, ifnull(rdn, rdnNorm) AS name FROM entry ORDER BY id').iterate()) {
       entries += 1;
       if (entries % progressEvery === 0) handlers.progress(entries);
-      const where = `entry ${String(row.id)} (${uuidToText(row.uuid as Uint8Array)}, ${String(row.rdn)})`;
+      const where = `entry ${String(row.id)} (${uuidToText(row.uuid as Uint8Array)}, ${String(row.name)})`;
+      if ((row.id as number) <= boundary && byUuid.get(row.uuid as Uint8Array)?.entryId !== row.id) {
+        handlers.problem(`${where} is not found by its entryUUID; run reindex`);
+      }
+      if ((row.id as number) > lastId) handlers.problem(`${where} has an id above ${lastId}, the last one given out; run reindex`);
       if (row.parentId !== rootId && parent.get(row.parentId as number) === undefined) handlers.problem(`${where} has no parent`);
       const attributes = attributesOf(row.body as Uint8Array);
       if (attributes === undefined) {
@@ -51,6 +61,9 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
         }
       }
     }
+    const uuids = database.prepare('SELECT count(*) AS count FROM uuid').get()?.count as number;
+    const uuidsExpected = database.prepare('SELECT count(*) AS count FROM entry WHERE id <= ?').get(boundary)?.count as number;
+    if (uuids > uuidsExpected) handlers.problem(`the index holds ${uuids - uuidsExpected} entryUUIDs that no entry has; run reindex`);
     const keys = database.prepare('SELECT count(*) AS count FROM indexed').get()?.count as number;
     if (keys > keysExpected) handlers.problem(`the index holds ${keys - keysExpected} keys that no entry has; run reindex`);
     for (const row of database.prepare('SELECT name, count FROM tally').all() as { name: string; count: number }[]) {
@@ -65,34 +78,56 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
   }
 }
 
-/** Makes index and counters anew from the entries, in one transaction; returns the number of entries. */
+/** Makes all indexes and counters anew from the entries, in one transaction; returns the number of entries. */
 export function rebuildIndex(path: string, functions: EntryFunctions, progress: (entries: number) => void): number {
   const database = openDatabase(path);
   try {
-    database.exec('BEGIN IMMEDIATE; DELETE FROM indexed; DELETE FROM tally');
+    const sortIn = dirname(path).replaceAll("'", "''");
+    // Keys are sorted before they enter the index: written in the order of the entries each would touch another page.
+    database.exec(`PRAGMA temp_store_directory = '${sortIn}';
+      BEGIN IMMEDIATE; DELETE FROM indexed; DELETE FROM tally; DELETE FROM uuid; REINDEX;
+      CREATE TEMP TABLE found (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL);
+      INSERT INTO uuid SELECT uuid, id FROM entry ORDER BY uuid`);
     const attribute = database.prepare('INSERT OR IGNORE INTO attribute (name) VALUES (?)');
-    const key = database.prepare('INSERT INTO indexed (attributeId, value, entryId) SELECT id, ?, ? FROM attribute WHERE name = ?');
+    const attributeId = database.prepare('SELECT id FROM attribute WHERE name = ?');
+    const key = database.prepare('INSERT INTO found (attributeId, value, entryId) VALUES (?, ?, ?)');
     const counted = new Map<string, number>();
-    const known = new Set<string>();
+    const known = new Map<string, number>();
     let entries = 0;
+    let lastId = metaNumber(database, 'lastEntryId');
     for (const row of database.prepare('SELECT id, body FROM entry ORDER BY id').iterate()) {
       entries += 1;
+      lastId = Math.max(lastId, row.id as number);
       if (entries % progressEvery === 0) progress(entries);
       const attributes = attributesOf(row.body as Uint8Array) ?? [];
       for (const name of ['entries', ...functions.talliesOf(attributes)]) counted.set(name, (counted.get(name) ?? 0) + 1);
       for (const one of distinctKeys(functions, attributes)) {
-        if (!known.has(one.attribute)) attribute.run(one.attribute);
-        known.add(one.attribute);
-        key.run(one.value, row.id as number, one.attribute);
+        let id = known.get(one.attribute);
+        if (id === undefined) {
+          attribute.run(one.attribute);
+          id = attributeId.get(one.attribute)?.id as number;
+          known.set(one.attribute, id);
+        }
+        key.run(id, one.value, row.id as number);
       }
     }
+    database.exec(
+      'INSERT INTO indexed SELECT attributeId, value, entryId FROM found ORDER BY attributeId, value, entryId; DROP TABLE found',
+    );
     const tally = database.prepare('INSERT INTO tally (name, count) VALUES (?, ?)');
     for (const [name, count] of counted) tally.run(name, count);
+    const meta = database.prepare('INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)');
+    meta.run(uuidBoundary, String(lastId));
+    meta.run('lastEntryId', String(lastId));
     database.exec('COMMIT');
     return entries;
   } finally {
     database.close();
   }
+}
+
+function metaNumber(database: DatabaseSync, name: string): number {
+  return Number(database.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value ?? 0);
 }
 
 /** Gives a restored copy an id of its own: the cookies of the old one name changes that this one may number otherwise. */
@@ -102,14 +137,6 @@ export function renewDatabaseId(path: string, databaseId: string): void {
     database.prepare("UPDATE meta SET value = ? WHERE name = 'databaseId'").run(databaseId);
   } finally {
     database.close();
-  }
-}
-
-function attributesOf(body: Uint8Array): Attribute[] | undefined {
-  try {
-    return decodeBody(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
-  } catch {
-    return undefined;
   }
 }
 

@@ -11,7 +11,8 @@ export interface EntryRow {
   readonly id: number;
   readonly parentId: number;
   readonly rdnNorm: string;
-  readonly rdn: string;
+  /** Null where it equals `rdnNorm`. */
+  readonly rdn: string | null;
   readonly uuid: Uint8Array;
   readonly csn: string;
   readonly body: Uint8Array;
@@ -19,7 +20,7 @@ export interface EntryRow {
 
 /** Rough size of a row in memory: the objects of the runtime are most of it. */
 export function rowBytes(row: EntryRow): number {
-  return 550 + row.body.length + row.rdn.length + row.rdnNorm.length;
+  return 550 + row.body.length + (row.rdn?.length ?? 0) + row.rdnNorm.length;
 }
 
 /** The same row with its octets in shared memory: as SQLite gives them, each value brings a block of its own. */
@@ -41,7 +42,7 @@ export class RowEntry implements StoredEntry {
   constructor(row: EntryRow) {
     this.id = row.id;
     this.parentId = row.parentId;
-    this.rdn = row.rdn;
+    this.rdn = row.rdn ?? row.rdnNorm;
     this.rdnNorm = row.rdnNorm;
     this.csn = row.csn;
     this.#row = row;

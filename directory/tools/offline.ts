@@ -23,8 +23,9 @@ export function entryFunctions(): EntryFunctions {
 export function openOffline(
   options: { readonly dataDirectory: string; readonly suffix: string },
   ports: { readonly clock: Clock; readonly random: Random },
+  path = join(options.dataDirectory, databaseFile),
 ): WriteContext {
-  const store = new EntryStore(join(options.dataDirectory, databaseFile), entryFunctions());
+  const store = new EntryStore(path, entryFunctions());
   const tree = new Tree({ store, schema: createMailSchema(), suffix: options.suffix, clock: ports.clock, mode: 'master' });
   return { tree, clock: ports.clock, random: ports.random, placement: 'none', masterUrl: undefined };
 }

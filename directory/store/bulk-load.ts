@@ -1,0 +1,212 @@
+/**
+ * Fills a database file that nobody else uses, faster than the store that serves (entry-store.ts) may: no transaction log, and every index
+ * made at the end from sorted rows, so that pages are written once and full. A load that is broken off leaves a file to throw away.
+ *
+ *   insert ──► entry                           ┌─► entryName, entryParent, uuid
+ *   key    ──► scratch file, as they come ─────┴─► indexed, sorted          (finish)
+ *
+ * Names and UUIDs that are there twice show when their index is made; the first one stays. Memory does not grow with the entries: SQLite
+ * sorts in files beside the database.
+ */
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { attributesOf } from './body-of-row.ts';
+import { entryIndexes, openDatabase } from './database.ts';
+import type { EntryFunctions } from './entry-store.ts';
+import { rootId } from './entry-store.ts';
+import { Statements } from './statements.ts';
+import { uuidBoundary } from './uuid-index.ts';
+
+/** An entry as it goes into the file. */
+export interface LoadedRow {
+  readonly parentId: number;
+  readonly rdnNorm: string;
+  readonly rdn: string;
+  /** 16 octets. */
+  readonly uuid: Uint8Array;
+  readonly csn: string;
+  readonly body: Uint8Array;
+}
+
+/** Why an entry that was loaded does not stay. */
+export interface DroppedRow {
+  readonly dn: string;
+  readonly why: 'name' | 'uuid' | 'parent';
+}
+
+/** Steps of `finish`, for those who wait. */
+export type LoadStep = 'names' | 'uuids' | 'index';
+
+/** See the header of this file. */
+export class BulkLoad implements Disposable {
+  readonly #database: DatabaseSync;
+  readonly #statements: Statements;
+  readonly #functions: EntryFunctions;
+  readonly #tallies = new Map<string, number>();
+  readonly #attributeIds = new Map<string, number>();
+  #lastId: number;
+  #hasNames = true;
+
+  /** @param scratch a file that may be overwritten; the caller removes it */
+  constructor(path: string, scratch: string, functions: EntryFunctions) {
+    this.#functions = functions;
+    this.#database = openDatabase(path);
+    this.#statements = new Statements(this.#database);
+    const sortIn = dirname(path).replaceAll("'", "''");
+    this.#database.exec(
+      `PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store_directory = '${sortIn}'; PRAGMA threads = 2`,
+    );
+    this.#database.exec(
+      `ATTACH '${scratch.replaceAll("'", "''")}' AS scratch; PRAGMA scratch.journal_mode = OFF; PRAGMA scratch.synchronous = OFF`,
+    );
+    this.#database.exec(`BEGIN;
+      CREATE TABLE scratch.key (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL);
+      CREATE TABLE scratch.claim (address TEXT NOT NULL, entryId INTEGER NOT NULL);
+      DROP INDEX entryName; DROP INDEX entryParent`);
+    this.#hasNames = false;
+    for (const row of this.#statements.all('SELECT name, count FROM tally')) this.#tallies.set(row.name as string, row.count as number);
+    for (const row of this.#statements.all('SELECT id, name FROM attribute')) this.#attributeIds.set(row.name as string, row.id as number);
+    this.#lastId = Number(this.#statements.get("SELECT value FROM meta WHERE name = 'lastEntryId'")?.value ?? 0);
+  }
+
+  /** Adds an entry and gives its id. */
+  insert(row: LoadedRow): number {
+    this.#lastId += 1;
+    this.#statements.run(
+      'INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      this.#lastId,
+      row.parentId,
+      row.rdnNorm,
+      row.rdn === row.rdnNorm ? null : row.rdn,
+      row.uuid,
+      row.csn,
+      row.body,
+    );
+    this.tally('entries', 1);
+    return this.#lastId;
+  }
+
+  /** Gives an entry an index key, at most `indexKeyMax` long. */
+  key(attribute: string, value: string, id: number): void {
+    let attributeId = this.#attributeIds.get(attribute);
+    if (attributeId === undefined) {
+      attributeId = this.#statements.run('INSERT INTO attribute (name) VALUES (?)', attribute);
+      this.#attributeIds.set(attribute, attributeId);
+    }
+    this.#statements.run('INSERT INTO scratch.key (attributeId, value, entryId) VALUES (?, ?, ?)', attributeId, value, id);
+  }
+
+  /** Counts an entry. */
+  tally(name: string, by: number): void {
+    this.#tallies.set(name, (this.#tallies.get(name) ?? 0) + by);
+  }
+
+  /** Notes an address of an entry that somebody else may have; read back by `claimedAddresses` when all are there. */
+  claim(address: string, id: number): void {
+    this.#statements.run('INSERT INTO scratch.claim (address, entryId) VALUES (?, ?)', address, id);
+  }
+
+  /** The entry of that name below `parentId`. Asked for the first time, names are indexed, and what comes after pays for it. */
+  childId(parentId: number, rdnNorm: string, dropped: (row: DroppedRow) => void): number | undefined {
+    this.#indexNames(dropped);
+    return this.#statements.number('SELECT id FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm);
+  }
+
+  /** Whether names are indexed, so that an entry of a name that is taken must not be inserted. */
+  get hasNames(): boolean {
+    return this.#hasNames;
+  }
+
+  /** Makes the indexes, and the counters and meta values durable-to-be; the file is a whole database from then on. */
+  finish(meta: Readonly<Record<string, string>>, handlers: { dropped(row: DroppedRow): void; step(step: LoadStep): void }): void {
+    handlers.step('names');
+    this.#indexNames(handlers.dropped);
+    handlers.step('uuids');
+    this.#database.exec('DELETE FROM uuid');
+    this.#indexUuids(handlers.dropped);
+    handlers.step('index');
+    this.#database.exec(
+      'INSERT OR IGNORE INTO indexed SELECT attributeId, value, entryId FROM scratch.key ORDER BY attributeId, value, entryId',
+    );
+    const values = { ...meta, lastEntryId: String(this.#lastId), [uuidBoundary]: String(this.#lastId) };
+    for (const [name, value] of Object.entries(values)) {
+      this.#statements.run('INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)', name, value);
+    }
+    for (const [name, count] of this.#tallies) {
+      this.#statements.run('INSERT OR REPLACE INTO tally (name, count) VALUES (?, ?)', name, count);
+    }
+    this.#database.exec('COMMIT');
+  }
+
+  [Symbol.dispose](): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  #indexNames(dropped: (row: DroppedRow) => void): void {
+    if (this.#hasNames) return;
+    this.#hasNames = true;
+    const [names, parents] = entryIndexes;
+    this.#database.exec(parents);
+    try {
+      this.#database.exec(names);
+    } catch {
+      this.#drop(
+        'name',
+        'SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY parentId, rdnNorm ORDER BY id) AS n FROM entry) WHERE n > 1',
+        dropped,
+      );
+      this.#database.exec(names);
+    }
+  }
+
+  #indexUuids(dropped: (row: DroppedRow) => void): void {
+    const fill = 'INSERT OR IGNORE INTO uuid SELECT uuid, id FROM entry ORDER BY uuid, id';
+    this.#database.exec(fill);
+    const [entries, uuids] = ['entry', 'uuid'].map((table) => this.#statements.number(`SELECT count(*) FROM ${table}`));
+    if (entries === uuids) return;
+    this.#drop('uuid', 'SELECT entry.id FROM entry JOIN uuid ON uuid.uuid = entry.uuid WHERE uuid.entryId <> entry.id', dropped);
+    // What stood below a dropped entry went with it.
+    this.#database.exec(`DELETE FROM uuid; ${fill}`);
+  }
+
+  /** Takes entries out again, with all below them. */
+  #drop(why: DroppedRow['why'], ids: string, dropped: (row: DroppedRow) => void): void {
+    for (const id of this.#statements.numbers(ids)) this.#dropTree(id, why, dropped);
+    this.#database.exec('DELETE FROM scratch.key WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.id = entryId)');
+    this.#database.exec('DELETE FROM scratch.claim WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.id = entryId)');
+  }
+
+  #dropTree(id: number, why: DroppedRow['why'], dropped: (row: DroppedRow) => void): void {
+    const row = this.#statements.get('SELECT parentId, ifnull(rdn, rdnNorm) AS rdn, body FROM entry WHERE id = ?', id);
+    if (row === undefined) return;
+    dropped({ dn: this.#dnOf(row.parentId as number, row.rdn as string), why });
+    for (const child of this.#statements.numbers('SELECT id FROM entry WHERE parentId = ?', id)) this.#dropTree(child, 'parent', dropped);
+    this.#statements.run('DELETE FROM entry WHERE id = ?', id);
+    const attributes = attributesOf(row.body as Uint8Array) ?? [];
+    for (const name of ['entries', ...this.#functions.talliesOf(attributes)]) this.tally(name, -1);
+  }
+
+  #dnOf(parentId: number, rdn: string): string {
+    let dn = rdn;
+    for (let id = parentId; id !== rootId; ) {
+      const row = this.#statements.get('SELECT parentId, ifnull(rdn, rdnNorm) AS rdn FROM entry WHERE id = ?', id);
+      if (row === undefined) break;
+      dn = `${dn},${String(row.rdn)}`;
+      id = row.parentId as number;
+    }
+    return dn;
+  }
+}
+
+/** Addresses claimed during a load, in pages; each page is given with the entries' ids. */
+export function* claimedAddresses(scratch: string, pageSize: number): Generator<{ address: string; id: number }[]> {
+  using database = new DatabaseSync(scratch);
+  const statement = database.prepare('SELECT rowid AS row, address, entryId AS id FROM claim WHERE rowid > ? ORDER BY rowid LIMIT ?');
+  for (let last = 0; ; ) {
+    const page = statement.all(last, pageSize) as { row: number; address: string; id: number }[];
+    if (page.length === 0) return;
+    last = page.at(-1)?.row ?? last;
+    yield page;
+  }
+}

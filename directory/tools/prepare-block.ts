@@ -1,0 +1,72 @@
+/** A block of LDIF to a batch of prepared entries: what a thread of an import does. */
+import type { Clock } from '#common/clock.ts';
+import { messageOf } from '#common/errors/platform-error.ts';
+import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
+import type { Random } from '#common/random.ts';
+import type { LdifRecord } from '#protocol/ldap/ldif.ts';
+import { readLdifBlock } from '#protocol/ldap/ldif-block.ts';
+import type { Attribute } from '#protocol/ldap/messages.ts';
+import { CsnSource, generalizedTime } from '../changelog/csn.ts';
+import { createMailSchema } from '../schema/mail-schema.ts';
+import { Refusal } from '../schema/refusal.ts';
+import { hasClearPassword, withHashedPasswords } from '../server/prepare-passwords.ts';
+import { type PrepareContext, prepareEntry } from './prepare-entry.ts';
+import { BatchWriter, type PreparedBatch, type PreparedMistake } from './prepared-batch.ts';
+
+/** Prepares blocks; several at a time where threads do it. */
+export type PrepareBlock = (block: Buffer) => Promise<PreparedBatch>;
+
+type ContentRecord = LdifRecord & { readonly attributes: readonly Attribute[] };
+
+/** Prepares them in this thread. */
+export function createPrepareBlock(ports: {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly hasher: PasswordHasher;
+}): PrepareBlock {
+  const csns = new CsnSource(ports.clock, 0, undefined);
+  const context: PrepareContext = {
+    schema: createMailSchema(),
+    random: ports.random,
+    now: generalizedTime(ports.clock.nowMs()),
+    nextCsn: () => csns.next(),
+  };
+  return async (block) => {
+    const writer = new BatchWriter();
+    const mistakes: PreparedMistake[] = [];
+    const take = (record: ContentRecord): void => {
+      try {
+        writer.add(prepareEntry(context, record));
+      } catch (error) {
+        if (!(error instanceof Refusal)) throw error;
+        mistakes.push({ line: record.line, detail: `${record.dn}: ${error.message}` });
+      }
+    };
+    // From the first password in clear on records wait for its hash, because parents come before what is below them.
+    const waiting: ContentRecord[] = [];
+    const lines = readLdifBlock(block, {
+      onMistake: (mistake) => mistakes.push(mistake),
+      onRecord: (record) => {
+        if (record.change !== 'entry' && record.change !== 'add') {
+          mistakes.push({ line: record.line, detail: `${record.dn}: changetype ${record.change} is not for an import; use ldapmodify` });
+        } else if (waiting.length === 0 && !hasClearPassword(record.attributes)) {
+          take(record);
+        } else {
+          waiting.push(record);
+        }
+      },
+    });
+    for (const record of waiting) {
+      if (!hasClearPassword(record.attributes)) {
+        take(record);
+        continue;
+      }
+      try {
+        take({ ...record, attributes: await withHashedPasswords(ports.hasher, record.attributes) });
+      } catch (error) {
+        mistakes.push({ line: record.line, detail: `${record.dn}: ${messageOf(error)}` });
+      }
+    }
+    return writer.finish(mistakes, lines);
+  };
+}
