@@ -223,6 +223,7 @@ class Member implements RunningBackend {
       logins: this.#logins,
       whereIs: (uuid, isLocal) => this.#whereIs(uuid, isLocal),
       clusterStatus: () => this.#clusterStatus(),
+      byeSession: (sessionId, frontend, text) => this.#sessions.byeSession(sessionId, frontend, text),
     });
     this.#server = await startLinkServer({
       name: this.name,

@@ -5,8 +5,9 @@ import { DirectoryAccess, LinkTls, SecretSource, ServerTls } from '#common/confi
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
   {
-    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'http'], {
-      description: 'What is spoken there; http: health for load balancers, metrics and mail clients’ autoconfiguration.',
+    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'http', 'agent'], {
+      description:
+        'What is spoken there; http: health for load balancers, metrics and mail clients’ autoconfiguration; agent: HAProxy’s agent-check, in one line whether connections are wanted and the weight.',
     }),
     tls: Type.Enum(['implicit', 'starttls', 'none'], {
       default: 'starttls',
@@ -15,6 +16,16 @@ export const FrontendListener = Type.Object(
     address: Type.String({ default: '127.0.0.1', description: 'Address to listen on.' }),
     port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
     perAddressMax: Type.Integer({ default: 100, minimum: 1, description: 'Connections from one client address at a time.' }),
+    perPrefixMax: Type.Optional(
+      Type.Integer({ default: 2000, minimum: 1, description: 'Connections from one prefix (IPv4 /24, IPv6 /48) at a time.' }),
+    ),
+    acceptPerSecond: Type.Optional(
+      Type.Integer({
+        default: 1000,
+        minimum: 1,
+        description: 'Connections taken up a second, after a burst of twice as many; others wait, and beyond connectionsMax are refused.',
+      }),
+    ),
     connectionsMax: Type.Integer({ default: 20000, minimum: 1, description: 'Connections on this listener at a time.' }),
     proxyFrom: Type.Optional(
       Type.Array(Type.String({ description: 'Address or range such as 10.0.0.0/24.' }), {
@@ -157,6 +168,14 @@ export const FrontendConfig = Type.Object(
     ),
     messageBytesMax: Type.Integer({ default: 52428800, minimum: 1024, description: 'Largest message accepted by SMTP, bytes.' }),
     loginTimeoutMs: Type.Integer({ default: 60000, minimum: 1000, description: 'Time a client has to log in, milliseconds.' }),
+    weight: Type.Optional(
+      Type.Integer({
+        default: 100,
+        minimum: 0,
+        maximum: 100,
+        description: 'Share of new connections that this server wants of its load balancer (agent), percent; can be changed while it runs.',
+      }),
+    ),
     drainMs: Type.Integer({
       default: 1000,
       minimum: 0,

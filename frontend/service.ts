@@ -14,9 +14,12 @@ import type { LinkClient } from '#backend-cluster/client/cluster-client.ts';
 import { tryParseDomainName } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
+import type { Listener } from '#common/network/network.ts';
 import type { DirectoryReader, FollowedPosition, ResumableFollower } from '#directory/client/directory.ts';
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
+import { controlFrontend } from './control.ts';
+import { AddressRules } from './guard/address-rules.ts';
 import { LoginGuard } from './guard/login-guard.ts';
 import { type HttpListener, startHttpListener } from './listeners/http.ts';
 import { startImap } from './listeners/imap.ts';
@@ -31,7 +34,10 @@ import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
 import { SnapshotKeeper } from './routing/snapshot-keeper.ts';
 import { defaultDomains } from './session/default-domains.ts';
+import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
+import { type AgentAnswer, startAgent } from './subset/agent.ts';
+import { Withdrawal } from './subset/withdrawal.ts';
 import type { ChangingTls } from './tls/frontend-tls.ts';
 
 /** The doors to the other rooms, opened. The frontend closes them when it stops. */
@@ -49,6 +55,8 @@ export interface FrontendDoors {
 export interface RunningFrontend extends RunningService<FrontendStatus> {
   /** How an address, as a client would give it, would be routed now. Never rejects. */
   explain(address: string): Promise<RouteExplanation>;
+  /** What operators may ask of it; see control.ts. */
+  control(action: string, body: Readonly<Record<string, unknown>>): ReturnType<typeof controlFrontend>;
 }
 
 /** Time that starting waits for the routes; without them every login is a look-up, so serving goes on regardless. */
@@ -87,10 +95,14 @@ class Frontend implements RunningFrontend {
   readonly #router: AccountRouter;
   readonly #cache: RouteCache;
   readonly #keeper: SnapshotKeeper;
+  readonly #guard: LoginGuard;
+  readonly #rules: AddressRules;
+  readonly #withdrawal: Withdrawal;
   readonly #opener: SessionOpener;
   #listeners: RunningMailListener[] = [];
   #smtp: RunningSmtp | undefined;
   readonly #http: HttpListener[] = [];
+  readonly #agents: Listener[] = [];
   #state: FrontendStatus['state'] = 'starting';
   #isStopping = false;
 
@@ -126,13 +138,27 @@ class Frontend implements RunningFrontend {
       cache: this.#cache,
       masterPerSecond: routing.masterPerSecond,
     });
+    this.#guard = new LoginGuard(clock, random);
+    this.#rules = new AddressRules(clock);
+    this.#withdrawal = new Withdrawal({
+      clock,
+      random,
+      weight: config.weight ?? 100,
+      sessions: () => this.#dialogues(),
+      connections: () => this.#listeners.reduce((sum, { connections }) => sum + connections, this.#smtp?.connections() ?? 0),
+      setAccepting: async (isAccepting) => {
+        for (const listener of this.#listeners) await (isAccepting ? listener.reopen() : listener.close());
+        await this.#smtp?.setAccepting(isAccepting);
+      },
+    });
     this.#opener = new SessionOpener({
       name: config.name,
       defaultDomain: config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain),
       routes: this.#routes,
       router: this.#router,
       link: doors.link,
-      guard: new LoginGuard(clock, random),
+      guard: this.#guard,
+      rules: this.#rules,
       ports: this.#ports,
     });
     this.#registerGauges();
@@ -157,18 +183,22 @@ class Frontend implements RunningFrontend {
         defaultDomain: defaultDomains(config, listener),
         ports: { clock: ports.clock, log },
       };
-      this.#listeners.push(await start({ listener, tls: this.#tls, ports: { ...ports, log } }, session));
+      this.#listeners.push(await start({ listener, tls: this.#tls, rules: this.#rules, ports: { ...ports, log } }, session));
     }
     const forMail = config.listeners.filter(({ protocol }) => protocol === 'smtp' || protocol === 'submission');
     this.#smtp = await this.#doors.startSmtp({
       config,
       listeners: forMail,
       tls: this.#tls,
+      rules: this.#rules,
       router: createMailRouter({ routes: this.#routes, router: this.#router, reader: this.#doors.reader, follower: this.#follower }),
       authenticate: (login) => this.#opener.authenticate(login),
       openDelivery: (cluster) => this.#opener.openDelivery(cluster),
       ports,
     });
+    for (const listener of config.listeners) {
+      if (listener.protocol === 'agent') this.#agents.push(await startAgent(listener, ports, () => this.#agentAnswer()));
+    }
     for (const listener of config.listeners) {
       if (listener.protocol !== 'http') continue;
       const log = ports.log.child({ component: 'http' });
@@ -187,6 +217,7 @@ class Frontend implements RunningFrontend {
       subset: this.#config.subset,
       region: this.#config.region,
       state: this.#state,
+      withdrawal: this.#withdrawal.status(),
       listeners: this.#listenerStatus(),
       routes: {
         accounts: this.#routes.index.accounts,
@@ -218,7 +249,11 @@ class Frontend implements RunningFrontend {
     const followed = this.#follower.status();
     const clusters = this.#routes.topology.clusters.size;
     return [
-      { name: 'serving', ok: this.#state === 'ready', detail: `the frontend is ${this.#state}` },
+      {
+        name: 'serving',
+        ok: this.#state === 'ready' && this.#withdrawal.state === 'serving',
+        detail: `the frontend is ${this.#state === 'ready' ? this.#withdrawal.state : this.#state}`,
+      },
       {
         name: 'routes',
         // A server that is sending its content answers look-ups as well.
@@ -250,6 +285,23 @@ class Frontend implements RunningFrontend {
     );
   }
 
+  control(action: string, body: Readonly<Record<string, unknown>>): ReturnType<typeof controlFrontend> {
+    const { name, subset } = { name: this.name, subset: this.#config.subset };
+    this.#ports.log.info({ action }, 'asked by an operator');
+    return controlFrontend(
+      {
+        frontend: name,
+        subset,
+        withdrawal: this.#withdrawal,
+        guard: this.#guard,
+        rules: this.#rules,
+        connectionsOf: (address) => this.#listeners.reduce((sum, listener) => sum + listener.connectionsOf(address), 0),
+      },
+      action,
+      body,
+    );
+  }
+
   async reload(): Promise<void> {
     await this.#tls?.reload?.();
   }
@@ -259,6 +311,7 @@ class Frontend implements RunningFrontend {
     this.#isStopping = true;
     this.#state = 'draining';
     this.#tls?.stop?.();
+    this.#withdrawal.stop();
     for (const listener of this.#listeners) await listener.close();
     for (const listener of this.#listeners) listener.stop();
     await this.#smtp?.[Symbol.asyncDispose]();
@@ -267,6 +320,7 @@ class Frontend implements RunningFrontend {
     while (this.#listeners.some(({ connections }) => connections > 0) && clock.monotonicMs() < deadlineMs) await sleep(clock, 20);
     for (const listener of this.#listeners) listener.drop();
     // The load balancer was told `draining` until here.
+    for (const listener of this.#agents) await listener.close();
     for (const listener of this.#http) await listener[Symbol.asyncDispose]();
     await this.#keeper.stop();
     await this.#follower[Symbol.asyncDispose]();
@@ -279,9 +333,10 @@ class Frontend implements RunningFrontend {
     const ofSessions = this.#listeners.map((listener) => listener.status());
     const ofMail = [...(this.#smtp?.listeners() ?? [])];
     const ofHttp = this.#http.map(({ address, port }) => ({ address, port }));
+    const ofAgents = this.#agents.map(({ address, port }) => ({ address, port }));
     return this.#config.listeners.flatMap(({ protocol, tls }) => {
-      if (protocol === 'http') {
-        const bound = ofHttp.shift();
+      if (protocol === 'http' || protocol === 'agent') {
+        const bound = (protocol === 'http' ? ofHttp : ofAgents).shift();
         return bound === undefined ? [] : [{ protocol, tls, ...bound, sessions: 0 }];
       }
       const next = protocol === 'imap' || protocol === 'pop3' ? ofSessions.shift() : ofMail.shift();
@@ -291,14 +346,26 @@ class Frontend implements RunningFrontend {
 
   #sessions(): FrontendSession[] {
     const found: FrontendSession[] = [];
-    for (const listener of this.#listeners) {
-      for (const dialogue of listener.sessions()) {
-        const session = dialogue.snapshot();
-        if (session !== undefined) found.push(session);
-        if (found.length >= sessionsListedMax) return found;
-      }
+    for (const dialogue of this.#dialogues()) {
+      const session = dialogue.snapshot();
+      if (session !== undefined) found.push(session);
+      if (found.length >= sessionsListedMax) return found;
     }
     return found;
+  }
+
+  *#dialogues(): IterableIterator<LoginDialogue> {
+    for (const listener of this.#listeners) yield* listener.sessions();
+  }
+
+  #agentAnswer(): AgentAnswer {
+    const failed = this.readiness().find(({ name, ok }) => !ok && name !== 'serving');
+    return {
+      isReady: this.#state === 'ready' && failed === undefined,
+      isWithdrawn: this.#withdrawal.state !== 'serving' || this.#state === 'draining',
+      weight: this.#withdrawal.weight,
+      reason: failed === undefined ? this.#state : `${failed.name}: ${failed.detail}`,
+    };
   }
 
   #certificateCheck(): ReadinessCheck {

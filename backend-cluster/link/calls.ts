@@ -6,6 +6,7 @@
  *   store.*                            the admin API, members: what operators ask of the store; the Controller does it
  *   accounts.where-is, status          everybody on the link
  *   authenticate                       everybody on the link: a password verified for submission
+ *   sessions.bye                       the frontend whose session it is
  */
 
 import type { LoginCheck } from '#backend-cluster/accounts/check-login.ts';
@@ -15,7 +16,7 @@ import type { Controller } from '#backend-cluster/controller/controller.ts';
 import { type AccountUuid, parseAccountUuid, printable } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, clusterOf, parseMemberName } from '#common/host-server.ts';
-import { type AuthenticateParams, type AuthenticateResult, authenticateMethod } from '#protocol/link/messages.ts';
+import { type AuthenticateParams, type AuthenticateResult, authenticateMethod, byeMethod } from '#protocol/link/messages.ts';
 import type { LinkPeer } from './server.ts';
 
 /** What the calls work on. */
@@ -26,6 +27,8 @@ export interface CallsOptions {
   /** `isLocal`: only what this member knows itself. */
   whereIs(uuid: AccountUuid, isLocal: boolean): Promise<AccountWhereabouts>;
   clusterStatus(): ClusterStatus;
+  /** Ends a session that came through this frontend; `false` when there is none. */
+  byeSession(sessionId: string, frontend: string, text: string): boolean;
 }
 
 const operations = new Set(['accounts.create', 'accounts.rename', 'accounts.remove', 'accounts.restore']);
@@ -34,6 +37,7 @@ const operationTimeoutMs = 30_000;
 /** A large account is read as a whole. */
 const storeTimeoutMs = 600_000;
 const passwordLengthMax = 4_096;
+const byeLengthMax = 200;
 
 /** Makes the answerer. */
 export function createCalls(options: CallsOptions): (peer: LinkPeer, method: string, params: unknown) => Promise<unknown> {
@@ -58,6 +62,9 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
       );
     }
     if (method === 'accounts.where-is') return options.whereIs(parseAccountUuid(String(params.uuid)), params.isLocal === true);
+    if (method === byeMethod) {
+      return { ended: options.byeSession(String(params.sessionId), peer.name, printable(String(params.text)).slice(0, byeLengthMax)) };
+    }
     if (method === authenticateMethod) return authenticate(options.logins, params);
     if (method === 'status') return options.clusterStatus();
     throw new PlatformError('LINK_PROTOCOL', `the call ${printable(method)} is unknown to this release`);

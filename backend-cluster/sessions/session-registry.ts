@@ -36,6 +36,7 @@ export class SessionRegistry {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #entries = new Map<number, Entry>();
+  readonly #bySessionId = new Map<string, Entry>();
   readonly #byAccount = new Map<AccountUuid, Set<number>>();
   readonly #finished: { add(labels?: Record<string, string>, value?: number): void };
   #lastKey = 0;
@@ -66,6 +67,7 @@ export class SessionRegistry {
     const key = this.#lastKey;
     const entry: Entry = { facts, startedAtMs: this.#clock.nowMs(), startedMs: this.#clock.monotonicMs(), running: undefined };
     this.#entries.set(key, entry);
+    this.#bySessionId.set(facts.sessionId, entry);
     if (facts.uuid !== undefined) {
       const keys = this.#byAccount.get(facts.uuid) ?? new Set();
       this.#byAccount.set(facts.uuid, keys.add(key));
@@ -100,6 +102,14 @@ export class SessionRegistry {
     for (const key of [...(this.#byAccount.get(uuid) ?? [])]) this.#entries.get(key)?.running?.bye(text);
   }
 
+  /** Ends one session that came through this frontend; `false` when there is none. */
+  byeSession(sessionId: string, frontend: string, text: string): boolean {
+    const entry = this.#bySessionId.get(sessionId);
+    if (entry === undefined || entry.facts.frontend !== frontend) return false;
+    entry.running?.bye(text);
+    return true;
+  }
+
   byeAll(text: string): void {
     for (const entry of [...this.#entries.values()]) entry.running?.bye(text);
   }
@@ -111,6 +121,7 @@ export class SessionRegistry {
 
   #remove(key: number, entry: Entry): void {
     this.#entries.delete(key);
+    if (this.#bySessionId.get(entry.facts.sessionId) === entry) this.#bySessionId.delete(entry.facts.sessionId);
     const { uuid, service } = entry.facts;
     const keys = uuid === undefined ? undefined : this.#byAccount.get(uuid);
     if (uuid !== undefined) this.#userSessions -= 1;

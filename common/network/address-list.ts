@@ -11,6 +11,13 @@ export function isAddressOrRange(text: string): boolean {
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128));
 }
 
+/** How narrow an entry is: leading bits that are given, of 128; an IPv4 address counts as one of 128 bits. */
+export function rangeBits(entry: string): number {
+  const [address = '', bits] = entry.split('/');
+  if (bits === undefined) return 128;
+  return Number(bits) + (isIP(address) === 4 ? 96 : 0);
+}
+
 /** Makes the test for a list, whose entries `isAddressOrRange` takes; an empty list holds nobody. */
 export function addressList(entries: readonly string[]): (address: string) => boolean {
   const list = new BlockList();

@@ -7,6 +7,15 @@ export interface FrontendStatus {
   readonly subset: string;
   readonly region: string | undefined;
   readonly state: 'starting' | 'ready' | 'draining';
+  /** Whether the load balancer is told to send clients here, and how many. */
+  readonly withdrawal: {
+    readonly state: 'serving' | 'cordoned' | 'draining' | 'drained';
+    /** Percent, while serving. */
+    readonly weight: number;
+    readonly drain:
+      | { readonly connectionsAtStart: number; readonly connectionsLeft: number; readonly perSecond: number; readonly leftMs: number }
+      | undefined;
+  };
   readonly listeners: readonly {
     readonly protocol: string;
     readonly tls: string;
@@ -45,6 +54,25 @@ export interface FrontendStatus {
     readonly deferred: number;
     readonly bounced: number;
   };
+}
+
+/** What one frontend holds against addresses and accounts. */
+export interface GuardReport {
+  readonly frontend: string;
+  readonly subset: string;
+  /** What operators decided. */
+  readonly rules: readonly { readonly range: string; readonly verdict: string; readonly reason: string; readonly untilMs: number }[];
+  /** Failed logins as they count now, most first. */
+  readonly entries: readonly {
+    readonly kind: string;
+    readonly key: string;
+    readonly failures: number;
+    readonly lastFailureMsAgo: number;
+  }[];
+  /** Connections now, where one address was asked for. */
+  readonly connections: number | undefined;
+  /** What becomes of the address or account that was asked for, and why. */
+  readonly verdict: string | undefined;
 }
 
 /** One live client session on a frontend, after login. */

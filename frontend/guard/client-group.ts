@@ -3,6 +3,12 @@
  * what is counted there is the prefix; an IPv4 address counts as itself.
  */
 
+/** The wider prefix, for limits that many addresses of one owner must not get round: IPv4 /24, IPv6 /48. */
+export function clientPrefix(address: string): string {
+  if (!address.includes(':')) return `${address.split('.').slice(0, 3).join('.')}.0/24`;
+  return `${clientGroup(address).split(':').slice(0, 3).join(':')}::/48`;
+}
+
 /** The address itself, or its /64 prefix as `2001:db8:1:2::/64`. */
 export function clientGroup(address: string): string {
   if (!address.includes(':')) return address;

@@ -19,6 +19,15 @@ export const addressFailuresMax = 100;
 const halfLifeMs = 300_000;
 const entriesMax = 20_000;
 
+/** Failures of an address, an account or a pair, as they count now. */
+export interface GuardEntry {
+  readonly kind: 'address' | 'account' | 'pair';
+  readonly key: string;
+  /** After halving. */
+  readonly failures: number;
+  readonly lastFailureMsAgo: number;
+}
+
 interface Count {
   failures: number;
   atMs: number;
@@ -67,6 +76,33 @@ export class LoginGuard {
   /** A right password clears its pair; the address may still be guessing at others. */
   succeeded(address: string, account: string): void {
     this.#byPair.delete(pairKey(address, account));
+  }
+
+  /** Those that count most, at most `limit`; of one address or account when `key` is given. */
+  entries(limit: number, key?: string): readonly GuardEntry[] {
+    const nowMs = this.#clock.monotonicMs();
+    const found: GuardEntry[] = [];
+    for (const [kind, table] of [
+      ['address', this.#byAddress],
+      ['account', this.#byAccount],
+      ['pair', this.#byPair],
+    ] as const) {
+      for (const [itsKey, { atMs }] of table) {
+        if (key !== undefined && itsKey !== key && !(kind === 'pair' && itsKey.split(' ').includes(key))) continue;
+        found.push({ kind, key: itsKey, failures: this.#failuresOf(table, itsKey), lastFailureMsAgo: Math.round(nowMs - atMs) });
+      }
+    }
+    return found
+      .filter(({ failures }) => failures >= 0.5)
+      .sort((a, b) => b.failures - a.failures)
+      .slice(0, limit);
+  }
+
+  /** Forgets the failures of an address or account, and its pairs; how many counts went. */
+  forgive(key: string): number {
+    let count = Number(this.#byAddress.delete(key)) + Number(this.#byAccount.delete(key));
+    for (const pair of [...this.#byPair.keys()]) if (pair.split(' ').includes(key)) count += Number(this.#byPair.delete(pair));
+    return count;
   }
 
   #tables(address: string, account: string): [Map<string, Count>, string][] {

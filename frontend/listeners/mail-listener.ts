@@ -4,7 +4,7 @@
  *
  * Connections are counted before the TLS handshake, so that stalled handshakes count as well.
  */
-import type { Clock } from '#common/clock.ts';
+import type { Clock, Timer } from '#common/clock.ts';
 import type { ErrorCode } from '#common/errors/catalogue.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
@@ -12,7 +12,8 @@ import { addressList } from '#common/network/address-list.ts';
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
-import { clientGroup } from '#frontend/guard/client-group.ts';
+import type { AddressRules } from '#frontend/guard/address-rules.ts';
+import { clientGroup, clientPrefix } from '#frontend/guard/client-group.ts';
 import { RateLimit } from '#frontend/routing/rate-limit.ts';
 import type { LoginDialogue } from '#frontend/session/login-dialogue.ts';
 import { readProxyHeader } from './proxied-connection.ts';
@@ -21,6 +22,10 @@ import { readProxyHeader } from './proxied-connection.ts';
 export const refusalsAtATimeMax = 64;
 /** TLS handshakes a second made only to say that there are too many connections. */
 const refusedHandshakesPerSecond = 20;
+const perPrefixMaxDefault = 2000;
+const acceptPerSecondDefault = 1000;
+/** How often connections that wait for their turn are looked at. */
+const paceMs = 20;
 /** Time for a refused client to read why, milliseconds. */
 const refusalMs = 1000;
 
@@ -29,6 +34,8 @@ export interface MailListenerOptions {
   readonly listener: FrontendListener;
   readonly tls: TlsServerOptions | undefined;
   readonly ports: Pick<Ports, 'clock' | 'network' | 'log' | 'metrics'>;
+  /** What operators decided about addresses. */
+  readonly rules?: AddressRules;
   /** What a client over a limit is told. */
   readonly refusal: string;
   /** Makes the dialogue of a connection, which calls `ended` once. */
@@ -42,6 +49,10 @@ export interface RunningMailListener {
   sessions(): IterableIterator<LoginDialogue>;
   /** Stops accepting. */
   close(): Promise<void>;
+  /** Accepts again, at the port that it had. Rejects when somebody else has it by now. */
+  reopen(): Promise<void>;
+  /** Connections of an address, or its IPv6 /64, now. */
+  connectionsOf(address: string): number;
   /** Clients connected, logged in or not. */
   readonly connections: number;
   /** Ends every session in good order. */
@@ -60,6 +71,11 @@ export async function startMailListener(options: MailListenerOptions): Promise<R
 class MailListener implements RunningMailListener {
   readonly #options: MailListenerOptions;
   readonly #perAddress = new Map<string, number>();
+  readonly #perPrefix = new Map<string, number>();
+  /** Accepted by the system and waiting for their turn here, in order. */
+  readonly #waiting: Connection[] = [];
+  readonly #pace: RateLimit;
+  #paceTimer: Timer | undefined;
   readonly #dialogues = new Set<LoginDialogue>();
   readonly #connections: ReturnType<Ports['metrics']['counter']>;
   #handshakes = 0;
@@ -70,6 +86,8 @@ class MailListener implements RunningMailListener {
 
   constructor(options: MailListenerOptions) {
     this.#options = options;
+    const perSecond = options.listener.acceptPerSecond ?? acceptPerSecondDefault;
+    this.#pace = new RateLimit(options.ports.clock, perSecond, 2 * perSecond);
     this.#sendsHeader = addressList(options.listener.proxyFrom ?? []);
     this.#refusedHandshakes = new RateLimit(options.ports.clock, refusedHandshakesPerSecond, refusedHandshakesPerSecond);
     this.#connections = options.ports.metrics.counter(
@@ -87,11 +105,15 @@ class MailListener implements RunningMailListener {
         `the ${listener.protocol} listener at port ${listener.port} has tls: ${listener.tls}, and no certificate is configured (tls: {certFile, keyFile})`,
       );
     }
-    this.#port = await ports.network.listen({ host: listener.address, port: listener.port }, (connection) => this.#arrive(connection));
+    this.#port = await ports.network.listen({ host: listener.address, port: listener.port }, (connection) => this.#queue(connection));
   }
 
   get connections(): number {
-    return this.#dialogues.size + this.#handshakes;
+    return this.#dialogues.size + this.#handshakes + this.#waiting.length;
+  }
+
+  connectionsOf(address: string): number {
+    return this.#perAddress.get(clientGroup(address)) ?? 0;
   }
 
   status(): FrontendStatus['listeners'][number] {
@@ -103,7 +125,16 @@ class MailListener implements RunningMailListener {
     return this.#dialogues.values();
   }
 
+  async reopen(): Promise<void> {
+    const { listener, ports } = this.#options;
+    const port = this.#port?.port ?? listener.port;
+    this.#port = await ports.network.listen({ host: listener.address, port }, (connection) => this.#queue(connection));
+  }
+
   async close(): Promise<void> {
+    this.#paceTimer?.cancel();
+    this.#paceTimer = undefined;
+    for (const connection of this.#waiting.splice(0)) hangUp(connection);
     await this.#port?.close();
   }
 
@@ -113,6 +144,26 @@ class MailListener implements RunningMailListener {
 
   drop(): void {
     for (const dialogue of [...this.#dialogues]) dialogue.drop();
+  }
+
+  /** Takes connections up at the listener's pace: a flood costs its own clients time, and not the sessions that are there. */
+  #queue(connection: Connection): void {
+    if (this.#waiting.length === 0 && this.#pace.take()) {
+      this.#arrive(connection);
+      return;
+    }
+    if (this.connections >= this.#options.listener.connectionsMax) {
+      this.#connections.add({ protocol: this.#options.listener.protocol, outcome: 'refused' });
+      hangUp(connection);
+      return;
+    }
+    this.#waiting.push(connection);
+    this.#paceTimer ??= this.#options.ports.clock.every(paceMs, () => {
+      while (this.#waiting.length > 0 && this.#pace.take()) this.#arrive(this.#waiting.shift() as Connection);
+      if (this.#waiting.length > 0) return;
+      this.#paceTimer?.cancel();
+      this.#paceTimer = undefined;
+    });
   }
 
   #arrive(connection: Connection): void {
@@ -140,15 +191,25 @@ class MailListener implements RunningMailListener {
 
   #accept(connection: Connection): void {
     const { listener } = this.#options;
+    const rule = this.#options.rules?.find(connection.remoteAddress);
+    if (rule?.verdict === 'block') {
+      this.#connections.add({ protocol: listener.protocol, outcome: 'blocked' });
+      hangUp(connection);
+      return;
+    }
     const group = clientGroup(connection.remoteAddress);
+    const prefix = clientPrefix(connection.remoteAddress);
     const ofAddress = this.#perAddress.get(group) ?? 0;
-    const isOver = this.connections >= listener.connectionsMax || ofAddress >= listener.perAddressMax;
+    const ofPrefix = this.#perPrefix.get(prefix) ?? 0;
+    const isMany = ofAddress >= listener.perAddressMax || ofPrefix >= (listener.perPrefixMax ?? perPrefixMaxDefault);
+    const isOver = this.connections >= listener.connectionsMax || (isMany && rule?.verdict !== 'allow');
     this.#connections.add({ protocol: listener.protocol, outcome: isOver ? 'refused' : 'accepted' });
     if (isOver) {
       this.#refuse(connection);
       return;
     }
     this.#perAddress.set(group, ofAddress + 1);
+    this.#perPrefix.set(prefix, ofPrefix + 1);
     // A load balancer may have ended the client's TLS itself, and said so.
     if (listener.tls === 'implicit' && connection.tls === undefined) this.#secure(connection);
     else this.#begin(connection);
@@ -192,10 +253,8 @@ class MailListener implements RunningMailListener {
   }
 
   #release(address: string): void {
-    const group = clientGroup(address);
-    const left = (this.#perAddress.get(group) ?? 1) - 1;
-    if (left === 0) this.#perAddress.delete(group);
-    else this.#perAddress.set(group, left);
+    oneLess(this.#perAddress, clientGroup(address));
+    oneLess(this.#perPrefix, clientPrefix(address));
   }
 
   #refuse(connection: Connection): void {
@@ -207,8 +266,7 @@ class MailListener implements RunningMailListener {
     const isImplicit = listener.tls === 'implicit' && connection.tls === undefined;
     // A flood is not worth a TLS handshake for each of its connections.
     if (this.#refusals >= refusalsAtATimeMax || (isImplicit && !this.#refusedHandshakes.take())) {
-      connection.handle({ data: () => {}, close: () => {} });
-      connection.destroy();
+      hangUp(connection);
       return;
     }
     this.#refusals += 1;
@@ -216,6 +274,17 @@ class MailListener implements RunningMailListener {
       this.#refusals -= 1;
     });
   }
+}
+
+function oneLess(counts: Map<string, number>, key: string): void {
+  const left = (counts.get(key) ?? 1) - 1;
+  if (left === 0) counts.delete(key);
+  else counts.set(key, left);
+}
+
+function hangUp(connection: Connection): void {
+  connection.handle({ data: () => {}, close: () => {} });
+  connection.destroy();
 }
 
 function refuseWith(connection: Connection, tls: TlsServerOptions | undefined, text: string, clock: Clock, done: () => void): void {

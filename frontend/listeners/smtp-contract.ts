@@ -11,6 +11,7 @@ import type { Connection } from '#common/network/network.ts';
 import type { Secret } from '#common/secret.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
+import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import type { ChangingTls } from '#frontend/tls/frontend-tls.ts';
 
 /** What the frontend knows of a recipient's address now. */
@@ -57,6 +58,8 @@ export interface SmtpOptions {
   readonly listeners: readonly FrontendListener[];
   /** Certificate and key; `undefined` when the configuration has none (then every listener has `tls: none`). */
   readonly tls: ChangingTls | undefined;
+  /** What operators decided about addresses. */
+  readonly rules?: AddressRules | undefined;
   readonly router: MailRouter;
   authenticate(login: MailLogin): Promise<MailLoginResult>;
   /** An LMTP channel to a ready member of the cluster: the member speaks first (`220`). Rejects with `ROUTE_*`, `NET_*` or `LINK_*`. */
@@ -69,6 +72,10 @@ export interface RunningSmtp extends AsyncDisposable {
   /** One line per listener, in the order of `listeners`, with the bound port. */
   listeners(): FrontendStatus['listeners'];
   queue(): FrontendStatus['queue'];
+  /** Whether new connections are taken up; sessions go on. Rejects when a port is somebody else's by now. */
+  setAccepting(isAccepting: boolean): Promise<void>;
+  /** Clients connected. */
+  connections(): number;
 }
 
 /** Type of `startSmtp` in smtp.ts. */

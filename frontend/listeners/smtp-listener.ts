@@ -68,6 +68,8 @@ export class SmtpListener implements AsyncDisposable {
   readonly #sessions = new Map<string, SessionState>();
   readonly #perAddress = new Map<string, number>();
   readonly #sockets = new Set<Socket>();
+  /** As configured, then as bound. */
+  #port: number;
 
   private constructor(options: SmtpOptions, listener: FrontendListener, queue: MailQueue, receiving: Receiving) {
     this.#options = options;
@@ -80,6 +82,7 @@ export class SmtpListener implements AsyncDisposable {
     const defaultDomain = config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain);
     this.#defaultDomain = defaultDomains(config, listener);
     this.#policy = { router: options.router, defaultDomain, hasRelay: config.relay !== undefined };
+    this.#port = listener.port;
     this.#server = this.#createServer();
   }
 
@@ -92,8 +95,18 @@ export class SmtpListener implements AsyncDisposable {
 
   status(): FrontendStatus['listeners'][number] {
     const { protocol, tls } = this.#listener;
-    const bound = this.#server.server.address() as AddressInfo | null;
-    return { protocol, tls, address: this.#listener.address, port: bound?.port ?? this.#listener.port, sessions: this.#sessions.size };
+    return { protocol, tls, address: this.#listener.address, port: this.#port, sessions: this.#sessions.size };
+  }
+
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
+  /** Closes the port or opens it again; sessions go on. Rejects when it is somebody else's by now. */
+  async setAccepting(isAccepting: boolean): Promise<void> {
+    if (isAccepting === this.#server.server.listening) return;
+    if (isAccepting) await this.#listen();
+    else this.#server.server.close();
   }
 
   /** Accepts no more; sessions have `drainMs` to end, then hear 421. */
@@ -152,13 +165,15 @@ export class SmtpListener implements AsyncDisposable {
   }
 
   #listen(): Promise<void> {
-    const { address, port } = this.#listener;
+    const { address } = this.#listener;
+    const port = this.#port;
     return new Promise((resolve, reject) => {
       const failed = (error: Error): void =>
         reject(new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${address}:${port}: ${error.message}`, { cause: error }));
       this.#server.server.once('error', failed);
       this.#server.listen(port, address, () => {
         this.#server.server.off('error', failed);
+        this.#port = (this.#server.server.address() as AddressInfo).port;
         resolve();
       });
     });
@@ -174,8 +189,13 @@ export class SmtpListener implements AsyncDisposable {
 
   #connected(session: SMTPServerSession, done: (error?: Error) => void): void {
     const address = session.remoteAddress;
+    const rule = this.#options.rules?.find(address);
+    if (rule?.verdict === 'block') {
+      done(replyError(421, '4.7.0', 'Not now'));
+      return;
+    }
     const ofAddress = this.#perAddress.get(address) ?? 0;
-    if (ofAddress >= this.#listener.perAddressMax) {
+    if (ofAddress >= this.#listener.perAddressMax && rule?.verdict !== 'allow') {
       this.#log.info({ clientIp: address, errCode: 'LIMIT_CONNECTIONS' }, 'too many connections from one address');
       done(replyError(421, '4.7.0', 'Too many connections from your address'));
       return;

@@ -38,6 +38,10 @@ export async function startSmtp(options: SmtpOptions): Promise<RunningSmtp> {
   return {
     listeners: () => started.map((listener) => listener.status()),
     queue: () => queue.status(),
+    setAccepting: async (isAccepting) => {
+      for (const listener of started) await listener.setAccepting(isAccepting);
+    },
+    connections: () => started.reduce((sum, listener) => sum + listener.connections, 0),
     [Symbol.asyncDispose]: stop,
   };
 }

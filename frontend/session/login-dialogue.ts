@@ -112,6 +112,19 @@ export abstract class LoginDialogue {
     else this.finish(this.farewell('unavailable', 'Shutting down, connect again'), 'frontend-stopped');
   }
 
+  /** Ends it in good order while the frontend goes on: a session that is logged in hears its bye from the member, between two answers. */
+  async bye(text: string): Promise<void> {
+    const login = this.#login;
+    if (this.#relay === undefined || login?.ok !== true) {
+      this.stop();
+      return;
+    }
+    this.#outcome = 'frontend-drained';
+    const isAsked = await this.options.opener.bye({ sessionId: this.sessionId, cluster: login.cluster, member: login.member, text });
+    // A member that cannot be asked, or knows nothing of it: the connection ends without words.
+    if (!isAsked) this.#relay?.close();
+  }
+
   /** Drops whatever is left. */
   drop(): void {
     this.#outcome ??= 'frontend-stopped';

@@ -12,12 +12,13 @@ import { type ClusterName, parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Connection } from '#common/network/network.ts';
 import type { Secret } from '#common/secret.ts';
+import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import { clientGroup } from '#frontend/guard/client-group.ts';
 import type { LoginGuard } from '#frontend/guard/login-guard.ts';
 import type { MailLogin, MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
 import type { AccountRouter } from '#frontend/routing/route-account.ts';
 import type { Routes } from '#frontend/routing/routes.ts';
-import { type AuthenticateParams, authenticateMethod, type LinkService, type OpenSession } from '#protocol/link/messages.ts';
+import { type AuthenticateParams, authenticateMethod, byeMethod, type LinkService, type OpenSession } from '#protocol/link/messages.ts';
 import { type MemberStep, type Reached, type ReachOptions, reachMember } from './reach-member.ts';
 
 /** The client, as members are told of it. */
@@ -75,11 +76,13 @@ export interface SessionOpenerOptions {
   readonly router: AccountRouter;
   readonly link: LinkClient;
   readonly guard: LoginGuard;
+  readonly rules?: AddressRules;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'log' | 'metrics'>;
 }
 
 /** Time for a member to verify a password without opening a session, milliseconds. */
 const authenticateTimeoutMs = 10_000;
+const byeTimeoutMs = 3_000;
 
 /** See the header of this file. */
 export class SessionOpener {
@@ -165,6 +168,24 @@ export class SessionOpener {
     return reached.value;
   }
 
+  /** Has a member end one of our sessions in its protocol's words; `false` when it could not be asked. Never rejects. */
+  async bye(session: {
+    readonly sessionId: string;
+    readonly cluster: ClusterName;
+    readonly member: string;
+    readonly text: string;
+  }): Promise<boolean> {
+    const { sessionId, text } = session;
+    const member = this.#options.routes.topology.clusters.get(session.cluster)?.members.find(({ name }) => name === session.member);
+    if (member === undefined) return false;
+    try {
+      const answer = (await this.#options.link.call(member, byeMethod, { sessionId, text }, byeTimeoutMs)) as { ended?: unknown };
+      return answer.ended === true;
+    } catch {
+      return false;
+    }
+  }
+
   /** A name for a session that no other session of the installation has: on every log line of every server. */
   newSessionId(): string {
     return this.#options.ports.random.bytes(9).toString('base64url');
@@ -180,7 +201,9 @@ export class SessionOpener {
     const address = tryParseAccountName(login.loginName, login.defaultDomain ?? this.#options.defaultDomain);
     const account = address ?? printable(login.loginName);
     const from = clientGroup(login.client.address);
-    const delayMs = guard.before(from, account);
+    // An allowed address is never delayed or refused; what it fails at still counts for the account.
+    const isAllowed = this.#options.rules?.find(login.client.address)?.verdict === 'allow';
+    const delayMs = isAllowed ? 0 : guard.before(from, account);
     if (delayMs === 'refused') {
       const error = new PlatformError(
         'LIMIT_LOGINS',

@@ -10,6 +10,8 @@ import type { PromotionReport, RepairReport } from '#replication/client/status.t
 export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness'> {
   /** Frontends: how this address would be routed now. */
   explain?(address: string): Promise<RouteExplanation> | RouteExplanation;
+  /** Frontends: cordon, drain, resume, weight, and the guard's verbs; see frontend/control.ts. */
+  control?(action: string, body: Readonly<Record<string, unknown>>): Promise<unknown>;
   /** Replication: compares a replica with the master now; what was found is then in the service's status. */
   verify?(replica: string): Promise<unknown>;
   /** Replication: compares a replica and makes it equal to the master, or only says what differs. */

@@ -6,6 +6,7 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import type { HttpRequest, HttpServer } from '#common/http/server.ts';
 import { productVersion } from '#common/version.ts';
 import { createAccount, removeAccount, renameAccount, restoreAccount, setPassword, showAccount } from './accounts.ts';
+import { addFrontendActions } from './frontend-actions.ts';
 import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
 import { mergeStatus } from './merge.ts';
 import type { AdminOptions } from './options.ts';
@@ -74,6 +75,7 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   addStore(server, options);
   addReplicaActions(server, options);
   addDrain(server, options);
+  addFrontendActions(server, options);
   server.post<{ Params: { name: string } }>('/api/v1/members/:name/kill', async (request, reply) => {
     if (options.demo === undefined) {
       throw new PlatformError('ADMIN_NOT_ABLE', 'members are killed by this API in the demo only', {

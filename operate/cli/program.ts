@@ -7,6 +7,7 @@ import { asPlatformError } from '#common/errors/platform-error.ts';
 import { productVersion } from '#common/version.ts';
 import type { AskApi, ConnectOptions } from './connect.ts';
 import { directoryCommands, directoryOptions } from './directory-commands.ts';
+import { addFrontendCommands } from './frontend-commands.ts';
 import { type OutputFormat, outputFormats, type VerbResult } from './output.ts';
 import { exitCodes, type Terminal } from './terminal.ts';
 import type { ReplicaAction } from './verbs/replica.ts';
@@ -84,6 +85,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
       ),
     )
     .action(async (name: string) => show(await (await import('./verbs/user-why.ts')).userWhy(await api(), name)));
+  addFrontendCommands(program, { terminal, show, api, examples });
   addReplica(program, show, api);
   addAccount(program, terminal, show, api);
   addStore(program, terminal, show, api);

@@ -77,6 +77,9 @@ export type LinkCallAnswer =
   | { readonly ok: true; readonly result: unknown }
   | { readonly ok: false; readonly code: ErrorCode; readonly kind: ErrorKind; readonly message: string };
 
+/** The call by which a frontend has one of its sessions ended in its protocol's words, between two answers: `{ sessionId, text }`. */
+export const byeMethod = 'sessions.bye';
+
 /** The call by which a frontend has a password verified without opening a session (submission). */
 export const authenticateMethod = 'authenticate';
 

@@ -25,6 +25,7 @@ export function fakeFrontend(name: string, subset: string, sessions: number, rea
     subset,
     region: `${subset}-west`,
     state: 'ready',
+    withdrawal: { state: 'serving', weight: 100, drain: undefined },
     listeners: [
       { protocol: 'imap', tls: 'implicit', address: '127.0.0.1', port: 21993, sessions },
       { protocol: 'smtp', tls: 'starttls', address: '127.0.0.1', port: 21025, sessions: 0 },

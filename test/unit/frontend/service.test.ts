@@ -42,6 +42,8 @@ interface World {
   port(index: number): number;
 }
 
+const calls: { method: string; params: unknown }[] = [];
+
 async function start(options: { serve?: (channel: Connection) => void; drainMs?: number } = {}): Promise<World> {
   const ports: Ports = {
     clock: systemClock,
@@ -70,7 +72,10 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
             serve: options.serve ?? echo,
           }
         : { answer: { outcome: 'refused', code: 'AUTH_FAILED', kind: 'auth', message: 'wrong' } },
-    call: async () => ({}),
+    call: async (_peer, method, params) => {
+      calls.push({ method, params });
+      return { ended: false };
+    },
   });
   undo.push(() => member.close());
   const west = {
@@ -98,6 +103,7 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
       { ...listener, protocol: 'imap', tls: 'implicit' },
       { ...listener, protocol: 'http', tls: 'none' },
       { ...listener, protocol: 'pop3', tls: 'starttls' },
+      { ...listener, protocol: 'agent', tls: 'none' },
     ],
     directory: { servers: ['ldap://subset'], master: 'ldap://master', suffix: 'o=mail', bindDn: '', bindPassword: {}, timeoutMs: 1000 },
     queueDirectory: '/nonexistent',
@@ -109,6 +115,8 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
   const noMail: RunningSmtp = {
     listeners: () => [],
     queue: () => ({ messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 }),
+    setAccepting: async () => {},
+    connections: () => 0,
     [Symbol.asyncDispose]: async () => {},
   };
   const frontend = await startFrontendService(
@@ -229,6 +237,7 @@ describe('a frontend on real sockets', () => {
       'imap 1',
       'http 0',
       'pop3 0',
+      'agent 0',
     ]);
     expect(frontend.readiness().every(({ ok }) => ok)).toBe(true);
   });
@@ -278,6 +287,74 @@ describe('a frontend on real sockets', () => {
     await other.until('a NO [UNAVAILABLE]');
     expect(frontend.readiness().find(({ name }) => name === 'routes')).toMatchObject({ ok: true });
     expect(frontend.status().routes).toMatchObject({ state: 'frozen', silentMs: 60_000, accounts: 1 });
+  });
+
+  it('tells load balancers, drains at a pace, takes nobody new meanwhile, and comes back', async () => {
+    const { port, frontend } = await start();
+    const agent = async (): Promise<string> => {
+      const wire = dial(port(4));
+      return wire.until(() => wire.isClosed);
+    };
+    const ready = async (): Promise<number> => (await fetch(`http://127.0.0.1:${port(2)}/readyz`)).status;
+    expect([await agent(), await ready()]).toEqual(['up ready 100%\n', 200]);
+    await frontend.control('weight', { weight: 40 });
+    expect(await agent()).toBe('up ready 40%\n');
+    await frontend.control('cordon', {});
+    expect([await agent(), await ready()]).toEqual(['drain\n', 503]);
+    const clients = [];
+    for (let i = 0; i < 5; i += 1) {
+      const wire = dial(port(0));
+      wire.socket.write('a LOGIN alice wonderland\r\n');
+      await wire.until('Logged in\r\n');
+      clients.push(wire);
+    }
+    const silent = dial(port(0));
+    await silent.until('ready\r\n');
+    const taken = port(0);
+    calls.length = 0;
+    expect(await frontend.control('drain', { deadlineMs: 20_000, perSecond: 20 })).toMatchObject({
+      state: 'draining',
+      drain: { connectionsAtStart: 6, perSecond: 20 },
+    });
+    const refused = dial(taken);
+    await refused.until(() => refused.isClosed);
+    expect(await silent.until(() => silent.isClosed)).toContain('BYE [UNAVAILABLE]');
+    for (const wire of clients) await wire.until(() => wire.isClosed);
+    // The member was asked to say the bye; this one does not know the session, so that the connection ended without.
+    expect(calls.filter(({ method }) => method === 'sessions.bye').length).toBe(5);
+    while (frontend.status().withdrawal.state !== 'drained') await new Promise((resolve) => setImmediate(resolve));
+    await frontend.control('resume', {});
+    expect([await agent(), await ready(), port(0)]).toEqual(['up ready 40%\n', 200, taken]);
+    const back = dial(taken);
+    await back.until('ready\r\n');
+  });
+
+  it('says what it holds against an address, and does what operators decide', async () => {
+    const { port, frontend } = await start();
+    const wire = dial(port(0));
+    await wire.until('ready\r\n');
+    wire.socket.write('a LOGIN alice wrong\r\n');
+    await wire.until('AUTHENTICATIONFAILED');
+    expect(await frontend.control('guard-why', { what: '127.0.0.1' })).toMatchObject({
+      connections: 1,
+      verdict: expect.stringContaining('delayed'),
+      entries: [{ kind: 'address', key: '127.0.0.1' }, { kind: 'pair' }],
+    });
+    expect(await frontend.control('guard-why', { what: 'Alice@isp.example' })).toMatchObject({
+      entries: [{ kind: 'account' }, { kind: 'pair' }],
+    });
+    await frontend.control('guard-block', { what: '127.0.0.0/8', forMs: 60_000, reason: 'test' });
+    const blocked = dial(port(0));
+    expect(await blocked.until(() => blocked.isClosed)).toBe('');
+    // A narrower rule goes before a wider one, and allowing forgives.
+    await frontend.control('guard-allow', { what: '127.0.0.1' });
+    const allowed = dial(port(0));
+    await allowed.until('ready\r\n');
+    expect(await frontend.control('guard-why', { what: '127.0.0.1' })).toMatchObject({ entries: [], rules: [{ verdict: 'allow' }] });
+    await frontend.control('guard-forget', { what: '127.0.0.1' });
+    await expect(frontend.control('guard-forget', { what: '192.0.2.1' })).rejects.toMatchObject({ code: 'ADMIN_NOT_FOUND' });
+    await expect(frontend.control('guard-block', { what: 'everybody' })).rejects.toMatchObject({ code: 'ADMIN_BAD_REQUEST' });
+    await expect(frontend.control('drain', { deadlineMs: -1 })).rejects.toMatchObject({ code: 'ADMIN_BAD_REQUEST' });
   });
 
   it('ends its sessions and lets go of its ports when it stops', async () => {

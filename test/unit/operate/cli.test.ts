@@ -158,6 +158,38 @@ describe('verbs', () => {
     expect(await run('status')).toMatchObject({ code: 7, out: expect.stringContaining('1 of 2 nodes replied; silent: far') });
   });
 
+  it('frontend drain: asks the frontend, with the terms, and not when its subset would have nobody left', async () => {
+    const asked: unknown[] = [];
+    const services = fakeServices().map((service) => ({
+      ...service,
+      ...(service.role === 'frontend'
+        ? {
+            control: async (action: string, body: object) => {
+              asked.push({ name: service.name, action, ...body });
+              return { state: 'draining', weight: 100, drain: { connectionsAtStart: 3, connectionsLeft: 3, perSecond: 1.5, leftMs: 2000 } };
+            },
+          }
+        : {}),
+    }));
+    await startWith({ services });
+    expect(await run('frontend drain front1.eu.isp.example --deadline 2 --pace 1.5')).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^front1\.eu\.isp\.example +eu +.*draining +100 % +3 of 3 +1\.5\/s +2 s/m),
+    });
+    expect(asked).toEqual([{ name: 'front1.eu.isp.example', action: 'drain', deadlineMs: 2000, perSecond: 1.5 }]);
+    for (const line of ['subset drain us', 'subset drain eu']) {
+      expect(await run(line)).toMatchObject({ code: 2, err: expect.stringMatching(/no other frontend of subset .*\n.*--force/) });
+    }
+    expect(await run('subset drain us --force')).toMatchObject({ code: 0 });
+    expect(await run('subset cordon nowhere')).toMatchObject({ code: 3, err: expect.stringContaining('known: eu, us') });
+    await run('guard block 192.0.2.0/24 --for 60 --reason ticket');
+    expect(asked.slice(-3)).toMatchObject([
+      { action: 'guard-block', what: '192.0.2.0/24', forMs: 3_600_000, reason: 'ticket' },
+      { action: 'guard-block' },
+      { action: 'guard-block' },
+    ]);
+  });
+
   it.each([
     ['json', (text: string) => expect(JSON.parse(text)).toMatchObject({ total: 6, sessions: expect.any(Array) })],
     [
