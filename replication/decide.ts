@@ -12,6 +12,8 @@ import type { Attribute, Modification } from '#protocol/ldap/messages.ts';
 export interface EntryImage {
   readonly dn: string;
   readonly attributes: readonly Attribute[];
+  /** The same as they came, where nothing was left out. */
+  readonly attributesBer?: Buffer | undefined;
 }
 
 /** One write at the replica. */

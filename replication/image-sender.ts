@@ -64,5 +64,6 @@ export class ImageSender {
 
 function imageOf({ uuid, entry, cookie }: Queued): Image {
   if (entry === undefined) return { uuid, dn: undefined, csn: csnOfCookie(cookie) };
-  return { uuid, dn: entry.dn, attributes: entry.attributes };
+  const { dn, attributesBer } = entry;
+  return attributesBer === undefined ? { uuid, dn, attributes: entry.attributes } : { uuid, dn, attributes: [], attributesBer };
 }

@@ -270,8 +270,7 @@ export class Pipeline {
       const next = this.#nextAfter(last);
       if (next === undefined || (batch.length > 0 && isAlone(next) !== isAlone(batch[0] as Queued))) break;
       batch.push(next);
-      bytes += 64;
-      for (const { values } of next.entry?.attributes ?? []) for (const value of values) bytes += value.length + 16;
+      bytes += 64 + bytesOf(next.entry);
     }
     return batch;
   }
@@ -326,6 +325,14 @@ export class Pipeline {
     this.#waiters = [];
     for (const resolve of waiters) resolve();
   }
+}
+
+function bytesOf(entry: EntryImage | undefined): number {
+  if (entry === undefined) return 0;
+  if (entry.attributesBer !== undefined) return entry.attributesBer.length;
+  let bytes = 0;
+  for (const { values } of entry.attributes) for (const value of values) bytes += value.length + 16;
+  return bytes;
 }
 
 // What counts for these is the master's state when their turn has come, which the replica cannot know.

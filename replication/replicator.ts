@@ -254,7 +254,7 @@ export class Replicator implements AsyncDisposable {
       let connection: LdapConnection | undefined;
       let stopWatching: (() => void) | undefined;
       try {
-        connection = await openBound(master.url, master, ports);
+        connection = await openBound(master.url, master, ports, true);
         const opened = connection;
         const restart = new AbortController();
         this.#restartSource = () => restart.abort(new PlatformError('DIR_UNAVAILABLE', 'changes are asked for again'));

@@ -57,7 +57,7 @@ export async function findUnnamed(
   for await (const entry of replica.readAll([])) {
     if (entry.uuid === '') continue;
     total += 1;
-    if (!named.has(entry.uuid)) unnamed.push({ uuid: entry.uuid, depth: entry.dn.split(',').length });
+    if (!named.isMarked(entry.uuid)) unnamed.push({ uuid: entry.uuid, depth: entry.dn.split(',').length });
   }
   unnamed.sort((a, b) => b.depth - a.depth);
   return { uuids: unnamed.map((one) => one.uuid), total };

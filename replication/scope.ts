@@ -57,7 +57,7 @@ export class Scope {
   trim<T extends EntryImage>(entry: T): T {
     return this.#only === undefined && this.#without.size === 0
       ? entry
-      : { ...entry, attributes: entry.attributes.filter((one) => this.#holds(one)) };
+      : { ...entry, attributes: entry.attributes.filter((one) => this.#holds(one)), attributesBer: undefined };
   }
 
   #holds({ type }: Attribute): boolean {

@@ -87,27 +87,34 @@ class Refresh {
   isOver = false;
   readonly #context: SourceContext;
   readonly #index: ReplicaIndex | undefined;
-  readonly #named = new UuidTable();
+  /** Who was named; with an index, its table: who was there and has no mark at the end is gone at the master. */
+  readonly #named: UuidTable;
+  /** Nothing can be gone of a replica that was empty. */
+  readonly #mustMark: boolean;
 
   constructor(context: SourceContext, index: ReplicaIndex | undefined) {
     this.#context = context;
     this.#index = index;
+    this.#named = index?.table ?? new UuidTable();
+    this.#mustMark = index === undefined || index.table.size > 0;
   }
 
   async take(event: SyncEvent): Promise<void> {
     switch (event.type) {
-      case 'entry':
-        this.#named.mark(event.uuid);
-        this.#context.doomed.delete(event.uuid);
+      case 'entry': {
+        // In an index every entry of the replica is there already.
+        const isNew = !this.#mustMark || (this.#named.mark(event.uuid) && this.#index !== undefined);
+        if (this.#context.doomed.size > 0) this.#context.doomed.delete(event.uuid);
         if (this.#isCurrent(event)) return;
         this.#context.pipeline.push({
           uuid: event.uuid,
-          entry: this.#context.scope.trim({ dn: event.dn, attributes: event.attributes }),
-          isNew: this.#index !== undefined && !this.#index.table.has(event.uuid),
+          entry: this.#context.scope.trim(event),
+          isNew,
           cookie: undefined,
           receivedMs: this.#context.clock.monotonicMs(),
         });
         return;
+      }
       case 'present':
         for (const uuid of event.uuids) this.#named.mark(uuid);
         return;
@@ -123,8 +130,9 @@ class Refresh {
     }
   }
 
-  #isCurrent({ uuid, dn, attributes }: Extract<SyncEvent, { type: 'entry' }>): boolean {
-    return this.#index?.isCurrent(uuid, dn, attributes) === true && !this.#context.comparesContent();
+  #isCurrent(event: Extract<SyncEvent, { type: 'entry' }>): boolean {
+    if (!this.#mustMark || this.#index === undefined || this.#context.comparesContent()) return false;
+    return this.#index.isCurrent(event.uuid, event.dn, event.attributes);
   }
 
   async #finish(unnamedAreGone: boolean): Promise<void> {
@@ -137,7 +145,8 @@ class Refresh {
     }
     await drained(context);
     const deletes = new Set(context.doomed);
-    if (unnamedAreGone || deletes.size > 2) {
+    const mayBeUnnamed = unnamedAreGone && (this.#index === undefined || (this.#mustMark && this.#named.countUnmarked() > 0));
+    if (mayBeUnnamed || deletes.size > 2) {
       const replica = await context.replica();
       const unnamed = await findUnnamed(replica, this.#named);
       if (unnamedAreGone) for (const uuid of unnamed.uuids) deletes.add(uuid);
@@ -166,7 +175,7 @@ function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | u
     case 'entry':
       context.pipeline.push({
         uuid: event.uuid,
-        entry: context.scope.trim({ dn: event.dn, attributes: event.attributes }),
+        entry: context.scope.trim(event),
         isNew: event.isAdd,
         cookie,
         receivedMs: context.clock.monotonicMs(),

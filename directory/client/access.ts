@@ -48,15 +48,17 @@ export async function resolveAccess(access: DirectoryAccess, files: Files, env?:
   };
 }
 
-/** Connects to one of the servers and binds. */
+/** Connects to one of the servers and binds; `entriesAreLazy`: see `LdapConnectionOptions`. */
 export async function openBound(
   url: string,
   access: Pick<ResolvedAccess, 'bindDn' | 'password' | 'ca' | 'timeoutMs'>,
   ports: Pick<DirectoryPorts, 'network' | 'clock'>,
+  entriesAreLazy = false,
 ): Promise<LdapConnection> {
   const connection = await LdapConnection.open(ports.network, ports.clock, {
     url,
     ca: access.ca,
+    entriesAreLazy,
     ...(access.timeoutMs === undefined ? {} : { timeoutMs: access.timeoutMs }),
   });
   try {

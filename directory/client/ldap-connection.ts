@@ -40,6 +40,8 @@ export interface LdapConnectionOptions {
   readonly timeoutMs?: number;
   /** Largest message taken from the server; default 16 MiB. */
   readonly messageBytesMax?: number;
+  /** Entries that are found keep their attributes as they came (`attributesBer`): for those who pass most of them on. */
+  readonly entriesAreLazy?: boolean;
 }
 
 /** Answer to a request that is no search: success, or `compareTrue` and `compareFalse`. */
@@ -91,7 +93,10 @@ export class LdapConnection implements AsyncDisposable {
     this.#connection = connection;
     this.#clock = clock;
     this.#timeoutMs = options.timeoutMs ?? 5000;
-    this.#decoder = new LdapDecoder({ messageBytesMax: options.messageBytesMax ?? 16_777_216 });
+    this.#decoder = new LdapDecoder({
+      messageBytesMax: options.messageBytesMax ?? 16_777_216,
+      entriesAreLazy: options.entriesAreLazy ?? false,
+    });
     this.#lastHeardMs = clock.monotonicMs();
     this.#sweep = clock.every(Math.max(10, this.#timeoutMs / 4), () => this.#expire());
     connection.handle({

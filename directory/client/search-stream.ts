@@ -6,7 +6,15 @@ import type { Clock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { errorFromResult } from '#directory/client/ldap-errors.ts';
 import { type Filter, formatFilter, present } from '#protocol/ldap/filter.ts';
-import type { Attribute, Control, LdapOperation, LdapResult, SearchRequest, SearchScope } from '#protocol/ldap/messages.ts';
+import type {
+  Attribute,
+  Control,
+  LdapOperation,
+  LdapResult,
+  SearchRequest,
+  SearchResultEntry,
+  SearchScope,
+} from '#protocol/ldap/messages.ts';
 
 /** What is searched for. Defaults: subtree, any entry, all user attributes, no limits. */
 export interface SearchOptions {
@@ -22,7 +30,13 @@ export interface SearchOptions {
 
 /** One thing the server sent. Values are views into the received bytes. */
 export type SearchItem =
-  | { readonly kind: 'entry'; readonly dn: string; readonly attributes: readonly Attribute[]; readonly controls: readonly Control[] }
+  | {
+      readonly kind: 'entry';
+      readonly dn: string;
+      readonly attributes: readonly Attribute[];
+      readonly attributesBer?: Buffer | undefined;
+      readonly controls: readonly Control[];
+    }
   | { readonly kind: 'reference'; readonly urls: readonly string[]; readonly controls: readonly Control[] }
   | { readonly kind: 'intermediate'; readonly oid: string | undefined; readonly value: Buffer | undefined };
 
@@ -81,7 +95,7 @@ export class SearchStream implements AsyncIterable<SearchItem> {
     this.#lastItemMs = this.#carrier.clock.monotonicMs();
     switch (operation.type) {
       case 'searchResultEntry':
-        this.#queue.push({ kind: 'entry', dn: operation.dn, attributes: operation.attributes, controls });
+        this.#queue.push(itemOf(operation, controls));
         break;
       case 'searchResultReference':
         this.#queue.push({ kind: 'reference', urls: operation.urls, controls });
@@ -163,4 +177,18 @@ export class SearchStream implements AsyncIterable<SearchItem> {
     this.#wake = undefined;
     wake?.();
   }
+}
+
+function itemOf(operation: SearchResultEntry, controls: readonly Control[]): SearchItem {
+  const { dn, attributesBer } = operation;
+  if (attributesBer === undefined) return { kind: 'entry', dn, attributes: operation.attributes, controls };
+  return {
+    kind: 'entry',
+    dn,
+    get attributes() {
+      return operation.attributes;
+    },
+    attributesBer,
+    controls,
+  };
 }

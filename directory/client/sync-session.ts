@@ -24,6 +24,7 @@ export type SyncEvent =
       readonly uuid: string;
       readonly dn: string;
       readonly attributes: readonly Attribute[];
+      readonly attributesBer?: Buffer | undefined;
       readonly cookie: Buffer | undefined;
     }
   /** Unchanged, and still there. */
@@ -79,14 +80,10 @@ function eventOf(item: SearchItem, phase: Phase, server: string): SyncEvent | un
     }
     if (state.state === 'present') return { type: 'present', uuids: [state.uuid], cookie: state.cookie };
     if (state.state === 'delete') return { type: 'delete', uuids: [state.uuid], dn: item.dn, cookie: state.cookie };
-    return {
-      type: 'entry',
-      isAdd: state.state === 'add',
-      uuid: state.uuid,
-      dn: item.dn,
-      attributes: item.attributes,
-      cookie: state.cookie,
-    };
+    const { dn, attributesBer } = item;
+    const isAdd = state.state === 'add';
+    if (attributesBer !== undefined) return new LazySyncEntry(isAdd, state.uuid, state.cookie, item, attributesBer);
+    return { type: 'entry', isAdd, uuid: state.uuid, dn, attributes: item.attributes, cookie: state.cookie };
   }
   if (item.oid !== controlOids.syncInfo) return undefined;
   const info = readSyncInfo(item.value);
@@ -105,5 +102,31 @@ function eventOf(item: SearchItem, phase: Phase, server: string): SyncEvent | un
       phase.refreshed = true;
       return { type: 'refreshed', unnamedAreGone: phase.unnamedAreGone, cookie: info.cookie };
     }
+  }
+}
+
+type SearchEntry = Extract<SearchItem, { kind: 'entry' }>;
+
+/** An entry whose attributes are taken apart when somebody looks at them. */
+class LazySyncEntry {
+  readonly type = 'entry';
+  readonly isAdd: boolean;
+  readonly uuid: string;
+  readonly dn: string;
+  readonly cookie: Buffer | undefined;
+  readonly attributesBer: Buffer;
+  readonly #item: SearchEntry;
+
+  constructor(isAdd: boolean, uuid: string, cookie: Buffer | undefined, item: SearchEntry, attributesBer: Buffer) {
+    this.isAdd = isAdd;
+    this.uuid = uuid;
+    this.dn = item.dn;
+    this.cookie = cookie;
+    this.attributesBer = attributesBer;
+    this.#item = item;
+  }
+
+  get attributes(): readonly Attribute[] {
+    return this.#item.attributes;
   }
 }

@@ -26,6 +26,11 @@ export class UuidTable {
     return this.#find(uuid) >= 0;
   }
 
+  isMarked(uuid: string): boolean {
+    const found = this.#find(uuid);
+    return found >= 0 && this.#states[found] === 3;
+  }
+
   /** Adds it, marked, if it is new; marks it in any case. True when it was new. */
   mark(uuid: string): boolean {
     const found = this.#find(uuid);

@@ -92,7 +92,7 @@ export class ImageWriter {
     const { attributes, csn } = this.#contentOf(image, rdn, before);
     csns.observe(csn);
     if (before === undefined) {
-      store.add({ ...place, uuid, csn, attributes });
+      store.add({ ...place, uuid, csn, attributes }, this.#tree.isFilled);
       return 'added';
     }
     const isRenamed = before.parentId !== place.parentId || before.rdn !== place.rdn;
@@ -158,7 +158,7 @@ export class ImageWriter {
   // A replica takes its master's entries as they are, attributes it does not know included.
   #contentOf(image: { readonly attributes: readonly Attribute[] }, rdn: Rdn, before: StoredEntry | undefined) {
     const { schema, csns } = this.#tree;
-    const given = withNamingValues(schema, canonicalAttributes(schema, image.attributes, true), rdn);
+    const given = withNamingValues(schema, this.#canonical(image.attributes), rdn);
     const csn = textOf(given, 'entryCSN') ?? before?.csn ?? csns.next();
     if (!csnPattern.test(csn)) throw new Refusal('invalidAttributeSyntax', 'entryCSN is not a change sequence number');
     const attributes = given.filter((one) => !notStored.has(one.type) && one.type !== 'structuralObjectClass');
@@ -168,6 +168,18 @@ export class ImageWriter {
     const structural = this.#structuralOf(attributes);
     if (structural !== undefined) attributes.push({ type: 'structuralObjectClass', values: [Buffer.from(structural)] });
     return { attributes, csn };
+  }
+
+  // Most entries come as they will be stored.
+  #canonical(attributes: readonly Attribute[]): readonly Attribute[] {
+    const { schema } = this.#tree;
+    const isCanonical = attributes.every(
+      ({ type, values }, i) =>
+        values.length > 0 &&
+        schema.description(type, true)?.canonical === type &&
+        attributes.findIndex((other) => other.type === type) === i,
+    );
+    return isCanonical ? attributes : canonicalAttributes(schema, attributes, true);
   }
 
   #structuralOf(attributes: readonly Attribute[]): string | undefined {

@@ -342,7 +342,8 @@ export class EntryStore implements Disposable {
 
   // --- writing, inside `write` only
 
-  add(content: EntryContent): StoredEntry {
+  /** `isJournalled` is false while nobody can follow yet: the journal begins with `floorCsn`. */
+  add(content: EntryContent, isJournalled = true): StoredEntry {
     const { parentId, rdnNorm, rdn, uuid, csn, attributes } = content;
     this.#hasChanged = true;
     this.#missing = '';
@@ -362,7 +363,7 @@ export class EntryStore implements Disposable {
     this.#count('entries', 1);
     for (const name of this.#talliesOf(attributes)) this.#count(name, 1);
     this.#addKeys(this.#keysOf(attributes), id);
-    this.#journal.record('add', content, id, undefined, content);
+    if (isJournalled) this.#journal.record('add', content, id, undefined, content);
     return { ...content, id };
   }
 

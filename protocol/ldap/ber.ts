@@ -132,10 +132,30 @@ export class BerReader {
     return value;
   }
 
-  /** Passes over the next element, whatever it is. */
-  skip(): void {
-    const length = this.#header(this.peekTag());
+  /** A whole element with its tag and length: a view, not a copy. */
+  element(tag: number): Buffer {
+    const start = this.#position;
+    const length = this.#header(tag);
     this.#position += length;
+    return this.buffer.subarray(start, this.#position);
+  }
+
+  /** Passes over the next element, of that tag or whatever it is. */
+  skip(tag: number = this.peekTag()): void {
+    const length = this.#header(tag);
+    this.#position += length;
+  }
+
+  /** Passes over text that `text` will be able to read. */
+  checkText(tag: number = berTags.octets): void {
+    const length = this.#header(tag);
+    const start = this.#position;
+    this.#position = start + length;
+    for (let at = start; at < this.#position; at += 1) {
+      if ((this.buffer[at] as number) < 0x80) continue;
+      if (!isUtf8(this.buffer.subarray(start, this.#position))) throw new BerError('text is not UTF-8');
+      return;
+    }
   }
 
   #header(tag: number): number {

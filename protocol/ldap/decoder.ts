@@ -23,6 +23,7 @@ const needsMore: Decoded = { outcome: 'needs-more' };
 /** See the header of this file. */
 export class LdapDecoder {
   #messageBytesMax: number;
+  readonly #entriesAreLazy: boolean;
   // Unread bytes are #buffer[#start, #end). #owned: the buffer is ours to append to, at #end.
   #buffer: Buffer = Buffer.alloc(0);
   #start = 0;
@@ -30,8 +31,10 @@ export class LdapDecoder {
   #owned = false;
   #failed: Decoded | undefined;
 
-  constructor(options: { readonly messageBytesMax: number }) {
+  /** `entriesAreLazy`: entries keep their attributes as they came, and take them apart when somebody looks at them. */
+  constructor(options: { readonly messageBytesMax: number; readonly entriesAreLazy?: boolean }) {
     this.#messageBytesMax = options.messageBytesMax;
+    this.#entriesAreLazy = options.entriesAreLazy ?? false;
   }
 
   /** Bytes pushed and not taken yet. */
@@ -97,7 +100,7 @@ export class LdapDecoder {
     }
     if (start + total > this.#end) return needsMore;
     this.#start = start + total;
-    const parsed = parseMessage(this.#buffer.subarray(start, start + total));
+    const parsed = parseMessage(this.#buffer.subarray(start, start + total), this.#entriesAreLazy);
     if (parsed.outcome === 'malformed') return this.#fail(parsed);
     return { outcome: 'message', message: parsed.message, bytes: total };
   }

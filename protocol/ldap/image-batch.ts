@@ -23,7 +23,13 @@ export const imageBatchOid = '2.25.11233386167282336856843219451289651251.3.2';
 
 /** One entry as it shall be. */
 export type Image =
-  | { readonly uuid: string; readonly dn: string; readonly attributes: readonly Attribute[] }
+  | {
+      readonly uuid: string;
+      readonly dn: string;
+      readonly attributes: readonly Attribute[];
+      /** The attributes as they came from the master, which spares their writer the work. */
+      readonly attributesBer?: Buffer | undefined;
+    }
   /** It shall be gone; `csn`: of the deletion, where it is known. */
   | { readonly uuid: string; readonly dn: undefined; readonly csn: string | undefined };
 
@@ -73,7 +79,8 @@ export function encodeImageBatch(batch: ImageBatch): Buffer {
     writer.octets(uuidToBytes(change.uuid));
     if (change.dn !== undefined) {
       writer.text(change.dn);
-      writeAttributes(writer, change.attributes);
+      if (change.attributesBer === undefined) writeAttributes(writer, change.attributes);
+      else writer.raw(change.attributesBer);
     } else if (change.csn !== undefined) {
       writer.text(change.csn);
     }

@@ -71,6 +71,8 @@ export interface SearchResultEntry {
   readonly type: 'searchResultEntry';
   readonly dn: string;
   readonly attributes: readonly Attribute[];
+  /** The attributes as they came, for those who pass them on; only where the reader of the messages asked for it. */
+  readonly attributesBer?: Buffer | undefined;
 }
 
 export interface SearchResultReference {

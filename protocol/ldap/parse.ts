@@ -16,6 +16,7 @@ import {
   type Modification,
   type ModifyKind,
   type SearchRequest,
+  type SearchResultEntry,
   type SearchScope,
   operationTags as tags,
 } from '#protocol/ldap/messages.ts';
@@ -28,9 +29,10 @@ export type ParseOutcome =
 /** Most controls on one message. */
 export const controlsMax = 64;
 
-/** Parses bytes that hold exactly one message. */
-export function parseMessage(bytes: Buffer): ParseOutcome {
+/** Parses bytes that hold exactly one message; `entriesStayLazy`: see `SearchResultEntry.attributesBer`. */
+export function parseMessage(bytes: Buffer, entriesStayLazy = false): ParseOutcome {
   let id: number | undefined;
+  entriesAreLazy = entriesStayLazy;
   try {
     const reader = new BerReader(bytes);
     reader.enter(berTags.sequence);
@@ -77,7 +79,10 @@ const constructed: Record<number, ((reader: BerReader) => LdapOperation) | undef
     return { type: 'bindResponse', ...result, serverSaslCredentials: reader.peekTag() === 0x87 ? reader.octets(0x87) : undefined };
   },
   [tags.searchRequest]: readSearch,
-  [tags.searchResultEntry]: (reader) => ({ type: 'searchResultEntry', dn: reader.text(), attributes: readAttributes(reader) }),
+  [tags.searchResultEntry](reader) {
+    if (entriesAreLazy) return new LazyEntry(reader.text(), checkedAttributes(reader));
+    return { type: 'searchResultEntry', dn: reader.text(), attributes: readAttributes(reader) };
+  },
   [tags.searchResultDone]: (reader) => ({ type: 'searchResultDone', ...readResult(reader) }),
   [tags.searchResultReference]: (reader) => ({ type: 'searchResultReference', urls: readTexts(reader) }),
   [tags.modifyRequest](reader) {
@@ -179,6 +184,44 @@ function readResult(reader: BerReader): LdapResult {
   const referrals = readTexts(reader);
   reader.leave(outer);
   return { resultCode, matchedDn, diagnosticMessage, referrals };
+}
+
+// Whether the message being parsed leaves the attributes of an entry as they came.
+let entriesAreLazy = false;
+
+/** An entry whose attributes are taken apart when somebody looks at them; replication mostly passes them on as they came. */
+class LazyEntry implements SearchResultEntry {
+  readonly type = 'searchResultEntry';
+  readonly dn: string;
+  readonly attributesBer: Buffer;
+  #attributes: readonly Attribute[] | undefined;
+
+  constructor(dn: string, attributesBer: Buffer) {
+    this.dn = dn;
+    this.attributesBer = attributesBer;
+  }
+
+  get attributes(): readonly Attribute[] {
+    this.#attributes ??= readAttributes(new BerReader(this.attributesBer));
+    return this.#attributes;
+  }
+}
+
+// A list that `readAttributes` will be able to read.
+function checkedAttributes(reader: BerReader): Buffer {
+  const list = reader.element(berTags.sequence);
+  const check = new BerReader(list);
+  const outer = check.enter(berTags.sequence);
+  while (check.hasMore()) {
+    const one = check.enter(berTags.sequence);
+    check.checkText();
+    const set = check.enter(berTags.set);
+    while (check.hasMore()) check.skip(berTags.octets);
+    check.leave(set);
+    check.leave(one);
+  }
+  check.leave(outer);
+  return list;
 }
 
 /** A PartialAttributeList (RFC 4511 §4.1.7). */
