@@ -4,7 +4,6 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { createEmbeddedCoordinators } from '#backend-cluster/coordination/embedded.ts';
-import { startBackend } from '#backend-cluster/main.ts';
 import { systemClock } from '#common/clock.ts';
 import { problemText } from '#common/config/node-file.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
@@ -14,11 +13,8 @@ import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
-import { type RunningDirectory, startDirectory } from '#directory/main.ts';
-import { startFrontend } from '#frontend/main.ts';
+import type { RunningDirectory } from '#directory/main.ts';
 import { loadServicesFile, type ServiceConfig } from '#operate/config/service-schemas.ts';
-import { startReplication } from '#replication/main.ts';
-import { startAdminFromConfig } from './admin.ts';
 
 const usage =
   'usage: archipelago up --config FILE\n\nRuns the services that the node file names until SIGTERM or SIGINT; SIGHUP reads certificates anew. "archipelago config check FILE" checks it.\n';
@@ -66,6 +62,7 @@ async function main(): Promise<void> {
     }
     if (config.admin !== undefined) {
       const name = config.services[0]?.name ?? 'node';
+      const { startAdminFromConfig } = await import('./admin.ts');
       const admin = started.use(await startAdminFromConfig(config.admin, name, services, portsOf(ports, { role: 'operate', name })));
       ports.log.info({ service: 'operate', node: name, url: admin.url }, 'admin API serves');
     }
@@ -117,7 +114,8 @@ function portsOf(ports: Ports, { role, name }: { role: string; name: string }): 
   };
 }
 
-function startService(
+// A process loads the code of the roles it has: the others' would take as much memory as the service itself.
+async function startService(
   config: ServiceConfig,
   ports: Ports,
   coordinators: ReturnType<typeof createEmbeddedCoordinators>,
@@ -125,13 +123,16 @@ function startService(
 ): Promise<RunningService<unknown>> {
   switch (config.role) {
     case 'directory':
-      return startDirectory(config, ports, { env: process.env, readRules: () => accessRulesOf(path, config.name) });
+      return (await import('#directory/main.ts')).startDirectory(config, ports, {
+        env: process.env,
+        readRules: () => accessRulesOf(path, config.name),
+      });
     case 'replication':
-      return startReplication(config, ports, { env: process.env });
+      return (await import('#replication/main.ts')).startReplication(config, ports, { env: process.env });
     case 'backend-cluster':
-      return startBackend(config, ports, { coordinators });
+      return (await import('#backend-cluster/main.ts')).startBackend(config, ports, { coordinators });
     case 'frontend':
-      return startFrontend(config, ports);
+      return (await import('#frontend/main.ts')).startFrontend(config, ports);
   }
 }
 
