@@ -127,7 +127,8 @@ describe.each(['ours', 'slapd'] as const)('replication to a replica of %s under 
     await admin[Symbol.asyncDispose]();
     await master.stop();
     const database = new DatabaseSync(join(master.dataDirectory, databaseFile));
-    database.exec("DELETE FROM journal; INSERT OR REPLACE INTO meta SELECT 'trimmedTo', seq FROM sqlite_sequence WHERE name = 'journal'");
+    database.exec("INSERT OR REPLACE INTO meta SELECT 'trimmedTo', max(changeNumber) FROM journal");
+    database.exec('DELETE FROM journal WHERE changeNumber < (SELECT max(changeNumber) FROM journal)');
     database.exec("INSERT OR REPLACE INTO meta SELECT 'floorCsn', value FROM meta WHERE name = 'contextCsn'");
     database.close();
     await master.start();
