@@ -51,6 +51,32 @@ export const DirectoryConfig = Type.Object(
           'majority: a master takes writes only while most of the directory servers (peers and itself) answer it, so that one that is cut off stops by itself.',
       }),
     ),
+    writes: Type.Optional(
+      Type.Enum(['refer', 'forward'], {
+        default: 'refer',
+        description:
+          'replica: refer answers writers with a referral to the master; forward sends their writes on to it and gives its answer.',
+      }),
+    ),
+    forwardAs: Type.Optional(
+      Type.Object(
+        {
+          bindDn: Type.String({ description: 'Identity that the master lets act for others: actsForOthers there, or the right admin.' }),
+          bindPassword: SecretSource,
+          caFile: Type.Optional(
+            Type.String({ description: 'PEM file: CA of the master’s certificate. With an ldap:// URL it asks for StartTLS.' }),
+          ),
+          timeoutMs: Type.Integer({ default: 10000, minimum: 100, description: 'Time for the master’s answer, milliseconds.' }),
+          waitMs: Type.Integer({
+            default: 2000,
+            minimum: 0,
+            maximum: 60000,
+            description: 'How long an answer may wait for the change to have come here by replication, milliseconds; 0: not at all.',
+          }),
+        },
+        { additionalProperties: false, description: 'replica: how writes are forwarded.' },
+      ),
+    ),
     suffix: Type.String({ default: 'o=mail', description: 'Base of the directory tree.' }),
     dataDirectory: Type.String({ description: 'Directory on this server’s own disk for the database.' }),
     listeners: Type.Array(
@@ -139,6 +165,12 @@ export function checkDirectory(service: Readonly<Record<string, unknown>>): Mist
       parseRule(rule);
     } catch (error) {
       mistakes.push({ path: ['access', index], atKey: false, message: messageOf(error) });
+    }
+  }
+  if (service.writes === 'forward') {
+    const needed = service.mode === 'replica' ? ['master', 'forwardAs'] : ['forwardAs'];
+    for (const one of needed) {
+      if (service[one] === undefined) mistakes.push({ path: ['writes'], atKey: false, message: `"forward" needs ${one}` });
     }
   }
   return mistakes;

@@ -15,6 +15,7 @@ import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { productVersion } from '#common/version.ts';
+import { DirectoryServers } from '#directory/client/directory-servers.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { AccessControl } from './access/access.ts';
 import { BindGuard } from './access/bind-guard.ts';
@@ -26,6 +27,7 @@ import type { Identity } from './server/authenticate.ts';
 import { Authority } from './server/authority.ts';
 import { createBackups } from './server/backups.ts';
 import { createDispatcher } from './server/dispatch.ts';
+import { WriteForwarder } from './server/forward-writes.ts';
 import { noteOpening } from './server/opening.ts';
 import { PeerWatch } from './server/peer-watch.ts';
 import { seedTree } from './server/seed.ts';
@@ -118,6 +120,7 @@ export async function startDirectory(
       },
     },
     access,
+    forwarder: await forwarderOf(config, tree, authority, ports, options.env ?? {}, cleanup),
     reloadAccess: reload,
     backup: config.backupDirectory === undefined ? undefined : createBackups(store, config.backupDirectory, ports),
     status: () => status(),
@@ -242,6 +245,27 @@ export async function startDirectory(
       await owned.disposeAsync();
     },
   };
+}
+
+async function forwarderOf(
+  config: DirectoryConfig,
+  tree: Tree,
+  authority: Authority,
+  ports: Ports,
+  env: Environment,
+  cleanup: AsyncDisposableStack,
+): Promise<WriteForwarder | undefined> {
+  const { forwardAs } = config;
+  if (config.writes !== 'forward') return undefined;
+  if (forwardAs === undefined) throw new PlatformError('CONFIG_INVALID', `directory ${config.name}: writes: forward needs "forwardAs"`);
+  const { bindDn, bindPassword, caFile, timeoutMs, waitMs } = forwardAs;
+  const access = {
+    ...{ suffix: config.suffix, bindDn, timeoutMs },
+    password: await readSecret(bindPassword, ports.files, env),
+    ca: caFile === undefined ? undefined : await readPem(caFile, ports.files),
+  };
+  const connect = (master: string): DirectoryServers => new DirectoryServers({ ...access, urls: [master], master }, ports);
+  return cleanup.use(new WriteForwarder(tree, () => authority.masterUrl, connect, { waitMs, clock: ports.clock, log: ports.log }));
 }
 
 /** What is unusual about the role of this server; empty when nothing is. */

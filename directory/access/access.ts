@@ -47,28 +47,36 @@ const localSsf = 71;
 export class AccessControl {
   readonly #tree: Tree;
   readonly groups: Groups;
+  #configured: readonly string[];
   #rules: readonly Rule[];
+  #mode: Tree['mode'];
   #generation = 1;
 
   /** Throws `CONFIG_INVALID` with every mistake in the configured rules. */
   constructor(tree: Tree, configured: readonly string[] = []) {
     this.#tree = tree;
     this.groups = new Groups(tree);
+    this.#configured = configured;
+    this.#mode = tree.mode;
     this.#rules = compiled(tree, configured);
   }
 
   get rules(): readonly Rule[] {
+    this.#keepUp();
     return this.#rules;
   }
 
   /** Rises with every change of the rules. */
   get generation(): number {
+    this.#keepUp();
     return this.#generation;
   }
 
   /** Puts other configured rules in force, or throws and leaves things as they are. */
   replace(configured: readonly string[]): void {
     this.#rules = compiled(this.#tree, configured);
+    this.#configured = configured;
+    this.#mode = this.#tree.mode;
     this.#generation += 1;
   }
 
@@ -76,7 +84,7 @@ export class AccessControl {
   warnings(): string[] {
     const lacks = (rights: string, privilege: Privilege): boolean => {
       const asker: Asker = { keys: ['-'], rights, uuid: undefined, address: '', tlsSsf: 256, ssf: 256 };
-      const view = compileView(this.#rules, asker, this.groups);
+      const view = compileView(this.rules, asker, this.groups);
       return ['entry', 'objectclass'].some((key) => view.decide(privilege, key) !== true);
     };
     const warnings: string[] = [];
@@ -88,7 +96,12 @@ export class AccessControl {
   }
 
   viewOf(who: Requester, way: Way): View {
-    return compileView(this.#rules, this.askerOf(who, way), this.groups);
+    return compileView(this.rules, this.askerOf(who, way), this.groups);
+  }
+
+  // A replica that became the master, or the other way: the built-in rules are others then.
+  #keepUp(): void {
+    if (this.#tree.mode !== this.#mode) this.replace(this.#configured);
   }
 
   askerOf(who: Requester, way: Way): Asker {

@@ -171,6 +171,20 @@ export class LdapConnection implements AsyncDisposable {
     controls: readonly Control[] = [],
   ): Promise<LdapAnswer> {
     const what = describe(operation);
+    return this.exchange(operation, controls).then((answer) => {
+      const { resultCode } = answer.result;
+      if (resultCode === resultCodes.success || resultCode === resultCodes.compareTrue || resultCode === resultCodes.compareFalse)
+        return answer;
+      throw errorFromResult(answer.result, what, this.url);
+    });
+  }
+
+  /** Sends a request that has one answer and waits for it, whatever its result. */
+  exchange(
+    operation: Exclude<LdapRequest, { type: 'searchRequest' | 'unbindRequest' | 'abandonRequest' }>,
+    controls: readonly Control[] = [],
+  ): Promise<LdapAnswer> {
+    const what = describe(operation);
     const guard = isWrite(operation) ? this.#guard : undefined;
     return new Promise((resolve, reject) => {
       const id = guard?.refusal() ?? this.#send(operation, guard === undefined ? controls : [...controls, ...guard.controls]);
@@ -330,14 +344,8 @@ export class LdapConnection implements AsyncDisposable {
     this.#pending.delete(id);
     if (!('resultCode' in operation)) {
       pending.fail(new PlatformError('PROTO_SYNTAX', `${this.url} answered ${operation.type} to ${pending.what}`));
-    } else if (
-      operation.resultCode === resultCodes.success ||
-      operation.resultCode === resultCodes.compareTrue ||
-      operation.resultCode === resultCodes.compareFalse
-    ) {
-      pending.settle({ result: operation, controls, value: operation.type === 'extendedResponse' ? operation.value : undefined });
     } else {
-      pending.fail(errorFromResult(operation, pending.what, this.url));
+      pending.settle({ result: operation, controls, value: operation.type === 'extendedResponse' ? operation.value : undefined });
     }
   }
 

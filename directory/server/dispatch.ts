@@ -26,6 +26,7 @@ import { saslMechanisms } from './bind-sasl.ts';
 import { compare } from './compare.ts';
 import { deleteEntry } from './delete.ts';
 import { compileFilter } from './filter-match.ts';
+import type { ForwardedRequest, WriteForwarder } from './forward-writes.ts';
 import { modifyEntry } from './modify.ts';
 import { modifyDn } from './modify-dn.ts';
 import { isMonitorName, searchMonitor } from './monitor.ts';
@@ -53,6 +54,8 @@ export interface DispatchContext {
   readonly binding: BindContext;
   readonly sync: SyncContext;
   readonly access: AccessControl;
+  /** On a replica that sends writes on to its master. */
+  readonly forwarder: WriteForwarder | undefined;
   /** Reads the access rules again; rejects and leaves things as they are when there is a mistake. */
   reloadAccess(): Promise<void>;
   readonly clock: Clock;
@@ -78,7 +81,19 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
     'operation',
   ]);
 
+  // Answers are the master's, word for word; requests behind it need not wait for it.
+  const forward = (forwarder: WriteForwarder, request: ForwardedRequest, operation: Operation): Promise<void> =>
+    forwarder.forward(request, operation).then(({ result, controls, value }) => {
+      const { resultCode, matchedDn, diagnosticMessage, referrals } = result;
+      const answer = { resultCode, matchedDn, diagnosticMessage, referrals };
+      if (request.type === 'extendedRequest') operation.send({ type: 'extendedResponse', ...answer, value }, controls);
+      else operation.send({ type: answerOf[request.type], ...answer }, controls);
+    });
+
   const write = (request: WriteOperation, operation: Operation): Started => {
+    const { forwarder } = context;
+    if (forwarder !== undefined && tree.mode === 'replica' && operation.who.rights !== 'replicator')
+      return { done: forward(forwarder, request, operation) };
     const relaxed = findControl(operation.controls, controlOids.relax) !== undefined;
     const run = (ready: WriteOperation): Promise<void> =>
       tree.store
@@ -148,6 +163,9 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       }, batch.contextCsn === undefined);
       operation.send({ type: 'extendedResponse', ...success, value: encodeImageResult(result) });
     } else if (oid === extendedOids.passwordModify) {
+      if (context.forwarder !== undefined && tree.mode === 'replica') {
+        return forward(context.forwarder, { type: 'extendedRequest', oid, value }, operation);
+      }
       const made = await modifyPassword(context.write, context.binding, value, operation);
       operation.send({ type: 'extendedResponse', ...success, value: made });
     } else if (oid === extendedOids.startTls) {
