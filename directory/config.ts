@@ -78,6 +78,13 @@ export const DirectoryConfig = Type.Object(
       ),
     ),
     suffix: Type.String({ default: 'o=mail', description: 'Base of the directory tree.' }),
+    schemaFiles: Type.Optional(
+      Type.Array(Type.String(), {
+        maxItems: 200,
+        description:
+          'Files with further attribute types and object classes: LDIF (attributeTypes, objectClasses, or olcAttributeTypes, olcObjectClasses) or OpenLDAP’s .schema form.',
+      }),
+    ),
     dataDirectory: Type.String({ description: 'Directory on this server’s own disk for the database.' }),
     listeners: Type.Array(
       Type.Object(

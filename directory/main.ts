@@ -9,7 +9,7 @@
  */
 import { join } from 'node:path';
 import { type Environment, readPem, readSecret } from '#common/config/resolve.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
@@ -23,6 +23,8 @@ import { generalizedTime } from './changelog/csn.ts';
 import { startJournalCare } from './changelog/journal-care.ts';
 import type { DirectoryConfig } from './config.ts';
 import { createMailSchema } from './schema/mail-schema.ts';
+import type { SchemaFile } from './schema/schema-file.ts';
+import { checkSchemaInUse, rememberSchema } from './schema/schema-in-use.ts';
 import type { Identity } from './server/authenticate.ts';
 import { Authority } from './server/authority.ts';
 import { createBackups } from './server/backups.ts';
@@ -61,9 +63,9 @@ export async function startDirectory(
   const log = ports.log.child({ component: 'directory', service: 'directory', node: config.name });
   const tls = await readTls(config, ports);
   await files.mkdirAll(config.dataDirectory);
-  const schema = createMailSchema();
+  const schema = createMailSchema(await readSchemaFiles(config, ports));
   await using cleanup = new AsyncDisposableStack();
-  const store = cleanup.use(new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions()));
+  const store = cleanup.use(new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions(schema)));
   const tree = new Tree({ store, schema, suffix: config.suffix, clock, mode: config.mode });
   const authority = new Authority(tree, clock, log, config.master);
   const write = {
@@ -76,6 +78,9 @@ export async function startDirectory(
       return authority.masterUrl;
     },
   };
+  // A replica takes its master's entries as they are.
+  if (tree.mode === 'master') checkSchemaInUse(tree);
+  await rememberSchema(tree);
   await seedTree(write);
   cleanup.defer(await noteOpening(tree, ports));
   const identities = await readIdentities(config, tree, ports, options.env ?? {});
@@ -245,6 +250,18 @@ export async function startDirectory(
       await owned.disposeAsync();
     },
   };
+}
+
+function readSchemaFiles(config: DirectoryConfig, { files }: Ports): Promise<SchemaFile[]> {
+  return Promise.all(
+    (config.schemaFiles ?? []).map(async (path) => {
+      try {
+        return { path, text: (await files.read(path)).toString('utf8') };
+      } catch (error) {
+        throw new PlatformError('CONFIG_UNREADABLE', `the schema file ${path} cannot be read: ${messageOf(error)}`, { cause: error });
+      }
+    }),
+  );
 }
 
 async function forwarderOf(

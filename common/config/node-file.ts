@@ -165,7 +165,8 @@ function checkService(service: unknown, index: number, schemas: ServiceSchemas, 
   return [...checkAgainst(schema, service, path), ...more.map((mistake) => ({ ...mistake, path: [...path, ...mistake.path] }))];
 }
 
-/** Options that name a file or directory, in every room. */
+/** Options that name a file or directory, in every room, and options that list files. */
+const isPathListKey = (key: string): boolean => /Files$/.test(key);
 const isPathKey = (key: string): boolean => /(?:File|Directory)$/.test(key) || key === 'file' || key === 'path' || key === 'data';
 
 function withAbsolutePaths(value: unknown, base: string): unknown {
@@ -174,7 +175,11 @@ function withAbsolutePaths(value: unknown, base: string): unknown {
   return Object.fromEntries(
     Object.entries(value).map(([key, item]) => [
       key,
-      typeof item === 'string' && isPathKey(key) ? resolve(base, item) : withAbsolutePaths(item, base),
+      typeof item === 'string' && isPathKey(key)
+        ? resolve(base, item)
+        : Array.isArray(item) && isPathListKey(key)
+          ? item.map((path) => resolve(base, String(path)))
+          : withAbsolutePaths(item, base),
     ]),
   );
 }

@@ -17,6 +17,8 @@ import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { createMailSchema } from '#directory/schema/mail-schema.ts';
+import type { SchemaFile } from '#directory/schema/schema-file.ts';
 import { rebuildIndex, renewDatabaseId, verifyDatabase } from '#directory/store/integrity.ts';
 import { exportLdif } from '#directory/tools/export.ts';
 import { importLdif } from '#directory/tools/import.ts';
@@ -46,6 +48,7 @@ const backupTimeoutMs = 3_600_000;
 const options = {
   data: { type: 'string' },
   suffix: { type: 'string', default: 'o=mail' },
+  'schema-file': { type: 'string', multiple: true },
   url: { type: 'string' },
   'bind-dn': { type: 'string' },
   'password-file': { type: 'string' },
@@ -111,6 +114,10 @@ function dataDirectory(values: Values, mayBeNew = false): string {
   return values.data;
 }
 
+function schemaFiles(values: Values): Promise<SchemaFile[]> {
+  return Promise.all((values['schema-file'] ?? []).map(async (path) => ({ path, text: await readFile(path, 'utf8') })));
+}
+
 function required(args: readonly string[], index: number, what: string): string {
   const value = args[index];
   if (value === undefined) throw new Misuse(`${what} is missing`);
@@ -121,10 +128,12 @@ async function importFile(values: Values, args: readonly string[]): Promise<numb
   const file = required(args, 0, 'FILE');
   const directory = dataDirectory(values, true);
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  await using threads = startImportThreads();
+  const files = await schemaFiles(values);
+  await using threads = startImportThreads(files);
   const context = {
     dataDirectory: directory,
     suffix: values.suffix,
+    schemaFiles: files,
     clock: systemClock,
     random: systemRandom,
     files: nodeFiles,
@@ -154,7 +163,10 @@ async function importFile(values: Values, args: readonly string[]): Promise<numb
 
 async function exportAll(values: Values): Promise<number> {
   const directory = dataDirectory(values);
-  const { tree } = openOffline({ dataDirectory: directory, suffix: values.suffix }, { clock: systemClock, random: systemRandom });
+  const { tree } = openOffline(
+    { dataDirectory: directory, suffix: values.suffix, schemaFiles: await schemaFiles(values) },
+    { clock: systemClock, random: systemRandom },
+  );
   using _store = tree.store;
   let pieces = 0;
   for (const piece of exportLdif(tree)) {
@@ -168,7 +180,7 @@ async function exportAll(values: Values): Promise<number> {
 
 async function verify(values: Values): Promise<number> {
   let problems = 0;
-  const entries = verifyDatabase(join(dataDirectory(values), databaseFile), entryFunctions(), {
+  const entries = verifyDatabase(join(dataDirectory(values), databaseFile), entryFunctions(createMailSchema(await schemaFiles(values))), {
     problem: (text) => {
       problems += 1;
       if (problems <= mistakesShown) process.stdout.write(`${text}\n`);
@@ -181,7 +193,9 @@ async function verify(values: Values): Promise<number> {
 
 async function reindex(values: Values): Promise<number> {
   const path = join(dataDirectory(values), databaseFile);
-  const entries = rebuildIndex(path, entryFunctions(), (count) => tell(`${count} entries indexed`));
+  const entries = rebuildIndex(path, entryFunctions(createMailSchema(await schemaFiles(values))), (count) =>
+    tell(`${count} entries indexed`),
+  );
   process.stdout.write(`${entries} entries indexed\n`);
   return 0;
 }

@@ -1,15 +1,21 @@
 /** One thread of an import, see import-threads.ts: blocks of LDIF in, batches of prepared entries out. */
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { systemClock } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { systemRandom } from '#common/random.ts';
+import type { SchemaFile } from '#directory/schema/schema-file.ts';
 import { createPrepareBlock } from '#directory/tools/prepare-block.ts';
 import type { ThreadAnswer } from './import-threads.ts';
 
 const port = parentPort;
 if (port === null) throw new Error('import-thread.ts is a thread of an import and no program');
-const prepare = createPrepareBlock({ clock: systemClock, random: systemRandom, hasher: createPasswordHasher(systemRandom) });
+const prepare = createPrepareBlock({
+  clock: systemClock,
+  random: systemRandom,
+  hasher: createPasswordHasher(systemRandom),
+  schemaFiles: workerData as SchemaFile[],
+});
 let last: Promise<void> = Promise.resolve();
 
 async function answer(octets: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import type { SchemaFile } from '#directory/schema/schema-file.ts';
 import type { PrepareBlock } from '#directory/tools/prepare-block.ts';
 import type { PreparedBatch } from '#directory/tools/prepared-batch.ts';
 
@@ -26,8 +27,8 @@ export interface ImportThreads extends AsyncDisposable {
 }
 
 /** Starts as many as there are processors, up to four. */
-export function startImportThreads(): ImportThreads {
-  const threads = Array.from({ length: Math.min(threadsMax, availableParallelism()) }, () => new ImportThread());
+export function startImportThreads(schemaFiles: readonly SchemaFile[]): ImportThreads {
+  const threads = Array.from({ length: Math.min(threadsMax, availableParallelism()) }, () => new ImportThread(schemaFiles));
   let next = 0;
   return {
     blocksAtOnce: threads.length * blocksPerThread,
@@ -43,11 +44,12 @@ export function startImportThreads(): ImportThreads {
 }
 
 class ImportThread {
-  readonly #worker = new Worker(new URL('./import-thread.ts', import.meta.url));
+  readonly #worker: Worker;
   #waiting: Waiting[] = [];
   #failure: Error | undefined;
 
-  constructor() {
+  constructor(schemaFiles: readonly SchemaFile[]) {
+    this.#worker = new Worker(new URL('./import-thread.ts', import.meta.url), { workerData: schemaFiles });
     this.#worker.on('message', (answer: ThreadAnswer) => {
       const waiting = this.#waiting.shift();
       if ('batch' in answer) waiting?.resolve(answer.batch);

@@ -5,11 +5,12 @@ import { type Dn, normalizeDn, normalizeRdn, parseDn, type Rdn } from '#protocol
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { mailAttributeTypes, mailObjectClasses } from './mail-definitions.ts';
 import { Schema } from './schema.ts';
+import { extendSchema, type SchemaFile } from './schema-file.ts';
 import { standardAttributeTypes, standardObjectClasses } from './standard-definitions.ts';
 
-/** Builds the schema. */
-export function createMailSchema(): Schema {
-  return new Schema(
+/** Builds the schema, with what schema files add. */
+export function createMailSchema(files: readonly SchemaFile[] = []): Schema {
+  const schema = new Schema(
     [...standardAttributeTypes, ...mailAttributeTypes],
     [...standardObjectClasses, ...mailObjectClasses],
     (schema, text) => {
@@ -17,6 +18,8 @@ export function createMailSchema(): Schema {
       return dn === undefined ? undefined : dnKey(schema, dn);
     },
   );
+  extendSchema(schema, files);
+  return schema;
 }
 
 /** Key of a DN under this schema. */

@@ -27,7 +27,7 @@ export function parseDefinition(text: string): Definition {
   while (at < words.length - 1) {
     const keyword = words[at] as string;
     at += 1;
-    if (!/^[A-Z][A-Z-]*$/.test(keyword)) throw invalid(text, `a keyword was expected where "${keyword}" stands`);
+    if (!/^[A-Z][A-Z0-9_-]*$/.test(keyword)) throw invalid(text, `a keyword was expected where "${keyword}" stands`);
     if (fields.has(keyword)) throw invalid(text, `${keyword} is given twice`);
     if (flags.has(keyword)) {
       fields.set(keyword, []);

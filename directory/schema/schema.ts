@@ -54,15 +54,30 @@ export interface ParsedDescription {
   readonly canonical: string;
 }
 
+/** Rules of common schema files that compare parts of structured values, which is not done here. */
+const rulesLeftOut: ReadonlySet<string> = new Set(
+  (
+    'certificateExactMatch certificateMatch certificateListExactMatch certificateListMatch certificatePairExactMatch ' +
+    'presentationAddressMatch protocolInformationMatch integerFirstComponentMatch directoryStringFirstComponentMatch wordMatch keywordMatch authzMatch'
+  ).split(' '),
+);
+
+const syntaxesByOid = new Map(syntaxes.map((syntax) => [syntax.oid, syntax]));
 const descriptionPattern = /^([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)((?:;[A-Za-z0-9-]+)*)$/;
 const parsedDescriptionsMax = 4096;
 
 /** See the header of this file. */
 export class Schema {
-  readonly attributeTypeTexts: readonly string[];
-  readonly objectClassTexts: readonly string[];
+  /** What was added to the definitions that every server has: `attribute x`, `object class y`. */
+  readonly extension: string[] = [];
+  #isExtended = false;
+  /** As they are published. */
+  readonly attributeTypeTexts: string[] = [];
+  readonly objectClassTexts: string[] = [];
   readonly matchingRules: readonly MatchingRule[];
+  readonly #rules: ReadonlyMap<string, MatchingRule>;
   readonly #types = new Map<string, AttributeType>();
+  readonly #superiors = new Map<AttributeType, AttributeType>();
   readonly #classes = new Map<string, ObjectClass>();
   readonly #descriptions = new Map<string, ParsedDescription>();
 
@@ -74,8 +89,6 @@ export class Schema {
     objectClasses: readonly string[],
     normalizeDn: (schema: Schema, dn: string) => string | undefined,
   ) {
-    this.attributeTypeTexts = attributeTypes;
-    this.objectClassTexts = objectClasses;
     this.matchingRules = [
       ...plainMatchingRules,
       {
@@ -100,8 +113,34 @@ export class Schema {
         return { oid, name, syntaxOid: '1.3.6.1.4.1.1466.115.121.1.38', key: (value) => this.#identifierKey(value.toString('utf8')) };
       }),
     ];
-    this.#defineTypes(attributeTypes.map(parseDefinition));
-    for (const definition of objectClasses.map(parseDefinition)) this.#defineClass(definition);
+    this.#rules = new Map(this.matchingRules.flatMap((rule) => [[rule.name, rule] as const, [rule.oid, rule] as const]));
+    for (const text of attributeTypes) this.define('attribute', text);
+    for (const text of objectClasses) this.define('class', text);
+    this.#isExtended = true;
+  }
+
+  /**
+   * Adds a definition in the form of RFC 4512 §4.1, or throws `CONFIG_INVALID`. One that is there already, by OID and first name, is passed over; before
+   * the schema is in use only.
+   */
+  define(kind: 'attribute' | 'class', text: string): void {
+    const definition = parseDefinition(text);
+    const known: ReadonlyMap<string, { readonly oid: string; readonly name: string }> = kind === 'attribute' ? this.#types : this.#classes;
+    const names = definition.names.length === 0 ? [definition.oid] : definition.names;
+    const same = known.get(definition.oid);
+    if (same !== undefined && names.some((name) => known.get(name.toLowerCase()) === same)) return;
+    const taken = [definition.oid, ...names].find((name) => known.has(name.toLowerCase()));
+    if (taken !== undefined) {
+      const owner = known.get(taken.toLowerCase());
+      throw new PlatformError(
+        'CONFIG_INVALID',
+        `${taken} belongs to ${kind === 'attribute' ? 'attribute type' : 'object class'} ${owner?.name} (${owner?.oid}) already`,
+      );
+    }
+    if (kind === 'attribute') this.#defineType(definition);
+    else this.#defineClass(definition);
+    (kind === 'attribute' ? this.attributeTypeTexts : this.objectClassTexts).push(text);
+    if (this.#isExtended) this.extension.push(`${kind === 'attribute' ? 'attribute' : 'object class'} ${names[0]}`);
   }
 
   /** An attribute type by any of its names or its OID. */
@@ -129,48 +168,40 @@ export class Schema {
     return parsed;
   }
 
-  #defineTypes(definitions: readonly Definition[]): void {
-    const rules = new Map(this.matchingRules.flatMap((rule) => [[rule.name, rule] as const, [rule.oid, rule] as const]));
-    const byOid = new Map(syntaxes.map((syntax) => [syntax.oid, syntax]));
-    for (const definition of definitions) {
-      const { oid, fields } = definition;
-      const word = (keyword: string): string | undefined => fields.get(keyword)?.[0];
-      const name = definition.names[0] ?? oid;
-      const superior = word('SUP') === undefined ? undefined : this.#requireType(word('SUP') as string, name);
-      const ruleOf = (keyword: string, inherited: MatchingRule | undefined): MatchingRule | undefined => {
-        const ruleName = word(keyword);
-        if (ruleName === undefined) return inherited;
-        const rule = rules.get(ruleName);
-        if (rule === undefined) throw new PlatformError('CONFIG_INVALID', `attribute type ${name}: no matching rule ${ruleName}`);
-        return rule;
-      };
-      const syntaxOid = word('SYNTAX')?.replace(/\{\d+\}$/, '');
-      const syntax = syntaxOid === undefined ? superior?.syntax : byOid.get(syntaxOid);
-      if (syntax === undefined) throw new PlatformError('CONFIG_INVALID', `attribute type ${name}: no syntax ${syntaxOid ?? 'given'}`);
-      const type: AttributeType = {
-        oid,
-        name,
-        key: name.toLowerCase(),
-        syntax,
-        equality: ruleOf('EQUALITY', superior?.equality),
-        ordering: ruleOf('ORDERING', superior?.ordering),
-        substrings: ruleOf('SUBSTR', superior?.substrings),
-        isSingleValued: fields.has('SINGLE-VALUE'),
-        isOperational: (word('USAGE') ?? 'userApplications') !== 'userApplications',
-        isServerOnly: fields.has('NO-USER-MODIFICATION'),
-        family: new Set([name.toLowerCase()]),
-        isKnown: true,
-      };
-      for (const one of [oid, ...definition.names]) this.#types.set(one.toLowerCase(), type);
-      for (let above = superior; above !== undefined; above = this.#superiorOf(above, definitions)) {
-        (above.family as Set<string>).add(type.key);
-      }
-    }
-  }
-
-  #superiorOf(type: AttributeType, definitions: readonly Definition[]): AttributeType | undefined {
-    const superior = definitions.find((definition) => definition.oid === type.oid)?.fields.get('SUP')?.[0];
-    return superior === undefined ? undefined : this.attributeType(superior);
+  #defineType(definition: Definition): void {
+    const { oid, fields } = definition;
+    const word = (keyword: string): string | undefined => fields.get(keyword)?.[0];
+    const name = definition.names[0] ?? oid;
+    const superior = word('SUP') === undefined ? undefined : this.#requireType(word('SUP') as string, name);
+    const ruleOf = (keyword: string, inherited: MatchingRule | undefined): MatchingRule | undefined => {
+      const ruleName = word(keyword);
+      if (ruleName === undefined) return inherited;
+      const rule = this.#rules.get(ruleName);
+      // An attribute without a rule can be held and read; filters on its values are undefined (RFC 4511 §4.5.1.7).
+      if (rulesLeftOut.has(ruleName)) return undefined;
+      if (rule === undefined) throw new PlatformError('CONFIG_INVALID', `attribute type ${name}: no matching rule ${ruleName}`);
+      return rule;
+    };
+    const syntaxOid = word('SYNTAX')?.replace(/\{\d+\}$/, '');
+    const syntax = syntaxOid === undefined ? superior?.syntax : syntaxesByOid.get(syntaxOid);
+    if (syntax === undefined) throw new PlatformError('CONFIG_INVALID', `attribute type ${name}: no syntax ${syntaxOid ?? 'given'}`);
+    const type: AttributeType = {
+      oid,
+      name,
+      key: name.toLowerCase(),
+      syntax,
+      equality: ruleOf('EQUALITY', superior?.equality),
+      ordering: ruleOf('ORDERING', superior?.ordering),
+      substrings: ruleOf('SUBSTR', superior?.substrings),
+      isSingleValued: fields.has('SINGLE-VALUE'),
+      isOperational: (word('USAGE') ?? 'userApplications') !== 'userApplications',
+      isServerOnly: fields.has('NO-USER-MODIFICATION'),
+      family: new Set([name.toLowerCase()]),
+      isKnown: true,
+    };
+    for (const one of [oid, ...definition.names]) this.#types.set(one.toLowerCase(), type);
+    if (superior !== undefined) this.#superiors.set(type, superior);
+    for (let above = superior; above !== undefined; above = this.#superiors.get(above)) (above.family as Set<string>).add(type.key);
   }
 
   #requireType(name: string, by: string): AttributeType {

@@ -89,6 +89,8 @@ export const standardAttributeTypes: readonly string[] = [
   `( 2.5.4.45 NAME 'x500UniqueIdentifier' EQUALITY octetStringMatch ${syntax}.6 )`,
   `( 2.5.4.46 NAME 'dnQualifier' EQUALITY caseIgnoreMatch ORDERING caseIgnoreOrderingMatch SUBSTR caseIgnoreSubstringsMatch ${syntax}.44 )`,
   `( 2.5.4.50 NAME 'uniqueMember' EQUALITY uniqueMemberMatch ${syntax}.34 )`,
+  `( 1.3.6.1.1.1.1.0 NAME 'uidNumber' DESC 'Number of a user of an operating system' EQUALITY integerMatch ORDERING integerOrderingMatch ${syntax}.27 SINGLE-VALUE )`,
+  `( 1.3.6.1.1.1.1.1 NAME 'gidNumber' DESC 'Number of a group of an operating system' EQUALITY integerMatch ORDERING integerOrderingMatch ${syntax}.27 SINGLE-VALUE )`,
   `( 0.9.2342.19200300.100.1.1 NAME ( 'uid' 'userid' ) ${text}{256} )`,
   `( 0.9.2342.19200300.100.1.3 NAME ( 'mail' 'rfc822Mailbox' ) ${ia5}{256} )`,
   `( 0.9.2342.19200300.100.1.6 NAME 'roomNumber' ${text}{256} )`,

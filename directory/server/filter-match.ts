@@ -2,6 +2,7 @@
  * Filters against entries (RFC 4511 §4.5.1.7): compiled once per search into a function with three results, true, false and `undefined`
  * for what cannot be decided: an unknown attribute or rule, a value not of the attribute's syntax, an attribute the requester may not read.
  */
+import { parseDn } from '#protocol/ldap/dn.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { allows, type Decision, type Target } from '../access/view.ts';
@@ -51,29 +52,31 @@ export function compileFilter(schema: Schema, filter: Filter, maySearch: (attrib
     return (attributes, target) => (target !== undefined && decision(target) ? matches(attributes) : undefined);
   };
 
-  // `attribute:=value`, `attribute:rule:=value` and `:rule:=value` (RFC 4511 §4.5.1.7.7); DN attributes are not looked at.
+  // `attribute:=value`, `attribute:rule:=value`, `:rule:=value`, and each with `:dn` (RFC 4511 §4.5.1.7.7).
   const extensible = (one: Filter & { kind: 'extensible' }): Matcher => {
     const rule =
       one.rule === undefined ? undefined : schema.matchingRules.find((known) => known.name === one.rule || known.oid === one.rule);
     if (one.rule !== undefined && rule === undefined) return undecided;
+    const inName = (matches: Matcher): Matcher =>
+      one.dnAttributes ? (attributes, target) => matches([...attributes, ...namingValues(attributes)], target) : matches;
     if (one.attribute !== undefined) {
       const described = schema.description(one.attribute);
-      if (described === undefined) return undecided;
-      const used = rule ?? described.type.equality;
-      if (used === undefined) return undecided;
-      return guarded(maySearch(described.type.key), () => withValues(described.type, described.options, keyTest(used, one.value)));
+      const used = rule ?? described?.type.equality;
+      if (described === undefined || used === undefined) return undecided;
+      const { type, options } = described;
+      return guarded(maySearch(type.key), () => inName(withValues(type, options, extensibleTest(used, one.value))));
     }
-    if (rule === undefined) return undecided;
-    const test = keyTest(rule, one.value);
+    const test = rule === undefined ? undefined : extensibleTest(rule, one.value);
     if (test === undefined) return undecided;
-    return (attributes, target) =>
+    return inName((attributes, target) =>
       attributes.some((attribute) => {
         const type = schema.description(attribute.type)?.type;
         if (type === undefined) return false;
         const decision = maySearch(type.key);
         if (target === undefined ? decision !== true : !allows(decision, target)) return false;
-        return type.equality?.syntaxOid === rule.syntaxOid && attribute.values.some(test);
-      });
+        return type.equality?.syntaxOid === rule?.syntaxOid && attribute.values.some(test);
+      }),
+    );
   };
 
   // A description without options matches the attribute with any options, and its subtypes (RFC 4512 §2.5).
@@ -119,6 +122,25 @@ function anyOf(matchers: readonly Matcher[]): Matcher {
 function keyTest(rule: MatchingRule, asserted: Buffer): ((value: Buffer) => boolean) | undefined {
   const wanted = rule.key(asserted);
   return wanted === undefined ? undefined : (value) => rule.key(value) === wanted;
+}
+
+// The values of the entry's name, each as an attribute of its own.
+function namingValues(attributes: readonly Attribute[]): Attribute[] {
+  const name = attributes.find((one) => one.type === 'entryDN')?.values[0]?.toString('utf8');
+  const dn = name === undefined ? undefined : parseDn(name);
+  return (dn ?? []).flat().map(({ type, value }) => ({ type, values: [Buffer.from(value)] }));
+}
+
+// An ordering rule asks whether the value comes before the asserted one (RFC 4517 §4.2); pieces of text cannot be asserted in this form.
+function extensibleTest(rule: MatchingRule, asserted: Buffer): ((value: Buffer) => boolean) | undefined {
+  if (rule.name.endsWith('SubstringsMatch')) return undefined;
+  if (!rule.name.endsWith('OrderingMatch')) return keyTest(rule, asserted);
+  const bound = rule.key(asserted);
+  if (bound === undefined) return undefined;
+  return (value) => {
+    const key = rule.key(value);
+    return key !== undefined && key < bound;
+  };
 }
 
 function valueTest(

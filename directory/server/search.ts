@@ -141,6 +141,7 @@ export function mentionsOperational(tree: Tree, filter: Filter): boolean {
     case 'not':
       return mentionsOperational(tree, filter.filter);
     default:
+      if (filter.kind === 'extensible' && filter.dnAttributes) return true;
       return filter.attribute === undefined || (tree.schema.description(filter.attribute)?.type.isOperational ?? false);
   }
 }

@@ -65,6 +65,8 @@ export interface EntryFunctions {
   keysOf(attributes: readonly Attribute[]): readonly IndexKey[];
   /** Names of the counters in which the entry counts. */
   talliesOf(attributes: readonly Attribute[]): readonly string[];
+  /** What of an entry no definition of the schema knows, for the check of a whole database. */
+  unknownIn?(attributes: readonly Attribute[]): readonly string[];
 }
 
 /** See the header of this file. */

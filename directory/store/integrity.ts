@@ -53,6 +53,8 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
         handlers.problem(`${where} cannot be read`);
         continue;
       }
+      for (const name of functions.unknownIn?.(attributes) ?? [])
+        handlers.problem(`${where} uses ${name}, which the schema does not define`);
       for (const name of ['entries', ...functions.talliesOf(attributes)]) counted.set(name, (counted.get(name) ?? 0) + 1);
       for (const key of distinctKeys(functions, attributes)) {
         keysExpected += 1;

@@ -21,6 +21,8 @@ import type { Random } from '#common/random.ts';
 import { LdifCutter } from '#protocol/ldap/ldif-block.ts';
 import { ownerOf } from '../provisioning/mail-rules.ts';
 import { Refusal } from '../schema/refusal.ts';
+import type { SchemaFile } from '../schema/schema-file.ts';
+import { rememberSchema } from '../schema/schema-in-use.ts';
 import { seedTree } from '../server/seed.ts';
 import type { Tree } from '../server/tree.ts';
 import type { WriteContext } from '../server/write-rules.ts';
@@ -41,6 +43,7 @@ const claimsPage = 1000;
 export interface ImportContext {
   readonly dataDirectory: string;
   readonly suffix: string;
+  readonly schemaFiles?: readonly SchemaFile[];
   readonly clock: Clock;
   readonly random: Random;
   readonly files: Files;
@@ -60,6 +63,7 @@ export async function importLdif(context: ImportContext, chunks: AsyncIterable<B
   const present = openOffline(context, context);
   using store = present.tree.store;
   if (store.tally('accounts') > 0 || store.tally('entries') > entriesCopiedMax) {
+    await rememberSchema(present.tree);
     return await importByAdds(present, context.hasher, chunks, handlers);
   }
   const path = join(context.dataDirectory, databaseFile);
@@ -99,7 +103,7 @@ async function fill(
     else
       fail(0, `${printable(dn)}: ${why === 'uuid' ? 'its entryUUID belongs to an entry before it' : 'the entry above it was not taken'}`);
   };
-  const functions = entryFunctions();
+  const functions = entryFunctions(present.tree.schema);
   const batches = prepared(context, chunks);
   const first = await firstEntries(batches);
   // A file without the base of the tree goes below the frame that a new directory has.
@@ -172,6 +176,7 @@ async function settle(
   });
   tree.csns.observe(csn);
   await seedTree(whole);
+  await rememberSchema(tree);
 }
 
 // Up to the first batch that holds an entry.

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import type { Clock } from '#common/clock.ts';
 import type { Random } from '#common/random.ts';
 import { createMailSchema, indexKeys, tallies } from '../schema/mail-schema.ts';
+import type { SchemaFile } from '../schema/schema-file.ts';
+import { checkSchemaInUse, unknownIn } from '../schema/schema-in-use.ts';
 import { Tree } from '../server/tree.ts';
 import type { WriteContext } from '../server/write-rules.ts';
 import { type EntryFunctions, EntryStore } from '../store/entry-store.ts';
@@ -14,18 +16,28 @@ import { type EntryFunctions, EntryStore } from '../store/entry-store.ts';
 export const databaseFile = 'directory.sqlite';
 
 /** What index and counters are made of. */
-export function entryFunctions(): EntryFunctions {
-  const schema = createMailSchema();
-  return { keysOf: (attributes) => indexKeys(schema, attributes), talliesOf: (attributes) => tallies(schema, attributes) };
+export function entryFunctions(schema = createMailSchema()): EntryFunctions {
+  return {
+    keysOf: (attributes) => indexKeys(schema, attributes),
+    talliesOf: (attributes) => tallies(schema, attributes),
+    unknownIn: (attributes) => unknownIn(schema, attributes),
+  };
 }
 
 /** Opens one; `dispose` the store when done. */
 export function openOffline(
-  options: { readonly dataDirectory: string; readonly suffix: string },
+  options: { readonly dataDirectory: string; readonly suffix: string; readonly schemaFiles?: readonly SchemaFile[] },
   ports: { readonly clock: Clock; readonly random: Random },
   path = join(options.dataDirectory, databaseFile),
 ): WriteContext {
-  const store = new EntryStore(path, entryFunctions());
-  const tree = new Tree({ store, schema: createMailSchema(), suffix: options.suffix, clock: ports.clock, mode: 'master' });
+  const schema = createMailSchema(options.schemaFiles);
+  const store = new EntryStore(path, entryFunctions(schema));
+  const tree = new Tree({ store, schema, suffix: options.suffix, clock: ports.clock, mode: 'master' });
+  try {
+    checkSchemaInUse(tree);
+  } catch (error) {
+    store[Symbol.dispose]();
+    throw error;
+  }
   return { tree, clock: ports.clock, random: ports.random, placement: 'none', masterUrl: undefined };
 }

@@ -9,6 +9,7 @@ import type { Attribute } from '#protocol/ldap/messages.ts';
 import { CsnSource, generalizedTime } from '../changelog/csn.ts';
 import { createMailSchema } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
+import type { SchemaFile } from '../schema/schema-file.ts';
 import { hasClearPassword, withHashedPasswords } from '../server/prepare-passwords.ts';
 import { type PrepareContext, prepareEntry } from './prepare-entry.ts';
 import { BatchWriter, type PreparedBatch, type PreparedMistake } from './prepared-batch.ts';
@@ -23,10 +24,11 @@ export function createPrepareBlock(ports: {
   readonly clock: Clock;
   readonly random: Random;
   readonly hasher: PasswordHasher;
+  readonly schemaFiles?: readonly SchemaFile[];
 }): PrepareBlock {
   const csns = new CsnSource(ports.clock, 0, undefined);
   const context: PrepareContext = {
-    schema: createMailSchema(),
+    schema: createMailSchema(ports.schemaFiles),
     random: ports.random,
     now: generalizedTime(ports.clock.nowMs()),
     nextCsn: () => csns.next(),

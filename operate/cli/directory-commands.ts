@@ -46,7 +46,7 @@ export const directoryCommands: readonly DirectoryCommand[] = [
     name: 'verify',
     args: '',
     on: 'data',
-    description: 'checks file, tree, index, and counters; exit code 4 when something is wrong',
+    description: 'checks file, tree, index, counters and the use of the schema; exit code 4 when something is wrong',
     examples: ['archipelago directory verify --data DIR'],
   },
   {
@@ -104,6 +104,7 @@ export const directoryCommands: readonly DirectoryCommand[] = [
 export const directoryOptions: readonly { readonly flags: string; readonly description: string }[] = [
   { flags: '--data <dir>', description: 'data directory of a server that does not run' },
   { flags: '--suffix <dn>', description: 'base of the tree in it; default o=mail' },
+  { flags: '--schema-file <file...>', description: 'each of the server’s schemaFiles, for verbs on a data directory' },
   { flags: '--url <url>', description: 'a running server: ldap://, ldaps:// or, with --ca-file, ldap:// with StartTLS' },
   { flags: '--ca-file <file>', description: 'PEM file: CA of its certificate' },
   { flags: '--bind-dn <dn>', description: 'whom to bind as' },

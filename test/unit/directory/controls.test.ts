@@ -167,7 +167,7 @@ describe('cn=Monitor', () => {
     });
     const operations = await admin.searchAll(read('sub', '(monitorOpInitiated>=1)'));
     expect(operations.map(({ dn }) => dn)).toContain('cn=Add,cn=Operations,cn=Monitor');
-    expect(await admin.searchAll(read('one', '(objectClass=*)'))).toHaveLength(4);
+    expect(await admin.searchAll(read('one', '(objectClass=*)'))).toHaveLength(5);
     expect(await admin.searchAll(read('base', '(objectClass=monitorServer)'))).toHaveLength(1);
   });
 
