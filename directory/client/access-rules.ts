@@ -4,7 +4,7 @@
  */
 
 /** OID of the operation. */
-export const accessRulesOid = '2.25.11233386167282336856843219451289651251.3.2';
+export const accessRulesOid = '2.25.11233386167282336856843219451289651251.3.9';
 
 /** What is asked. */
 export type AccessRulesRequest =
