@@ -90,6 +90,12 @@ export const BackendConfig = Type.Object(
       description: 'Lease of a member and of the Controller, milliseconds; more than three heartbeats.',
     }),
     idleCloseMs: Type.Integer({ default: 60000, minimum: 0, description: 'Time after which an unused account is closed, milliseconds.' }),
+    openAccountsMegabytes: Type.Integer({
+      default: 512,
+      minimum: 1,
+      description:
+        'Memory for the indexes of open accounts, megabytes; beyond it those that nobody uses are closed, the longest unused first.',
+    }),
     tombstoneGraceHours: Type.Number({
       default: 720,
       minimum: 0,

@@ -55,6 +55,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     heartbeatMs: config.heartbeatMs,
     leaseMs: config.leaseMs,
     idleCloseMs: config.idleCloseMs,
+    openAccountsBytesMax: config.openAccountsMegabytes * 1024 * 1024,
     tombstoneGraceHours: config.tombstoneGraceHours,
     defaultQuotaBytes: config.defaultQuotaBytes,
     scrub: { bytesPerSecond: config.scrubBytesPerSecond, everyMs: config.scrubEveryHours * 3_600_000 },

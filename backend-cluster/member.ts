@@ -36,7 +36,9 @@ import type { LinkTlsPems } from './client/link-tls.ts';
 import type { BackendStatus, ClusterStatus, MemberStatus } from './client/status.ts';
 import { Controller } from './controller/controller.ts';
 import type { DutySettings } from './controller/duties.ts';
-import type { MemberSelf } from './controller/membership.ts';
+import type { LivingState, MemberSelf } from './controller/membership.ts';
+import { ClusterSettings } from './controller/settings.ts';
+import { Upkeep } from './controller/upkeep.ts';
 import type { LeaseStore } from './coordination/lease-store.ts';
 import { serveLmtp } from './delivery/lmtp-server.ts';
 import { createCalls } from './link/calls.ts';
@@ -44,6 +46,8 @@ import { type LinkPeer, type LinkServer, type SessionDecision, startLinkServer }
 import { createSessionServing, type SessionProtocol } from './sessions/serve-session.ts';
 import { SessionRegistry } from './sessions/session-registry.ts';
 
+/** Time for the Controller to do what an operator asked for: closing thousands of accounts takes a while. */
+const upkeepTimeoutMs = 60_000;
 const leavingText = 'Server is going down, connect again';
 
 /** What a member is made of. */
@@ -53,10 +57,14 @@ export interface MemberOptions {
   /** Where others reach it, when that is not the listening address. */
   readonly advertise: { readonly host: string; readonly port: number } | undefined;
   readonly tls: LinkTlsPems | undefined;
+  /** See `helloOf`. */
+  readonly linkVersionMax?: number;
   readonly clusterNetwork: readonly string[];
   readonly heartbeatMs: number;
   readonly leaseMs: number;
   readonly idleCloseMs: number;
+  /** Memory that accounts which nobody uses may keep, with those in use counted in; beyond it the longest unused are closed. */
+  readonly openAccountsBytesMax: number;
   readonly tombstoneGraceHours: number;
   /** 0 is none. */
   readonly defaultQuotaBytes: number;
@@ -81,8 +89,8 @@ export interface MemberOptions {
 export interface RunningBackend extends RunningService<BackendStatus> {
   /** The highest term accepted here, and whether this member leads in it; of `status()`, without its cost. */
   leadership(): { readonly term: number; readonly isController: boolean };
-  /** Hands all accounts over and takes no more; the process goes on until it is stopped. */
-  drain(): Promise<void>;
+  /** Hands all accounts over within `deadlineMs` and takes no more; the process goes on until it is stopped. */
+  drain(deadlineMs?: number): Promise<void>;
   /** Ends as a killed process does: no hand-over, no farewell, leases left to lapse. For demonstrations and tests of fail-over. */
   kill(): Promise<void>;
 }
@@ -111,7 +119,9 @@ class Member implements RunningBackend {
   readonly #controller: Controller;
   readonly #link;
   readonly #serveSession: (peer: LinkPeer, request: Parameters<Deliveries['accept']>[1]) => Promise<SessionDecision>;
-  #state: 'active' | 'draining' | 'leaving' = 'active';
+  readonly #settings: ClusterSettings;
+  readonly #upkeep: Upkeep;
+  #isLeaving = false;
   #address: MemberAddress;
   #server: LinkServer | undefined;
   #follower: DirectoryFollower | undefined;
@@ -128,6 +138,7 @@ class Member implements RunningBackend {
     const log = options.ports.log.child({ cluster: this.#cluster });
     this.#address = { name, host: options.advertise?.host ?? options.listen.address, port: options.advertise?.port ?? options.listen.port };
     this.#registry = new AccountRegistry(this.#cluster);
+    this.#settings = new ClusterSettings(store.notes);
     this.#sessions = new SessionRegistry(clock, log, metrics);
     this.#locator = new Locator(this.#cluster, this.#registry, directory.reader);
     this.#logins = new LoginCheck(this.#locator, new Authenticator(options.hasher, clock, random));
@@ -136,6 +147,7 @@ class Member implements RunningBackend {
       role: 'backend-cluster',
       cluster: this.#cluster,
       incarnation: this.#incarnation,
+      linkVersionMax: options.linkVersionMax,
       tls,
       ports: { ...options.ports, log },
     });
@@ -148,8 +160,9 @@ class Member implements RunningBackend {
       controller: () => this.#controller,
       idleCloseMs: options.idleCloseMs,
       leaseMs: options.leaseMs,
+      bytesMax: options.openAccountsBytesMax,
       quotaOf: (uuid) => this.#quotaOf(uuid),
-      isTaking: () => this.#state === 'active',
+      isTaking: () => this.#state() === 'active',
       onEnd: (uuid, text) => this.#sessions.byeAccount(uuid, text),
     });
     this.#deliveries = new Deliveries({ locator: this.#locator, hosted: this.#hosted, link: this.#link, self: { name }, clock, random });
@@ -164,8 +177,32 @@ class Member implements RunningBackend {
       heartbeatMs: options.heartbeatMs,
       leaseMs: options.leaseMs,
       duties: options.duties,
+      settings: this.#settings,
       onLead: () => this.#operations.onLead(),
-      run: (method, params) => (method.startsWith('store.') ? this.#care : this.#operations).run(method, params),
+      run: (method, params) => {
+        if (this.#upkeep.knows(method)) return this.#upkeep.lead(method, params);
+        return (method.startsWith('store.') ? this.#care : this.#operations).run(method, params);
+      },
+    });
+    this.#upkeep = new Upkeep({
+      cluster: this.#cluster,
+      self: name,
+      clock,
+      log,
+      settings: this.#settings,
+      open: this.#hosted,
+      members: () => this.#controller.membership.all(),
+      addressOf: (member) => this.#controller.addressOf(member),
+      call: (member, method, params) => this.#link.call(member, method, params),
+      askController: (method, params) =>
+        this.#controller.ask('cluster.run', { method, params }, { timeoutMs: upkeepTimeoutMs, isOnce: true }),
+      changed: () => {
+        this.#server?.announce();
+        void this.#controller.beat();
+      },
+      yieldLead: () => this.#controller.yieldLead(),
+      takeLead: () => this.#controller.beat(),
+      forget: (member) => this.#controller.forget(member),
     });
     this.#operations = new AccountOperations({
       context: {
@@ -224,11 +261,13 @@ class Member implements RunningBackend {
       whereIs: (uuid, isLocal) => this.#whereIs(uuid, isLocal),
       clusterStatus: () => this.#clusterStatus(),
       byeSession: (sessionId, frontend, text) => this.#sessions.byeSession(sessionId, frontend, text),
+      upkeep: this.#upkeep,
     });
     this.#server = await startLinkServer({
       name: this.name,
       cluster: this.#cluster,
       incarnation: this.#incarnation,
+      linkVersionMax: this.#options.linkVersionMax,
       listen,
       tls,
       clusterNetwork,
@@ -236,7 +275,8 @@ class Member implements RunningBackend {
       status: () => ({
         sessions: this.#sessions.count,
         openAccounts: this.#hosted.count,
-        state: this.#state === 'active' ? 'active' : 'draining',
+        state: this.#state() === 'active' ? 'active' : 'draining',
+        weight: this.#settings.weightOf(this.name),
       }),
       open: (peer, request) => this.#open(peer, request),
       call: calls,
@@ -283,6 +323,10 @@ class Member implements RunningBackend {
       directory: { server: follower?.server ?? '', state: follower?.state ?? 'connecting', silentMs: follower?.silentMs ?? 0 },
       duties: this.#controller.duties.status(),
       openAccounts: this.#hosted.count,
+      openAccountsBytes: this.#hosted.bytes,
+      openAccountsBytesMax: this.#options.openAccountsBytesMax,
+      drain: this.#upkeep.drainStatus,
+      settingsVersion: this.#settings.current.version,
       deliveries: this.#deliveries.count,
       sessions: this.#sessions.list(),
     };
@@ -294,8 +338,8 @@ class Member implements RunningBackend {
     return [
       {
         name: 'member',
-        ok: this.#state === 'active' && !this.#isOver,
-        detail: this.#isOver ? 'stopped' : this.#state === 'active' ? 'takes accounts' : `${this.#state}: takes no more accounts`,
+        ok: this.#state() === 'active' && !this.#isOver,
+        detail: this.#isOver ? 'stopped' : this.#state() === 'active' ? 'takes accounts' : `${this.#state()}: takes no more accounts`,
       },
       {
         name: 'directory',
@@ -313,20 +357,20 @@ class Member implements RunningBackend {
     ];
   }
 
-  async drain(): Promise<void> {
-    if (this.#state !== 'active') return;
-    this.#state = 'draining';
-    this.#server?.announce();
-    this.#options.ports.log.info({ openAccounts: this.#hosted.count, sessions: this.#sessions.count }, 'draining');
-    this.#controller.yieldLead();
-    await this.#controller.beat();
-    await this.#hosted.closeAll(leavingText);
+  async drain(deadlineMs = 0): Promise<void> {
+    await this.#upkeep.drain(deadlineMs, leavingText);
+  }
+
+  #state(): LivingState {
+    if (this.#isLeaving) return 'leaving';
+    if (this.#upkeep.isDraining) return 'draining';
+    return this.#settings.isCordoned(this.name) ? 'cordoned' : 'active';
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#state = 'leaving';
+    this.#isLeaving = true;
     this.#server?.announce();
     const operationsEnd = Promise.all([this.#operations.stop(), this.#care.stop()]);
     await this.#hosted.closeAll(leavingText);
@@ -341,7 +385,7 @@ class Member implements RunningBackend {
   async kill(): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#state = 'leaving';
+    this.#isLeaving = true;
     void this.#operations.stop();
     void this.#care.stop();
     this.#controller.kill();
@@ -368,7 +412,7 @@ class Member implements RunningBackend {
         return address();
       },
       incarnation: this.#incarnation,
-      state: () => this.#state,
+      state: () => this.#state(),
       openAccounts: () => this.#hosted.count,
       sessions: () => this.#sessions.count,
     };
@@ -428,7 +472,7 @@ class Member implements RunningBackend {
   }
 
   #quotaOf(uuid: AccountUuid): number | undefined {
-    const bytes = this.#registry.find(uuid)?.quotaBytes ?? this.#options.defaultQuotaBytes;
+    const bytes = this.#registry.find(uuid)?.quotaBytes ?? this.#settings.defaultQuotaBytes ?? this.#options.defaultQuotaBytes;
     return bytes === 0 ? undefined : bytes;
   }
 
@@ -471,7 +515,8 @@ class Member implements RunningBackend {
     const own: MemberStatus = {
       name: this.name,
       address: `${this.#address.host}:${this.#address.port}`,
-      state: this.#isOver ? 'dead' : this.#state,
+      state: this.#isOver ? 'dead' : this.#state(),
+      weight: this.#settings.weightOf(this.name),
       incarnation: this.#incarnation,
       openAccounts: this.#hosted.count,
       sessions: this.#sessions.count,
@@ -482,6 +527,7 @@ class Member implements RunningBackend {
         name: view.address.name,
         address: `${view.address.host}:${view.address.port}`,
         state: view.state,
+        weight: this.#settings.weightOf(view.address.name),
         incarnation: view.incarnation,
         openAccounts: view.openAccounts,
         sessions: view.sessions,

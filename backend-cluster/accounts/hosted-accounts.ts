@@ -20,7 +20,7 @@ import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import { jitteredMs, type Random } from '#common/random.ts';
 
-/** Accounts open on one member at a time; at the bound idle ones are closed, the longest unused first. */
+/** Accounts open on one member at a time; at the bound, and at that of their memory, idle ones are closed, the longest unused first. */
 export const openAccountsMax = 20_000;
 const openAttempts = 5;
 /** Accounts whose sessions ask for nothing (IDLE) are looked at again after so many leases. */
@@ -47,6 +47,8 @@ interface Hosted {
   /** When storage was last asked whether this opening holds the account; by both clocks, as one of them stands still in a machine's sleep. */
   heldAt: { readonly monotonicMs: number; readonly wallMs: number };
   checking: Promise<void> | undefined;
+  /** Memory of its index as last counted. */
+  bytes: number;
 }
 
 /** What hosted accounts are made of. */
@@ -60,6 +62,8 @@ export interface HostedAccountsOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly idleCloseMs: number;
+  /** Memory of open accounts' indexes, beyond which idle ones are closed. */
+  readonly bytesMax: number;
   /** What is read from an open account may be so old. */
   readonly leaseMs: number;
   quotaOf(uuid: AccountUuid): number | undefined;
@@ -73,6 +77,9 @@ export interface HostedAccountsOptions {
 export class HostedAccounts implements LocalAccounts {
   readonly #options: HostedAccountsOptions;
   readonly #open = new Map<AccountUuid, Hosted>();
+  /** Those that nobody uses, the longest unused first. */
+  readonly #idle = new Map<AccountUuid, Hosted>();
+  #bytes = 0;
   readonly #opening = new Map<AccountUuid, Promise<Hosted | MemberAddress>>();
   #openings = 0;
   #isKilled = false;
@@ -87,12 +94,21 @@ export class HostedAccounts implements LocalAccounts {
     ]);
     this.#openSeconds = options.metrics.histogram('archipelago_member_account_open_seconds', 'Time to open an account, grant included.');
     const gauge = options.metrics.gauge('archipelago_member_open_accounts', 'Accounts open on this member.');
-    options.metrics.onCollect(() => gauge.set({}, this.#open.size));
+    const memory = options.metrics.gauge('archipelago_member_open_accounts_bytes', 'Memory of the indexes of open accounts.');
+    options.metrics.onCollect(() => {
+      gauge.set({}, this.#open.size);
+      memory.set({}, this.#bytes);
+    });
     this.#sweeper = options.clock.every(sweepLeases * options.leaseMs, () => void this.#sweep());
   }
 
   get count(): number {
     return this.#open.size;
+  }
+
+  /** Memory of the indexes of all that are open. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   isOpen(uuid: AccountUuid): boolean {
@@ -155,7 +171,15 @@ export class HostedAccounts implements LocalAccounts {
     if (hosted !== undefined) await this.#close(uuid, hosted, text);
   }
 
-  /** Closes everything, some at a time; for drain and stop. */
+  /** Those that nobody uses first, the longest unused first of them. */
+  inOrderOfUse(): readonly { readonly uuid: AccountUuid; readonly users: number }[] {
+    return [...this.#open]
+      .filter(([, hosted]) => hosted.closing === undefined)
+      .sort(([, a], [, b]) => a.users - b.users || a.idleSinceMs - b.idleSinceMs)
+      .map(([uuid, { users }]) => ({ uuid, users }));
+  }
+
+  /** Closes everything, some at a time; for the stop. */
   async closeAll(text: string): Promise<void> {
     await Promise.allSettled(this.#opening.values());
     const uuids = [...this.#open.keys()];
@@ -176,10 +200,13 @@ export class HostedAccounts implements LocalAccounts {
     this.stop();
     for (const hosted of this.#open.values()) hosted.idle?.cancel();
     this.#open.clear();
+    this.#idle.clear();
+    this.#bytes = 0;
   }
 
   #use(uuid: AccountUuid, hosted: Hosted): Acquired {
     hosted.users += 1;
+    this.#idle.delete(uuid);
     hosted.idle?.cancel();
     hosted.idle = undefined;
     let isReleased = false;
@@ -265,11 +292,13 @@ export class HostedAccounts implements LocalAccounts {
 
   #opened(uuid: AccountUuid, account: StoredAccount, heldAt: Hosted['heldAt']): Hosted {
     const idleSinceMs = this.#options.clock.monotonicMs();
-    const hosted: Hosted = { account, users: 0, idle: undefined, idleSinceMs, closing: undefined, heldAt, checking: undefined };
+    const hosted: Hosted = { account, users: 0, idle: undefined, idleSinceMs, closing: undefined, heldAt, checking: undefined, bytes: 0 };
     if (this.#isKilled) throw new PlatformError('CLUSTER_DRAINING', 'this member was stopped');
     this.#open.set(uuid, hosted);
+    this.#count(hosted);
     account.onChange((change) => {
       if (change.closed) this.#lost(uuid, hosted);
+      else this.#count(hosted);
     });
     this.#options.controller().report('opened', uuid, account.epoch);
     this.#becameIdle(uuid, hosted);
@@ -280,7 +309,7 @@ export class HostedAccounts implements LocalAccounts {
   #lost(uuid: AccountUuid, hosted: Hosted): void {
     if (this.#open.get(uuid) !== hosted || hosted.closing !== undefined) return;
     hosted.idle?.cancel();
-    this.#open.delete(uuid);
+    this.#remove(uuid, hosted);
     this.#options.log.warn(
       { account: uuid, epoch: hosted.account.epoch },
       'account deposed here: another member has it, or storage is in doubt',
@@ -298,7 +327,7 @@ export class HostedAccounts implements LocalAccounts {
     hosted.closing = promise;
     void hosted.account.close().then(() => {
       if (this.#open.get(uuid) === hosted) {
-        this.#open.delete(uuid);
+        this.#remove(uuid, hosted);
         this.#options.controller().report('closed', uuid, hosted.account.epoch);
       }
       resolve();
@@ -309,20 +338,37 @@ export class HostedAccounts implements LocalAccounts {
   #becameIdle(uuid: AccountUuid, hosted: Hosted): void {
     if (this.#open.get(uuid) !== hosted || hosted.closing !== undefined) return;
     hosted.idleSinceMs = this.#options.clock.monotonicMs();
+    this.#idle.delete(uuid);
+    this.#idle.set(uuid, hosted);
     hosted.idle?.cancel();
     hosted.idle = this.#options.clock.after(this.#options.idleCloseMs, () => {
       if (hosted.users === 0) void this.#close(uuid, hosted, '');
     });
   }
 
+  #count(hosted: Hosted): void {
+    const bytes = hosted.account.memoryBytes;
+    this.#bytes += bytes - hosted.bytes;
+    hosted.bytes = bytes;
+  }
+
+  #remove(uuid: AccountUuid, hosted: Hosted): void {
+    this.#open.delete(uuid);
+    this.#idle.delete(uuid);
+    this.#bytes -= hosted.bytes;
+    hosted.bytes = 0;
+  }
+
+  /** Before one more is opened. What is in use is never closed for another's sake: of memory, there may be more for a while. */
   async #makeRoom(): Promise<void> {
-    if (this.#open.size < openAccountsMax) return;
-    let oldest: [AccountUuid, Hosted] | undefined;
-    for (const entry of this.#open) {
-      if (entry[1].users === 0 && (oldest === undefined || entry[1].idleSinceMs < oldest[1].idleSinceMs)) oldest = entry;
+    while (this.#open.size >= openAccountsMax || this.#bytes >= this.#options.bytesMax) {
+      const [longest] = this.#idle;
+      if (longest !== undefined) {
+        this.#idle.delete(longest[0]);
+        await this.#close(longest[0], longest[1], '');
+      } else if (this.#open.size >= openAccountsMax) {
+        throw new PlatformError('LIMIT_CONNECTIONS', `${this.#open.size} accounts are open and in use on this member`);
+      } else return;
     }
-    if (oldest === undefined)
-      throw new PlatformError('LIMIT_CONNECTIONS', `${this.#open.size} accounts are open and in use on this member`);
-    await this.#close(oldest[0], oldest[1], '');
   }
 }

@@ -28,6 +28,8 @@ const operationTimeoutMs = 45_000;
 const questionTimeoutMs = 15_000;
 /** A large account is read as a whole. */
 const storeTimeoutMs = 615_000;
+/** A member may have thousands of accounts to close. */
+const manageTimeoutMs = 75_000;
 
 /** Makes the door to the accounts of all clusters. */
 export function createClusterAccounts(options: ClusterAccountsOptions): ClusterAccounts {
@@ -81,6 +83,7 @@ export function createClusterAccounts(options: ClusterAccountsOptions): ClusterA
     async repairAccount(cluster, uuid, how) {
       return (await call(cluster, 'store.repair', { uuid, ...how }, storeTimeoutMs)) as AccountRepairReport;
     },
+    manage: (cluster, method, params) => call(cluster, method, params, manageTimeoutMs),
     async status(cluster) {
       return (await call(cluster, 'status', {})) as ClusterStatus;
     },

@@ -50,6 +50,8 @@ export interface ClusterAccounts {
   ): Promise<{ uuid: AccountUuid }>;
   rename(cluster: ClusterName, uuid: AccountUuid, to: AccountName): Promise<void>;
   remove(cluster: ClusterName, uuid: AccountUuid): Promise<void>;
+  /** What an operator asks of members or the Controller: `members.*` and `settings.*` of controller/upkeep.ts. */
+  manage(cluster: ClusterName, method: string, params: object): Promise<unknown>;
   status(cluster: ClusterName): Promise<ClusterStatus>;
   /** Brings back an account that was removed, by its former name or UUID, as long as its storage is kept; see accounts/restore.ts. */
   restore(cluster: ClusterName, request: RestoreRequest): Promise<{ uuid: AccountUuid; name: string }>;

@@ -38,6 +38,8 @@ export interface LinkClientOptions {
   /** Members: their own cluster and incarnation. */
   readonly cluster?: string;
   readonly incarnation?: string;
+  /** See `helloOf`. */
+  readonly linkVersionMax?: number | undefined;
   /** Missing: in clear, to loopback addresses only. */
   readonly tls: LinkTlsPems | undefined;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'network' | 'log'>;
@@ -128,9 +130,15 @@ class Peer {
     return {
       member: this.#member,
       state: isUp ? (this.#status?.state === 'draining' ? 'draining' : 'up') : isDown ? 'down' : 'unknown',
-      load: (this.#status?.sessions ?? 0) + (this.#status?.openAccounts ?? 0) + this.#openedSince,
+      load: this.#load(),
       lastError: this.#lastError?.message,
     };
+  }
+
+  /** A member of twice the weight takes twice as much before it counts as loaded. */
+  #load(): number {
+    const { sessions = 0, openAccounts = 0, weight = 100 } = this.#status ?? {};
+    return Math.round(((sessions + openAccounts + this.#openedSince) * 100) / weight);
   }
 
   close(): void {
@@ -178,7 +186,7 @@ class Peer {
   }
 
   async #connect(): Promise<LinkConnection> {
-    const { name, role, cluster, incarnation, tls, ports } = this.#options;
+    const { name, role, cluster, incarnation, linkVersionMax, tls, ports } = this.#options;
     const { host, port } = this.#member;
     if (tls === undefined && !isLoopback(host)) {
       throw new PlatformError(
@@ -196,7 +204,7 @@ class Peer {
       connection.destroy();
       throw new PlatformError('NET_CLOSED', 'the link client is closed');
     }
-    const mine = helloOf({ name, role, cluster, incarnation });
+    const mine = helloOf({ name, role, cluster, incarnation, linkVersionMax });
     return new Promise((resolve, reject) => {
       const link: LinkConnection = new LinkConnection(connection, ports.clock, 'dialler', {
         hello: (message, isRefusal) => {

@@ -4,11 +4,24 @@
 export interface MemberStatus {
   readonly name: string;
   readonly address: string;
-  readonly state: 'joining' | 'active' | 'draining' | 'leaving' | 'dead';
+  readonly state: 'joining' | 'active' | 'cordoned' | 'draining' | 'leaving' | 'dead';
+  /** Share of sessions and accounts; 100 unless it was set. */
+  readonly weight: number;
   readonly incarnation: string;
   readonly openAccounts: number;
   readonly sessions: number;
   readonly lastSeenAtMs: number;
+}
+
+/** How far a drain is. Times are the member's wall clock. */
+export interface DrainStatus {
+  readonly state: 'none' | 'running' | 'done' | 'aborted';
+  /** Accounts to be closed, and closed so far. */
+  readonly accounts: number;
+  readonly closed: number;
+  readonly startedAtMs: number;
+  /** Time that it may take. */
+  readonly deadlineMs: number;
 }
 
 /** A Dynamic Cluster as one of its members sees it. */
@@ -129,6 +142,12 @@ export interface BackendStatus {
   readonly directory: { readonly server: string; readonly state: string; readonly silentMs: number };
   readonly duties: { readonly httpClient: DutyStatus; readonly remotePolling: DutyStatus };
   readonly openAccounts: number;
+  /** Memory of their indexes, and how much of it is kept for accounts that nobody uses. */
+  readonly openAccountsBytes: number;
+  readonly openAccountsBytesMax: number;
+  readonly drain: DrainStatus | undefined;
+  /** Version of the cluster-wide settings that this member goes by. */
+  readonly settingsVersion: number;
   readonly deliveries: number;
   readonly sessions: readonly MemberSession[];
 }

@@ -16,14 +16,15 @@ import { asPlatformError, messageOf, PlatformError } from '#common/errors/platfo
 import type { MemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
-import { jitteredMs, type Random } from '#common/random.ts';
+import type { Random } from '#common/random.ts';
+import { Asking, type AskOptions } from './asking.ts';
 import { collectFrom, collectOpenAccounts, type LocalAccounts, reportPageMax } from './collect.ts';
 import { collectRunners, Duties, type DutySettings, readRunners } from './duties.ts';
 import { type Election, type ElectionEffect, type ElectionEvent, newElection, stepElection } from './election.ts';
 import { type MemberSelf, Membership, type MemberView } from './membership.ts';
 import { type MemberId, OpenAccounts, type OpenReport } from './open-accounts.ts';
+import type { ClusterSettings } from './settings.ts';
 
-const askTimeoutMs = 5_000;
 /** What a controller part is made of. */
 export interface ControllerOptions {
   readonly self: MemberSelf;
@@ -40,6 +41,7 @@ export interface ControllerOptions {
   readonly duties: DutySettings;
   /** This member has become Controller: what was left half done is finished now. */
   onLead(term: number): void;
+  readonly settings: ClusterSettings;
   /** A call that any member may have been asked, and that the Controller runs: account operations. */
   run(method: string, params: Record<string, unknown>): Promise<unknown>;
 }
@@ -56,8 +58,7 @@ export class Controller {
   readonly #table = new OpenAccounts();
   #election: Election = newElection(0);
   #known: { readonly address: MemberAddress; readonly term: number } | undefined;
-  /** Told when the Controller they wait for is another one now. */
-  readonly #askers = new Set<() => void>();
+  readonly #asking: Asking;
   #beat: Timer | undefined;
   #beating: Promise<void> | undefined;
   #beatAgain = false;
@@ -72,6 +73,13 @@ export class Controller {
       ...options,
       onGone: (member, living, gone) => this.#memberGone(member, living, gone),
       onBack: (view) => this.#memberBack(view),
+    });
+    this.#asking = new Asking({
+      ...options,
+      isStopped: () => this.#isStopped,
+      known: () => this.#known?.address,
+      lead: (method, params) => (this.isController ? this.lead(method, params) : undefined),
+      introduction: () => ({ term: this.term, from: this.#introduction() }),
     });
     this.duties = new Duties(options.self.address.name, options.duties);
     this.#takeovers = options.metrics.counter(
@@ -95,6 +103,7 @@ export class Controller {
   /** Joins the cluster. Resolves once storage has told the highest term. */
   async start(): Promise<void> {
     this.#election = newElection(await this.#options.store.highestTerm());
+    await this.#options.settings.refresh();
     this.#beat = this.#options.clock.every(this.#options.heartbeatMs, () => void this.beat());
     void this.beat();
   }
@@ -150,55 +159,15 @@ export class Controller {
 
   // ---- what this member asks of whoever is Controller
 
-  /**
-   * Asks the Controller, wherever it is, and goes on asking while there is none: up to a lease and two seconds, which is how long an
-   * election takes at most. Then `CLUSTER_NO_CONTROLLER`.
-   *
-   * @param options.isOnce what was sent and not answered is not sent again, because twice is not the same as once
-   */
-  async ask(method: string, params: object, options: { timeoutMs?: number; isOnce?: boolean } = {}): Promise<unknown> {
-    const { clock, random, self, link, leaseMs } = this.#options;
-    const deadlineMs = clock.monotonicMs() + leaseMs + 2_000;
-    let last: PlatformError | undefined;
-    while (!this.#isStopped) {
-      try {
-        if (this.isController) return await this.lead(method, { ...params, member: self.address.name, incarnation: self.incarnation });
-        const known = this.#known;
-        if (known !== undefined && known.address.name !== self.address.name) {
-          const message = { ...params, term: this.term, from: this.#introduction() };
-          const call = link.call(known.address, method, message, options.timeoutMs ?? askTimeoutMs);
-          return await (options.isOnce === true ? call : this.#unlessReplaced(call));
-        }
-      } catch (error) {
-        last = asPlatformError(error);
-        // Only what a new Controller would answer differently is asked again.
-        if (last.code !== 'CLUSTER_NO_CONTROLLER' && last.code !== 'CLUSTER_STALE_TERM' && !last.code.startsWith('NET_')) throw last;
-        if (options.isOnce === true && (last.code === 'NET_TIMEOUT' || last.code === 'NET_CLOSED')) throw last;
-      }
-      if (clock.monotonicMs() >= deadlineMs) break;
-      await sleep(clock, jitteredMs(random, Math.min(100, this.#options.heartbeatMs)));
-    }
-    throw new PlatformError('CLUSTER_NO_CONTROLLER', `no Controller of the cluster answered: ${last?.message ?? 'none is known'}`, {
-      cause: last,
-    });
-  }
-
-  /** A Controller that has fallen silent does not answer; as soon as another one is known, or none, there is no point in waiting. */
-  #unlessReplaced(call: Promise<unknown>): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const replaced = (): void =>
-        reject(new PlatformError('CLUSTER_NO_CONTROLLER', 'the member that was asked is not the Controller any more'));
-      this.#askers.add(replaced);
-      call.then(resolve, reject).finally(() => this.#askers.delete(replaced));
-    });
+  /** See `Asking.ask`. */
+  ask(method: string, params: object, options: AskOptions = {}): Promise<unknown> {
+    return this.#asking.ask(method, params, options);
   }
 
   #setKnown(known: { readonly address: MemberAddress; readonly term: number } | undefined): void {
     const isOther = this.#known?.address.name !== known?.address.name;
     this.#known = known;
-    if (!isOther) return;
-    for (const replaced of [...this.#askers]) replaced();
-    this.#askers.clear();
+    if (isOther) this.#asking.replaced();
   }
 
   /** Asks whether this member may open an account. */
@@ -246,6 +215,11 @@ export class Controller {
       this.#accept(term);
       if (method === 'cluster.open-accounts') return this.#options.local.openReports(String(params.after ?? ''), reportPageMax);
       await this.#options.local.close(uuidOf(params), 'Account is served elsewhere now');
+      return {};
+    }
+    if (method === 'cluster.forget') {
+      this.#accept(term);
+      this.membership.forget(params.member as MemberName);
       return {};
     }
     if (method === 'cluster.leaving') {
@@ -313,15 +287,32 @@ export class Controller {
     this.#table.closed(uuid, host, host.epoch);
   }
 
+  /** On the Controller: a dead member is forgotten by all. One that cannot be told goes on listing it as dead. */
+  forget(member: MemberName): void {
+    this.membership.forget(member);
+    for (const view of this.membership.living()) {
+      this.#options.link.call(view.address, 'cluster.forget', { member, term: this.term }).catch((error: unknown) => {
+        this.#options.log.debug(
+          { member: view.address.name, errCode: asPlatformError(error).code },
+          'a member was not told whom to forget',
+        );
+      });
+    }
+  }
+
+  addressOf(member: MemberName): MemberAddress | undefined {
+    return this.#addressOf(member);
+  }
+
   /** The host to send others to: one that lives and does not drain. */
   #usableHostOf(uuid: AccountUuid, asker: MemberName): MemberAddress | undefined {
     const host = this.#table.hostOf(uuid);
     if (host === undefined || host.member === asker) return undefined;
     if (host.member === this.#options.self.address.name) {
-      return this.#options.self.state() === 'active' ? this.#options.self.address : undefined;
+      return isHosting(this.#options.self.state()) ? this.#options.self.address : undefined;
     }
     const view = this.membership.find(host.member);
-    return view?.state === 'active' ? view.address : undefined;
+    return view !== undefined && isHosting(view.state) ? view.address : undefined;
   }
 
   // The host drains, or nobody knows it any more: it finishes its commit and lets go. One that does not answer is deposed by storage.
@@ -404,11 +395,7 @@ export class Controller {
       const isLeading = this.#election.state === 'leading';
       const value = { ...self.address, term: isLeading ? this.term : undefined };
       // A member that drains leaves the lead to others, if there are any.
-      if (
-        self.state() !== 'active' &&
-        this.#election.state === 'backup' &&
-        this.membership.living().some((view) => view.state === 'active')
-      )
+      if (!isHosting(self.state()) && this.#election.state === 'backup' && this.membership.living().some((view) => view.state === 'active'))
         return;
       const answer = await leases.take(controllerLeaseKey, this.#holder, value, leaseMs);
       if (!answer.isTaken && (await this.#learnFrom(answer.by))) {
@@ -523,7 +510,7 @@ export class Controller {
       from: this.#introduction(),
       ...(isActing ? { controller: this.#options.self.address } : {}),
       // Before it leads, it has not heard from all.
-      ...(this.#election.state === 'leading' ? { duties: this.duties.runners } : {}),
+      ...(this.#election.state === 'leading' ? { duties: this.duties.runners, settings: this.#options.settings.current.version } : {}),
     };
     let accepted = 0;
     const hasAnswered = await this.membership.ping(view, message, (answer) => {
@@ -540,6 +527,9 @@ export class Controller {
       this.#learn({ name: controller.name as MemberName, host: controller.host, port: controller.port }, term);
       const runners = readRunners(params.duties);
       if (runners !== undefined && term === this.term) this.duties.learn(runners);
+      this.#options.settings.learn(Number(params.settings) || 0).catch((error: unknown) => {
+        this.#options.log.warn({ err: error }, `the cluster’s settings cannot be read; what was read last goes on: ${messageOf(error)}`);
+      });
     }
     return {
       term: this.term,
@@ -587,6 +577,11 @@ export class Controller {
       );
     }
   }
+}
+
+/** Whether what is open there stays there. */
+function isHosting(state: MemberView['state']): boolean {
+  return state === 'active' || state === 'cordoned';
 }
 
 function uuidOf(params: Record<string, unknown>): AccountUuid {

@@ -16,11 +16,18 @@ import { type MemberName, parseMemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { type DutySettings, readSettings } from './duties.ts';
 
+/**
+ * active: takes accounts. cordoned: keeps what it has open and takes no more. draining: closes what it has open. leaving: stops. A member of
+ * a release that does not know a state takes it for active; the member itself refuses what it does not take.
+ */
+const livingStates = ['active', 'cordoned', 'draining', 'leaving'] as const;
+export type LivingState = (typeof livingStates)[number];
+
 /** A member as another one sees it. */
 export interface MemberView {
   readonly address: MemberAddress;
   readonly incarnation: string;
-  readonly state: 'active' | 'draining' | 'leaving' | 'dead';
+  readonly state: LivingState | 'dead';
   readonly openAccounts: number;
   readonly sessions: number;
   /** Its Service Processing settings; `undefined` until it has answered a ping. */
@@ -34,7 +41,7 @@ export interface MemberView {
 export interface MemberSelf {
   readonly address: MemberAddress;
   readonly incarnation: string;
-  state(): 'active' | 'draining' | 'leaving';
+  state(): LivingState;
   openAccounts(): number;
   sessions(): number;
 }
@@ -53,6 +60,8 @@ export class Membership {
   readonly #others = new Map<MemberName, MemberView>();
   /** Names whose lease was there at the last look. */
   #listed = new Set<MemberName>();
+  /** Incarnations of members that an operator had forgotten. */
+  readonly #forgotten = new Map<MemberName, string>();
   /** When the first ping was sent that a member has not answered yet. */
   readonly #askedAtMs = new Map<MemberName, number>();
   #coordinatorError: string | undefined;
@@ -173,6 +182,16 @@ export class Membership {
     if (view?.incarnation === incarnation && view.state !== 'dead') this.#dead(view, 'it left in good order');
   }
 
+  /** A member that is dead is not listed any more; one that lives is listed again at its next sign of life. */
+  forget(name: MemberName): void {
+    const view = this.#others.get(name);
+    if (view?.state !== 'dead') return;
+    this.#others.delete(name);
+    // Its lease may be there for a while yet.
+    if (this.#forgotten.size >= membersMax) this.#forgotten.clear();
+    this.#forgotten.set(name, view.incarnation);
+  }
+
   /** A member was heard of by other ways than its lease, e.g. it asked for something. */
   heard(address: MemberAddress, incarnation: string): void {
     const known = this.#others.get(address.name);
@@ -191,6 +210,7 @@ export class Membership {
     if (name === this.#self.address.name) return;
     const { host, port, state } = (lease.value ?? {}) as { host?: unknown; port?: unknown; state?: unknown };
     if (typeof host !== 'string' || typeof port !== 'number') return;
+    if (this.#forgotten.get(name) === lease.holder) return;
     this.#listed.add(name);
     const known = this.#others.get(name);
     // Its lease outlives a dead process by up to its length: the refused connection knows better.
@@ -198,7 +218,7 @@ export class Membership {
     this.#put({
       address: { name, host, port },
       incarnation: lease.holder,
-      state: state === 'draining' || state === 'leaving' ? state : 'active',
+      state: stateOf(state),
       openAccounts: known?.openAccounts ?? 0,
       sessions: known?.sessions ?? 0,
       duties: known?.duties,
@@ -209,12 +229,11 @@ export class Membership {
 
   #alive(view: MemberView, answer: Record<string, unknown>): void {
     const incarnation = typeof answer.incarnation === 'string' ? answer.incarnation : view.incarnation;
-    const state = answer.state === 'draining' || answer.state === 'leaving' ? answer.state : 'active';
     this.#askedAtMs.delete(view.address.name);
     this.#put({
       address: view.address,
       incarnation,
-      state,
+      state: stateOf(answer.state),
       openAccounts: Number(answer.openAccounts) || 0,
       sessions: Number(answer.sessions) || 0,
       duties: readSettings(answer.duties),
@@ -250,6 +269,10 @@ export class Membership {
     this.#log.warn({ member: name, incarnation: view.incarnation }, `member ${name} is gone: ${why}`);
     this.#onGone(name, undefined, view.incarnation);
   }
+}
+
+function stateOf(told: unknown): LivingState {
+  return livingStates.find((state) => state === told) ?? 'active';
 }
 
 /** Whether the peer's machine answered that nobody listens there. */

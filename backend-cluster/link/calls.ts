@@ -4,6 +4,7 @@
  *   cluster.*                          members of this cluster only: the Controller's and its backups' business
  *   accounts.create, rename, remove    the admin API, directory servers (provisioning), members
  *   store.*                            the admin API, members: what operators ask of the store; the Controller does it
+ *   members.*, settings.*              the admin API and members: an operator's business
  *   accounts.where-is, status          everybody on the link
  *   authenticate                       everybody on the link: a password verified for submission
  *   sessions.bye                       the frontend whose session it is
@@ -13,6 +14,7 @@ import type { LoginCheck } from '#backend-cluster/accounts/check-login.ts';
 import type { AccountWhereabouts } from '#backend-cluster/client/cluster-client.ts';
 import type { ClusterStatus } from '#backend-cluster/client/status.ts';
 import type { Controller } from '#backend-cluster/controller/controller.ts';
+import type { Upkeep } from '#backend-cluster/controller/upkeep.ts';
 import { type AccountUuid, parseAccountUuid, printable } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, clusterOf, parseMemberName } from '#common/host-server.ts';
@@ -29,6 +31,7 @@ export interface CallsOptions {
   clusterStatus(): ClusterStatus;
   /** Ends a session that came through this frontend; `false` when there is none. */
   byeSession(sessionId: string, frontend: string, text: string): boolean;
+  readonly upkeep: Upkeep;
 }
 
 const operations = new Set(['accounts.create', 'accounts.rename', 'accounts.remove', 'accounts.restore']);
@@ -60,6 +63,12 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
         { method, params },
         { timeoutMs: storeCalls.has(method) ? storeTimeoutMs : operationTimeoutMs, isOnce: true },
       );
+    }
+    if (options.upkeep.knows(method)) {
+      if (peer.role !== 'operate' && peer.role !== 'backend-cluster') {
+        throw new PlatformError('LINK_REFUSED', `${peer.role} ${peer.name} may not call ${method}`);
+      }
+      return options.upkeep.run(method, params);
     }
     if (method === 'accounts.where-is') return options.whereIs(parseAccountUuid(String(params.uuid)), params.isLocal === true);
     if (method === byeMethod) {

@@ -43,6 +43,8 @@ export interface LinkServerOptions {
   readonly name: MemberName;
   readonly cluster: ClusterName;
   readonly incarnation: string;
+  /** See `helloOf`. */
+  readonly linkVersionMax?: number | undefined;
   readonly listen: { readonly address: string; readonly port: number };
   readonly tls: LinkTlsPems | undefined;
   readonly clusterNetwork: readonly string[];

@@ -208,5 +208,13 @@ export interface AccountStore {
   /** Gives what an entombed account has to another one, which must have nothing yet, and takes the tombstone away. */
   adopt(entombed: AccountUuid, by: AccountUuid): Promise<void>;
   /** A small durable note of the cluster, such as how far the check of all accounts is. */
-  readonly notes: { read(name: string): Promise<unknown>; write(name: string, value: unknown): Promise<void> };
+  readonly notes: {
+    read(name: string): Promise<unknown>;
+    write(name: string, value: unknown): Promise<void>;
+    /** False when there is one of that name. */
+    create(name: string, value: unknown): Promise<boolean>;
+    /** In order. */
+    names(): Promise<string[]>;
+    remove(name: string): Promise<void>;
+  };
 }

@@ -11,7 +11,7 @@
  *     cluster/terms/<term>           who is Controller in that term; made by link()
  *     cluster/intents/<id>           a half-done account operation
  *     cluster/tmp/                   where the small files above are written before they get their name
- *     cluster/notes/<name>           how far the check of all accounts is
+ *     cluster/notes/<name>           how far the check of all accounts is; versions of the cluster's settings
  *     tombstones/<uuid>              a removed account
  *     damaged/<uuid>                 an account in which damage was found: it is read-only until it is repaired
  *

@@ -188,6 +188,9 @@ export function storeOver(engine: StorageEngine, options: StoreParts): AccountSt
         return text === undefined ? undefined : parseStoredJson(text, `cluster/notes/${name}`);
       },
       write: (name, value) => engine.notes.replace(name, JSON.stringify(value)),
+      create: (name, value) => engine.notes.create(name, JSON.stringify(value)),
+      names: () => engine.notes.names(),
+      remove: (name) => engine.notes.remove(name),
     },
   };
 

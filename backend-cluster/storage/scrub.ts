@@ -42,7 +42,7 @@ export interface ScrubStatus {
 
 /** What a scrub is given. */
 export interface ScrubOptions {
-  readonly store: Pick<AccountStore, 'accounts' | 'checkAccount' | 'notes'>;
+  readonly store: Pick<AccountStore, 'accounts' | 'checkAccount'> & { readonly notes: Pick<AccountStore['notes'], 'read' | 'write'> };
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;

@@ -101,6 +101,7 @@ export const errorCatalogue = {
   ADMIN_FORBIDDEN: entry('denied', 'never', 'A change came with the console’s cookie, but not from the console’s own page.'),
   ADMIN_NOT_ABLE: entry('unavailable', 'elsewhere', 'This process cannot do that; ask the admin API of another node.'),
   ADMIN_NOT_FOUND: entry('not-found', 'never', 'The admin API knows no such object.'),
+  ADMIN_CONFLICT: entry('conflict', 'never', 'What is asked for does not fit the state that things are in.'),
   ADMIN_BAD_REQUEST: entry('protocol', 'never', 'The request to the admin API is malformed.'),
 
   BUG_UNEXPECTED: entry('bug', 'never', 'Something happened that the code does not expect; report it with the log line.'),

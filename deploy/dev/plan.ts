@@ -189,6 +189,7 @@ export function memberConfig(layout: Layout, cluster: string, name: string, port
     heartbeatMs: 500,
     leaseMs: 3000,
     idleCloseMs: 60_000,
+    openAccountsMegabytes: 512,
     tombstoneGraceHours: 720,
     scrubBytesPerSecond: 4_000_000,
     scrubEveryHours: 168,

@@ -8,6 +8,7 @@ import { productVersion } from '#common/version.ts';
 import { createAccount, removeAccount, renameAccount, restoreAccount, setPassword, showAccount } from './accounts.ts';
 import { addFrontendActions } from './frontend-actions.ts';
 import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
+import { addMembers } from './members.ts';
 import { mergeStatus } from './merge.ts';
 import type { AdminOptions } from './options.ts';
 import { askPeersInTurn, gather } from './peers.ts';
@@ -74,6 +75,7 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
 
   addStore(server, options);
   addReplicaActions(server, options);
+  addMembers(server, options);
   addDrain(server, options);
   addFrontendActions(server, options);
   server.post<{ Params: { name: string } }>('/api/v1/members/:name/kill', async (request, reply) => {

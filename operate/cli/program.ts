@@ -88,6 +88,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
   addFrontendCommands(program, { terminal, show, api, examples });
   addReplica(program, show, api);
   addAccount(program, terminal, show, api);
+  addBackend(program, terminal, show, api);
   addStore(program, terminal, show, api);
   addConfig(program, terminal, show);
   program
@@ -292,6 +293,88 @@ function addAccount(program: Command, terminal: Terminal, show: Show, api: () =>
     .description('an account as the directory holds it')
     .addHelpText('after', examples('archipelago account show bob@isp.example', 'archipelago account show bob@isp.example -o yaml'))
     .action(async (name: string) => show(await (await verbs()).accountShow(await api(), name)));
+}
+
+function addBackend(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {
+  const backend = program.command('backend').description('members of a cluster: drain, placement, settings');
+  const verbs = () => import('./verbs/backend.ts');
+  const verb = (name: string, argument: string, what: string, description: string, ...lines: readonly string[]): Command =>
+    backend
+      .command(name)
+      .argument(argument, what)
+      .description(description)
+      .addHelpText('after', examples(...lines));
+  const member = 'full name of a member';
+  verb(
+    'drain',
+    '<member>',
+    member,
+    'close what a member has open, and let it take no more',
+    'archipelago backend drain back1.west.isp.example --deadline 60s',
+  )
+    .option('--deadline <duration>', 'time over which sessions are moved', '60s')
+    .option('--abort', 'call a drain off: the member takes accounts again')
+    .option('--no-wait', 'do not wait for the end')
+    .action(async (name: string, given: { deadline: string; abort?: boolean; wait: boolean }) =>
+      show(await (await verbs()).drain(terminal, await api(), name, given)),
+    );
+  verb(
+    'cordon',
+    '<member>',
+    member,
+    'keep what a member has open, and let it take no more',
+    'archipelago backend cordon back1.west.isp.example',
+  ).action(async (name: string) => show(await (await verbs()).cordon(await api(), name, true)));
+  verb('uncordon', '<member>', member, 'let a member take accounts again', 'archipelago backend uncordon back1.west.isp.example').action(
+    async (name: string) => show(await (await verbs()).cordon(await api(), name, false)),
+  );
+  verb(
+    'weight',
+    '<member>',
+    member,
+    'share of sessions and accounts; 100 by default',
+    'archipelago backend weight back1.west.isp.example 200',
+  )
+    .argument('<weight>', '1 to 1000')
+    .action(async (name: string, value: string) => show(await (await verbs()).weight(await api(), name, value)));
+  verb(
+    'remove',
+    '<member>',
+    'full name of a dead member',
+    'forget a member that will not come back',
+    'archipelago backend remove back3.west.isp.example',
+  ).action(async (name: string) => show(await (await verbs()).remove(await api(), name)));
+  verb(
+    'rebalance',
+    '<cluster>',
+    'name of the cluster',
+    'let members above their share close some accounts',
+    'archipelago backend rebalance west.isp.example',
+  ).action(async (name: string) => show(await (await verbs()).rebalance(await api(), name)));
+  verb(
+    'hand-over',
+    '<cluster>',
+    'name of the cluster',
+    'make another member Controller',
+    'archipelago backend hand-over west.isp.example --to back2.west.isp.example',
+  )
+    .option('--to <member>', 'default: the one with the fewest accounts open')
+    .action(async (name: string, given: { to?: string }) => show(await (await verbs()).handOver(await api(), name, given.to)));
+  const settings = backend.command('settings').description('settings of a whole cluster');
+  settings
+    .command('get')
+    .argument('<cluster>', 'name of the cluster')
+    .argument('[name]', 'one setting')
+    .description('what is set')
+    .addHelpText('after', examples('archipelago backend settings get west.isp.example'))
+    .action(async (cluster: string, name: string | undefined) => show(await (await verbs()).settingsGet(await api(), cluster, name)));
+  settings
+    .command('set')
+    .argument('<cluster>', 'name of the cluster')
+    .argument('<name=value...>', 'name= takes a setting away')
+    .description('change settings; all members follow within a heartbeat')
+    .addHelpText('after', examples('archipelago backend settings set west.isp.example accounts.default-quota-bytes=5000000000'))
+    .action(async (cluster: string, changes: string[]) => show(await (await verbs()).settingsSet(await api(), cluster, changes)));
 }
 
 function addStore(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {

@@ -27,6 +27,8 @@ export interface LinkStatus {
   readonly sessions: number;
   readonly openAccounts: number;
   readonly state: 'active' | 'draining';
+  /** Share of the load that it is to have, 100 unless said otherwise. Since version 2. */
+  readonly weight?: number;
 }
 
 /** Marks the protocol, so that a stray client of another kind is recognised at once. */
@@ -40,11 +42,18 @@ export function roleUri(role: LinkRole): string {
 }
 
 /** This server's hello. */
-export function helloOf(self: { role: LinkRole; name: string; cluster?: string | undefined; incarnation: string }): Hello {
+export function helloOf(self: {
+  role: LinkRole;
+  name: string;
+  cluster?: string | undefined;
+  incarnation: string;
+  /** Lower than this release's in a cluster that is being upgraded, and in tests. */
+  linkVersionMax?: number | undefined;
+}): Hello {
   return {
     magic: linkMagic,
     versionMin: linkVersionMin,
-    versionMax: linkVersion,
+    versionMax: self.linkVersionMax ?? linkVersion,
     role: self.role,
     name: self.name,
     ...(self.cluster === undefined ? {} : { cluster: self.cluster }),
@@ -77,11 +86,11 @@ export function commonVersion(mine: Hello, theirs: Hello): number | undefined {
 
 /** Checks a status, or throws `LINK_PROTOCOL`. */
 export function parseLinkStatus(value: Record<string, unknown>): LinkStatus {
-  const { sessions, openAccounts, state } = value;
+  const { sessions, openAccounts, state, weight } = value;
   if (!isCount(sessions) || !isCount(openAccounts) || (state !== 'active' && state !== 'draining')) {
     throw new PlatformError('LINK_PROTOCOL', 'the peer’s status is malformed');
   }
-  return { sessions, openAccounts, state };
+  return { sessions, openAccounts, state, ...(isCount(weight) && weight > 0 ? { weight } : {}) };
 }
 
 function isShortText(value: unknown): value is string {

@@ -6,7 +6,7 @@ import type { ErrorCode } from '#common/errors/catalogue.ts';
 import type { ErrorKind } from '#common/errors/platform-error.ts';
 
 /** Version of this file's messages and of the frames. */
-export const linkVersion = 1;
+export const linkVersion = 2;
 
 /** What a channel carries once it is open. `deliver`: a message from one member to the current host; only members may. */
 export type LinkService = 'imap' | 'pop3' | 'lmtp' | 'deliver';

@@ -105,6 +105,7 @@ export function fakeMember(
         name: `back${index + 1}.${cluster}`,
         address: `127.0.0.1:2170${index + 1}`,
         state,
+        weight: 100,
         incarnation: 'a1',
         openAccounts: 4,
         sessions: 2,
@@ -120,6 +121,10 @@ export function fakeMember(
       remotePolling: { setting: 'auto', effective: 'locally', runners: [] },
     },
     openAccounts: 4,
+    openAccountsBytes: 36_000,
+    openAccountsBytesMax: 536_870_912,
+    drain: undefined,
+    settingsVersion: 0,
     deliveries: 31,
     sessions,
   };
@@ -368,6 +373,16 @@ export function fakeClusterAccounts(
       const lost = [{ mailbox: 'INBOX', uid: 2, internalDateMs: startedAtMs, sizeBytes: 1_234, file: 'body/f1', why: 'checksum' }];
       const outcome = how.discardLost && !how.isDryRun ? 'repaired' : 'would-lose';
       return { uuid, outcome, findings: [], lostSlots: 0, lostMessages: 1, lost, mended: 0, messages: 3 };
+    },
+    manage: async (cluster, method, params) => {
+      asked.push(`${method} ${JSON.stringify(params)} at ${cluster}`);
+      const fields = params as { change?: Record<string, string | null>; to?: string };
+      if (method.startsWith('settings.')) return { version: 4, values: { 'member.back1.west.isp.example.weight': '200' } };
+      if (method === 'members.rebalance') return { members: [{ member: `back1.${cluster}`, openAccounts: 40, share: 25, closed: 15 }] };
+      if (method === 'members.hand-over') return { from: `back1.${cluster}`, to: fields.to ?? `back2.${cluster}` };
+      if (method === 'members.remove') return { settings: 1 };
+      const state = method === 'members.drain' ? 'running' : method === 'members.drain-abort' ? 'aborted' : 'done';
+      return { state, accounts: 12, closed: state === 'done' ? 12 : 5, startedAtMs, deadlineMs: 60_000 };
     },
     status: async (cluster) => {
       const seen = counts[cluster];

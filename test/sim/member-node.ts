@@ -143,6 +143,7 @@ export class MemberNode {
       heartbeatMs,
       leaseMs,
       idleCloseMs: 3_000,
+      openAccountsBytesMax: 64 * 1024,
       tombstoneGraceHours: 1,
       defaultQuotaBytes: 0,
       duties: { httpClient: 'auto', remotePolling: 'auto' },

@@ -9,7 +9,7 @@
  *     <prefix>cluster/terms/<term>                 who is Controller in that term
  *     <prefix>cluster/intents/<id>                 a half-done account operation
  *     <prefix>cluster/probe/<uuid>/…               left by a probe that was cut off; may be removed by hand
- *     <prefix>cluster/notes/<name>                 how far the check of all accounts is
+ *     <prefix>cluster/notes/<name>                 how far the check of all accounts is; versions of the settings
  *     <prefix>tombstones/<uuid>                    a removed account
  *     <prefix>damaged/<uuid>                       an account in which damage was found
  */

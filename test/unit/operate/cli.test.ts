@@ -297,6 +297,42 @@ describe('verbs', () => {
     ]);
   });
 
+  it('backend: drains and waits for it, calls drains off, cordons, weighs, rebalances, hands over, removes, and has settings', async () => {
+    const accounts = fakeClusterAccounts();
+    await startWith({ accounts });
+    const member = 'back1.west.isp.example';
+    const drained = await run(`backend drain ${member} --deadline 2m`);
+    expect(drained).toMatchObject({ code: 0, out: expect.stringContaining('12 accounts were closed') });
+    expect((await run(`backend drain ${member} --no-wait`)).out).toContain('5 of 12');
+    expect((await run(`backend drain ${member} --abort`)).out).toContain('takes accounts again');
+    expect((await run(`backend cordon ${member}`)).code).toBe(0);
+    expect((await run(`backend uncordon ${member}`)).code).toBe(0);
+    expect((await run(`backend weight ${member} 200`)).out).toContain('weight 200');
+    expect((await run('backend rebalance west.isp.example')).out).toMatch(/back1.west.isp.example +40 +25 +15/);
+    expect((await run('backend hand-over west.isp.example --to back3.west.isp.example')).out).toContain('to back3.west.isp.example');
+    expect((await run(`backend remove ${member}`)).out).toContain('forgotten');
+    expect((await run('backend settings get west.isp.example')).out).toContain('version 4');
+    const set = await run('backend settings set west.isp.example accounts.default-quota-bytes=1000 member.back1.west.isp.example.weight=');
+    expect(set.code).toBe(0);
+    expect(accounts.asked).toEqual([
+      `members.drain {"deadlineMs":120000,"member":"${member}"} at west.isp.example`,
+      `members.drain-status {"member":"${member}"} at west.isp.example`,
+      `members.drain {"deadlineMs":60000,"member":"${member}"} at west.isp.example`,
+      `members.drain-abort {"member":"${member}"} at west.isp.example`,
+      `settings.set {"change":{"member.${member}.cordoned":"true"}} at west.isp.example`,
+      `settings.set {"change":{"member.${member}.cordoned":null}} at west.isp.example`,
+      `settings.set {"change":{"member.${member}.weight":"200"}} at west.isp.example`,
+      'members.rebalance {} at west.isp.example',
+      'members.hand-over {"to":"back3.west.isp.example"} at west.isp.example',
+      `members.remove {"member":"${member}"} at west.isp.example`,
+      'settings.get {} at west.isp.example',
+      `settings.set {"change":{"accounts.default-quota-bytes":"1000","member.${member}.weight":null}} at west.isp.example`,
+    ]);
+    expect((await run('backend drain nonsense')).code).toBe(2);
+    expect((await run(`backend drain ${member} --deadline soon`)).err).toContain('write 60s, 5m or 2h');
+    expect((await run('backend settings set west.isp.example nonsense')).err).toContain('is not name=value');
+  });
+
   it('account restore: asks all clusters, or the one that is named', async () => {
     const accounts = fakeClusterAccounts();
     const clusters = ['east', 'west'].map(clusterRecord);

@@ -160,8 +160,8 @@ export class TestCluster implements AsyncDisposable {
   }
 
   /** A link client of another server. */
-  dialAs(role: LinkRole, name: string): LinkClient {
-    return createLinkClient({ name, role, tls: undefined, ports: this.#ports() });
+  dialAs(role: LinkRole, name: string, options: { linkVersionMax?: number } = {}): LinkClient {
+    return createLinkClient({ name, role, tls: undefined, ports: this.#ports(), ...options });
   }
 
   static async create(): Promise<TestCluster> {
@@ -183,6 +183,7 @@ export class TestCluster implements AsyncDisposable {
       heartbeatMs: 50,
       leaseMs: 3_000,
       idleCloseMs: 60_000,
+      openAccountsBytesMax: 64 * 1024 * 1024,
       tombstoneGraceHours: 1,
       defaultQuotaBytes: 0,
       duties: { httpClient: 'auto', remotePolling: 'auto' },

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { AccountCheck, AccountStore } from '#backend-cluster/storage/account-store.ts';
-import { Scrub } from '#backend-cluster/storage/scrub.ts';
+import type { AccountCheck } from '#backend-cluster/storage/account-store.ts';
+import { Scrub, type ScrubOptions } from '#backend-cluster/storage/scrub.ts';
 import { type AccountUuid, parseAccountUuid } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { silentLogger } from '#common/log/logger.ts';
@@ -18,7 +18,7 @@ function fixture(options: { bytesPerSecond?: number } = {}) {
   const damaged = new Set<AccountUuid>();
   const failing = new Set<AccountUuid>();
   const told: AccountUuid[] = [];
-  const store: Pick<AccountStore, 'accounts' | 'checkAccount' | 'notes'> = {
+  const store: ScrubOptions['store'] = {
     async *accounts(after) {
       for (const uuid of uuids) if (uuid > after) yield uuid;
     },
