@@ -9,7 +9,7 @@ import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { resolveAccess } from '#directory/client/access.ts';
 import { followDirectory } from '#directory/client/follow.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
-import { openDirectoryWriter } from '#directory/client/write.ts';
+import { openConfiguredWriter } from '#replication/client/open-writer.ts';
 import { readLinkTls } from './client/link-tls.ts';
 import type { BackendConfig } from './config.ts';
 import type { EmbeddedCoordinators } from './coordination/embedded.ts';
@@ -67,7 +67,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     directory: {
       follow: (onChange) => followDirectory({ access, withPasswords: true, onChange, ports }),
       reader: openDirectoryReader({ access, withPasswords: true, ports }),
-      writer: openDirectoryWriter({ access, ports, hasher }),
+      writer: await openConfiguredWriter(config.directory, ports, { hasher }),
     },
     hasher,
     protocols: {

@@ -89,6 +89,8 @@ export interface MemberOptions {
 export interface RunningBackend extends RunningService<BackendStatus> {
   /** The highest term accepted here, and whether this member leads in it; of `status()`, without its cost. */
   leadership(): { readonly term: number; readonly isController: boolean };
+  /** Where all directory servers are written at once: how far each is. */
+  copies(): readonly unknown[];
   /** Hands all accounts over within `deadlineMs` and takes no more; the process goes on until it is stopped. */
   drain(deadlineMs?: number): Promise<void>;
   /** Ends as a killed process does: no hand-over, no farewell, leases left to lapse. For demonstrations and tests of fail-over. */
@@ -330,6 +332,10 @@ class Member implements RunningBackend {
       deliveries: this.#deliveries.count,
       sessions: this.#sessions.list(),
     };
+  }
+
+  copies(): readonly unknown[] {
+    return this.#options.directory.writer.copies?.() ?? [];
   }
 
   readiness(): readonly ReadinessCheck[] {

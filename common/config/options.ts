@@ -35,6 +35,48 @@ export const LinkTls = Type.Object(
 );
 export type LinkTls = Static<typeof LinkTls>;
 
+/** Writing all directory servers at once instead of leaving it to replication. */
+export const AllAtOnce = Type.Object(
+  {
+    servers: Type.Array(
+      Type.Object(
+        {
+          name: Type.String({ description: 'e.g. ldap-eu.isp.example' }),
+          url: Type.String({ description: 'ldap:// or ldaps:// URL.' }),
+          bindDn: Type.String({
+            description: 'Identity there that may write entries as they are at the master: replicator, or slapd’s rootdn.',
+          }),
+          bindPassword: SecretSource,
+          caFile: Type.Optional(Type.String({ description: 'PEM file: CA of the server’s certificate.' })),
+        },
+        { additionalProperties: false },
+      ),
+      { minItems: 1, description: 'Every directory server besides the master.' },
+    ),
+    quorum: Type.String({
+      default: 'master',
+      pattern: '^(master|all|[1-9][0-9]?)$',
+      description:
+        'When a change is answered: master: it has it; all: every server has it; a number: so many servers have it, the master counted.',
+    }),
+    outboxDirectory: Type.String({ description: 'Directory on this server’s own disk for changes under way; of this service alone.' }),
+    outboxChangesMax: Type.Integer({
+      default: 10000,
+      minimum: 10,
+      description: 'Changes under way; beyond, those for the slowest server are dropped and it is compared as a whole when it is back.',
+    }),
+    answerWithinMs: Type.Integer({
+      default: 5000,
+      minimum: 100,
+      description: 'Time for the quorum, milliseconds; then DIR_QUORUM is answered.',
+    }),
+  },
+  {
+    additionalProperties: false,
+    description: 'Writes go to all directory servers at once. Default: to the master; replication does the rest.',
+  },
+);
+
 /** How a service reaches the directory. */
 export const DirectoryAccess = Type.Object(
   {
@@ -48,6 +90,7 @@ export const DirectoryAccess = Type.Object(
     bindPassword: SecretSource,
     caFile: Type.Optional(Type.String({ description: 'PEM file: CA of the directory servers’ certificates.' })),
     timeoutMs: Type.Integer({ default: 5000, minimum: 100, description: 'Time for one directory answer, milliseconds.' }),
+    allAtOnce: Type.Optional(AllAtOnce),
   },
   { additionalProperties: false, description: 'How the directory is reached.' },
 );

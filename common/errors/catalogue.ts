@@ -37,6 +37,11 @@ export const errorCatalogue = {
   DIR_EXISTS: entry('conflict', 'never', 'The directory already has an entry of that name.'),
   DIR_DENIED: entry('denied', 'never', 'The directory refused the operation for this identity.'),
   DIR_REFUSED: entry('protocol', 'never', 'The directory refused the operation; its result code and text are in the message.'),
+  DIR_QUORUM: entry(
+    'unavailable',
+    'later',
+    'The master has a change, but fewer directory servers than wanted have it; it is still under way to them.',
+  ),
   DIR_BUSY: entry('unavailable', 'later', 'The directory is busy or cannot write now.'),
 
   AUTH_FAILED: entry('auth', 'never', 'Wrong name or password.'),

@@ -10,8 +10,8 @@ import type { Ports, RunningService } from '#common/lifecycle.ts';
 import type { Secret } from '#common/secret.ts';
 import { resolveAccess } from '#directory/client/access.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
-import { openDirectoryWriter } from '#directory/client/write.ts';
 import { type AdminOptions, type RunningAdmin, startAdmin } from '#operate/api/admin-server.ts';
+import { openConfiguredWriter } from '#replication/client/open-writer.ts';
 
 /** What the admin API of one process is made of, with certificates still in their files. */
 export interface AdminApiOptions {
@@ -90,7 +90,7 @@ async function directoryAndClusters(
   const { ports } = options;
   const access = await resolveAccess(options.directory, ports.files);
   const reader = opened.use(openDirectoryReader({ access, withPasswords: false, ports }));
-  const writer = opened.use(openDirectoryWriter({ access, ports }));
+  const writer = opened.use(await openConfiguredWriter(options.directory, ports));
   const tls =
     options.link === undefined
       ? undefined

@@ -117,6 +117,23 @@ export interface NewAccount {
   readonly status?: AccountStatus;
 }
 
+/** Something about to be changed: by UUID, or by name while it has none. */
+export interface CopyIntent {
+  readonly number: number;
+  readonly subject: { readonly uuid: string } | { readonly dn: string };
+}
+
+/** Carries a writer's changes from the master to other servers; see replication/client/all-at-once.ts. */
+export interface DirectoryCopies extends AsyncDisposable {
+  /** Before the master is asked; returns once it is durable. */
+  begin(subject: CopyIntent['subject']): Promise<CopyIntent>;
+  /** The master has it; resolves at the quorum, rejects with `DIR_QUORUM`. */
+  done(intent: CopyIntent, uuid: string): Promise<void>;
+  /** The master refused, or did not answer: the others get what it turns out to have. */
+  unknown(intent: CopyIntent): Promise<void>;
+  status(): readonly unknown[];
+}
+
 /** Writes on the master. Failures: `DIR_NO_MASTER`, `DIR_EXISTS`, `DIR_NOT_FOUND`, `DIR_DENIED`, `DIR_REFUSED`, `DIR_BUSY`. */
 export interface DirectoryWriter extends AsyncDisposable {
   createAccount(account: NewAccount): Promise<AccountRecord>;
@@ -126,4 +143,6 @@ export interface DirectoryWriter extends AsyncDisposable {
   setPassword(uuid: AccountUuid, password: Secret<string>): Promise<void>;
   setStatus(uuid: AccountUuid, status: AccountStatus): Promise<void>;
   createDomain(domain: DomainName): Promise<void>;
+  /** Where all servers are written at once: how far each is. */
+  copies?(): readonly unknown[];
 }

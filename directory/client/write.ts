@@ -11,7 +11,7 @@ import { createPasswordHasher, type PasswordHasher } from '#common/passwords/pas
 import type { Secret } from '#common/secret.ts';
 import type { DirectoryPorts, ResolvedAccess } from '#directory/client/access.ts';
 import { type AttributeNames, archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
-import type { DirectoryWriter, NewAccount } from '#directory/client/directory.ts';
+import type { CopyIntent, DirectoryCopies, DirectoryWriter, NewAccount } from '#directory/client/directory.ts';
 import { DirectoryServers } from '#directory/client/directory-servers.ts';
 import { uuidFilter } from '#directory/client/entry-uuid.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -28,6 +28,9 @@ export interface WriterOptions {
   readonly ports: DirectoryPorts;
   /** Shared with whoever else hashes in this process; default: one of its own. */
   readonly hasher?: PasswordHasher;
+  /** Carries each change to the other servers. */
+  readonly copies?: DirectoryCopies;
+  readonly onClose?: () => Promise<void>;
 }
 
 /** Makes a writer; the connection to the master is opened when first needed. */
@@ -41,12 +44,16 @@ class Writer implements DirectoryWriter {
   readonly #attributes: readonly string[];
   readonly #servers: DirectoryServers;
   readonly #hasher: PasswordHasher;
+  readonly #copies: DirectoryCopies | undefined;
+  readonly #onClose: () => Promise<void>;
 
   constructor(options: WriterOptions) {
     this.#access = options.access;
     this.#names = options.access.names ?? archipelagoNames;
     this.#attributes = recordAttributes(this.#names, true);
     this.#servers = new DirectoryServers(options.access, options.ports);
+    this.#copies = options.copies;
+    this.#onClose = options.onClose ?? (() => Promise.resolve());
     this.#hasher = options.hasher ?? createPasswordHasher(options.ports.random);
   }
 
@@ -67,17 +74,18 @@ class Writer implements DirectoryWriter {
     if (account.status !== undefined) attributes.push(attribute(names.accountStatus, account.status));
     if (account.region !== undefined) attributes.push(attribute(names.mailRegion, account.region));
     const dn = `${names.uid}=${escapeDnValue(local)},${domainDn(domainOf(account.name), this.#access.suffix, names)}`;
-    return this.#servers.askMaster(async (master) => {
-      if (account.password !== undefined) attributes.push(attribute(names.userPassword, await this.#storable(master, account.password)));
-      await this.#forEntry(master.add(dn, attributes), `domain ${domainOf(account.name)}`);
+    return this.#everywhere({ dn }, async (master) => {
+      const secret = account.password === undefined ? [] : [attribute(names.userPassword, await this.#storable(master, account.password))];
+      await this.#forEntry(master.add(dn, [...attributes, ...secret]), `domain ${domainOf(account.name)}`);
       // Read back: the master chose entryUUID, and hostServer if none was given.
-      return this.#readAccount(master, dn);
+      const record = await this.#readAccount(master, dn);
+      return { answer: record, uuid: record.uuid };
     });
   }
 
   async renameAccount(uuid: AccountUuid, to: AccountName): Promise<AccountRecord> {
     const names = this.#names;
-    return this.#servers.askMaster(async (master) => {
+    return this.#everywhere({ uuid }, async (master) => {
       const before = await this.#findByUuid(master, uuid);
       const oldParent = splitDn(before.dn)?.parent ?? '';
       const newRdn = `${names.uid}=${escapeDnValue(localPartOf(to))}`;
@@ -92,12 +100,15 @@ class Writer implements DirectoryWriter {
       if (entry !== undefined && textOf(entry.attributes, names.mail)?.toLowerCase() === before.name && before.name !== to) {
         await master.modify(dn, [{ kind: 'replace', attribute: attribute(names.mail, to) }]);
       }
-      return this.#readAccount(master, dn);
+      return { answer: await this.#readAccount(master, dn), uuid };
     });
   }
 
   async removeAccount(uuid: AccountUuid): Promise<void> {
-    await this.#servers.askMaster(async (master) => master.delete((await this.#findByUuid(master, uuid)).dn));
+    await this.#everywhere({ uuid }, async (master) => {
+      await master.delete((await this.#findByUuid(master, uuid)).dn);
+      return { answer: undefined, uuid };
+    });
   }
 
   async setPassword(uuid: AccountUuid, password: Secret<string>): Promise<void> {
@@ -111,17 +122,49 @@ class Writer implements DirectoryWriter {
   async createDomain(domain: DomainName): Promise<void> {
     const names = this.#names;
     const attributes = [attribute('objectClass', 'top', names.domainClass), attribute(names.cn, domain)];
-    await this.#servers.askMaster((master) => master.add(domainDn(domain, this.#access.suffix, names), attributes));
+    const dn = domainDn(domain, this.#access.suffix, names);
+    await this.#everywhere({ dn }, async (master) => {
+      await master.add(dn, attributes);
+      const entry = this.#copies === undefined ? undefined : await master.readEntry(dn, [names.entryUuid]);
+      return { answer: undefined, uuid: textOf(entry?.attributes ?? [], names.entryUuid)?.toLowerCase() ?? '' };
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#copies?.[Symbol.asyncDispose]();
     await this.#servers[Symbol.asyncDispose]();
+    await this.#onClose();
+  }
+
+  copies(): readonly unknown[] {
+    return this.#copies?.status() ?? [];
+  }
+
+  // On the master, and from there to wherever the changes are carried.
+  async #everywhere<T>(
+    subject: CopyIntent['subject'],
+    work: (master: LdapConnection) => Promise<{ readonly answer: T; readonly uuid: string }>,
+  ): Promise<T> {
+    const copies = this.#copies;
+    if (copies === undefined) return (await this.#servers.askMaster(work)).answer;
+    const intent = await copies.begin(subject);
+    let made: { readonly answer: T; readonly uuid: string };
+    try {
+      made = await this.#servers.askMaster(work);
+    } catch (error) {
+      // Refused, or not answered, or stopped after a first step: the others get what the master turns out to have.
+      void copies.unknown(intent);
+      throw error;
+    }
+    await copies.done(intent, made.uuid);
+    return made.answer;
   }
 
   async #replace(uuid: AccountUuid, value: (master: LdapConnection) => Attribute | Promise<Attribute>): Promise<void> {
-    await this.#servers.askMaster(async (master) => {
+    await this.#everywhere({ uuid }, async (master) => {
       const { dn } = await this.#findByUuid(master, uuid);
       await master.modify(dn, [{ kind: 'replace', attribute: await value(master) }]);
+      return { answer: undefined, uuid };
     });
   }
 

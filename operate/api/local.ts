@@ -6,7 +6,7 @@ import { isReady } from '#common/http/health.ts';
 import { productVersion } from '#common/version.ts';
 import type { FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { AdminOptions } from './options.ts';
-import type { NodeReport, ServiceReport, SessionView } from './reports.ts';
+import type { NodeReport, ServiceReport, SessionView, WriterCopies } from './reports.ts';
 
 /** Which sessions are wanted; text is compared as it stands, `account` without regard to case. */
 export interface SessionFilter {
@@ -21,8 +21,13 @@ export interface SessionFilter {
 export const sessionsLimitMax = 5_000;
 
 /** This process: `/api/v1/node`. Sessions are counted, not listed: there may be very many. */
-export function localReport(options: Pick<AdminOptions, 'node' | 'services' | 'ports'>, startedAtMs: number): NodeReport {
+export function localReport(options: Pick<AdminOptions, 'node' | 'services' | 'ports' | 'directory'>, startedAtMs: number): NodeReport {
+  const writers = [
+    ...options.services.map((service) => ({ writer: service.name, servers: service.copies?.() ?? [] })),
+    { writer: `admin API of ${options.node}`, servers: options.directory?.writer?.copies?.() ?? [] },
+  ];
   return {
+    copies: writers.filter(({ servers }) => servers.length > 0) as WriterCopies[],
     node: options.node,
     version: productVersion,
     atMs: options.ports.clock.nowMs(),

@@ -49,6 +49,7 @@ export function mergeStatus(
     directories: mergeDirectories(ofRole<DirectoryStatus>(services, 'directory'), replicas),
     replication: replication.map(({ node, ready, status: { replicas: _replicas, ...status } }) => ({ ...status, node, ready })),
     replicas,
+    writers: reports.flatMap((report) => report.copies ?? []),
     clusters: mergeClusters(ofRole<BackendStatus>(services, 'backend-cluster')),
   };
   const findings = findingsOf(replies, services, picture);

@@ -26,6 +26,8 @@ export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'na
   allowDeletes?(replica: string): void;
   /** Replication: makes a replica the master. */
   promote?(replica: string, options: { readonly isForced: boolean; readonly withinMs: number }): Promise<PromotionReport>;
+  /** Where all directory servers are written at once: how far each is. */
+  copies?(): readonly unknown[];
   /** Ends what can be ended in good order and takes nothing new. */
   drain?(): Promise<void>;
 }

@@ -7,7 +7,7 @@ import type { ReadinessCheck } from '#common/lifecycle.ts';
 import type { DirectoryServerStatus } from '#directory/client/directory.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import type { FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
-import type { PromotionReport, ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
+import type { CopyStatus, PromotionReport, ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 
 /** One service as its own process reports it. `status` is the room's status without its list of sessions. */
 export interface ServiceReport {
@@ -26,6 +26,14 @@ export interface NodeReport {
   readonly atMs: number;
   readonly upMs: number;
   readonly services: readonly ServiceReport[];
+  /** Writers of this process that write all directory servers at once. */
+  readonly copies?: readonly WriterCopies[];
+}
+
+/** A writer, and how far each server is that it writes. */
+export interface WriterCopies {
+  readonly writer: string;
+  readonly servers: readonly CopyStatus[];
 }
 
 /** Whether a process answered. */
@@ -125,6 +133,8 @@ export interface StatusReport {
   readonly directories: readonly DirectoryView[];
   readonly replication: readonly (Omit<ReplicationStatus, 'replicas'> & { readonly node: string; readonly ready: boolean })[];
   readonly replicas: readonly ReplicaView[];
+  /** Who writes all directory servers at once, and how far each of them is. */
+  readonly writers: readonly WriterCopies[];
   readonly clusters: readonly ClusterView[];
   /** What this process may do beyond looking. */
   readonly abilities: { readonly accounts: boolean; readonly passwords: boolean; readonly killMember: boolean };
@@ -168,6 +178,7 @@ export interface ReplicasReport {
   readonly replies: Replies;
   readonly master: { readonly url: string; readonly state: string } | undefined;
   readonly replicas: readonly ReplicaView[];
+  readonly writers: readonly WriterCopies[];
 }
 
 /** Who serves whom: `/api/v1/topology`. */

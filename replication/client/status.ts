@@ -96,3 +96,17 @@ export interface PromotionReport {
   readonly told: readonly string[];
   readonly notTold: readonly string[];
 }
+
+/** A server that a writer keeps equal to the master for what it changes (all at once). */
+export interface CopyStatus {
+  readonly name: string;
+  readonly url: string;
+  /** away: does not answer; comparing: as a whole, because changes for it were dropped; current: gets each change as it happens. */
+  readonly state: 'away' | 'comparing' | 'current';
+  /** Changes in the outbox that it has not got. */
+  readonly backlogChanges: number;
+  readonly isCut: boolean;
+  /** The first few entries that it refuses. */
+  readonly refused: readonly RefusedEntry[];
+  readonly lastError: string | undefined;
+}

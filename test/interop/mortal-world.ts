@@ -10,17 +10,17 @@ import { nodeNetwork } from '#common/network/node-network.ts';
 
 /** See the header of this file. */
 export class MortalWorld {
-  /** Deeds done since `arm`: LDAP messages to the replica and changes of files. */
+  /** Deeds done since `arm`: LDAP messages to those servers and changes of files. */
   deeds = 0;
   hasEnded = false;
   readonly ended: Promise<void>;
-  readonly #replicaPort: number;
+  readonly #ports: ReadonlySet<number>;
   readonly #end = Promise.withResolvers<void>();
   readonly #open = new Set<Connection>();
   #last = Number.POSITIVE_INFINITY;
 
-  constructor(replicaUrl: string) {
-    this.#replicaPort = Number(new URL(replicaUrl).port);
+  constructor(...urls: readonly string[]) {
+    this.#ports = new Set(urls.map((url) => Number(new URL(url).port)));
     this.ended = this.#end.promise;
   }
 
@@ -35,7 +35,7 @@ export class MortalWorld {
       if (this.hasEnded) throw new Error('the world has ended');
       const connection = await nodeNetwork.connect(options);
       this.#open.add(connection);
-      return options.port === this.#replicaPort ? this.#mortal(connection) : this.#silenced(connection);
+      return this.#ports.has(options.port ?? 0) ? this.#mortal(connection) : this.#silenced(connection);
     },
     listen: (options, accept) => nodeNetwork.listen(options, accept),
   };
@@ -45,6 +45,10 @@ export class MortalWorld {
     replace: async (path, content) => {
       this.#deed();
       await nodeFiles.replace(path, content);
+    },
+    writeNew: async (path, parts) => {
+      this.#deed();
+      await nodeFiles.writeNew(path, parts);
     },
     unlink: async (path) => {
       this.#deed();

@@ -1,7 +1,7 @@
 /** `archipelago replica`: status, and what can be asked of one replica. */
 import type { ReplicaActionReport, ReplicasReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
-import { duration, table, type VerbResult } from '../output.ts';
+import { duration, type Paint, table, type VerbResult } from '../output.ts';
 import { exitCodes } from '../terminal.ts';
 import { exitCodeFor, repliesLine, stateText } from './status.ts';
 
@@ -28,13 +28,30 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         replica.lastVerifyResult ?? 'never',
         ...(isWide ? [replica.url, replica.contextCsn ?? '-', replica.lastError ?? '-'] : []),
       ]);
-      return `${repliesLine(report.replies, paint)}${master}${table(paint, [...head, ...(isWide ? ['URL', 'CSN', 'LAST ERROR'] : [])], rows)}`;
+      return `${repliesLine(report.replies, paint)}${master}${table(paint, [...head, ...(isWide ? ['URL', 'CSN', 'LAST ERROR'] : [])], rows)}${writersTable(report, paint)}`;
     },
     exitCode: exitCodeFor(
       report.replies,
-      replicas.some((replica) => replica.state === 'stopped' || replica.state === 'retrying'),
+      replicas.some((replica) => replica.state === 'stopped' || replica.state === 'retrying') ||
+        report.writers.some(({ servers }) => servers.some((one) => one.state !== 'current')),
     ),
   };
+}
+
+/** Who writes all servers at once; nothing where nobody does. */
+function writersTable({ writers }: ReplicasReport, paint: Paint): string {
+  const rows = writers.flatMap(({ writer, servers }) =>
+    servers.map((one) => [
+      writer,
+      one.name,
+      stateText(paint, one.state),
+      String(one.backlogChanges),
+      one.isCut ? 'dropped' : '',
+      String(one.refused.length),
+      one.lastError ?? '-',
+    ]),
+  );
+  return rows.length === 0 ? '' : `\n${table(paint, ['WRITER', 'SERVER', 'STATE', 'OUTBOX', 'CUT', 'REFUSED', 'LAST ERROR'], rows)}`;
 }
 
 /** What can be asked of one replica. */

@@ -1,0 +1,197 @@
+/**
+ * Writing all directory servers at once (Guide: Directory Integration): the writer itself carries each of its changes from the master to every
+ * other server, and answers once as many have it as the quorum says.
+ *
+ *   begin: intent on our disk ──► master ──► refused, or no answer: every other server gets what the master turns out to have
+ *                                   └──────► done: every other server brings the entry to the master's state, each in its own queue
+ *                                              └──► quorum reached: answered      all have it: the intent goes
+ *
+ * The master orders the writes of all writers, and decides what is refused; the others get its entries with UUID, CSN and stamps. A server
+ * that was away gets what it missed when it is back; when more than `outboxChangesMax` changes wait, those for the server with the longest
+ * queue are dropped and it is compared as a whole instead. What was answered with a quorum of n is on n servers.
+ */
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import type { DirectoryCopies } from '#directory/client/directory.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { textOf } from '#protocol/ldap/messages.ts';
+import type { ServerAccess } from '../server-access.ts';
+import { CopyTarget } from './copy-target.ts';
+import { type Intent, Outbox, type Subject } from './outbox.ts';
+import type { CopyStatus } from './status.ts';
+
+/** What writing all at once needs. */
+export interface AllAtOnceOptions {
+  readonly suffix: string;
+  /** The servers besides the master. */
+  readonly servers: readonly { readonly name: string; readonly access: ServerAccess }[];
+  /** How many servers, the master counted, have a change when it is answered. */
+  readonly quorum: number;
+  readonly outboxDirectory: string;
+  readonly outboxChangesMax: number;
+  readonly answerWithinMs: number;
+  readonly master: () => Promise<LdapConnection>;
+  readonly ports: Ports;
+}
+
+interface Waiting {
+  readonly servers: Set<string>;
+  copies: number;
+  readonly wake: () => void;
+}
+
+/** See the header of this file. */
+export class AllAtOnce implements DirectoryCopies {
+  readonly #options: AllAtOnceOptions;
+  readonly #outbox: Outbox;
+  readonly #targets: readonly CopyTarget[];
+  /** Intents that the master has, with the servers that lack it still. */
+  readonly #open = new Map<number, Waiting>();
+  readonly #stop = new AbortController();
+  readonly #recovering: Promise<void>;
+
+  private constructor(options: AllAtOnceOptions, outbox: Outbox) {
+    this.#options = options;
+    this.#outbox = outbox;
+    this.#targets = options.servers.map(
+      ({ name, access }) =>
+        new CopyTarget({
+          name,
+          access,
+          suffix: options.suffix,
+          master: options.master,
+          isCut: () => outbox.isCut(name),
+          onHealed: () => outbox.healed(name),
+          onDone: (number) => this.#copied(number, name),
+          refreshDeletesMaxPercent: 100,
+          ports: options.ports,
+        }),
+    );
+    const gauge = options.ports.metrics.gauge(
+      'archipelago_directory_outbox_changes',
+      'Changes that a directory server has not got from this writer yet.',
+      ['replica'],
+    );
+    options.ports.metrics.onCollect(() => {
+      for (const target of this.#targets) gauge.set({ replica: target.name }, target.backlog);
+    });
+    this.#recovering = this.#recover();
+  }
+
+  /** Opens the outbox and goes on with what it holds. */
+  static async open(options: AllAtOnceOptions): Promise<AllAtOnce> {
+    return new AllAtOnce(options, await Outbox.open(options.ports.files, options.outboxDirectory));
+  }
+
+  async begin(subject: Subject): Promise<Intent> {
+    if (this.#outbox.size >= this.#options.outboxChangesMax) await this.#makeRoom();
+    return this.#outbox.begin(subject);
+  }
+
+  async done(intent: Intent, uuid: string): Promise<void> {
+    const { quorum, answerWithinMs, ports } = this.#options;
+    const reached = Promise.withResolvers<void>();
+    const waiting: Waiting = { servers: new Set(), copies: 1, wake: () => reached.resolve() };
+    this.#copy(intent.number, uuid, waiting);
+    if (waiting.copies >= quorum) return;
+    const timer = ports.clock.after(answerWithinMs, () => reached.resolve());
+    const onStop = (): void => reached.resolve();
+    this.#stop.signal.addEventListener('abort', onStop, { once: true });
+    try {
+      while (waiting.copies < quorum) {
+        await reached.promise;
+        if (waiting.copies >= quorum) return;
+        const lacking = [...waiting.servers].join(', ');
+        throw new PlatformError(
+          'DIR_QUORUM',
+          `the master has the change, but only ${waiting.copies} of the ${quorum} servers wanted have it after ${answerWithinMs} ms; it is still ` +
+            `under way to ${lacking}`,
+          { fields: { copies: waiting.copies, quorum } },
+        );
+      }
+    } finally {
+      timer.cancel();
+      this.#stop.signal.removeEventListener('abort', onStop);
+    }
+  }
+
+  async unknown(intent: Intent): Promise<void> {
+    await this.#look(intent).catch((error: unknown) => {
+      // It stays in the outbox; the next start looks again.
+      this.#options.ports.log.warn({ component: 'all-at-once' }, `what became of a change is not known yet: ${messageOf(error)}`);
+      this.#options.ports.clock.after(5000, () => void (this.#stop.signal.aborted || this.unknown(intent)));
+    });
+  }
+
+  status(): readonly CopyStatus[] {
+    return this.#targets.map((target) => target.status());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await Promise.all(this.#targets.map((target) => target[Symbol.asyncDispose]()));
+    await this.#recovering;
+  }
+
+  async #recover(): Promise<void> {
+    for (const intent of this.#outbox.intents()) {
+      if (this.#stop.signal.aborted) return;
+      await this.unknown(intent);
+    }
+  }
+
+  // The master may have it or not: the others get what it has.
+  async #look(intent: Intent): Promise<void> {
+    const { subject } = intent;
+    let uuid = 'uuid' in subject ? subject.uuid : undefined;
+    if ('dn' in subject) {
+      const entry = await (await this.#options.master()).readEntry(subject.dn, ['entryUUID']);
+      uuid = entry === undefined ? undefined : textOf(entry.attributes, 'entryUUID')?.toLowerCase();
+    }
+    if (uuid === undefined) await this.#outbox.end(intent.number);
+    else this.#copy(intent.number, uuid, { servers: new Set(), copies: 1, wake: () => {} });
+  }
+
+  #copy(number: number, uuid: string, waiting: Waiting): void {
+    // A server that is to be compared as a whole gets it in that comparison, or after it.
+    for (const target of this.#targets) waiting.servers.add(target.name);
+    this.#open.set(number, waiting);
+    for (const target of this.#targets) target.push(number, uuid);
+    if (this.#targets.length === 0) void this.#finish(number);
+  }
+
+  #copied(number: number, server: string): void {
+    const waiting = this.#open.get(number);
+    if (waiting?.servers.delete(server) !== true) return;
+    waiting.copies += 1;
+    if (waiting.copies >= this.#options.quorum) waiting.wake();
+    if (waiting.servers.size === 0) void this.#finish(number);
+  }
+
+  async #finish(number: number): Promise<void> {
+    this.#open.delete(number);
+    try {
+      await this.#outbox.end(number);
+    } catch (error) {
+      this.#options.ports.log.error({ component: 'all-at-once' }, `an intent cannot be removed from the outbox: ${messageOf(error)}`);
+    }
+  }
+
+  async #makeRoom(): Promise<void> {
+    const longest = [...this.#targets].sort((a, b) => b.backlog - a.backlog)[0];
+    if (longest === undefined || longest.backlog * 2 < this.#outbox.size) {
+      throw new PlatformError('DIR_BUSY', `${this.#outbox.size} changes are under way to the directory servers already`);
+    }
+    await this.#outbox.cut(longest.name);
+    const dropped = longest.drop();
+    this.#options.ports.log.error(
+      { component: 'all-at-once', replica: longest.name, count: dropped.length },
+      'the outbox is full: changes for this server are dropped, it is compared as a whole when it answers again',
+    );
+    for (const number of dropped) {
+      const waiting = this.#open.get(number);
+      waiting?.servers.delete(longest.name);
+      if (waiting?.servers.size === 0) await this.#finish(number);
+    }
+  }
+}

@@ -1,0 +1,261 @@
+/**
+ * One directory server that a writer keeps equal to the master for the entries it changed: a queue of its own, a connection that comes back,
+ * and a comparison of the whole when changes for it were dropped.
+ *
+ * Each change is "bring this entry to the master's state as it is now", so order between writers does not matter, twice does no harm, and a
+ * change met late finds what came after it. What the server refuses is set aside, shown, and tried again; it holds up nothing else.
+ */
+import { sleep, type Timer } from '#common/clock.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import type { Ports } from '#common/lifecycle.ts';
+import type { Logger } from '#common/log/logger.ts';
+import { jitteredMs } from '#common/random.ts';
+import { openBound } from '#directory/client/access.ts';
+import { keepAlive } from '#directory/client/keep-alive.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { type ApplyContext, applyDelete, applyPut } from '../apply-change.ts';
+import { contextCsnOf } from '../history.ts';
+import { LagMeter } from '../lag.ts';
+import { type Change, Pipeline, type Queued } from '../pipeline.ts';
+import { queueRepair } from '../repair.ts';
+import { findAtMaster, Replica } from '../replica.ts';
+import { wholeScope } from '../scope.ts';
+import type { ServerAccess } from '../server-access.ts';
+import { compareServers, suspectsMax } from '../verify.ts';
+import type { CopyStatus } from './status.ts';
+
+const pauseFirstMs = 100;
+const pauseMaxMs = 10_000;
+const refusedAgainMs = 1000;
+const refusedShown = 10;
+
+/** What a target needs. */
+export interface CopyTargetOptions {
+  readonly name: string;
+  readonly access: ServerAccess;
+  readonly suffix: string;
+  /** A connection to the master. */
+  readonly master: () => Promise<LdapConnection>;
+  /** Changes for this server were dropped: compare it. */
+  readonly isCut: () => boolean;
+  /** It was compared and is equal. */
+  readonly onHealed: () => Promise<void>;
+  /** The server has what the master had for that intent. */
+  readonly onDone: (number: number) => void;
+  readonly refreshDeletesMaxPercent: number;
+  readonly ports: Ports;
+}
+
+/** See the header of this file. */
+export class CopyTarget implements AsyncDisposable {
+  readonly name: string;
+  readonly #options: CopyTargetOptions;
+  readonly #log: Logger;
+  readonly #lag: LagMeter;
+  readonly #pipeline: Pipeline;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+  /** Intents that this server has not done, in order, with the entry of each. */
+  readonly #pending = new Map<number, string>();
+  /** Those of them that are not in the pipeline of this connection yet. Answers of the master come in any order, and so do these. */
+  #toFeed: (readonly [number, string])[] = [];
+  readonly #refused = new Map<string, { readonly dn: string; readonly reason: string; readonly sinceMs: number }>();
+  /** Intents of refused entries. */
+  readonly #setAside = new Map<string, readonly number[]>();
+  #replica: Replica | undefined;
+  #keepsCsn = true;
+  #isComparing = false;
+  #lastError: string | undefined;
+  #again: Timer | undefined;
+
+  constructor(options: CopyTargetOptions) {
+    this.name = options.name;
+    this.#options = options;
+    this.#log = options.ports.log.child({ component: 'all-at-once', replica: options.name });
+    this.#lag = new LagMeter(options.ports.clock, options.ports.metrics, options.name);
+    this.#pipeline = new Pipeline(options.ports.clock, (changes) => this.#acknowledged(changes));
+    this.#running = this.#keep();
+  }
+
+  get backlog(): number {
+    return this.#pending.size;
+  }
+
+  /** Has the server brought to the master's state of that entry. */
+  push(number: number, uuid: string): void {
+    this.#pending.set(number, uuid);
+    this.#toFeed.push([number, uuid]);
+    this.#feed();
+  }
+
+  /** Forgets what is still to come: the server will be compared as a whole. Returns the intents. */
+  drop(): number[] {
+    const dropped = [...this.#pending.keys()];
+    this.#pending.clear();
+    this.#toFeed = [];
+    return dropped;
+  }
+
+  status(): CopyStatus {
+    return {
+      name: this.name,
+      url: this.#options.access.url,
+      state: this.#replica === undefined ? 'away' : this.#isComparing ? 'comparing' : 'current',
+      backlogChanges: this.#pending.size,
+      isCut: this.#options.isCut(),
+      refused: [...this.#refused].slice(0, refusedShown).map(([uuid, one]) => ({ uuid, ...one })),
+      lastError: this.#lastError,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new PlatformError('DIR_UNAVAILABLE', 'the writer was closed'));
+    this.#again?.cancel();
+    this.#pipeline.wake();
+    this.#replica?.connection.destroy();
+    await this.#running;
+  }
+
+  async #keep(): Promise<void> {
+    const { ports, access, suffix } = this.#options;
+    const signal = this.#stop.signal;
+    let pauseMs = pauseFirstMs;
+    while (!signal.aborted) {
+      let connection: LdapConnection | undefined;
+      let stopWatching: (() => void) | undefined;
+      try {
+        connection = await openBound(access.url, access, ports);
+        stopWatching = keepAlive(connection, ports.clock);
+        const lost = new AbortController();
+        const session = AbortSignal.any([signal, lost.signal]);
+        void connection.closed.then((error) => lost.abort(error));
+        const replica = await Replica.on(connection, suffix, this.#keepsCsn, wholeScope);
+        this.#replica = replica;
+        this.#lastError = undefined;
+        pauseMs = pauseFirstMs;
+        this.#start();
+        const applying = this.#pipeline.run((change) => this.#applyOrSetAside(replica, change), session);
+        // Both or none: a comparison that fails ends the connection, and is tried again on the next.
+        await Promise.all([applying, this.#heal(replica, session).catch((error: unknown) => lost.abort(error))]);
+        if (!signal.aborted) throw lost.signal.reason;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#lastError = messageOf(error);
+        this.#log.warn({ backlogChanges: this.#pending.size, retryMs: Math.round(pauseMs) }, this.#lastError);
+      } finally {
+        stopWatching?.();
+        this.#keepsCsn = this.#replica?.keepsCsn ?? this.#keepsCsn;
+        this.#replica = undefined;
+        connection?.destroy();
+      }
+      await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
+      pauseMs = Math.min(pauseMaxMs, pauseMs * 2);
+    }
+  }
+
+  // On a new connection everything that is not done is done again, in order.
+  #start(): void {
+    this.#pipeline.clear();
+    this.#toFeed = [...this.#pending];
+    this.#setAside.clear();
+    this.#feed();
+    this.#again?.cancel();
+    this.#again = this.#options.ports.clock.every(refusedAgainMs, () => {
+      if (this.#pending.size > 0 && this.#replica !== undefined && this.#pipeline.backlog === 0) this.#start();
+    });
+  }
+
+  #feed(): void {
+    if (this.#replica === undefined) return;
+    let fed = 0;
+    for (const [number, uuid] of this.#toFeed) {
+      if (!this.#pipeline.hasRoom) break;
+      fed += 1;
+      const change: Change & { intent: number } = {
+        uuid,
+        entry: undefined,
+        isNew: false,
+        cookie: undefined,
+        receivedMs: this.#options.ports.clock.monotonicMs(),
+        isCheck: true,
+        intent: number,
+      };
+      this.#pipeline.push(change);
+    }
+    if (fed > 0) this.#toFeed.splice(0, fed);
+  }
+
+  async #heal(replica: Replica, signal: AbortSignal): Promise<void> {
+    const { isCut, onHealed, suffix, ports, refreshDeletesMaxPercent } = this.#options;
+    // One that is empty was never filled.
+    if (!isCut() && (await replica.connection.readEntry(suffix, ['1.1'])) !== undefined) return;
+    this.#isComparing = true;
+    try {
+      const master = await this.#options.master();
+      const csn = await contextCsnOf(master, suffix);
+      const report = await compareServers(this.name, master, replica.connection, suffix, replica.keepsCsn, wholeScope, suspectsMax);
+      this.#log.info({ differing: report.differing, entries: report.entries }, 'compared as a whole: changes for it had been dropped');
+      await queueRepair(report, refreshDeletesMaxPercent, this.#pipeline, () => ports.clock.monotonicMs(), signal);
+      await this.#pipeline.passed(signal);
+      if (csn !== undefined) await replica.setContextCsn(csn);
+      await onHealed();
+    } finally {
+      this.#isComparing = false;
+    }
+  }
+
+  async #applyOrSetAside(replica: Replica, change: Queued): Promise<void> {
+    try {
+      await this.#apply(replica, change);
+      this.#refused.delete(change.uuid);
+    } catch (error) {
+      if (!(error instanceof PlatformError) || error.code !== 'REPL_TARGET_REFUSED') throw error;
+      if (!this.#refused.has(change.uuid)) this.#log.error({ errCode: error.code }, `set aside: ${error.message}`);
+      this.#refused.set(change.uuid, {
+        dn: change.entry?.dn ?? change.uuid,
+        reason: error.message,
+        sinceMs: this.#options.ports.clock.nowMs(),
+      });
+    }
+  }
+
+  async #apply(replica: Replica, change: Queued): Promise<void> {
+    const { suffix, master } = this.#options;
+    const context: ApplyContext = {
+      replica,
+      master,
+      lag: this.#lag,
+      log: this.#log,
+      earlierDone: () => this.#pipeline.earlierDone(change),
+      pendingBefore: (uuid) => this.#pipeline.pendingBefore(change, uuid),
+      isPendingLater: (uuid) => this.#pipeline.isPendingLater(change, uuid),
+      isDoomed: () => false,
+      earlierBelowDone: (dn) => this.#pipeline.earlierBelowDone(change, dn),
+      onContainerMoved: undefined,
+    };
+    const current = await findAtMaster(await master(), suffix, change.uuid, wholeScope);
+    if (current === undefined) await applyDelete(context, change.uuid);
+    else await applyPut(context, change.uuid, current, false);
+  }
+
+  #finish(intent: number): void {
+    if (this.#pending.delete(intent)) this.#options.onDone(intent);
+  }
+
+  #acknowledged(changes: readonly Queued[]): void {
+    for (const change of changes) {
+      const { intent } = change as Queued & { intent?: number };
+      if (intent === undefined) continue;
+      if (this.#refused.has(change.uuid)) {
+        // It stays in the outbox and is tried again.
+        this.#setAside.set(change.uuid, [...(this.#setAside.get(change.uuid) ?? []), intent]);
+        continue;
+      }
+      this.#finish(intent);
+      // What was refused of this entry before is part of what was taken now.
+      for (const earlier of this.#setAside.get(change.uuid) ?? []) this.#finish(earlier);
+      this.#setAside.delete(change.uuid);
+    }
+    this.#feed();
+  }
+}
