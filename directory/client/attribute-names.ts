@@ -22,6 +22,8 @@ export interface AttributeNames {
   readonly mailDomainAlias: string;
   readonly clusterMember: string;
   readonly clusterWeight: string;
+  readonly foreignClass: string;
+  readonly foreignService: string;
   readonly entryUuid: string;
   readonly entryCsn: string;
 }
@@ -44,6 +46,8 @@ export const archipelagoNames: AttributeNames = {
   mailDomainAlias: 'mailDomainAlias',
   clusterMember: 'clusterMember',
   clusterWeight: 'clusterWeight',
+  foreignClass: 'foreignCluster',
+  foreignService: 'foreignService',
   entryUuid: 'entryUUID',
   entryCsn: 'entryCSN',
 };
@@ -64,6 +68,7 @@ export function recordAttributes(names: AttributeNames, withPasswords: boolean):
     names.mailDomainAlias,
     names.clusterMember,
     names.clusterWeight,
+    names.foreignService,
     ...uuidAttributes(names),
     names.entryCsn,
   ];

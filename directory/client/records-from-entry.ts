@@ -15,7 +15,16 @@ import { type ClusterName, parseMemberName, tryParseClusterName } from '#common/
 import { Secret } from '#common/secret.ts';
 import { type AttributeNames, archipelagoNames } from '#directory/client/attribute-names.ts';
 import { uuidOf } from '#directory/client/entry-uuid.ts';
-import type { AccountRecord, AccountStatus, ClusterRecord, DirectoryRecord, DomainRecord } from '#directory/client/records.ts';
+import {
+  type AccountRecord,
+  type AccountStatus,
+  type ClusterMember,
+  type ClusterRecord,
+  type DirectoryRecord,
+  type DomainRecord,
+  type ForeignService,
+  foreignProtocols,
+} from '#directory/client/records.ts';
 import { type Dn, normalizeAttributeType, parseDn } from '#protocol/ldap/dn.ts';
 import { type Attribute, findAttribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
 
@@ -103,7 +112,10 @@ function domainRecord(entry: Entry, dn: Dn, common: Common, names: AttributeName
 function clusterRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNames): RecordOutcome {
   const name = tryParseClusterName(namingValue(dn, 0, names.cn) ?? '');
   if (name === undefined) return unusable(entry, `is a cluster whose DN does not start with ${names.cn}=a.cluster.name`);
-  const members = textsOf(entry.attributes, names.clusterMember).flatMap((text) => parseMember(text) ?? []);
+  const isForeign = textsOf(entry.attributes, 'objectClass').some((value) => value.toLowerCase() === names.foreignClass.toLowerCase());
+  const parse = isForeign ? parseForeignMember : parseMember;
+  const members = textsOf(entry.attributes, names.clusterMember).flatMap((text) => parse(text) ?? []);
+  const services = textsOf(entry.attributes, names.foreignService).flatMap((text) => parseForeignService(text) ?? []);
   const weight = countOf(textOf(entry.attributes, names.clusterWeight)) ?? 100;
   const record: ClusterRecord = {
     kind: 'cluster',
@@ -112,6 +124,7 @@ function clusterRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNam
     members,
     weight: Math.min(100, weight),
     region: textOf(entry.attributes, names.mailRegion),
+    ...(isForeign ? { foreign: services } : {}),
   };
   return { outcome: 'record', record };
 }
@@ -130,6 +143,24 @@ export function parseMember(text: string): ClusterRecord['members'][number] | un
     // Not a member's name: the line is passed over as any malformed value is.
     return undefined;
   }
+}
+
+/** `dove1.legacy.isp.example 192.0.2.1 weight=50`: a host of a foreign cluster; `undefined` when it is not of that form. */
+export function parseForeignMember(text: string): ClusterMember | undefined {
+  const match = /^(\S+)\s+(\[[0-9a-fA-F:.]+\]|[^\s:=]+)(?:\s+weight=(\d{1,3}))?$/.exec(text.trim());
+  const weight = Number(match?.[3] ?? 100);
+  const name = tryParseDomainName(match?.[1] ?? '');
+  if (match === null || weight > 100 || name === undefined || !name.includes('.')) return undefined;
+  return { name: parseMemberName(name), host: (match[2] as string).replace(/^\[|\]$/g, ''), port: 0, weight };
+}
+
+/** `imap 143 starttls`; `undefined` when it is not of that form. */
+export function parseForeignService(text: string): ForeignService | undefined {
+  const [protocol = '', port = '', tls = '', ...more] = text.trim().toLowerCase().split(/\s+/);
+  if (more.length > 0 || !/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65_535) return undefined;
+  if (tls !== 'none' && tls !== 'starttls' && tls !== 'implicit') return undefined;
+  const known = foreignProtocols.find((name) => name === protocol);
+  return known === undefined ? undefined : { protocol: known, port: Number(port), tls };
 }
 
 function hostServerOf(entry: Entry, names: AttributeNames): { hostServer: ClusterName | undefined; hostServerProblem: string | undefined } {

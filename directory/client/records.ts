@@ -42,17 +42,39 @@ export interface DomainRecord {
   readonly csn: string;
 }
 
-/** A Backend Dynamic Cluster of the topology. */
+/** A server of a cluster. */
+export interface ClusterMember {
+  readonly name: MemberName;
+  readonly host: string;
+  readonly port: number;
+  /** Foreign: share of the accounts, 0 to 100; one of 0 keeps those that are pinned to it. */
+  readonly weight?: number;
+}
+
+/** What a foreign server may be asked for. */
+export const foreignProtocols = ['imap', 'pop3', 'lmtp', 'submission', 'managesieve'] as const;
+export type ForeignProtocol = (typeof foreignProtocols)[number];
+
+/** Where all hosts of a foreign cluster serve a protocol. */
+export interface ForeignService {
+  readonly protocol: ForeignProtocol;
+  readonly port: number;
+  readonly tls: 'none' | 'starttls' | 'implicit';
+}
+
+/** A Backend Dynamic Cluster of the topology, or a foreign one: plain mail servers that are not ours. */
 export interface ClusterRecord {
   readonly kind: 'cluster';
   readonly uuid: AccountUuid;
   readonly dn: string;
   readonly name: ClusterName;
-  /** Seed addresses; which of them are alive is learnt from the cluster itself. */
-  readonly members: readonly { readonly name: MemberName; readonly host: string; readonly port: number }[];
+  /** Seed addresses; which of them are alive is learnt from the cluster itself. Of a foreign cluster: its hosts, whose port is 0. */
+  readonly members: readonly ClusterMember[];
   /** Share of new accounts, 0 to 100; 0 takes none. */
   readonly weight: number;
   readonly region: string | undefined;
+  /** Set for a foreign cluster. */
+  readonly foreign?: readonly ForeignService[];
   readonly csn: string;
 }
 

@@ -6,6 +6,8 @@
  */
 import { domainOf, localPartOf, printable, tryParseAccountName, tryParseDomainName } from '#common/account-name.ts';
 import { clusterOf, parseMemberName, tryParseClusterName } from '#common/host-server.ts';
+import { foreignProtocols } from '#directory/client/records.ts';
+import { parseForeignMember, parseForeignService } from '#directory/client/records-from-entry.ts';
 import type { Rdn } from '#protocol/ldap/dn.ts';
 import { type Attribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
 import { hostTally, rdnKey } from '../schema/mail-schema.ts';
@@ -39,6 +41,9 @@ export function checkMailRules(tree: Tree, draft: EntryDraft): void {
   if (draft.classKeys.has('mailaccount')) checkAccount(tree, draft);
   if (draft.classKeys.has('maildomain')) checkDomain(tree, draft);
   if (draft.classKeys.has('mailcluster')) checkCluster(draft.attributes);
+  else if (draft.classKeys.has('foreigncluster')) {
+    throw new Refusal('objectClassViolation', 'foreignCluster is added to a mailCluster entry; this one is none');
+  }
 }
 
 /** The names of a domain entry: `cn`, then its aliases. Empty when the entry is no domain. */
@@ -71,7 +76,8 @@ export function knownClusters(tree: Tree): PlacementCandidate[] {
       const name = (textOf(attributes, 'cn') ?? '').toLowerCase();
       return {
         name,
-        weight: Number(textOf(attributes, 'clusterWeight') ?? 100),
+        // Nobody makes accounts on servers that are not ours but their own administrators.
+        weight: isForeign(attributes) ? 0 : Number(textOf(attributes, 'clusterWeight') ?? 100),
         region: textOf(attributes, 'mailRegion'),
         accounts: tree.store.tally(hostTally(name)),
       };
@@ -94,7 +100,7 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
   const host = textOf(attributes, 'hostServer');
   const hostBefore = before === undefined ? undefined : textOf(before.attributes, 'hostServer');
   checkHostServer(tree, host, hostBefore);
-  if (!draft.mayRehost) checkStays(host, hostBefore);
+  if (!draft.mayRehost) checkStays(tree, host, hostBefore);
 
   const domain = tree.store.byIdOften(draft.parentId);
   const names = domainNames(domain);
@@ -125,8 +131,11 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
 }
 
 // The mail stays behind: the other cluster would serve an empty account at once, and what is delivered there is lost to the first.
-function checkStays(value: string | undefined, before: string | undefined): void {
+function checkStays(tree: Tree, value: string | undefined, before: string | undefined): void {
   if (before === undefined || value?.toLowerCase() === before.toLowerCase()) return;
+  // The hosts of a foreign cluster share their storage: from one to another no mail moves.
+  const from = foreignClusterOf(tree, before);
+  if (from !== undefined && value !== undefined && foreignClusterOf(tree, value) === from) return;
   throw new Refusal(
     'unwillingToPerform',
     `hostServer is ${printable(before)} and would become ${printable(value ?? 'nothing')}: this attribute does not move the account's mail. ` +
@@ -137,17 +146,43 @@ function checkStays(value: string | undefined, before: string | undefined): void
 function checkHostServer(tree: Tree, value: string | undefined, before: string | undefined): void {
   if (value === undefined || value === before) return;
   const name = tryParseClusterName(value);
-  if (name !== undefined && hasCluster(tree, name)) return;
+  if (name !== undefined && (hasCluster(tree, name) || foreignClusterOf(tree, name) !== undefined)) return;
   const known = knownClusters(tree).map((cluster) => cluster.name);
   const list = known.length === 0 ? 'the topology holds no cluster yet' : `known clusters: ${known.sort().slice(0, 20).join(', ')}`;
   throw new Refusal('constraintViolation', `hostServer "${printable(value)}" names no cluster of the topology; ${list}`);
 }
 
+/** What a hostServer may say of this cluster: its name, and if it is a foreign one its hosts'. */
+export function hostNamesOf(attributes: readonly Attribute[]): string[] {
+  const cluster = (textOf(attributes, 'cn') ?? '').toLowerCase();
+  if (!isForeign(attributes)) return [cluster];
+  return [cluster, ...textsOf(attributes, 'clusterMember').flatMap((member) => parseForeignMember(member)?.name ?? [])];
+}
+
+function isForeign(attributes: readonly Attribute[]): boolean {
+  return textsOf(attributes, 'objectClass').some((value) => value.toLowerCase() === 'foreigncluster');
+}
+
 function hasCluster(tree: Tree, name: string): boolean {
-  return tree.store.idsWithKey({ attribute: 'cn', value: name }, 0, 100).some((id) => {
+  return clusterNamed(tree, name) !== undefined;
+}
+
+function clusterNamed(tree: Tree, name: string): StoredEntry | undefined {
+  for (const id of tree.store.idsWithKey({ attribute: 'cn', value: name }, 0, 100)) {
     const entry = tree.store.byIdOften(id);
-    return entry !== undefined && hasClass(entry, 'mailcluster');
-  });
+    if (entry !== undefined && hasClass(entry, 'mailcluster')) return entry;
+  }
+  return undefined;
+}
+
+/** Name of the foreign cluster that a hostServer means: the cluster itself, or one of its hosts, which pins the account there. */
+function foreignClusterOf(tree: Tree, hostServer: string): string | undefined {
+  const name = hostServer.toLowerCase();
+  const whole = clusterNamed(tree, name);
+  if (whole !== undefined) return isForeign(whole.attributes) ? name : undefined;
+  const cluster = memberCluster(name);
+  const entry = cluster === undefined ? undefined : clusterNamed(tree, cluster);
+  return entry !== undefined && hostNamesOf(entry.attributes).includes(name) ? cluster : undefined;
 }
 
 function accountAddress(type: string, text: string): string {
@@ -218,6 +253,10 @@ export function checkCluster(attributes: readonly Attribute[]): void {
     throw new Refusal('constraintViolation', `"${printable(name)}" is not a cluster name such as west.isp.example`);
   const weight = Number(textOf(attributes, 'clusterWeight') ?? 100);
   if (weight < 0 || weight > 100) throw new Refusal('constraintViolation', `clusterWeight is ${weight}; it must be from 0 to 100`);
+  if (isForeign(attributes)) {
+    checkForeign(cluster, attributes);
+    return;
+  }
   for (const member of textsOf(attributes, 'clusterMember')) {
     const parts = memberPattern.exec(member);
     if (parts === null || Number(parts[3]) > 65_535 || Number(parts[3]) < 1) {
@@ -232,6 +271,25 @@ export function checkCluster(attributes: readonly Attribute[]): void {
         `clusterMember "${printable(member)}" is not of cluster ${cluster}: a member is <label>.${cluster}`,
       );
     }
+  }
+}
+
+function checkForeign(cluster: string, attributes: readonly Attribute[]): void {
+  for (const text of textsOf(attributes, 'clusterMember')) {
+    const member = parseForeignMember(text);
+    if (member === undefined || memberCluster(member.name) !== cluster) {
+      throw new Refusal(
+        'constraintViolation',
+        `clusterMember "${printable(text)}" names no host of the foreign cluster ${cluster}; write <label>.${cluster}, a space, the address and perhaps a weight, as in "dove1.${cluster} 192.0.2.1 weight=50"`,
+      );
+    }
+  }
+  for (const text of textsOf(attributes, 'foreignService')) {
+    if (parseForeignService(text) !== undefined) continue;
+    throw new Refusal(
+      'constraintViolation',
+      `foreignService "${printable(text)}" is malformed; write one of ${foreignProtocols.join(', ')}, a port, and none, starttls or implicit, as in "imap 143 starttls"`,
+    );
   }
 }
 

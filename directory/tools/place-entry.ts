@@ -7,8 +7,8 @@
  */
 import { printable } from '#common/account-name.ts';
 import { parseDn, parseRdn } from '#protocol/ldap/dn.ts';
-import { type Attribute, attribute, textOf } from '#protocol/ldap/messages.ts';
-import { checkCluster, checkDomainNames, namesOfDomain } from '../provisioning/mail-rules.ts';
+import { type Attribute, attribute } from '#protocol/ldap/messages.ts';
+import { checkCluster, checkDomainNames, hostNamesOf, namesOfDomain } from '../provisioning/mail-rules.ts';
 import { rdnKey } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Schema } from '../schema/schema.ts';
@@ -56,7 +56,7 @@ export class EntryPlacer {
       value.toString('utf8').toLowerCase(),
     );
     if (classes.includes('maildomain')) this.#rememberDomain(entry.id, entry.attributes);
-    if (classes.includes('mailcluster')) this.#clusters.add((textOf(entry.attributes, 'cn') ?? '').toLowerCase());
+    if (classes.includes('mailcluster')) for (const name of hostNamesOf(entry.attributes)) this.#clusters.add(name);
   }
 
   /** Inserts an entry below its parent, or refuses it. */
@@ -79,7 +79,7 @@ export class EntryPlacer {
     if (entry.kind !== 'account') {
       this.#remember(parentId, rdnNorm, id);
       if (entry.kind === 'domain' && attributes !== undefined) this.#rememberDomain(id, attributes);
-      if (entry.kind === 'cluster' && attributes !== undefined) this.#clusters.add((textOf(attributes, 'cn') ?? '').toLowerCase());
+      if (entry.kind === 'cluster' && attributes !== undefined) for (const name of hostNamesOf(attributes)) this.#clusters.add(name);
       return 'added';
     }
     // Its own name nobody else can have but by a claim of theirs.
