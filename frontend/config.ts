@@ -126,6 +126,48 @@ export const RoutingOptions = Type.Object(
 );
 export type RoutingOptions = Static<typeof RoutingOptions>;
 
+/** How a foreign cluster is spoken to; which hosts and services it has stands in the directory. */
+export const ForeignClusterOptions = Type.Object(
+  {
+    name: Type.String({ description: 'Name of the cluster, as in the topology and in hostServer.' }),
+    login: Type.Enum(['passed', 'master-user'], {
+      default: 'passed',
+      description:
+        'passed: the client’s own name and password are sent on; master-user: the password is verified by a bind at the directory, and the session opened on behalf of the account.',
+    }),
+    masterUser: Type.Optional(Type.String({ description: 'login master-user: its name there.' })),
+    masterPassword: Type.Optional(SecretSource),
+    masterForm: Type.Enum(['sasl', 'separator'], {
+      default: 'sasl',
+      description:
+        'sasl: PLAIN with the account as authorization identity; separator: the login name is account, masterSeparator, masterUser.',
+    }),
+    masterSeparator: Type.String({ default: '*', minLength: 1, description: 'masterForm separator: between account and masterUser.' }),
+    names: Type.Enum(['full', 'local'], {
+      default: 'full',
+      description: 'What its servers call an account: full name, or the part before the @.',
+    }),
+    forward: Type.Enum(['none', 'commands', 'proxy-v1', 'proxy-v2'], {
+      default: 'none',
+      description: 'How its servers learn the client’s address. commands: ID (x-originating-ip) for IMAP, XCLIENT for the others.',
+    }),
+    failover: Type.Enum(['automatic', 'operator'], {
+      default: 'automatic',
+      description:
+        'automatic: accounts leave a host that this frontend cannot reach; operator: only the directory (weights, hostServer) moves them.',
+    }),
+    early: Type.Boolean({
+      default: true,
+      description: 'Send the login without waiting for the greeting, which saves a round trip. Never over STARTTLS.',
+    }),
+    caFile: Type.Optional(Type.String({ description: 'PEM file: CA of its servers’ certificates, which carry the hosts’ names.' })),
+    connectTimeoutMs: Type.Integer({ default: 3000, minimum: 100, description: 'Time for a connection, milliseconds.' }),
+    loginTimeoutMs: Type.Integer({ default: 20000, minimum: 100, description: 'Time for a login, milliseconds.' }),
+  },
+  { additionalProperties: false },
+);
+export type ForeignClusterOptions = Static<typeof ForeignClusterOptions>;
+
 /** A frontend server: one of a subset. */
 export const FrontendConfig = Type.Object(
   {
@@ -153,6 +195,11 @@ export const FrontendConfig = Type.Object(
     directory: DirectoryAccess,
     routing: RoutingOptions,
     link: Type.Optional(LinkTls),
+    foreignClusters: Type.Optional(
+      Type.Array(ForeignClusterOptions, {
+        description: 'Clusters whose servers are not ours, where they are spoken to otherwise than by default.',
+      }),
+    ),
     queueDirectory: Type.String({ description: 'Directory on this server’s own disk for the mail queue.' }),
     relay: Type.Optional(
       Type.Object(

@@ -10,7 +10,9 @@ import type { Ports } from '#common/lifecycle.ts';
 import { resolveAccess } from '#directory/client/access.ts';
 import { followDirectory } from '#directory/client/follow.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
+import { passwordVerifier } from '#directory/client/verify-password.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
+import { readForeignSettings } from './foreign/settings.ts';
 import { startSmtp } from './listeners/smtp.ts';
 import { RouteSnapshots } from './routing/route-snapshot.ts';
 import { type RunningFrontend, startFrontendService } from './service.ts';
@@ -42,6 +44,7 @@ export async function startFrontend(config: FrontendConfig, ports: Ports, enviro
     clock,
     log: log.child({ component: 'routes' }),
   });
+  const reader = openDirectoryReader({ access, withPasswords: false, ports: directoryPorts });
   return startFrontendService(
     config,
     tls,
@@ -52,7 +55,7 @@ export async function startFrontend(config: FrontendConfig, ports: Ports, enviro
         tls: linkTls,
         ports: { clock, random, network, log: log.child({ component: 'link' }) },
       }),
-      reader: openDirectoryReader({ access, withPasswords: false, ports: directoryPorts }),
+      reader,
       follow: (routes, from) =>
         followDirectory({
           access,
@@ -65,6 +68,10 @@ export async function startFrontend(config: FrontendConfig, ports: Ports, enviro
         }),
       snapshots: isFollowing ? snapshots : undefined,
       startSmtp,
+      foreign: {
+        settings: await readForeignSettings(config.foreignClusters ?? [], ports.files, environment),
+        verifyPassword: passwordVerifier({ access, reader, ports: directoryPorts }),
+      },
     },
     ports,
   );

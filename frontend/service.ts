@@ -19,6 +19,7 @@ import type { DirectoryReader, FollowedPosition, ResumableFollower } from '#dire
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { controlFrontend } from './control.ts';
+import { ForeignClusters, type ForeignOptions } from './foreign/foreign-clusters.ts';
 import { AddressRules } from './guard/address-rules.ts';
 import { LoginGuard } from './guard/login-guard.ts';
 import { type HttpListener, startHttpListener } from './listeners/http.ts';
@@ -33,6 +34,7 @@ import { RouteCache } from './routing/route-cache.ts';
 import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
 import { SnapshotKeeper } from './routing/snapshot-keeper.ts';
+import { findHost } from './routing/topology.ts';
 import { defaultDomains } from './session/default-domains.ts';
 import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
@@ -49,6 +51,8 @@ export interface FrontendDoors {
   /** Routes on disk; missing where none are kept. */
   readonly snapshots: RouteSnapshots | undefined;
   readonly startSmtp: StartSmtp;
+  /** How foreign clusters are spoken to, and who judges passwords for them. */
+  readonly foreign: Pick<ForeignOptions, 'settings' | 'verifyPassword'>;
 }
 
 /** A running frontend. */
@@ -98,6 +102,7 @@ class Frontend implements RunningFrontend {
   readonly #guard: LoginGuard;
   readonly #rules: AddressRules;
   readonly #withdrawal: Withdrawal;
+  readonly #foreign: ForeignClusters;
   readonly #opener: SessionOpener;
   #listeners: RunningMailListener[] = [];
   #smtp: RunningSmtp | undefined;
@@ -151,6 +156,14 @@ class Frontend implements RunningFrontend {
         await this.#smtp?.setAccepting(isAccepting);
       },
     });
+    this.#foreign = new ForeignClusters({ name: config.name, ...doors.foreign, ports: this.#ports });
+    this.#routes.watcher = {
+      account: ({ name, hostServer }) => {
+        const host = hostServer === undefined ? undefined : findHost(this.#routes.topology, hostServer);
+        this.#foreign.moved(name, host?.cluster.foreign === undefined ? undefined : { ...host, name });
+      },
+      clusters: (clusters) => this.#foreign.recheck(clusters),
+    };
     this.#opener = new SessionOpener({
       name: config.name,
       defaultDomain: config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain),
@@ -159,6 +172,7 @@ class Frontend implements RunningFrontend {
       link: doors.link,
       guard: this.#guard,
       rules: this.#rules,
+      foreign: this.#foreign,
       ports: this.#ports,
     });
     this.#registerGauges();
@@ -191,7 +205,13 @@ class Frontend implements RunningFrontend {
       listeners: forMail,
       tls: this.#tls,
       rules: this.#rules,
-      router: createMailRouter({ routes: this.#routes, router: this.#router, reader: this.#doors.reader, follower: this.#follower }),
+      router: createMailRouter({
+        routes: this.#routes,
+        router: this.#router,
+        reader: this.#doors.reader,
+        follower: this.#follower,
+        foreign: this.#foreign,
+      }),
       authenticate: (login) => this.#opener.authenticate(login),
       openDelivery: (cluster) => this.#opener.openDelivery(cluster),
       ports,
@@ -235,6 +255,10 @@ class Frontend implements RunningFrontend {
       clusters: [...this.#routes.topology.clusters.values()].map((cluster) => ({
         name: cluster.name,
         members: cluster.members.map((member) => {
+          if (cluster.foreign !== undefined) {
+            const { state, sessions } = this.#foreign.hostStatus(member);
+            return { name: member.name, state, load: sessions };
+          }
           const { state, load } = this.#doors.link.health(member);
           return { name: member.name, state, load };
         }),
@@ -280,6 +304,7 @@ class Frontend implements RunningFrontend {
         reader: this.#doors.reader,
         follower: this.#follower,
         link: this.#doors.link,
+        foreign: this.#foreign,
       },
       address,
     );
@@ -315,6 +340,7 @@ class Frontend implements RunningFrontend {
     for (const listener of this.#listeners) await listener.close();
     for (const listener of this.#listeners) listener.stop();
     await this.#smtp?.[Symbol.asyncDispose]();
+    this.#foreign.close();
     const { clock } = this.#ports;
     const deadlineMs = clock.monotonicMs() + this.#config.drainMs;
     while (this.#listeners.some(({ connections }) => connections > 0) && clock.monotonicMs() < deadlineMs) await sleep(clock, 20);

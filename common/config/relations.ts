@@ -41,6 +41,7 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
     }
     checkFrontendListeners(service, path, report);
     checkDomain(service.defaultDomain, [...path, 'defaultDomain'], report);
+    checkForeignClusters(service, path, report);
     checkDirectoryAccess(service, path, report);
   },
   'backend-cluster'(service, path, report) {
@@ -176,6 +177,23 @@ function checkName(service: Group, path: Path, names: Map<string, string>, repor
   const other = names.get(service.name.toLowerCase());
   if (other !== undefined) report([...path, 'name'], `${shown(service.name)} is already the name of ${other}`);
   names.set(service.name.toLowerCase(), pathText(path));
+}
+
+/** A master user has a name and a password, and nobody else has. */
+function checkForeignClusters(service: Group, path: Path, report: Report): void {
+  for (const [index, cluster] of listOf(service.foreignClusters).entries()) {
+    if (!isGroup(cluster)) continue;
+    const at = [...path, 'foreignClusters', index];
+    checkDomain(cluster.name, [...at, 'name'], report);
+    for (const key of ['masterUser', 'masterPassword']) {
+      if (cluster.login === 'master-user' && cluster[key] === undefined) {
+        report([...at, key], 'is missing: login master-user needs masterUser and masterPassword', true);
+      }
+      if (cluster.login !== 'master-user' && cluster[key] !== undefined) {
+        report([...at, key], 'is not used with login: passed; remove it, or set login: master-user', true);
+      }
+    }
+  }
 }
 
 function checkFrontendListeners(service: Group, path: Path, report: Report): void {

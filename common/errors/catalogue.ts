@@ -56,6 +56,16 @@ export const errorCatalogue = {
   ROUTE_MASTER_BUSY: entry('unavailable', 'later', 'Too many addresses had to be asked for at the master directory in this second.'),
   ROUTE_LOOP: entry('unavailable', 'later', 'A session was redirected too often.'),
 
+  FOREIGN_UNAVAILABLE: entry('unavailable', 'later', 'A server of a foreign cluster put the login off.'),
+  FOREIGN_REFUSED: entry(
+    'unavailable',
+    'later',
+    'A server of a foreign cluster does not do what is needed (STARTTLS, a login in clear, the master user); compare its configuration with foreignClusters.',
+  ),
+  FOREIGN_PROTOCOL: entry('unavailable', 'elsewhere', 'A server of a foreign cluster does not speak the protocol of its foreignService.'),
+  FOREIGN_NO_HOST: entry('unavailable', 'later', 'No host of the account’s foreign cluster may be used now.'),
+  FOREIGN_NO_SERVICE: entry('unavailable', 'later', 'The account’s foreign cluster has no foreignService of that protocol.'),
+
   LINK_PROTOCOL: entry('protocol', 'never', 'A peer sent a malformed frame on the link; the connection was closed.'),
   LINK_REFUSED: entry('denied', 'never', 'The peer is not listed, not certified or speaks another version.'),
   LINK_MOVED: entry('moved', 'elsewhere', 'The account is hosted by another cluster.'),

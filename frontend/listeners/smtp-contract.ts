@@ -51,6 +51,12 @@ export interface MailLogin {
 /** What became of a login. `error` decides the reply by its kind; delays against guessing have been served when it comes. */
 export type MailLoginResult = { readonly ok: true; readonly name: AccountName } | { readonly ok: false; readonly error: PlatformError };
 
+/** A connection to a server that takes mail by LMTP. `isGreeted`: its greeting has been read already. */
+export interface Delivery {
+  readonly connection: Connection;
+  readonly isGreeted: boolean;
+}
+
 /** Everything that `startSmtp` is given. */
 export interface SmtpOptions {
   readonly config: FrontendConfig;
@@ -62,8 +68,8 @@ export interface SmtpOptions {
   readonly rules?: AddressRules | undefined;
   readonly router: MailRouter;
   authenticate(login: MailLogin): Promise<MailLoginResult>;
-  /** An LMTP channel to a ready member of the cluster: the member speaks first (`220`). Rejects with `ROUTE_*`, `NET_*` or `LINK_*`. */
-  openDelivery(cluster: ClusterName): Promise<Connection>;
+  /** An LMTP channel to a ready member of the cluster, or to the host of a foreign one that `cluster` names. Rejects with `ROUTE_*`, `NET_*` or `LINK_*`. */
+  openDelivery(cluster: ClusterName): Promise<Delivery>;
   readonly ports: Ports;
 }
 

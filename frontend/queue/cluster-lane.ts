@@ -12,8 +12,8 @@ import type { Clock, Timer } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
-import type { Connection } from '#common/network/network.ts';
 import { jitteredMs, type Random } from '#common/random.ts';
+import type { Delivery } from '../listeners/smtp-contract.ts';
 import { LmtpClient, type LmtpMessage, type RecipientResult } from './lmtp-client.ts';
 
 /** Connections to one cluster at a time. */
@@ -29,7 +29,7 @@ export interface LaneOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  openDelivery(cluster: ClusterName): Promise<Connection>;
+  openDelivery(cluster: ClusterName): Promise<Delivery>;
   /** A rest is over: one message should be tried. */
   onProbe(): void;
   /** The cluster answers again: all messages that wait for it should be tried. */

@@ -1,14 +1,14 @@
 /**
- * LMTP to a member (RFC 2033), pipelined (RFC 2920): MAIL, all RCPT and DATA go out in one piece, then the message, then one answer for each
- * accepted recipient is read. One message at a time; the connection is kept for the next.
+ * LMTP to a member, or to a server that is not ours (RFC 2033), pipelined (RFC 2920): MAIL, all RCPT and DATA go out in one piece, then the message, then one answer for each
+ * accepted recipient is read. One message at a time; the connection is kept for the next. Parameters go out as far as the server offers them.
  *
  * `send` never rejects. When the connection breaks, recipients without an answer are `temporary`: they may have been delivered, and the
- * delivery id keeps the next attempt from storing them twice.
+ * delivery id keeps the next attempt from storing them twice (a foreign server knows none, and may).
  */
 import type { AccountName } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import { LineChannel } from '#common/network/line-channel.ts';
-import type { Connection } from '#common/network/network.ts';
+import type { Delivery } from '#frontend/listeners/smtp-contract.ts';
 import { dotStuffed } from '#protocol/smtp/dot-stuffing.ts';
 import { joinReply, parseReplyLine, replyLineBytesMax, replyLinesMax, type SmtpReply } from '#protocol/smtp/reply.ts';
 
@@ -44,18 +44,21 @@ const chunkBytes = 64 * 1024;
 /** A connection to a member, kept between messages. */
 export class LmtpClient {
   readonly #channel: LineChannel;
+  /** Extensions, by their keywords: a server that is not ours offers fewer. */
+  readonly #offers = new Set<string>();
 
   private constructor(channel: LineChannel) {
     this.#channel = channel;
   }
 
   /** Greets the member. `undefined` when it does not answer as an LMTP server does; the connection is then closed. */
-  static async greet(connection: Connection, clock: Clock, hostName: string): Promise<LmtpClient | undefined> {
-    const client = new LmtpClient(new LineChannel(connection, clock));
-    const greeting = await client.#reply(greetingMaxMs);
-    if (greeting?.code === 220) {
+  static async greet(delivery: Delivery, clock: Clock, hostName: string): Promise<LmtpClient | undefined> {
+    const client = new LmtpClient(new LineChannel(delivery.connection, clock));
+    const greeting = delivery.isGreeted ? undefined : await client.#reply(greetingMaxMs);
+    if (delivery.isGreeted || greeting?.code === 220) {
       client.#channel.write(`LHLO ${hostName}\r\n`);
       const hello = await client.#reply(greetingMaxMs);
+      for (const line of hello?.text.split('\n') ?? []) client.#offers.add((line.split(' ')[0] ?? '').toUpperCase());
       if (hello?.code === 250) return client;
     }
     client.#channel.destroy();
@@ -76,10 +79,17 @@ export class LmtpClient {
       this.#channel.destroy();
       return { results: message.recipients.map(() => noAnswer), usable: false, wasStale: true };
     }
-    const utf8 = /[^\u0020-\u007e]/.test(message.sender + message.recipients.join('')) ? ' SMTPUTF8' : '';
-    const parameters = `SIZE=${message.raw.length} BODY=8BITMIME${utf8} XDELIVERYID=${message.deliveryId}`;
+    const isUtf8 = /[^\u0020-\u007e]/.test(message.sender + message.recipients.join(''));
+    const parameters = [
+      ['SIZE', ` SIZE=${message.raw.length}`],
+      ['8BITMIME', ' BODY=8BITMIME'],
+      ['SMTPUTF8', isUtf8 ? ' SMTPUTF8' : ''],
+      ['XDELIVERYID', ` XDELIVERYID=${message.deliveryId}`],
+    ].flatMap(([keyword, parameter]) => (this.#offers.has(keyword as string) ? [parameter] : []));
     this.#channel.write(
-      [`MAIL FROM:<${message.sender}> ${parameters}`, ...message.recipients.map((name) => `RCPT TO:<${name}>`), 'DATA', ''].join('\r\n'),
+      [`MAIL FROM:<${message.sender}>${parameters.join('')}`, ...message.recipients.map((name) => `RCPT TO:<${name}>`), 'DATA', ''].join(
+        '\r\n',
+      ),
     );
     const mail = await this.#reply(commandMaxMs);
     if (mail === undefined)

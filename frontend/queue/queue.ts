@@ -16,10 +16,9 @@ import type { Files } from '#common/files/files.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
-import type { Connection } from '#common/network/network.ts';
 import type { Random } from '#common/random.ts';
 import type { FrontendStatus } from '../client/status.ts';
-import type { MailRouter } from '../listeners/smtp-contract.ts';
+import type { Delivery, MailRouter } from '../listeners/smtp-contract.ts';
 import { type AttemptOutcome, attemptDelivery } from './attempt.ts';
 import { giveUpAfterMs, retryDelayMs } from './back-off.ts';
 import { bounceMessage, type FailedRecipient } from './bounce.ts';
@@ -35,7 +34,7 @@ export interface QueueOptions {
   /** Name of this frontend. */
   readonly hostName: string;
   readonly router: MailRouter;
-  openDelivery(cluster: ClusterName): Promise<Connection>;
+  openDelivery(cluster: ClusterName): Promise<Delivery>;
   readonly relay: RelayTransport | undefined;
   readonly clock: Clock;
   readonly random: Random;

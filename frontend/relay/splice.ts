@@ -81,6 +81,8 @@ class Relay implements Splice {
       end: () => this.#halfClosed('client', channel),
       close: (error) => this.#closed('client', error),
     });
+    // A connection that a dialogue has been led on before is still paused.
+    channel.resume();
     this.bytesIn += early.length;
     // A `false` here is followed by the channel's `drain`, which resumes the client.
     if (early.length === 0 || channel.write(early)) client.resume();

@@ -3,12 +3,13 @@
  * index, the same servers and the same chooser as a login does, and in addition compares them with each other and with the master.
  */
 import type { LinkClient } from '#backend-cluster/client/cluster-client.ts';
-import { type DomainName, domainOf, printable, tryParseAccountName } from '#common/account-name.ts';
+import { type AccountName, type DomainName, domainOf, printable, tryParseAccountName } from '#common/account-name.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
 import type { DirectoryFollower, DirectoryReader } from '#directory/client/directory.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
 import type { RouteExplanation } from '#frontend/client/status.ts';
-import type { AccountRouter } from './route-account.ts';
+import type { ForeignClusters } from '../foreign/foreign-clusters.ts';
+import type { AccountRoute, AccountRouter } from './route-account.ts';
 import type { Routes } from './routes.ts';
 import { selectMember } from './select-member.ts';
 
@@ -22,6 +23,7 @@ export interface ExplainOptions {
   readonly reader: DirectoryReader;
   readonly follower: DirectoryFollower;
   readonly link: LinkClient;
+  readonly foreign: ForeignClusters;
 }
 
 /** Explains an address as a client would give it. Never rejects. */
@@ -72,6 +74,8 @@ export async function explainRoute(options: ExplainOptions, text: string): Promi
   }
   const { cluster } = route;
   const uuid = route.uuid ?? ofSubset.record?.uuid ?? master?.uuid;
+  if (cluster.foreign !== undefined)
+    return { ...base, address, uuid, hostServer: cluster.name, ...explainForeign(options, route, address, steps) };
   const health = cluster.members.map((member) => link.health(member));
   for (const { member, state, load, lastError } of health) {
     steps.push({
@@ -90,6 +94,28 @@ export async function explainRoute(options: ExplainOptions, text: string): Promi
     member: choice?.health.member.name,
     memberReason: choice?.reason,
   };
+}
+
+function explainForeign(
+  options: ExplainOptions,
+  route: Extract<AccountRoute, { kind: 'routed' }>,
+  address: AccountName,
+  steps: { what: string; found: string }[],
+): Pick<RouteExplanation, 'verdict' | 'member' | 'memberReason'> {
+  const { cluster, pinned } = route;
+  const services = cluster.foreign?.map(({ protocol, port, tls }) => `${protocol} ${port} ${tls}`).join(', ');
+  steps.push({ what: 'foreign cluster', found: `${cluster.name} has the services ${services === '' ? 'none' : services}` });
+  for (const host of cluster.members) {
+    const { state, sessions, lastError } = options.foreign.hostStatus(host);
+    const error = lastError === undefined ? '' : `, last error: ${lastError}`;
+    steps.push({
+      what: `host ${host.name}`,
+      found: `${state} at ${host.host}, weight ${host.weight ?? 100}, ${sessions} sessions from here${error}`,
+    });
+  }
+  const choice = options.foreign.choose({ cluster, pinned, name: route.name ?? options.routes.domains.canonicalAddress(address) });
+  if (choice === undefined) steps.push({ what: 'choice of host', found: `no host of ${cluster.name} may serve the account now` });
+  return { verdict: choice === undefined ? 'unavailable' : 'routed', member: choice?.host.name, memberReason: choice?.reason };
 }
 
 async function entry(

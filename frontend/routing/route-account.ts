@@ -21,11 +21,12 @@ import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts
 import type { ClusterName } from '#common/host-server.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { DirectoryReader } from '#directory/client/directory.ts';
-import type { AccountRecord, ClusterRecord } from '#directory/client/records.ts';
+import type { AccountRecord, ClusterMember, ClusterRecord } from '#directory/client/records.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { RouteCache } from './route-cache.ts';
 import type { IndexedRoute } from './route-index.ts';
 import type { Routes } from './routes.ts';
+import { findHost } from './topology.ts';
 
 /** Time for which the master's "no such account" is believed, milliseconds. */
 export const negativeCacheMs = 2000;
@@ -38,6 +39,10 @@ export type AccountRoute =
       /** Missing where the route index alone was asked. */
       readonly uuid: AccountUuid | undefined;
       readonly cluster: ClusterRecord;
+      /** Foreign: the host that hostServer names. */
+      readonly pinned?: ClusterMember | undefined;
+      /** The account's own name; missing where the index was asked by a further address. */
+      readonly name?: AccountName | undefined;
       readonly source: 'index' | 'cache' | 'subset' | 'master';
     }
   | { readonly kind: 'unknown' }
@@ -81,7 +86,7 @@ export class AccountRouter {
   /** Routes an address; never rejects. */
   async route(address: AccountName): Promise<AccountRoute> {
     const cached = this.#cache.find(address);
-    if (cached !== undefined) return this.#counted(await this.#toCluster(cached.uuid, address, cached.cluster, 'cache', undefined));
+    if (cached !== undefined) return this.#counted(await this.#toCluster(cached, address, cached.cluster, 'cache', undefined));
     const indexed = this.#routes.find(address);
     return this.#counted(indexed === undefined ? await this.#look(address) : await this.#ofIndex(address, indexed));
   }
@@ -92,7 +97,7 @@ export class AccountRouter {
    */
   async routeWithUuid(address: AccountName): Promise<AccountRoute> {
     const cached = this.#cache.find(address);
-    if (cached !== undefined) return this.#counted(await this.#toCluster(cached.uuid, address, cached.cluster, 'cache', undefined));
+    if (cached !== undefined) return this.#counted(await this.#toCluster(cached, address, cached.cluster, 'cache', undefined));
     const found = await this.#look(address);
     const indexed = found.kind === 'temporary' && found.error.code !== 'ROUTE_NO_HOST_SERVER' ? this.#routes.find(address) : undefined;
     return this.#counted(indexed === undefined ? found : await this.#ofIndex(address, indexed));
@@ -138,12 +143,13 @@ export class AccountRouter {
     return this.#once(`any ${address}`, async () => {
       const found = await this.#lookUp(address);
       const stale = found.kind === 'temporary' ? this.#cache.find(address, true) : undefined;
-      return stale === undefined ? found : this.#toCluster(stale.uuid, address, stale.cluster, 'cache', undefined);
+      return stale === undefined ? found : this.#toCluster(stale, address, stale.cluster, 'cache', undefined);
     });
   }
 
   #ofIndex(address: AccountName, indexed: IndexedRoute): Promise<AccountRoute> {
-    return this.#toCluster(undefined, address, indexed.cluster, 'index', undefined);
+    const name = indexed.isName ? this.#routes.domains.canonicalAddress(address) : undefined;
+    return this.#toCluster({ uuid: undefined, name }, address, indexed.cluster, 'index', undefined);
   }
 
   #counted(route: AccountRoute): AccountRoute {
@@ -178,19 +184,20 @@ export class AccountRouter {
   }
 
   #ofRecord(address: AccountName, record: AccountRecord, source: 'subset' | 'master'): Promise<AccountRoute> {
-    const { uuid, hostServer, hostServerProblem } = record;
+    const { uuid, name, hostServer, hostServerProblem } = record;
     if (hostServer === undefined) this.#cache.remove(address);
-    else this.#cache.put(address, { uuid, cluster: hostServer });
-    return this.#toCluster(uuid, address, hostServer, source, hostServerProblem);
+    else this.#cache.put(address, { uuid, name, cluster: hostServer });
+    return this.#toCluster({ uuid, name }, address, hostServer, source, hostServerProblem);
   }
 
   async #toCluster(
-    uuid: AccountUuid | undefined,
+    account: { readonly uuid: AccountUuid | undefined; readonly name: AccountName | undefined },
     address: AccountName,
     hostServer: ClusterName | undefined,
     source: 'index' | 'cache' | 'subset' | 'master',
     problem: string | undefined,
   ): Promise<AccountRoute> {
+    const { uuid, name } = account;
     if (hostServer === undefined) {
       const error = new PlatformError(
         'ROUTE_NO_HOST_SERVER',
@@ -199,9 +206,9 @@ export class AccountRouter {
       );
       return { kind: 'temporary', error };
     }
-    if (!this.#routes.isRefreshed && !this.#routes.topology.clusters.has(hostServer)) await this.#learnClusters();
-    const cluster = this.#routes.topology.clusters.get(hostServer);
-    if (cluster === undefined) {
+    if (!this.#routes.isRefreshed && findHost(this.#routes.topology, hostServer) === undefined) await this.#learnClusters();
+    const host = findHost(this.#routes.topology, hostServer);
+    if (host === undefined) {
       const known = [...this.#routes.topology.clusters.keys()].slice(0, 10).join(', ');
       const error = new PlatformError(
         'ROUTE_UNKNOWN_CLUSTER',
@@ -210,7 +217,7 @@ export class AccountRouter {
       );
       return { kind: 'temporary', error };
     }
-    return { kind: 'routed', uuid, cluster, source };
+    return { kind: 'routed', uuid, name, ...host, source };
   }
 
   /** Before the directory has been seen whole its clusters are asked for, at most once in `negativeCacheMs`. */

@@ -12,6 +12,8 @@ import type { ClusterName } from '#common/host-server.ts';
 /** What is kept of an account. */
 export interface CachedRoute {
   readonly uuid: AccountUuid;
+  /** The account's own name. */
+  readonly name: AccountName;
   readonly cluster: ClusterName;
 }
 

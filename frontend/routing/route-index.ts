@@ -27,6 +27,8 @@ export const clustersMax = 16_382;
 export interface IndexedRoute {
   /** `undefined`: the entry has no usable `hostServer`. */
   readonly cluster: ClusterName | undefined;
+  /** The address is the account's name, and not a further address of it. */
+  readonly isName: boolean;
 }
 
 /** What a snapshot holds of an index; see route-snapshot.ts. */
@@ -115,7 +117,7 @@ export class RouteIndex {
   find(address: AccountName): IndexedRoute | undefined {
     this.#hash.update(address);
     const value = this.#segmentOf(this.#hash.high).find(this.#hash.low, this.#hash.high);
-    return value === 0 ? undefined : { cluster: this.#clusterNames[(value & clusterMask) - 1] };
+    return value === 0 ? undefined : { cluster: this.#clusterNames[(value & clusterMask) - 1], isName: (value & nameBit) !== 0 };
   }
 
   /** A whole refresh of the directory begins: it will name every address that still exists. */

@@ -4,9 +4,10 @@
  */
 import type { AccountName, AccountUuid, DomainName } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
+import type { ClusterName } from '#common/host-server.ts';
 import type { Random } from '#common/random.ts';
 import type { DirectoryChange, FollowedContent } from '#directory/client/directory.ts';
-import type { ClusterRecord, DomainRecord } from '#directory/client/records.ts';
+import type { AccountRecord, ClusterRecord, DomainRecord } from '#directory/client/records.ts';
 import { Domains } from './domains.ts';
 import { type IndexedRoute, RouteIndex, type RouteIndexImage } from './route-index.ts';
 import { emptyTopology, type Topology, withCluster, withoutCluster } from './topology.ts';
@@ -18,6 +19,12 @@ export interface KnownRoutes {
   readonly clusters: readonly ClusterRecord[];
 }
 
+/** Told of what the directory says, once it is known here. */
+export interface RoutesWatcher {
+  account(record: AccountRecord): void;
+  clusters(clusters: ReadonlyMap<ClusterName, ClusterRecord>): void;
+}
+
 /** Segments swept in one turn of the event loop after a whole refresh. */
 const sweptPerTurn = 4;
 
@@ -26,6 +33,8 @@ export class Routes implements FollowedContent {
   readonly index: RouteIndex;
   readonly domains = new Domains();
   readonly #clock: Clock;
+  /** Set by whoever has to act on changes. */
+  watcher: RoutesWatcher | undefined;
   #topology: Topology = emptyTopology;
   #isRefreshed: boolean;
   #leftovers = 0;
@@ -68,14 +77,18 @@ export class Routes implements FollowedContent {
     const { record } = change;
     this.#unnamed?.delete(record.uuid);
     if (record.kind === 'domain') this.domains.put(record);
-    else if (record.kind === 'cluster') this.#topology = withCluster(this.#topology, record);
-    else
+    else if (record.kind === 'cluster') {
+      this.#topology = withCluster(this.#topology, record);
+      this.watcher?.clusters(this.#topology.clusters);
+    } else {
       this.index.put(
         record.hostServer,
         record.addresses.length === 0
           ? [this.domains.canonicalAddress(record.name)]
           : [record.name, ...record.addresses].map((address) => this.domains.canonicalAddress(address)),
       );
+      this.watcher?.account(record);
+    }
   }
 
   beginRefresh(): void {

@@ -3,12 +3,28 @@
  * picture: a change makes a new one, so whoever chooses a member looks at one state from beginning to end.
  */
 import type { AccountUuid } from '#common/account-name.ts';
-import type { ClusterName } from '#common/host-server.ts';
-import type { ClusterRecord } from '#directory/client/records.ts';
+import { type ClusterName, clusterOf, type MemberName } from '#common/host-server.ts';
+import type { ClusterMember, ClusterRecord } from '#directory/client/records.ts';
 
 /** See the header of this file. */
 export interface Topology {
   readonly clusters: ReadonlyMap<ClusterName, ClusterRecord>;
+}
+
+/** What a hostServer means: a cluster, or a foreign cluster and the one host of it that the account is pinned to. */
+export interface Host {
+  readonly cluster: ClusterRecord;
+  readonly pinned: ClusterMember | undefined;
+}
+
+/** Looks a hostServer up; `undefined` when it names neither a cluster nor a host of a foreign one. */
+export function findHost(topology: Topology, hostServer: ClusterName): Host | undefined {
+  const cluster = topology.clusters.get(hostServer);
+  if (cluster !== undefined) return { cluster, pinned: undefined };
+  const name = hostServer as unknown as MemberName;
+  const around = topology.clusters.get(clusterOf(name));
+  const pinned = around?.foreign === undefined ? undefined : around.members.find((member) => member.name === name);
+  return around === undefined || pinned === undefined ? undefined : { cluster: around, pinned };
 }
 
 /** Before anything is known. */

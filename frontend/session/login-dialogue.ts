@@ -201,11 +201,15 @@ export abstract class LoginDialogue {
       this.#login = result;
       if (this.#state !== dialogueStates.busy) {
         // The client left while the member was being asked.
-        if (result.ok) result.channel.destroy();
+        if (result.ok) {
+          result.channel.destroy();
+          result.ended?.();
+        }
         return;
       }
       if (result.ok) {
         connection.write(replies.welcome(result.capabilities));
+        if (result.early !== undefined && result.early.length > 0) connection.write(result.early);
         this.#startRelay(result.channel);
         return;
       }
@@ -309,6 +313,7 @@ export abstract class LoginDialogue {
     this.#state = dialogueStates.closed;
     this.#timer?.cancel();
     const login = this.#login;
+    if (this.#relay !== undefined && login?.ok === true) login.ended?.();
     const fields = {
       sessionId: this.sessionId,
       protocol: this.protocol,

@@ -12,12 +12,15 @@ import { type ClusterName, parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Connection } from '#common/network/network.ts';
 import type { Secret } from '#common/secret.ts';
+import type { ClusterMember } from '#directory/client/records.ts';
+import type { ForeignAccount, ForeignClusters } from '#frontend/foreign/foreign-clusters.ts';
 import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import { clientGroup } from '#frontend/guard/client-group.ts';
 import type { LoginGuard } from '#frontend/guard/login-guard.ts';
-import type { MailLogin, MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
-import type { AccountRouter } from '#frontend/routing/route-account.ts';
+import type { Delivery, MailLogin, MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
+import type { AccountRoute, AccountRouter } from '#frontend/routing/route-account.ts';
 import type { Routes } from '#frontend/routing/routes.ts';
+import { findHost } from '#frontend/routing/topology.ts';
 import { type AuthenticateParams, authenticateMethod, byeMethod, type LinkService, type OpenSession } from '#protocol/link/messages.ts';
 import { type MemberStep, type Reached, type ReachOptions, reachMember } from './reach-member.ts';
 
@@ -43,6 +46,10 @@ export interface OpenedSession {
   readonly capabilities: readonly string[];
   /** The account's name now. */
   readonly accountName: string;
+  /** What a foreign server has said already after its login; it goes to the client first. */
+  readonly early?: Buffer;
+  /** To be called once the session is over. */
+  ended?(): void;
 }
 
 /** What became of a login. When it failed, delays against guessing have been served, and `error.kind` decides the answer. */
@@ -75,9 +82,16 @@ export interface SessionOpenerOptions {
   readonly routes: Routes;
   readonly router: AccountRouter;
   readonly link: LinkClient;
+  readonly foreign: ForeignClusters;
   readonly guard: LoginGuard;
   readonly rules?: AddressRules;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'log' | 'metrics'>;
+}
+
+/** What a login asks of whoever has the account. */
+interface LoginQuestion<T> {
+  member(member: MemberAddress, uuid: string, name: AccountName, hops: number): Promise<MemberStep<T>>;
+  foreign(account: ForeignAccount): Promise<{ readonly value: T; readonly host: ClusterMember }>;
 }
 
 /** Time for a member to verify a password without opening a session, milliseconds. */
@@ -107,15 +121,22 @@ export class SessionOpener {
   /** Logs a client in and opens its session. Never rejects. */
   async open(request: LoginRequest): Promise<LoginResult> {
     const { service, sessionId, password, client } = request;
-    const reached = await this.#login<OpenedSession>(service, request, async (member, uuid, name, hops) => {
-      const { answer, channel } = await this.#options.link.openSession(member, {
-        ...this.#opening(service, sessionId, client, hops),
-        account: { uuid, name },
-        login: { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password: password.reveal() },
-      });
-      if (answer.outcome !== 'opened') return stepOf(answer);
-      if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
-      return { kind: 'done', value: { channel, capabilities: answer.capabilities, accountName: answer.accountName } };
+    const reached = await this.#login<OpenedSession>(service, request, {
+      member: async (member, uuid, name, hops) => {
+        const { answer, channel } = await this.#options.link.openSession(member, {
+          ...this.#opening(service, sessionId, client, hops),
+          account: { uuid, name },
+          login: { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password: password.reveal() },
+        });
+        if (answer.outcome !== 'opened') return stepOf(answer);
+        if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
+        return { kind: 'done', value: { channel, capabilities: answer.capabilities, accountName: answer.accountName } };
+      },
+      foreign: async (account) => {
+        const session = await this.#options.foreign.openSession(account, service, { sessionId, password, client });
+        const { connection: channel, host } = session;
+        return { value: { ...session, channel, accountName: account.name }, host };
+      },
     });
     if (!reached.ok) {
       const { error, cluster, member } = reached;
@@ -128,17 +149,20 @@ export class SessionOpener {
 
   /** Verifies a submission client's password. Never rejects. */
   async authenticate(login: MailLogin): Promise<MailLoginResult> {
-    const reached = await this.#login('submission', login, async (member, uuid, name): Promise<MemberStep<AccountName>> => {
-      const params: AuthenticateParams = { uuid, name, password: login.password.reveal(), client: login.client };
-      try {
-        const result = (await this.#options.link.call(member, authenticateMethod, params, authenticateTimeoutMs)) as { name?: unknown };
-        return { kind: 'done', value: parseAccountName(typeof result?.name === 'string' ? result.name : name) };
-      } catch (thrown) {
-        const error = asPlatformError(thrown);
-        // What the member said of the account is an answer; what kept it from being asked is not.
-        if (error.kind === 'bug' || (error.kind !== 'moved' && /^(NET|LINK)_/.test(error.code))) throw error;
-        return { kind: 'refused', error };
-      }
+    const reached = await this.#login<AccountName>('submission', login, {
+      member: async (member, uuid, name) => {
+        const params: AuthenticateParams = { uuid, name, password: login.password.reveal(), client: login.client };
+        try {
+          const result = (await this.#options.link.call(member, authenticateMethod, params, authenticateTimeoutMs)) as { name?: unknown };
+          return { kind: 'done', value: parseAccountName(typeof result?.name === 'string' ? result.name : name) };
+        } catch (thrown) {
+          const error = asPlatformError(thrown);
+          // What the member said of the account is an answer; what kept it from being asked is not.
+          if (error.kind === 'bug' || (error.kind !== 'moved' && /^(NET|LINK)_/.test(error.code))) throw error;
+          return { kind: 'refused', error };
+        }
+      },
+      foreign: async (account) => ({ value: account.name, host: await this.#options.foreign.authenticate(account, login) }),
     });
     if (reached.ok) return { ok: true, name: reached.value };
     // SMTP has an answer of its own for an address that does not exist, which a stranger's login must not bring out.
@@ -150,9 +174,14 @@ export class SessionOpener {
   }
 
   /** Opens an LMTP channel to a ready member of the cluster. Rejects with `ROUTE_*`, `NET_*`, `LINK_*` or what the member refused with. */
-  async openDelivery(name: ClusterName): Promise<Connection> {
-    const cluster = this.#options.routes.topology.clusters.get(name);
-    if (cluster === undefined) throw new PlatformError('ROUTE_UNKNOWN_CLUSTER', `${name} is no cluster of the topology (any more)`);
+  async openDelivery(name: ClusterName): Promise<Delivery> {
+    const host = findHost(this.#options.routes.topology, name);
+    if (host === undefined) throw new PlatformError('ROUTE_UNKNOWN_CLUSTER', `${name} is no cluster of the topology (any more)`);
+    const { cluster, pinned } = host;
+    if (cluster.foreign !== undefined) {
+      if (pinned === undefined) throw new PlatformError('FOREIGN_NO_HOST', `no host of the foreign cluster ${name} takes mail now`);
+      return this.#options.foreign.openDelivery(cluster, pinned);
+    }
     const sessionId = this.newSessionId();
     const reached = await reachMember<Connection>(this.#reach, {
       route: { kind: 'routed', uuid: undefined, cluster, source: 'index' },
@@ -165,7 +194,7 @@ export class SessionOpener {
       },
     });
     if (!reached.ok) throw reached.error;
-    return reached.value;
+    return { connection: reached.value, isGreeted: false };
   }
 
   /** Has a member end one of our sessions in its protocol's words; `false` when it could not be asked. Never rejects. */
@@ -194,7 +223,7 @@ export class SessionOpener {
   async #login<T>(
     protocol: string,
     login: { readonly loginName: string; readonly defaultDomain?: DomainName | undefined; readonly client: ClientFacts },
-    ask: (member: MemberAddress, uuid: string, name: AccountName, hops: number) => Promise<MemberStep<T>>,
+    ask: LoginQuestion<T>,
   ): Promise<Reached<T>> {
     const { clock } = this.#options.ports;
     const { guard, router } = this.#options;
@@ -216,16 +245,33 @@ export class SessionOpener {
     const reached: Reached<T> =
       address === undefined
         ? { ok: false, error: new PlatformError('AUTH_FAILED', 'the login name is no account name'), cluster: undefined, member: undefined }
-        : await reachMember<T>(this.#reach, {
-            route: await router.route(address),
-            reread: () => router.routeByMaster(address),
-            ask: (member, uuid, hops) => ask(member, uuid, address, hops),
-          });
+        : await this.#ask(address, await router.route(address), ask);
     const tookMs = clock.monotonicMs() - startedAtMs;
     this.#durations.observe({ protocol }, tookMs / 1000);
     if (reached.ok) guard.succeeded(from, account);
     else if (isWrongLogin(reached.error)) await sleep(clock, guard.failed(from, account, tookMs));
     return this.#counted(protocol, reached);
+  }
+
+  async #ask<T>(address: AccountName, found: AccountRoute, ask: LoginQuestion<T>): Promise<Reached<T>> {
+    const { router } = this.#options;
+    if (found.kind !== 'routed' || found.cluster.foreign === undefined) {
+      return reachMember<T>(this.#reach, {
+        route: found,
+        reread: () => router.routeByMaster(address),
+        ask: (member, uuid, hops) => ask.member(member, uuid, address, hops),
+      });
+    }
+    // All of an account's addresses lead to one host, so its own name must be known.
+    const route = found.name === undefined ? await router.routeWithUuid(address) : found;
+    if (route.kind !== 'routed' || route.cluster.foreign === undefined || route.name === undefined) return this.#ask(address, route, ask);
+    const { cluster, pinned, name } = route;
+    try {
+      const { value, host } = await ask.foreign({ cluster, pinned, name });
+      return { ok: true, value, cluster, member: host };
+    } catch (thrown) {
+      return { ok: false, error: asPlatformError(thrown), cluster, member: undefined };
+    }
   }
 
   #counted<T>(protocol: string, reached: Reached<T>): Reached<T> {

@@ -7,6 +7,7 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import type { FrontendListener } from '#frontend/config.ts';
+import { ForeignClusters } from '#frontend/foreign/foreign-clusters.ts';
 import { LoginGuard } from '#frontend/guard/login-guard.ts';
 import { startImap } from '#frontend/listeners/imap.ts';
 import { SessionOpener } from '#frontend/session/open-session.ts';
@@ -55,6 +56,7 @@ it('serves the others while one address holds all that it may and tries for more
     routes: world.routes,
     router: world.router,
     link: world.link,
+    foreign: new ForeignClusters({ name: 'front1.eu.isp.example', settings: new Map(), verifyPassword: async () => false, ports }),
     guard: new LoginGuard(systemClock, systemRandom),
     ports,
   });

@@ -8,10 +8,12 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, parseClusterName, parseMemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import type { Connection } from '#common/network/network.ts';
+import type { Connection, ConnectOptions, Listener, Network } from '#common/network/network.ts';
 import { Secret } from '#common/secret.ts';
 import type { DirectoryReader, LookupAnswer } from '#directory/client/directory.ts';
 import type { AccountRecord, ClusterRecord, DirectoryRecord, DomainRecord } from '#directory/client/records.ts';
+import { ForeignClusters } from '#frontend/foreign/foreign-clusters.ts';
+import type { ForeignSettings } from '#frontend/foreign/settings.ts';
 import { LoginGuard } from '#frontend/guard/login-guard.ts';
 import { AccountRouter } from '#frontend/routing/route-account.ts';
 import { RouteCache } from '#frontend/routing/route-cache.ts';
@@ -202,8 +204,31 @@ export function keepingLogger(): { log: Logger; lines: { level: string; fields: 
   return { log: at({}), lines };
 }
 
+/** Foreign servers by address; each is handed the far end of a connection made to it. One that is missing refuses connections. */
+export class FakeForeignHosts implements Network {
+  readonly servers = new Map<string, (connection: MemoryConnection) => void>();
+  /** Addresses dialled so far. */
+  readonly dialled: string[] = [];
+
+  async connect({ host, port }: ConnectOptions): Promise<Connection> {
+    const address = `${host}:${port}`;
+    this.dialled.push(address);
+    const serve = this.servers.get(address);
+    if (serve === undefined) throw new PlatformError('NET_CONNECT_FAILED', `nobody listens on ${address}`);
+    const [near, far] = connectionPair();
+    serve(far);
+    return near;
+  }
+
+  listen(): Promise<Listener> {
+    return Promise.reject(new Error('nobody listens in this test'));
+  }
+}
+
 /** A frontend's routing and login parts around a fake directory and fake members, with isp.example hosted by `west`. */
-export function federation(options: { password?: string; records?: readonly DirectoryRecord[] } = {}) {
+export function federation(
+  options: { password?: string; records?: readonly DirectoryRecord[]; foreignSettings?: ReadonlyMap<ClusterName, ForeignSettings> } = {},
+) {
   const clock = new FakeClock();
   const random = seededRandom(7);
   const metrics = createMetrics();
@@ -231,9 +256,16 @@ export function federation(options: { password?: string; records?: readonly Dire
   const router = new AccountRouter({ routes, reader: directory, clock, metrics, cache, masterPerSecond: 200 });
   const guard = new LoginGuard(clock, random);
   const ports = { clock, random, log, metrics };
+  const foreignHosts = new FakeForeignHosts();
+  const foreign = new ForeignClusters({
+    name: 'front1.eu.isp.example',
+    settings: options.foreignSettings ?? new Map(),
+    verifyPassword: async (_account, given) => given.reveal() === (options.password ?? 'wonderland'),
+    ports: { ...ports, network: foreignHosts },
+  });
   const defaultDomain = parseDomainName('isp.example');
-  const opener = new SessionOpener({ name: 'front1.eu.isp.example', defaultDomain, routes, router, link, guard, ports });
-  return { clock, random, metrics, log, lines, directory, link, routes, router, cache, guard, opener, ports };
+  const opener = new SessionOpener({ name: 'front1.eu.isp.example', defaultDomain, routes, router, link, foreign, guard, ports });
+  return { clock, random, metrics, log, lines, directory, link, routes, router, cache, guard, opener, ports, foreign, foreignHosts };
 }
 
 export type Federation = ReturnType<typeof federation>;

@@ -229,7 +229,7 @@ describe('a delivery', () => {
   it('is opened at any member that is up', async () => {
     const world = federation();
     world.link.members.delete(back1);
-    const channel = await world.opener.openDelivery(west);
+    const { connection: channel } = await world.opener.openDelivery(west);
     expect(world.link.requests.at(-1)).toMatchObject({ member: back2, request: { service: 'lmtp' } });
     expect(world.link.requests.at(-1)?.request.account).toBeUndefined();
     channel.destroy();

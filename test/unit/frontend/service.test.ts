@@ -126,6 +126,7 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
       link: createLinkClient({ name: config.name, role: 'frontend', tls: undefined, ports }),
       reader: directory,
       snapshots: undefined,
+      foreign: { settings: new Map(), verifyPassword: async () => false },
       follow: (routes) => {
         const onChange = (change: DirectoryChange): void => routes.apply(change);
         followed.change = onChange;

@@ -89,7 +89,7 @@ export class QueueHarness {
       directory: '/queue',
       hostName: 'front1.eu.isp.example',
       router: this.router,
-      openDelivery: async (cluster) => (this.members.get(cluster) as LmtpMember).open(),
+      openDelivery: async (cluster) => ({ connection: (this.members.get(cluster) as LmtpMember).open(), isGreeted: false }),
       relay: this.relay,
       clock: this.clock,
       random: seededRandom(7),

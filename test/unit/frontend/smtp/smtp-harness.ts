@@ -82,7 +82,7 @@ export class SmtpHarness implements AsyncDisposable {
           ? { ok: true, name: parseAccountName('alice@isp.example') }
           : { ok: false, error: new PlatformError('AUTH_FAILED', 'wrong password') };
       },
-      openDelivery: async () => h.member.open(),
+      openDelivery: async () => ({ connection: h.member.open(), isGreeted: false }),
       ports: {
         clock: systemClock,
         random: systemRandom,

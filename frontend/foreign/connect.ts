@@ -1,0 +1,135 @@
+/**
+ * Brings a dialogue to a foreign server: connection, PROXY header, TLS, and the lines back and forth until it is logged in. What the server sent
+ * after its last line of the dialogue is kept for whoever takes the connection over.
+ *
+ * Handlers are two closures per connection and nothing is awaited between lines: logins come by the thousand a second.
+ */
+import type { Clock } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { Connection, Network } from '#common/network/network.ts';
+import type { ForeignService } from '#directory/client/records.ts';
+import type { ForeignDialogue, ForeignStep } from './dialogues/dialogue.ts';
+
+/** Longest line of a server before login, octets. */
+const lineBytesMax = 16_384;
+
+/** Where to go, and how. */
+export interface ForeignTarget {
+  readonly host: string;
+  /** Name that its certificate must carry. */
+  readonly serverName: string;
+  readonly service: ForeignService;
+  readonly ca: string | undefined;
+  readonly connectTimeoutMs: number;
+  readonly loginTimeoutMs: number;
+}
+
+/** A connection past its login. `early`: what the server has said since. */
+export interface ForeignConnection {
+  readonly connection: Connection;
+  readonly capabilities: readonly string[];
+  readonly early: Buffer;
+}
+
+/** Connects. Rejects with `NET_*`. */
+export function dial(network: Network, target: ForeignTarget): Promise<Connection> {
+  const { host, service, serverName, ca, connectTimeoutMs } = target;
+  return network.connect({
+    host,
+    port: service.port,
+    timeoutMs: connectTimeoutMs,
+    ...(service.tls === 'implicit' ? { tls: { serverName, ...(ca === undefined ? {} : { ca }) } } : {}),
+  });
+}
+
+/**
+ * Runs a dialogue to its end. Rejects with the dialogue's error, `NET_*` or `FOREIGN_PROTOCOL`; the connection is then gone.
+ *
+ * @param preface bytes before everything else (the PROXY header)
+ */
+export function converse(
+  clock: Clock,
+  connection: Connection,
+  target: ForeignTarget,
+  dialogue: ForeignDialogue,
+  preface: Buffer | undefined,
+): Promise<ForeignConnection> {
+  return new Promise((resolve, reject) => {
+    let pending: Buffer = Buffer.alloc(0);
+    let isOver = false;
+    const timer = clock.after(target.loginTimeoutMs, () =>
+      fail(new PlatformError('NET_TIMEOUT', `${target.serverName} did not finish the login within ${target.loginTimeoutMs} ms`)),
+    );
+    const fail = (error: PlatformError): void => {
+      if (isOver) return;
+      isOver = true;
+      timer.cancel();
+      connection.destroy();
+      reject(error);
+    };
+    const perform = (step: ForeignStep): void => {
+      switch (step.kind) {
+        case 'read':
+          return;
+        case 'send':
+          connection.write(step.bytes);
+          return;
+        case 'failed':
+          fail(step.error);
+          return;
+        case 'secure':
+          secure();
+          return;
+        case 'done':
+          isOver = true;
+          timer.cancel();
+          connection.pause();
+          resolve({ connection, capabilities: step.capabilities, early: pending });
+          pending = Buffer.alloc(0);
+      }
+    };
+    const secure = (): void => {
+      // Nothing that was said in clear after the server's answer counts (RFC 9051 §6.2.1).
+      pending = Buffer.alloc(0);
+      const { serverName, ca } = target;
+      if (connection.startTlsAsClient === undefined) {
+        fail(new PlatformError('NET_TLS_FAILED', `TLS cannot be started on this connection to ${serverName}`));
+        return;
+      }
+      connection.startTlsAsClient({ serverName, ...(ca === undefined ? {} : { ca }) }).then(
+        () => {
+          if (!isOver) connection.write(dialogue.secured());
+        },
+        (error: PlatformError) => fail(error),
+      );
+    };
+    connection.handle({
+      data: (chunk) => {
+        pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
+        let from = 0;
+        while (!isOver) {
+          const end = pending.indexOf(0x0a, from);
+          if (end < 0) break;
+          const text = pending.toString('utf8', from, end > from && pending[end - 1] === 0x0d ? end - 1 : end);
+          from = end + 1;
+          // The step may hand over what is left, so it is cut off first.
+          const whole = pending;
+          pending = whole.subarray(from);
+          from = 0;
+          perform(dialogue.line(text));
+        }
+        if (!isOver && pending.length > lineBytesMax) {
+          fail(new PlatformError('FOREIGN_PROTOCOL', `${target.serverName} sent a line of more than ${lineBytesMax} octets`));
+        }
+      },
+      end: () => fail(closed(target)),
+      close: (error) => fail(closed(target, error)),
+    });
+    if (preface !== undefined) connection.writeAll([preface, Buffer.from(dialogue.opening)]);
+    else if (dialogue.opening !== '') connection.write(dialogue.opening);
+  });
+}
+
+function closed(target: ForeignTarget, cause?: Error): PlatformError {
+  return new PlatformError('NET_CLOSED', `${target.serverName} closed the connection before the login was answered`, { cause });
+}

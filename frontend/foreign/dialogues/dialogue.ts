@@ -1,0 +1,71 @@
+/**
+ * The client's side of a login at a foreign server, one line at a time. A dialogue is fed the server's lines and says what to do next; it
+ * knows no sockets, so a test feeds it text. Each protocol has one, beside this file.
+ */
+import { PlatformError } from '#common/errors/platform-error.ts';
+
+/** Whom to log in, and as whom. */
+export interface ForeignCredentials {
+  /** Name whose password is sent: the account's, or the master user's. */
+  readonly authenticationId: string;
+  readonly password: string;
+  /** Set when the two names differ and the server is told so by SASL. */
+  readonly authorizationId: string;
+}
+
+/** The client, as the server is told of it; `undefined` tells it nothing. */
+export interface ForwardedClient {
+  readonly address: string;
+  readonly port: number;
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly sessionId: string;
+}
+
+/** What a dialogue is made of. */
+export interface ForeignDialogueOptions {
+  readonly credentials: ForeignCredentials;
+  /** TLS is to be started on command. */
+  readonly startTls: boolean;
+  /** Send the login before the greeting has come. Not together with `startTls`. */
+  readonly early: boolean;
+  /** Told by a command of the protocol; the PROXY header is not the dialogue's. */
+  readonly client: ForwardedClient | undefined;
+}
+
+/** What to do after a line. */
+export type ForeignStep =
+  | { readonly kind: 'read' }
+  | { readonly kind: 'send'; readonly bytes: string }
+  /** Begin the TLS handshake; `secured` gives what follows it. */
+  | { readonly kind: 'secure' }
+  /** Logged in. `capabilities`: what the server offers now, if its protocol says so. */
+  | { readonly kind: 'done'; readonly capabilities: readonly string[] }
+  | { readonly kind: 'failed'; readonly error: PlatformError };
+
+/** See the header of this file. */
+export interface ForeignDialogue {
+  /** Sent as soon as the connection stands; empty when the server is to speak first. */
+  readonly opening: string;
+  /** Takes a line, without its end. */
+  line(text: string): ForeignStep;
+  /** Sent once TLS stands. */
+  secured(): string;
+}
+
+/** Go on reading. */
+export const read: ForeignStep = { kind: 'read' };
+
+/** The login came to nothing. `AUTH_FAILED` is said of name and password alone; everything else is temporary. */
+export function failed(
+  code: 'AUTH_FAILED' | 'NET_CLOSED' | 'FOREIGN_REFUSED' | 'FOREIGN_PROTOCOL' | 'FOREIGN_UNAVAILABLE',
+  message: string,
+): ForeignStep {
+  return { kind: 'failed', error: new PlatformError(code, message) };
+}
+
+/** The PLAIN message (RFC 4616), base64. */
+export function plainMessage(credentials: ForeignCredentials): string {
+  const { authorizationId, authenticationId, password } = credentials;
+  return Buffer.from(`${authorizationId}\0${authenticationId}\0${password}`).toString('base64');
+}

@@ -1,0 +1,104 @@
+/**
+ * IMAP at a foreign server: ID if wanted (RFC 2971), STARTTLS if wanted, then LOGIN, or AUTHENTICATE PLAIN (RFC 9051 §6.2.2, RFC 4959) for names and
+ * passwords that a quoted string cannot hold and for master users.
+ *
+ *   greeting ──► [T STARTTLS ──► TLS] ──► [I ID …] L LOGIN … ──► L OK ──► done
+ *                                                                   └─ no capabilities in it ──► C CAPABILITY ──► done
+ */
+import { type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, plainMessage, read } from './dialogue.ts';
+
+/** Response codes of a tagged NO that say nothing about name and password (RFC 5530 §3, RFC 9051 §7.1). */
+const passingCodes = /^\[(?:UNAVAILABLE|SERVERBUG|LIMIT|INUSE|CONTACTADMIN|OVERQUOTA)\b/i;
+const settingCodes = /^\[(?:PRIVACYREQUIRED|CANNOT|CLIENTBUG)\b/i;
+
+/** See the header of this file. */
+export class ForeignImap implements ForeignDialogue {
+  readonly opening: string;
+  readonly #options: ForeignDialogueOptions;
+  #state: 'greeting' | 'starttls' | 'login' | 'capability' = 'greeting';
+  #capabilities: readonly string[] | undefined;
+  #hasSent = false;
+
+  constructor(options: ForeignDialogueOptions) {
+    this.#options = options;
+    this.opening = options.early && !options.startTls ? this.#login() : '';
+  }
+
+  secured(): string {
+    this.#state = 'login';
+    return this.#login();
+  }
+
+  line(text: string): ForeignStep {
+    if (this.#state === 'greeting') return this.#greeting(text);
+    const capabilities = /^\* CAPABILITY (.*)$/i.exec(text);
+    if (capabilities !== null) this.#capabilities = words(capabilities[1] as string);
+    if (/^\* BYE\b/i.test(text)) return failed('NET_CLOSED', `the server said goodbye: ${text}`);
+    if (this.#state === 'starttls') {
+      if (/^T OK\b/i.test(text)) return { kind: 'secure' };
+      return text.startsWith('T ') ? failed('FOREIGN_REFUSED', `STARTTLS was refused: ${text}`) : read;
+    }
+    if (this.#state === 'capability') {
+      return text.startsWith('C ') ? { kind: 'done', capabilities: afterLogin(this.#capabilities ?? []) } : read;
+    }
+    if (text.startsWith('+') && this.#options.credentials.authorizationId !== '') {
+      // A server without SASL-IR asks for the message it has been sent already as part of the line.
+      return { kind: 'send', bytes: `${plainMessage(this.#options.credentials)}\r\n` };
+    }
+    if (!text.startsWith('L ')) return read;
+    return this.#loggedIn(text.slice(2));
+  }
+
+  #greeting(text: string): ForeignStep {
+    if (/^\* BYE\b/i.test(text)) return failed('NET_CLOSED', `the server turned the connection away: ${text}`);
+    if (!/^\* (?:OK|PREAUTH)\b/i.test(text))
+      return failed('FOREIGN_PROTOCOL', `"${text.slice(0, 100)}" came where an IMAP greeting was expected`);
+    if (this.#options.startTls) {
+      this.#state = 'starttls';
+      return { kind: 'send', bytes: 'T STARTTLS\r\n' };
+    }
+    this.#state = 'login';
+    return this.#hasSent ? read : { kind: 'send', bytes: this.#login() };
+  }
+
+  #loggedIn(answer: string): ForeignStep {
+    if (/^OK\b/i.test(answer)) {
+      const inAnswer = /^OK \[CAPABILITY ([^\]]*)\]/i.exec(answer);
+      if (inAnswer !== null) return { kind: 'done', capabilities: afterLogin(words(inAnswer[1] as string)) };
+      if (this.#capabilities !== undefined) return { kind: 'done', capabilities: afterLogin(this.#capabilities) };
+      this.#state = 'capability';
+      return { kind: 'send', bytes: 'C CAPABILITY\r\n' };
+    }
+    const text = answer.replace(/^(?:NO|BAD) ?/i, '');
+    if (passingCodes.test(text)) return failed('FOREIGN_UNAVAILABLE', `the login was put off: ${answer}`);
+    if (/^BAD\b/i.test(answer) || settingCodes.test(text)) return failed('FOREIGN_REFUSED', `the login was not taken: ${answer}`);
+    return failed('AUTH_FAILED', `the server refused name or password: ${answer}`);
+  }
+
+  #login(): string {
+    this.#hasSent = true;
+    const { credentials, client } = this.#options;
+    const id =
+      client === undefined
+        ? ''
+        : `I ID ("x-originating-ip" "${client.address}" "x-originating-port" "${client.port}" "x-connected-ip" "${client.localAddress}" "x-connected-port" "${client.localPort}" "x-session-id" "${client.sessionId}")\r\n`;
+    const { authenticationId, authorizationId, password } = credentials;
+    // RFC 9051 §9: a quoted string holds neither line ends nor NUL, and before ENABLE UTF8 no octets above 127.
+    const isQuotable = /^[\x20-\x7e]*$/.test(authenticationId + password);
+    if (authorizationId === '' && isQuotable) return `${id}L LOGIN ${quoted(authenticationId)} ${quoted(password)}\r\n`;
+    return `${id}L AUTHENTICATE PLAIN ${plainMessage(credentials)}\r\n`;
+  }
+}
+
+function quoted(text: string): string {
+  return `"${text.replace(/["\\]/g, '\\$&')}"`;
+}
+
+function words(text: string): string[] {
+  return text.split(' ').filter((word) => word !== '');
+}
+
+/** What concerns the time before login is the frontend's own. */
+function afterLogin(capabilities: readonly string[]): readonly string[] {
+  return capabilities.filter((word) => !/^(?:STARTTLS|LOGINDISABLED|SASL-IR|AUTH=.*)$/i.test(word));
+}
