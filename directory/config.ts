@@ -107,6 +107,12 @@ export const DirectoryConfig = Type.Object(
       }),
     ),
     ldapiPath: Type.Optional(Type.String({ description: 'Path of a Unix socket to listen on as well (ldapi).' })),
+    ldapiIdentity: Type.Optional(
+      Type.String({
+        description:
+          'DN of the identity that SASL EXTERNAL on the Unix socket binds as; the socket then takes processes of this server’s user only, and root’s.',
+      }),
+    ),
     passwordsInClear: Type.Optional(
       Type.Enum(['loopback', 'anywhere'], {
         default: 'loopback',

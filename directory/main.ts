@@ -112,6 +112,7 @@ export async function startDirectory(
       identities,
       hasher: createPasswordHasher(random),
       guard,
+      socketIdentity: socketIdentityOf(config, tree, identities),
       passwordsInClear: config.passwordsInClear ?? 'loopback',
       policy: config.passwordPolicy,
       clock,
@@ -186,7 +187,11 @@ export async function startDirectory(
 
   if (config.ldapiPath !== undefined) {
     await removeStaleSocket(config.ldapiPath, ports);
-    listeners.push(await network.listen({ path: config.ldapiPath }, (connection) => accept(connection, undefined)));
+    listeners.push(
+      await network.listen({ path: config.ldapiPath, ownUserOnly: config.ldapiIdentity !== undefined }, (connection) =>
+        accept(connection, undefined),
+      ),
+    );
     urls.push(`ldapi://${encodeURIComponent(config.ldapiPath)}`);
   }
 
@@ -326,6 +331,18 @@ async function removeStaleSocket(path: string, { files, network }: Ports): Promi
   await files.unlink(path).catch((error: unknown) => {
     if (errnoOf(error) !== 'ENOENT') throw error;
   });
+}
+
+function socketIdentityOf(config: DirectoryConfig, tree: Tree, identities: readonly Identity[]): string | undefined {
+  const { ldapiIdentity } = config;
+  if (ldapiIdentity === undefined) return undefined;
+  const key = tree.keyOf(tree.parseName(ldapiIdentity));
+  if (config.ldapiPath !== undefined && identities.some((one) => one.key === key)) return key;
+  const known = identities.map(({ dn }) => dn).join('; ');
+  throw new PlatformError(
+    'CONFIG_INVALID',
+    `directory ${config.name}: ldapiIdentity needs ldapiPath and names one of the identities; "${ldapiIdentity}" is none of ${known}`,
+  );
 }
 
 async function readIdentities(config: DirectoryConfig, tree: Tree, ports: Ports, env: Environment): Promise<Identity[]> {

@@ -102,6 +102,8 @@ export interface ListenOptions {
   readonly host?: string;
   readonly port?: number;
   readonly path?: string;
+  /** With `path`: only processes of this process's user may connect. */
+  readonly ownUserOnly?: boolean;
   /** Implicit TLS. */
   readonly tls?: TlsServerOptions;
   /** Connections in the system's accept queue; default 4096. */

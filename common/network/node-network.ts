@@ -89,6 +89,8 @@ function listen(options: ListenOptions, accept: (connection: Connection) => void
       reject(new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${where}: ${messageOf(error)}`, { cause: error }));
     });
     const target = options.path === undefined ? { host: options.host ?? '127.0.0.1', port: options.port ?? 0 } : { path: options.path };
+    // The file of a Unix socket is made within this call, so at no moment with more rights than these.
+    const umask = options.ownUserOnly === true ? process.umask(0o177) : undefined;
     server.listen({ ...target, backlog: options.backlog ?? 4096 }, () => {
       server.removeAllListeners('error');
       // After binding, an accept error (EMFILE) is passing; the listener goes on.
@@ -105,6 +107,7 @@ function listen(options: ListenOptions, accept: (connection: Connection) => void
           }),
       });
     });
+    if (umask !== undefined) process.umask(umask);
   });
 }
 

@@ -50,7 +50,15 @@ const indexedAttributes = new Set([
   'member',
   'uniquemember',
 ]);
-const indexedClasses = new Set(['maildomain', 'mailcluster', 'organizationalunit', 'organization', 'groupofnames', 'groupofuniquenames']);
+const indexedClasses = new Set([
+  'maildomain',
+  'mailcluster',
+  'organizationalunit',
+  'organization',
+  'groupofnames',
+  'groupofuniquenames',
+  'referral',
+]);
 
 /** Whether an equality on this attribute can be answered from the index. */
 export function isIndexed(attributeKey: string, valueKey: string): boolean {
@@ -72,15 +80,21 @@ export function indexKeys(schema: Schema, attributes: readonly Attribute[]): { a
   return keys;
 }
 
-/** The counters an entry counts in: accounts, and accounts per cluster. */
+/** The counters an entry counts in: accounts, accounts per cluster, referrals. */
 export function tallies(schema: Schema, attributes: readonly Attribute[]): string[] {
-  const isAccount = attributes
-    .find((attribute) => attribute.type === 'objectClass')
-    ?.values.some((value) => schema.objectClass(value.toString('utf8'))?.key === 'mailaccount');
-  if (isAccount !== true) return [];
+  let isAccount = false;
+  for (const value of attributes.find((attribute) => attribute.type === 'objectClass')?.values ?? []) {
+    const key = schema.objectClass(value.toString('utf8'))?.key;
+    if (key === 'referral') return [referralTally];
+    if (key === 'mailaccount') isAccount = true;
+  }
+  if (!isAccount) return [];
   const host = attributes.find((attribute) => attribute.type === 'hostServer')?.values[0];
   return host === undefined ? ['accounts'] : ['accounts', hostTally(host.toString('utf8'))];
 }
+
+/** Name of the counter of named referrals. */
+export const referralTally = 'referrals';
 
 /** Name of the counter of a cluster's accounts. */
 export function hostTally(cluster: string): string {

@@ -1,7 +1,7 @@
 /**
  * Definitions of the standards, in the form of RFC 4512 §4.1: they are parsed at start, enforced, and shown in the subschema entry word
  * for word. RFC 4512 and 4519 (core), 4524 (cosine, what inetOrgPerson needs), 2798 (inetOrgPerson), 4523 (certificates), 4530 (entryUUID),
- * 5020 (entryDN), draft-behera-ldap-password-policy-10 (what the lockout keeps), and the operational attributes of OpenLDAP that RFC 4533 peers expect (entryCSN, contextCSN), and its monitor's.
+ * 5020 (entryDN), 3296 (referrals), draft-behera-ldap-password-policy-10 (what the lockout keeps), and the operational attributes of OpenLDAP that RFC 4533 peers expect (entryCSN, contextCSN), and its monitor's.
  */
 
 const syntax = 'SYNTAX 1.3.6.1.4.1.1466.115.121.1';
@@ -47,6 +47,7 @@ export const standardAttributeTypes: readonly string[] = [
   `( 1.3.6.1.4.1.42.2.27.8.1.17 NAME 'pwdAccountLockedTime' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch ${syntax}.24 SINGLE-VALUE USAGE directoryOperation )`,
   `( 1.3.6.1.4.1.42.2.27.8.1.19 NAME 'pwdFailureTime' EQUALITY generalizedTimeMatch ORDERING generalizedTimeOrderingMatch ${syntax}.24 NO-USER-MODIFICATION USAGE directoryOperation )`,
   `( 1.3.6.1.4.1.42.2.27.8.1.22 NAME 'pwdReset' EQUALITY booleanMatch ${syntax}.7 SINGLE-VALUE USAGE directoryOperation )`,
+  `( 2.16.840.1.113730.3.1.34 NAME 'ref' EQUALITY caseExactMatch ${syntax}.15 USAGE distributedOperation )`,
   `( 2.5.4.41 NAME 'name' ${text}{32768} )`,
   `( 1.3.6.1.4.1.4203.666.1.10 NAME 'monitorContext' ${name} SINGLE-VALUE NO-USER-MODIFICATION ${server} )`,
   `( 1.3.6.1.4.1.4203.666.1.55.1 NAME 'monitoredInfo' ${text}{32768} NO-USER-MODIFICATION ${server} )`,
@@ -123,6 +124,7 @@ export const standardObjectClasses: readonly string[] = [
   `( 2.5.6.0 NAME 'top' ABSTRACT MUST objectClass )`,
   `( 2.5.20.1 NAME 'subschema' AUXILIARY MAY ( dITContentRules $ objectClasses $ attributeTypes $ matchingRules $ matchingRuleUse ) )`,
   `( 2.5.17.0 NAME 'subentry' SUP top STRUCTURAL MUST cn )`,
+  `( 2.16.840.1.113730.3.2.6 NAME 'referral' SUP top STRUCTURAL MUST ref )`,
   `( 1.3.6.1.4.1.1466.101.120.111 NAME 'extensibleObject' SUP top AUXILIARY )`,
   `( 2.5.6.3 NAME 'locality' SUP top STRUCTURAL MAY ( street $ seeAlso $ st $ l $ description ) )`,
   `( 2.5.6.4 NAME 'organization' SUP top STRUCTURAL MUST o MAY ( userPassword $ seeAlso $ businessCategory $ description $ ${post} ) )`,

@@ -11,6 +11,7 @@ import { Refusal } from '../schema/refusal.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { canonicalAttributes, classKeysOf, structuralClassOf, withAttribute, withNamingValues } from './draft.ts';
 import { demand, draftTarget, requireEntry, targetOf } from './guard.ts';
+import { checkReferral } from './referrals.ts';
 import type { EntryName } from './tree.ts';
 import {
   checkAssertion,
@@ -36,6 +37,7 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   }
   const sent = canonicalAttributes(tree.schema, operation.attributes, relaxed && tree.mode === 'replica');
   const given = withNamingValues(tree.schema, sent, name.dn[0] as Rdn);
+  checkReferral(tree, request, name);
   checkMayAdd(context, request, name, given);
   if (tree.find(name) !== undefined) throw new Refusal('entryAlreadyExists', `there is an entry "${printable(operation.dn)}" already`);
   const place = tree.requireParent(name);

@@ -39,6 +39,8 @@ export interface BindContext {
   readonly identities: readonly Identity[];
   readonly hasher: PasswordHasher;
   readonly guard: BindGuard;
+  /** `Tree.keyOf` the identity that EXTERNAL on the Unix socket binds as. */
+  readonly socketIdentity?: string | undefined;
   readonly passwordsInClear: 'loopback' | 'anywhere';
   /** Missing where nothing is ever locked. */
   readonly policy: PasswordPolicy | undefined;

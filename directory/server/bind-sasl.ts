@@ -1,6 +1,6 @@
 /**
  * SASL binds (RFC 4513 §5.2): PLAIN (RFC 4616) where nobody can read along, and EXTERNAL (RFC 4422 Appendix A) for service identities whose
- * name is in the client's verified certificate. What the root DSE lists is what would work on that connection.
+ * name is in the client's verified certificate, and on the Unix socket for the identity that is configured for it. What the root DSE lists is what would work on that connection.
  */
 import { printable } from '#common/account-name.ts';
 import type { BindRequest } from '#protocol/ldap/messages.ts';
@@ -16,7 +16,7 @@ type Sasl = Extract<BindRequest['authentication'], { method: 'sasl' }>;
 /** Mechanisms that work on this connection. */
 export function saslMechanisms(context: BindContext, operation: Operation): string[] {
   const mechanisms = operation.isProtected ? ['PLAIN'] : [];
-  return certificateIdentity(context, operation) === undefined ? mechanisms : [...mechanisms, 'EXTERNAL'];
+  return externalIdentity(context, operation) === undefined ? mechanisms : [...mechanisms, 'EXTERNAL'];
 }
 
 /** Authenticates by a mechanism of one message; the requester, or a refusal. */
@@ -42,7 +42,7 @@ async function plain(context: BindContext, text: string, operation: Operation): 
 }
 
 async function external(context: BindContext, authorizationId: string, operation: Operation): Promise<Requester> {
-  const identity = certificateIdentity(context, operation);
+  const identity = externalIdentity(context, operation);
   if (identity === undefined) {
     const seen = operation.peerNames.length === 0 ? 'no verified client certificate' : operation.peerNames.map(printable).join(', ');
     context.log.info({ clientIp: operation.remoteAddress, certificate: seen, outcome: 'failed' }, 'EXTERNAL bind failed');
@@ -53,7 +53,9 @@ async function external(context: BindContext, authorizationId: string, operation
   return requester;
 }
 
-function certificateIdentity(context: BindContext, operation: Operation): Identity | undefined {
+function externalIdentity(context: BindContext, operation: Operation): Identity | undefined {
+  // A Unix socket has no address. The file is open to this server's own user only: whoever came this way is that user, or root.
+  if (operation.remoteAddress === '') return context.identities.find((one) => one.key === context.socketIdentity);
   const names = new Set(operation.peerNames.map((name) => name.toLowerCase()));
   return context.identities.find((one) => one.certificateName !== undefined && names.has(one.certificateName.toLowerCase()));
 }

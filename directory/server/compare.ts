@@ -5,6 +5,7 @@ import { Refusal } from '../schema/refusal.ts';
 import { compileFilter } from './filter-match.ts';
 import { demand, requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
+import { checkReferral } from './referrals.ts';
 import type { Tree } from './tree.ts';
 
 /** compareTrue or compareFalse. */
@@ -17,6 +18,7 @@ export async function compare(tree: Tree, request: CompareRequest, operation: Op
     throw new Refusal('insufficientAccessRights', `attribute ${described.type.name} may not be compared`);
   }
   const { view } = operation;
+  checkReferral(tree, operation, name);
   const entry = requireEntry(tree, view, name);
   demand(view, targetOf(tree, entry), 'compare', described.type.key, `attribute ${described.type.name}`);
   const attributes = tree.attributesOf(entry, true);

@@ -8,6 +8,7 @@ import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
 import { classKeysOf } from './draft.ts';
 import { demand, requireEntry, targetOf } from './guard.ts';
+import { checkReferral } from './referrals.ts';
 import {
   checkAssertion,
   checkMayRelax,
@@ -27,7 +28,9 @@ export function deleteEntry(context: WriteContext, operation: DeleteRequest, req
   const { tree } = context;
   checkMode(context, request, operation.dn);
   const relaxed = isRelaxed(request);
-  const before = requireEntry(tree, request.view, tree.parseName(operation.dn));
+  const name = tree.parseName(operation.dn);
+  checkReferral(tree, request, name);
+  const before = requireEntry(tree, request.view, name);
   checkMayRelax(request, targetOf(tree, before));
   checkMayRemove(context, request, before);
   checkAssertion(context, request, before);

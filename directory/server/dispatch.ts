@@ -201,7 +201,10 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
     switch (request.type) {
       case 'bindRequest': {
         session.requester = anonymous;
-        const done = bind(context.binding, request, operation).then((requester) => {
+        const alone = session.alone(operation);
+        const bound =
+          alone === undefined ? bind(context.binding, request, operation) : alone.then(() => bind(context.binding, request, operation));
+        const done = bound.then((requester) => {
           session.requester = requester;
           const asksForPolicy = findControl(operation.controls, passwordPolicyOid) !== undefined;
           const error = mustChangeFirst(tree, requester) ? 'changeAfterReset' : undefined;
@@ -292,7 +295,10 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.relax]: isWrite,
     [fenceOid]: isWrite,
   };
-  for (const control of controls) {
+  for (const [index, control] of controls.entries()) {
+    if (controls.findIndex(({ oid }) => oid === control.oid) !== index) {
+      throw new Refusal('protocolError', `the control ${printable(control.oid)} is given twice`);
+    }
     if (!control.critical || fitting[control.oid] === true) continue;
     const why = supportedControls.includes(control.oid) ? 'does not go with this operation' : 'is not known here';
     throw new Refusal('unavailableCriticalExtension', `the critical control ${printable(control.oid)} ${why}`);

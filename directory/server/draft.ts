@@ -14,7 +14,7 @@ export function canonicalAttributes(schema: Schema, attributes: readonly Attribu
   for (const { type, values } of attributes) {
     const described = schema.description(type, lenient);
     if (described === undefined) throw new Refusal('undefinedAttributeType', `attribute ${printable(type)} is not known here`);
-    if (values.length === 0) throw new Refusal('invalidAttributeSyntax', `attribute ${described.type.name} is given without a value`);
+    if (values.length === 0) throw new Refusal('protocolError', `attribute ${described.type.name} is given without a value`);
     const known = joined.get(described.canonical);
     if (known === undefined) joined.set(described.canonical, [...values]);
     else known.push(...values);

@@ -14,6 +14,7 @@ import { Refusal } from '../schema/refusal.ts';
 import { rootId, type StoredEntry } from '../store/entry-store.ts';
 import { classKeysOf, holdsValue, withAttribute } from './draft.ts';
 import { demand, demandWrite, draftTarget, requireEntry, targetOf } from './guard.ts';
+import { checkReferral } from './referrals.ts';
 import {
   checkAssertion,
   checkMayRelax,
@@ -32,7 +33,9 @@ export function modifyDn(context: WriteContext, operation: ModifyDnRequest, requ
   const { tree } = context;
   checkMode(context, request, operation.dn);
   const relaxed = isRelaxed(request);
-  const before = requireEntry(tree, request.view, tree.parseName(operation.dn));
+  const name = tree.parseName(operation.dn);
+  checkReferral(tree, request, name);
+  const before = requireEntry(tree, request.view, name);
   const target = targetOf(tree, before);
   checkMayRelax(request, target);
   demandWrite(request.view, target, 'entry', 'this entry');

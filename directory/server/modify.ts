@@ -12,6 +12,7 @@ import { csnPattern } from '../schema/syntaxes.ts';
 import { rootId, type StoredEntry } from '../store/entry-store.ts';
 import { holdsValue, structuralClassOf, withAttribute } from './draft.ts';
 import { demand, draftTarget, requireEntry, targetOf } from './guard.ts';
+import { checkReferral } from './referrals.ts';
 import {
   checkAssertion,
   checkMayRelax,
@@ -31,7 +32,9 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
   checkMode(context, request, operation.dn);
   const relaxed = isRelaxed(request);
   const lenient = relaxed && tree.mode === 'replica';
-  const before = requireEntry(tree, request.view, tree.parseName(operation.dn));
+  const name = tree.parseName(operation.dn);
+  checkReferral(tree, request, name);
+  const before = requireEntry(tree, request.view, name);
   const target = targetOf(tree, before);
   checkMayRelax(request, target);
   checkMayChange(context, request, operation.changes, target);

@@ -12,6 +12,7 @@ import type { BindContext } from './authenticate.ts';
 import { withAttribute } from './draft.ts';
 import { demandWrite, requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
+import { checkReferral } from './referrals.ts';
 import { checkMode, csnFor, stampModified, type WriteContext } from './write-rules.ts';
 
 /** Letters and digits that are not mistaken for each other. */
@@ -34,6 +35,7 @@ export async function modifyPassword(
     throw new Refusal('unwillingToPerform', 'passwords of service identities are set in the node file');
   }
   await tree.store.settled();
+  checkReferral(tree, operation, name);
   const entry = requireEntry(tree, operation.view, name);
   demandWrite(operation.view, targetOf(tree, entry), 'userpassword', 'the password');
   const own = operation.who.uuid === entry.uuid;

@@ -16,6 +16,7 @@ import { type Candidates, pageSize, planCandidates } from './candidates.ts';
 import { compileFilter } from './filter-match.ts';
 import { requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
+import { checkReferral, obeysReferrals, referralsIn, sendReferences } from './referrals.ts';
 import { compileSelection } from './selection.ts';
 import { planSort, type SortFailure, type SortPlan, sortCandidates } from './sort.ts';
 import type { Tree } from './tree.ts';
@@ -32,7 +33,9 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   const settled = tree.store.settled();
   if (settled !== undefined) await settled;
 
-  const base = requireEntry(tree, view, tree.parseName(request.baseDn));
+  const baseName = tree.parseName(request.baseDn);
+  checkReferral(tree, operation, baseName, request.scope);
+  const base = requireEntry(tree, view, baseName);
   if (!allows(view.decide('search', 'entry'), targetOf(tree, base))) {
     throw new Refusal(
       'insufficientAccessRights',
@@ -52,9 +55,10 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   const seconds = Math.min(request.timeLimitSeconds === 0 ? timeLimitMaxSeconds : request.timeLimitSeconds, timeLimitMaxSeconds);
   const endMs = clock.monotonicMs() + seconds * 1000;
 
+  const referrals = obeysReferrals(tree, operation.controls) ? referralsIn(tree, request, base) : undefined;
   const visible = (id: number): { entry: StoredEntry; attributes: readonly Attribute[]; target: Target } | undefined => {
     const entry = tree.store.byId(id);
-    if (entry === undefined || !isInScope(tree, request, base, entry)) return undefined;
+    if (entry === undefined || !isInScope(tree, request, base, entry) || referrals?.has(id) === true) return undefined;
     const target = targetOf(tree, entry);
     if (mayReadEntry !== true && !mayReadEntry(target)) return undefined;
     const attributes = tree.attributesOf(entry, needsOperational || sort !== undefined);
@@ -88,6 +92,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   let cursor = paged === undefined ? 0 : readCursor(paged.cookie);
   let sent = 0;
   if (paged !== undefined && paged.size === 0) return done(operation, answers, '');
+  if (referrals !== undefined && cursor === 0) sendReferences(tree, request, operation, referrals);
   for (let page = candidates.next(cursor); page.length > 0; page = candidates.next(cursor)) {
     for (const id of page) {
       cursor = candidates.by === 'sorted' ? cursor + 1 : id;

@@ -13,6 +13,7 @@ import { asPlatformError, messageOf } from '#common/errors/platform-error.ts';
 import { ldapResultCodes } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Connection, TlsServerOptions } from '#common/network/network.ts';
+import { controlOids, findControl } from '#protocol/ldap/controls.ts';
 import { LdapDecoder } from '#protocol/ldap/decoder.ts';
 import { encodeMessage } from '#protocol/ldap/encode.ts';
 import {
@@ -73,6 +74,7 @@ export class LdapSession implements OperationHost {
   #requester: Requester = anonymous;
   #view: { readonly who: Requester; readonly generation: number; readonly view: View } | undefined;
   #waiting: (() => void)[] = [];
+  #aloneAgain: (() => void) | undefined;
   /** Monotonic time of the last request. */
   lastRequestAtMs: number;
 
@@ -147,7 +149,25 @@ export class LdapSession implements OperationHost {
 
   /** Abandons a running operation; the client gets no answer to it any more (RFC 4511 §4.11). */
   abandon(id: number): void {
-    this.#running.get(id)?.abort();
+    const running = this.#running.get(id);
+    // RFC 4511 §4.11: bind and StartTLS cannot be abandoned.
+    if (running === undefined || running.request.type === 'bindRequest') return;
+    if (running.request.type === 'extendedRequest' && running.request.oid === extendedOids.startTls) return;
+    running.abort();
+  }
+
+  /**
+   * Resolves when this operation is the only one that runs; `undefined` when it is. Followers, which would never end, are abandoned: RFC 4511 §4.2.1
+   * has all operations before a bind completed or abandoned, so that none goes on with the rights of who was bound.
+   */
+  alone(operation: Operation): Promise<void> | undefined {
+    for (const running of this.#running.values()) {
+      if (running.id !== operation.id && findControl(running.controls, controlOids.syncRequest) !== undefined) running.abort();
+    }
+    if (this.#running.size <= 1) return undefined;
+    return new Promise((resolve) => {
+      this.#aloneAgain = resolve;
+    });
   }
 
   /**
@@ -251,6 +271,19 @@ export class LdapSession implements OperationHost {
     const operation = new RunningOperation(this, id, request as LdapRequest, controls);
     this.#running.set(id, operation);
     const { done, started } = this.#options.dispatcher.dispatch(this, request as LdapRequest, operation);
+    const over = (): void => {
+      this.#running.delete(id);
+      if (this.#running.size <= 1 && this.#aloneAgain !== undefined) {
+        this.#aloneAgain();
+        this.#aloneAgain = undefined;
+      }
+      if (this.#paused) this.#pump();
+    };
+    done.then(over, (error: unknown) => {
+      this.#fail(request as LdapRequest, operation, error);
+      over();
+    });
+    // Registered last: the answer of a bind that fails goes out before what waited for it is started.
     if (started !== undefined) {
       this.#held = true;
       const release = (): void => {
@@ -259,14 +292,6 @@ export class LdapSession implements OperationHost {
       };
       started.then(release, release);
     }
-    const over = (): void => {
-      this.#running.delete(id);
-      if (this.#paused) this.#pump();
-    };
-    done.then(over, (error: unknown) => {
-      this.#fail(request as LdapRequest, operation, error);
-      over();
-    });
   }
 
   // The one place where a failure becomes an answer.

@@ -17,6 +17,7 @@ import type { Authority } from './authority.ts';
 import { classKeysOf, withAttribute } from './draft.ts';
 import { compileFilter } from './filter-match.ts';
 import { demand, targetOf } from './guard.ts';
+import { encodedDn } from './referrals.ts';
 import { compileSelection } from './selection.ts';
 import type { Tree } from './tree.ts';
 
@@ -54,7 +55,7 @@ export function checkMode(context: WriteContext, request: WriteRequest, dn: stri
   context.authority?.checkWrite(request);
   if (context.tree.mode === 'master' || request.who.rights === 'replicator') return;
   if (context.masterUrl === undefined) throw new Refusal('unwillingToPerform', 'this server is a replica; write to the master');
-  const url = `${context.masterUrl.replace(/\/+$/, '')}/${encodeURIComponent(dn).replace(/%(2C|3D|40)/g, (hex) => decodeURIComponent(hex))}`;
+  const url = `${context.masterUrl.replace(/\/+$/, '')}/${encodedDn(dn)}`;
   throw new Refusal('referral', 'this server is a replica; write to the master', { referrals: [url] });
 }
 

@@ -2,7 +2,7 @@
  * Ways to bind other than simple bind over TLS, as OpenLDAP's tools use them: SASL PLAIN, SASL EXTERNAL with a client certificate, ldapi.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -135,8 +135,25 @@ describe('ldapi', () => {
     expect((await run('ldapwhoami', ['-H', url, ...simple])).stdout.trim()).toBe(`dn:${identityDn('admin')}`);
     await directory.restart();
     expect((await run('ldapwhoami', ['-H', url, ...simple])).stdout.trim()).toBe(`dn:${identityDn('admin')}`);
-    // Whose process it is that connects cannot be told on a Unix socket here, so EXTERNAL is not on offer.
+    // Whose process it is that connects cannot be told on a Unix socket here, so without an identity for it EXTERNAL is not on offer.
     expect(await mechanisms(url)).toEqual(['PLAIN']);
+  });
+
+  test('binds by EXTERNAL as the identity for the socket, whose file then is for the server’s own user', async () => {
+    const path = join(folder, 'own');
+    const mask = process.umask(0);
+    await using own = await startTestDirectory({ ldapiPath: path, ldapiIdentity: identityDn('provisioner') });
+    process.umask(mask);
+    const url = own.running.urls[1] as string;
+    expect((await stat(path)).mode & 0o777).toBe(0o600);
+    expect(await mechanisms(url)).toEqual(['PLAIN', 'EXTERNAL']);
+    const external = ['-Y', 'EXTERNAL', '-Q', '-H', url];
+    expect((await run('ldapwhoami', external)).stdout.trim()).toBe(`dn:${identityDn('provisioner')}`);
+    expect((await run('ldapwhoami', [...external, '-X', `dn:${identityDn('admin')}`])).code).not.toBe(0);
+    // Over TCP, from the same machine, it is not.
+    expect((await run('ldapwhoami', ['-Y', 'EXTERNAL', '-Q', '-H', own.url])).code).not.toBe(0);
+    const wrong = startTestDirectory({ ldapiPath: join(folder, 'wrong'), ldapiIdentity: 'cn=nobody,o=mail' });
+    await expect(wrong).rejects.toThrow(/ldapiIdentity .* is none of cn=admin/);
   });
 });
 
@@ -151,5 +168,34 @@ describe('the password policy control (draft-behera-ldap-password-policy)', () =
     const seen = await run('ldapwhoami', [...asReset, '-e', 'ppolicy']);
     expect(seen.stdout + seen.stderr).toMatch(/Password must be changed/);
     expect((await run('ldapsearch', [...asReset, '-b', 'uid=reset,cn=isp.example,o=mail'])).code).toBe(50);
+  });
+
+  test('tells ldapwhoami and ldapsearch that the account is locked, and nothing of a wrong password', async () => {
+    await using strict = await startTestDirectory({ passwordPolicy: { failuresMax: 2, windowSeconds: 3600, lockoutSeconds: 0 } });
+    await using admin = await strict.connect();
+    await addFrame(admin);
+    const dn = 'uid=lock,cn=isp.example,o=mail';
+    await admin.add(dn, accountEntry('lock', attribute('userPassword', 'secret')));
+    const bind = async (password: string): Promise<string> => {
+      const ran = await run('ldapwhoami', ['-x', '-D', dn, '-w', password, '-H', strict.url, '-e', 'ppolicy']);
+      return ran.stdout + ran.stderr;
+    };
+    for (let i = 0; i < 2; i += 1) expect(await bind('wrong')).toMatch(/\(49\)(?![\s\S]*ocked)/);
+    expect(await bind('secret')).toMatch(/Account locked/);
+    const state = await run('ldapsearch', [
+      '-x',
+      '-LLL',
+      '-H',
+      strict.url,
+      '-D',
+      identityDn('admin'),
+      '-w',
+      servicePassword,
+      '-b',
+      dn,
+      '+',
+    ]);
+    expect(state.stdout.match(/^pwdFailureTime: /gm)).toHaveLength(2);
+    expect(state.stdout).toMatch(/^pwdAccountLockedTime: \d{14}/m);
   });
 });
