@@ -16,6 +16,7 @@ import { isDamage } from '#backend-cluster/storage/check-account.ts';
 import { type Change, CommitQueue } from '#backend-cluster/storage/commit-queue.ts';
 import { compact, planSnapshot } from '#backend-cluster/storage/compaction.ts';
 import { isFull } from '#backend-cluster/storage/failures.ts';
+import type { Headroom } from '#backend-cluster/storage/headroom.ts';
 import { fileAt, filesPerEpoch } from '#backend-cluster/storage/layout.ts';
 import type { MailboxState } from '#backend-cluster/storage/mailbox-state.ts';
 import type { StoreMetrics } from '#backend-cluster/storage/store-metrics.ts';
@@ -54,6 +55,10 @@ const snapshotRecordsMax = 8_000;
 export interface StoredAccountParts {
   readonly state: AccountState;
   readonly log: OpeningLog;
+  epoch(): number;
+  /** See `CommitQueueOptions`. */
+  confirm(): Promise<void>;
+  readonly headroom: Headroom;
   readonly limits: AccountLimits;
   /** Slot of the snapshot that the state began with; 0 when there is none. */
   readonly snapshotSlot: number;
@@ -109,7 +114,7 @@ export class StoredAccountOverLog implements StoredAccount {
   }
 
   get epoch(): number {
-    return this.#parts.state.epoch;
+    return this.#parts.epoch();
   }
 
   get isOpen(): boolean {
@@ -159,7 +164,7 @@ export class StoredAccountOverLog implements StoredAccount {
 
   async append(mailboxId: number, messages: readonly AppendRequest[]): Promise<readonly AppendedMessage[]> {
     this.#checkWritable();
-    const { state, limits, random } = this.#parts;
+    const { state, limits, random, headroom } = this.#parts;
     // Refused now rather than after the bytes were packed and written; the commit looks again.
     if (!state.mailboxes.has(mailboxId)) throw new PlatformError('MBOX_NOT_FOUND', `the account has no mailbox ${mailboxId}`);
     const fresh = messages.filter((message) => message.deliveryId === undefined || !state.deliveries.has(message.deliveryId));
@@ -168,6 +173,9 @@ export class StoredAccountOverLog implements StoredAccount {
       fresh.reduce((sum, message) => sum + message.raw.length, 0),
       limits,
     );
+    await headroom.check(fresh.reduce((sum, message) => sum + message.raw.length, 0));
+    // The number of a large message's file is made of the opening's epoch: the opening must be committed before.
+    if (this.epoch !== state.epoch) await this.#change(() => emptyChange(mailboxId));
     const files: number[] = [];
     try {
       const prepared = await prepareMessages(messages, random, async (parts) => {
@@ -265,7 +273,8 @@ export class StoredAccountOverLog implements StoredAccount {
       withTimeout(clock, tuning.timeoutMs, work ?? Promise.resolve(), () => new Error('storage does not answer'));
     try {
       await bounded(this.#compacting);
-      if (!this.isReadOnly && state.slot - this.#snapshotSlot >= tuning.snapshotAtCloseSlots) this.#startSnapshot();
+      const since = state.slot - this.#snapshotSlot;
+      if (since >= tuning.snapshotAtCloseSlots || (this.#parts.headroom.isShort && since > 1)) this.#startSnapshot();
       await bounded(this.#compacting);
       await bounded(log.end());
     } catch (error) {
@@ -295,7 +304,9 @@ export class StoredAccountOverLog implements StoredAccount {
     this.#recordsSince += records;
     const { state, tuning } = this.#parts;
     const due = Math.min(Math.max(tuning.snapshotRecords, state.messageCount / 16), snapshotRecordsMax);
-    if (this.#recordsSince >= Math.max(due, tuning.snapshotRecords)) this.#startSnapshot();
+    // Where room is short, what was removed is given back at once.
+    const isWanted = this.#parts.headroom.isShort && this.#recordsSince > 0;
+    if (isWanted || this.#recordsSince >= Math.max(due, tuning.snapshotRecords)) this.#startSnapshot();
     this.#notify({ mailboxIds, closed: false });
   }
 
@@ -416,6 +427,11 @@ export class StoredAccountOverLog implements StoredAccount {
       }
     }
   }
+}
+
+/** Changes nothing: for what comes with a commit. */
+function emptyChange(mailboxId: number): Change<void> {
+  return { scope: { kind: 'append', mailboxId }, bytes: 0, plan: () => () => undefined };
 }
 
 function findMessage(mailbox: MailboxState | undefined, uid: number): { readonly mailbox: MailboxState; readonly row: number } {

@@ -79,3 +79,49 @@ export function lookingOnly(reader: AccountReader): OpeningLog {
     end: async () => {},
   };
 }
+
+/** A log that stands in for another one until that can be begun: on full storage an account can still be read. */
+export class LateLog implements OpeningLog {
+  #log: OpeningLog;
+  readonly #lastSlot: number | undefined;
+
+  /** Nobody else had committed anything after `lastSlot` when the account was read. */
+  constructor(reader: AccountReader, lastSlot: number) {
+    this.#lastSlot = lastSlot;
+    const full = async (): Promise<never> => {
+      throw new PlatformError('STORE_FULL', 'shared storage is full: the account can only be read');
+    };
+    this.#log = {
+      ...lookingOnly(reader),
+      isHeld: async () => ((await reader.listSlots()).at(-1) ?? 0) === this.#lastSlot,
+      writeBody: full,
+      writeSnapshot: full,
+    };
+  }
+
+  /** From now on this is the opening. */
+  begun(log: OpeningLog): void {
+    this.#log = log;
+  }
+
+  listSnapshots: OpeningLog['listSnapshots'] = () => this.#log.listSnapshots();
+  readSnapshot: OpeningLog['readSnapshot'] = (slot) => this.#log.readSnapshot(slot);
+  listSlots: OpeningLog['listSlots'] = () => this.#log.listSlots();
+  readSlot: OpeningLog['readSlot'] = (slot, offset, length) => this.#log.readSlot(slot, offset, length);
+  listBodies: OpeningLog['listBodies'] = () => this.#log.listBodies();
+  readBody: OpeningLog['readBody'] = (at, offset, length) => this.#log.readBody(at, offset, length);
+  findings: OpeningLog['findings'] = () => this.#log.findings();
+  nameOf: OpeningLog['nameOf'] = (what) => this.#log.nameOf(what);
+  secure: OpeningLog['secure'] = () => this.#log.secure();
+  refresh: OpeningLog['refresh'] = () => this.#log.refresh();
+  isHeld: OpeningLog['isHeld'] = () => this.#log.isHeld();
+  commit: OpeningLog['commit'] = (slot, nonce, parts) => this.#log.commit(slot, nonce, parts);
+  writeBody: OpeningLog['writeBody'] = (at, parts) => this.#log.writeBody(at, parts);
+  writeSnapshot: OpeningLog['writeSnapshot'] = (slot, parts) => this.#log.writeSnapshot(slot, parts);
+  keepBodiesOf: OpeningLog['keepBodiesOf'] = (slot) => this.#log.keepBodiesOf(slot);
+  syncBodies: OpeningLog['syncBodies'] = () => this.#log.syncBodies();
+  removeSlots: OpeningLog['removeSlots'] = (ascending) => this.#log.removeSlots(ascending);
+  removeSnapshot: OpeningLog['removeSnapshot'] = (slot) => this.#log.removeSnapshot(slot);
+  removeBody: OpeningLog['removeBody'] = (at) => this.#log.removeBody(at);
+  end: OpeningLog['end'] = () => this.#log.end();
+}

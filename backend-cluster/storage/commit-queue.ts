@@ -48,6 +48,11 @@ export interface CommitQueueOptions {
   readonly metrics: StoreMetrics;
   /** Time after which a commit that has no answer counts as unknown. */
   readonly timeoutMs: number;
+  /**
+   * Before a commit, as long as the opening itself is not committed: storage was full then. Commits it and applies it to the state, or
+   * rejects.
+   */
+  confirm(): Promise<void>;
   /** After each commit, with all of it applied, before the answers. */
   committed(mailboxIds: readonly number[], records: number): void;
   /** Once: nothing more is written. */
@@ -107,6 +112,7 @@ export class CommitQueue {
     const plan = new GroupPlan(state, clock.nowMs());
     const group = this.#takeGroup(plan);
     try {
+      if (group.length > 0) await this.#options.confirm();
       const error = plan.records.length === 0 ? undefined : await this.#commit(plan, group.length);
       if (error !== undefined) throw error;
       for (const { queued, answer } of group) queued.resolve(answer());

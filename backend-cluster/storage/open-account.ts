@@ -10,9 +10,10 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Random } from '#common/random.ts';
-import type { OpeningLog } from './account-log.ts';
+import { type AccountReader, LateLog, lookingOnly, type OpeningLog } from './account-log.ts';
 import type { AccountOpening, Finding } from './account-store.ts';
-import { storageFailure } from './failures.ts';
+import { isFull, storageFailure } from './failures.ts';
+import type { Headroom } from './headroom.ts';
 import { type AccountHistory, readHistory } from './history.ts';
 import type { LogRecord } from './records.ts';
 import { encodeSlot } from './slot.ts';
@@ -27,6 +28,8 @@ export interface OpenerParts {
   readonly tuning: AccountTuning;
   /** `beginOpening` of the engine: the opening's directory is made and all others are revoked. */
   begin(uuid: AccountUuid, openId: string): Promise<OpeningLog>;
+  reader(uuid: AccountUuid): AccountReader;
+  readonly headroom: Headroom;
   /** Throws `ACCT_REMOVED` when there is a tombstone. */
   checkNotRemoved(uuid: AccountUuid): Promise<void>;
   /** Whether damage is known; throws `STORE_UNAVAILABLE` while a repair has the account. */
@@ -67,23 +70,55 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   const { clock, tuning } = parts;
   const logger = parts.logger.child({ account: uuid });
   const [isKnownDamaged] = await Promise.all([parts.isDamaged(uuid), parts.checkNotRemoved(uuid)]);
-  const log = await parts.begin(uuid, opening.openId);
-  let history = await readHistory(log, uuid);
+  const begun = await parts.begin(uuid, opening.openId).catch((error: unknown) => {
+    if (!isFull(error)) throw error;
+    // Without room for an opening the account can still be read, and taken as soon as there is room.
+    return storageFailure(error, `accounts/${uuid}`);
+  });
+  const looked = begun instanceof PlatformError ? lookingOnly(parts.reader(uuid)) : begun;
+  let history = await readHistory(looked, uuid).catch((error: unknown) => {
+    // An account that is not there yet has nothing to be read.
+    throw begun instanceof PlatformError && errnoOf(error) === 'ENOENT' ? begun : error;
+  });
   if (!history.isComplete) {
     // A listing that this machine remembers may be older than what another one removed: look once more before calling it damage.
-    await log.refresh();
-    history = await readHistory(log, uuid);
+    await looked.refresh();
+    history = await readHistory(looked, uuid);
   }
   reportFindings(history, logger, parts.metrics);
   const { state } = history;
+  const log = begun instanceof PlatformError ? new LateLog(parts.reader(uuid), state.slot) : begun;
   const isReadOnly = isKnownDamaged || !history.isComplete;
-  if (!isReadOnly) await commitOpening(parts, log, history, opening);
+  let isConfirmed = false;
+  const confirm = async (): Promise<void> => {
+    if (isConfirmed) return;
+    if (log instanceof LateLog) {
+      const late = await parts.begin(uuid, opening.openId).catch((error: unknown) => {
+        throw storageFailure(error, `accounts/${uuid}`);
+      });
+      if (((await late.listSlots()).at(-1) ?? 0) !== state.slot) throw lostRace(uuid, undefined);
+      log.begun(late);
+    }
+    await commitOpening(parts, log, history, opening);
+    isConfirmed = true;
+  };
+  if (!isReadOnly) {
+    await confirm().catch((error: unknown) => {
+      // An account that was never opened has nothing to be read.
+      if (!isFull(error) || state.slot === 0) throw error;
+      logger.warn({ errCode: 'STORE_FULL' }, 'shared storage is full: the account can be read; it is taken over with its first change');
+    });
+  }
   if (!history.isComplete) await parts.noteDamage(uuid, history.findings, 'opening');
   // The account may have been removed while it was being opened.
   await parts.checkNotRemoved(uuid);
   const account: StoredAccountOverLog = new StoredAccountOverLog({
     state,
     log,
+    // Of an opening that is not committed yet: what it will have.
+    epoch: () => state.epoch + (isConfirmed || isReadOnly ? 0 : 1),
+    confirm,
+    headroom: parts.headroom,
     limits: { quotaBytes: opening.quotaBytes === 0 ? undefined : opening.quotaBytes },
     snapshotSlot: history.snapshotSlot,
     recordsSince: history.slotsReplayed,

@@ -15,6 +15,7 @@ import type { AccountCheck, AccountStore, DamagedAccount, Finding } from './acco
 import { checkAccount } from './check-account.ts';
 import { listDamage, markRepairing, noteDamage, readDamage } from './damage.ts';
 import { storageFailure } from './failures.ts';
+import { Headroom } from './headroom.ts';
 import { storedIntents } from './intents.ts';
 import { openAccount } from './open-account.ts';
 import { openPosixEngine } from './posix-engine.ts';
@@ -74,6 +75,8 @@ export function storeOver(engine: StorageEngine, options: StoreParts): AccountSt
     metrics,
     tuning: { ...usualTuning, ...options.tuning },
     begin: (uuid: AccountUuid, openId: string) => engine.begin(uuid, openId),
+    reader: (uuid: AccountUuid) => engine.reader(uuid),
+    headroom: new Headroom(clock, engine.room),
     async checkNotRemoved(uuid: AccountUuid): Promise<void> {
       if (await tombstones.has(uuid))
         throw new PlatformError('ACCT_REMOVED', `account ${uuid} was removed; its storage is kept for a while`);

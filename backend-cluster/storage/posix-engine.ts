@@ -50,6 +50,7 @@ export async function openPosixEngine(options: PosixEngineOptions): Promise<Stor
     begin: (uuid, openId) => beginOpening(files, layout, uuid, openId),
     reader: (uuid) => posixReader(files, layout, uuid),
     exists: async (uuid) => (await files.size(layout.account(uuid).log)) !== undefined,
+    ...(files.room === undefined ? {} : { room: async () => (files.room as NonNullable<Files['room']>)(layout.root) }),
     accounts: (after) => listAccounts(files, layout.root, after),
     moveAccount: (from, to) => moveAccount(files, layout, from, to),
     removeAccount: (uuid) => files.removeTree(layout.account(uuid).directory),

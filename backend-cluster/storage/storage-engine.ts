@@ -3,6 +3,7 @@
  * (posix-engine.ts) and a bucket of an S3 server (s3/s3-engine.ts). Everything above this line is the same for both.
  */
 import type { AccountUuid } from '#common/account-name.ts';
+import type { Room } from '#common/files/files.ts';
 import type { AccountReader, OpeningLog } from './account-log.ts';
 import type { ProbeResult } from './account-store.ts';
 import type { SmallRecords } from './small-records.ts';
@@ -22,6 +23,8 @@ export interface StorageEngine {
   reader(uuid: AccountUuid): AccountReader;
   /** Whether anything was ever begun for the account. */
   exists(uuid: AccountUuid): Promise<boolean>;
+  /** How much room there is; missing where the storage does not tell. */
+  room?(): Promise<Room>;
   /** UUIDs of all accounts that were ever begun and not removed, in order, from the one after `after` on. */
   accounts(after: string): AsyncIterable<AccountUuid>;
   /** Gives all that is stored for one account to another, of which nothing is stored. May be done again after it was cut short. */

@@ -31,10 +31,18 @@ export interface Files {
   list(path: string): Promise<string[]>;
   /** Size in bytes, or `undefined` when there is no such file. */
   size(path: string): Promise<number | undefined>;
+  /** Room on the file system that a path is on, for this process; missing where nobody can tell. */
+  room?(path: string): Promise<Room>;
   /** Makes the names in a directory durable. */
   syncDirectory(path: string): Promise<void>;
   /** Replaces a file atomically and durably: temporary file, fsync, rename, fsync of the directory. For single-writer files only. */
   replace(path: string, content: Uint8Array | string): Promise<void>;
+}
+
+/** Bytes. */
+export interface Room {
+  readonly freeBytes: number;
+  readonly totalBytes: number;
 }
 
 /** The system's error code of anything thrown, e.g. `ENOENT`; `undefined` when it has none. */

@@ -2,7 +2,7 @@
  * `Files` on this machine's file system. See files.ts for the promises.
  */
 import { constants } from 'node:fs';
-import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, unlink } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf, type Files } from '#common/files/files.ts';
 
@@ -61,6 +61,10 @@ export const nodeFiles: Files = {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw error;
     }
+  },
+  async room(path) {
+    const { bsize, bavail, blocks } = await statfs(path);
+    return { freeBytes: bsize * bavail, totalBytes: bsize * blocks };
   },
   syncDirectory,
   async replace(path, content) {

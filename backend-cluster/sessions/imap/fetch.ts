@@ -52,7 +52,14 @@ async function markSeen(session: ImapSession, batch: readonly Addressed[]): Prom
   const mailbox = session.account.mailboxById(selected.id);
   const unseen = batch.map(({ uid }) => uid).filter((uid) => mailbox?.message(uid)?.flags.includes('\\Seen') === false);
   if (unseen.length === 0) return new Set();
-  const { changed } = await session.account.storeFlags(selected.id, unseen, 'add', ['\\Seen']);
+  let changed: readonly MessageInfo[];
+  try {
+    ({ changed } = await session.account.storeFlags(selected.id, unseen, 'add', ['\\Seen']));
+  } catch (error) {
+    // Mail can be read where nothing can be changed: on full storage, and in an account that is read-only.
+    if (!['STORE_FULL', 'STORE_CORRUPT'].includes(asPlatformError(error).code)) throw error;
+    return new Set();
+  }
   for (const info of changed) selected.noteReported(info);
   return new Set(changed.map((info) => info.uid));
 }

@@ -9,7 +9,7 @@ function oddDisk(change: (client: MemoryClient) => Partial<Files>): Files {
   const client = new MemoryDisk().client();
   const odd = change(client);
   return new Proxy<Files>(client, {
-    get: (target, name: keyof Files) => odd[name] ?? target[name].bind(target),
+    get: (target, name: keyof Files) => odd[name] ?? target[name]?.bind(target),
   });
 }
 
