@@ -22,6 +22,7 @@ import { type ClusterName, clusterOf, type MemberName } from '#common/host-serve
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
 import type { DirectoryChange, DirectoryFollower, DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
+import { Archives } from './accounts/archives.ts';
 import { Authenticator } from './accounts/authenticate.ts';
 import { LoginCheck } from './accounts/check-login.ts';
 import { Deliveries } from './accounts/deliver.ts';
@@ -118,6 +119,7 @@ class Member implements RunningBackend {
   readonly #deliveries: Deliveries;
   readonly #operations: AccountOperations;
   readonly #care: StoreCare;
+  readonly #archives: Archives;
   readonly #controller: Controller;
   readonly #link;
   readonly #serveSession: (peer: LinkPeer, request: Parameters<Deliveries['accept']>[1]) => Promise<SessionDecision>;
@@ -222,6 +224,7 @@ class Member implements RunningBackend {
       tombstoneGraceHours: options.tombstoneGraceHours,
       isController: () => this.#controller.isController,
     });
+    this.#archives = new Archives({ locator: this.#locator, hosted: this.#hosted, clock, random, log });
     this.#care = new StoreCare({
       ...options.ports,
       log,
@@ -427,6 +430,7 @@ class Member implements RunningBackend {
   async #open(peer: LinkPeer, request: Parameters<Deliveries['accept']>[1]): Promise<SessionDecision> {
     if (request.service === 'deliver') return this.#deliveries.accept(peer, request);
     if (request.service === 'lmtp') return this.#openLmtp(peer, request);
+    if (request.service === 'export' || request.service === 'import') return this.#archives.accept(peer, request);
     return this.#serveSession(peer, request);
   }
 

@@ -8,7 +8,9 @@ import type { AccountWhereabouts, ClusterAccounts, LinkClient, MemberAddress } f
 import type { AccountCheckReport, AccountRepairReport, ClusterStatus, StoreReport } from '#backend-cluster/client/status.ts';
 import { type AccountUuid, parseAccountUuid } from '#common/account-name.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
-import type { ClusterName } from '#common/host-server.ts';
+import { type ClusterName, parseMemberName } from '#common/host-server.ts';
+import type { Connection } from '#common/network/network.ts';
+import { hopsMax } from '#protocol/link/messages.ts';
 
 /** A cluster's members, as the topology has them. */
 export interface ClusterSeeds {
@@ -71,6 +73,7 @@ export function createClusterAccounts(options: ClusterAccountsOptions): ClusterA
       };
       return (await call(cluster, 'accounts.restore', params)) as { uuid: AccountUuid; name: string };
     },
+    openArchive: (cluster, uuid, service, from) => openArchive(options, cluster, uuid, service, from),
     async store(cluster) {
       return (await call(cluster, 'store.stat', {})) as StoreReport;
     },
@@ -91,6 +94,47 @@ export function createClusterAccounts(options: ClusterAccountsOptions): ClusterA
       return (await call(cluster, 'accounts.where-is', { uuid })) as AccountWhereabouts;
     },
   };
+}
+
+async function openArchive(
+  { link, clusters }: ClusterAccountsOptions,
+  cluster: ClusterName,
+  uuid: AccountUuid,
+  service: 'export' | 'import',
+  from: string,
+): Promise<Connection> {
+  const seeds = (await clusters()).find((record) => record.name === cluster);
+  const candidates = [...inOrder(link, seeds?.members ?? [])];
+  let last: PlatformError | undefined;
+  let hops = 0;
+  for (let member = candidates.shift(); member !== undefined; member = candidates.shift()) {
+    try {
+      const request = {
+        service,
+        sessionId: `${service}-${uuid}`,
+        account: { uuid, name: '' },
+        client: { address: '', port: 0, tls: false },
+        from,
+        hops,
+      };
+      const { answer, channel } = await link.openSession(member, request);
+      if (channel !== undefined) return channel;
+      if (answer.outcome === 'at' && hops < hopsMax) {
+        hops += 1;
+        candidates.unshift({ name: parseMemberName(answer.member), host: answer.host, port: answer.port });
+      } else if (answer.outcome === 'refused') {
+        throw new PlatformError(answer.code, answer.message);
+      } else {
+        throw new PlatformError('LINK_MOVED', `${cluster} does not host ${uuid} any more`);
+      }
+    } catch (error) {
+      last = asPlatformError(error);
+      if (!last.code.startsWith('NET_')) throw last;
+    }
+  }
+  throw new PlatformError('ROUTE_NO_MEMBER', `no member of ${cluster} can be reached: ${last?.message ?? 'the topology lists none'}`, {
+    cause: last,
+  });
 }
 
 // Members that are up first, those known to be down last.

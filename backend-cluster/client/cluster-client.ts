@@ -55,6 +55,10 @@ export interface ClusterAccounts {
   status(cluster: ClusterName): Promise<ClusterStatus>;
   /** Brings back an account that was removed, by its former name or UUID, as long as its storage is kept; see accounts/restore.ts. */
   restore(cluster: ClusterName, request: RestoreRequest): Promise<{ uuid: AccountUuid; name: string }>;
+  /**
+   * A channel to the account's current host that gives an archive of the account, or takes one; see accounts/archives.ts. `from`: who asks.
+   */
+  openArchive(cluster: ClusterName, uuid: AccountUuid, service: 'export' | 'import', from: string): Promise<Connection>;
   store(cluster: ClusterName): Promise<StoreReport>;
   /** Begins a check of all accounts; `store` tells how far it is. */
   startScrub(cluster: ClusterName): Promise<StoreReport>;

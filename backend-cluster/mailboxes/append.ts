@@ -112,7 +112,8 @@ function planAppend(
   return () => stored;
 }
 
-function placeBody(plan: GroupPlan, message: PreparedMessage): BodyReference {
+/** Where the bytes of a message go, of which the small ones are added to the plan. */
+export function placeBody(plan: GroupPlan, message: PreparedMessage): BodyReference {
   const lengths = { summaryBytes: message.summary.length, rawBytes: message.raw.length };
   if (message.fileAt !== 0) return { at: message.fileAt, offset: 0, ...lengths };
   return { at: 0, offset: plan.addBody([message.summary, message.raw]), ...lengths };

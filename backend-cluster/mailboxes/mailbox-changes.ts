@@ -131,14 +131,17 @@ function missingParents(state: AccountState, name: string): string[] {
   return parentNames(name).filter((parent) => !state.byName.has(parent));
 }
 
-/** Adds records for new mailboxes and returns the id of the last one. */
-function addMailboxes(plan: GroupPlan, mailboxes: readonly { readonly name: string; readonly use: string }[]): number {
+/** Adds records for new mailboxes and returns the id of the last one. An import brings its UIDVALIDITY. */
+export function addMailboxes(
+  plan: GroupPlan,
+  mailboxes: readonly { readonly name: string; readonly use: string; readonly uidValidity?: number }[],
+): number {
   const { state } = plan;
   let mailboxId = state.nextMailboxId - 1;
   let uidValidity = state.lastUidValidity;
-  for (const { name, use } of mailboxes) {
+  for (const { name, use, uidValidity: given } of mailboxes) {
     mailboxId += 1;
-    uidValidity = uidValidityAfter(uidValidity, plan.nowMs);
+    uidValidity = given ?? uidValidityAfter(uidValidity, plan.nowMs);
     plan.records.push({ kind: 'mailbox-create', mailboxId, name, uidValidity, specialUse: use });
   }
   return mailboxId;
@@ -152,7 +155,8 @@ function uidValidityAfter(last: number, nowMs: number): number {
   return Math.max(last + 1, Math.floor(nowMs / 1000) % 2 ** 32);
 }
 
-function checkMailboxCount(state: AccountState, added: number): void {
+/** Throws `MBOX_LIMIT` when so many mailboxes more are too many. */
+export function checkMailboxCount(state: AccountState, added: number): void {
   if (state.mailboxes.size + added <= mailboxesMax) return;
   throw new PlatformError('MBOX_LIMIT', `the account has ${state.mailboxes.size} mailboxes of the ${mailboxesMax} it may have`);
 }
@@ -163,7 +167,8 @@ function find(state: AccountState, name: string): MailboxState {
   return mailbox;
 }
 
-function present(mailbox: MailboxState | undefined): MailboxState {
+/** What a committed change must have made. */
+export function present(mailbox: MailboxState | undefined): MailboxState {
   if (mailbox === undefined) throw new PlatformError('BUG_UNEXPECTED', 'a mailbox that was just made is not there');
   return mailbox;
 }

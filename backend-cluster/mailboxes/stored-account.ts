@@ -10,7 +10,7 @@
 
 import type { OpeningLog } from '#backend-cluster/storage/account-log.ts';
 import type { AccountState } from '#backend-cluster/storage/account-state.ts';
-import type { Finding, StoredAccount } from '#backend-cluster/storage/account-store.ts';
+import type { Finding, ImportedMessage, StoredAccount } from '#backend-cluster/storage/account-store.ts';
 import { decodePart } from '#backend-cluster/storage/body.ts';
 import { isDamage } from '#backend-cluster/storage/check-account.ts';
 import { type Change, CommitQueue } from '#backend-cluster/storage/commit-queue.ts';
@@ -26,9 +26,10 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Random } from '#common/random.ts';
-import { appendChange, prepareMessages } from './append.ts';
+import { appendChange, type PreparedMessage, prepareMessages } from './append.ts';
 import { copyChange, moveChange } from './copy-messages.ts';
 import { expungeChange } from './expunge.ts';
+import { type ImportTarget, importMailboxChange, importMessagesChange, importNumbersChange, type MailboxImport } from './import-changes.ts';
 import { createMailboxChange, deleteMailboxChange, renameMailboxChange, subscribeChange } from './mailbox-changes.ts';
 import { foldMailboxName } from './mailbox-names.ts';
 import type { AppendedMessage, AppendRequest, FlagOperation, Mailbox } from './open-account.ts';
@@ -163,17 +164,43 @@ export class StoredAccountOverLog implements StoredAccount {
   }
 
   async append(mailboxId: number, messages: readonly AppendRequest[]): Promise<readonly AppendedMessage[]> {
+    const { state, limits } = this.#parts;
+    const fresh = messages.filter((message) => message.deliveryId === undefined || !state.deliveries.has(message.deliveryId));
+    return this.#store(mailboxId, messages, sizeOf(fresh), (prepared) => appendChange(mailboxId, prepared, limits));
+  }
+
+  async importMailbox(mailbox: MailboxImport): Promise<ImportTarget> {
+    return this.#change(() => importMailboxChange(mailbox));
+  }
+
+  async importMessages(target: ImportTarget, messages: readonly ImportedMessage[]): Promise<number> {
+    const { limits } = this.#parts;
+    return this.#store(target.mailboxId, messages, 0, (prepared) => {
+      const numbered = prepared.map((message, i) => {
+        const { uid, modseq, emailId } = messages[i] as ImportedMessage;
+        return { ...message, uid, modseq, emailId: emailId === undefined ? message.emailId : Buffer.from(emailId, 'hex') };
+      });
+      return importMessagesChange(target, numbered, limits);
+    });
+  }
+
+  async finishImport(mailboxId: number, uidNext: number, modseq: number): Promise<void> {
+    await this.#change(() => importNumbersChange(mailboxId, uidNext, modseq));
+  }
+
+  /** Packs messages, writes the large ones, and commits. `freshBytes`: what they are certain to add. */
+  async #store<T>(
+    mailboxId: number,
+    messages: readonly AppendRequest[],
+    freshBytes: number,
+    make: (prepared: readonly PreparedMessage[]) => Change<T>,
+  ): Promise<T> {
     this.#checkWritable();
     const { state, limits, random, headroom } = this.#parts;
     // Refused now rather than after the bytes were packed and written; the commit looks again.
     if (!state.mailboxes.has(mailboxId)) throw new PlatformError('MBOX_NOT_FOUND', `the account has no mailbox ${mailboxId}`);
-    const fresh = messages.filter((message) => message.deliveryId === undefined || !state.deliveries.has(message.deliveryId));
-    checkQuota(
-      state.usedBytes,
-      fresh.reduce((sum, message) => sum + message.raw.length, 0),
-      limits,
-    );
-    await headroom.check(fresh.reduce((sum, message) => sum + message.raw.length, 0));
+    checkQuota(state.usedBytes, freshBytes, limits);
+    await headroom.check(sizeOf(messages));
     // The number of a large message's file is made of the opening's epoch: the opening must be committed before.
     if (this.epoch !== state.epoch) await this.#change(() => emptyChange(mailboxId));
     const files: number[] = [];
@@ -184,7 +211,7 @@ export class StoredAccountOverLog implements StoredAccount {
         await this.#writeFile(at, parts);
         return at;
       });
-      return await this.#change(() => appendChange(mailboxId, prepared, limits));
+      return await this.#change(() => make(prepared));
     } catch (error) {
       // Still open: the messages are certainly not stored, and on a full disk their files must not stay until the next compaction.
       if (this.isOpen) await Promise.all(files.map((at) => this.#removeFile(at)));
@@ -427,6 +454,10 @@ export class StoredAccountOverLog implements StoredAccount {
       }
     }
   }
+}
+
+function sizeOf(messages: readonly AppendRequest[]): number {
+  return messages.reduce((sum, message) => sum + message.raw.length, 0);
 }
 
 /** Changes nothing: for what comes with a commit. */

@@ -99,6 +99,14 @@ export class AccountState {
         if (record.subscribed) this.subscriptions.add(record.name);
         else this.subscriptions.delete(record.name);
         return this.byName.get(record.name)?.id;
+      case 'mailbox-numbers': {
+        const mailbox = this.#mailbox(record.mailboxId);
+        mailbox.uidNext = Math.max(mailbox.uidNext, record.uidNext);
+        mailbox.highestModseq = Math.max(mailbox.highestModseq, record.modseq);
+        // What vanished where the mailbox came from is not known here.
+        mailbox.vanishedFloor = Math.max(mailbox.vanishedFloor, record.modseq);
+        return mailbox.id;
+      }
     }
   }
 

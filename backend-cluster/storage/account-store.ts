@@ -8,7 +8,8 @@
  *
  * Implemented by open-store.ts; layout.ts describes what lies on disk.
  */
-import type { OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
+import type { ImportTarget, MailboxImport } from '#backend-cluster/mailboxes/import-changes.ts';
+import type { AppendRequest, OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import type { MemberName } from '#common/host-server.ts';
 
@@ -23,12 +24,27 @@ export interface AccountOpening {
   readonly quotaBytes?: number;
 }
 
+/** A message of an import, with what it was elsewhere. */
+export interface ImportedMessage extends AppendRequest {
+  readonly deliveryId: string;
+  readonly uid: number | undefined;
+  readonly modseq: number | undefined;
+  /** Hex. */
+  readonly emailId: string | undefined;
+}
+
 /** An open account with what only its host may do. */
 export interface StoredAccount extends OpenAccount {
   /** What the host was told at opening, changed: the directory entry has another quota now. */
   setQuota(limitBytes: number | undefined): void;
   /** True once damage was found that lost something: it can be read, and every change rejects with `STORE_CORRUPT`. */
   readonly isReadOnly: boolean;
+  /** Makes or finds a mailbox for an import; see import-changes.ts. */
+  importMailbox(mailbox: MailboxImport): Promise<ImportTarget>;
+  /** Stores messages of an import; how many were not there already. */
+  importMessages(target: ImportTarget, messages: readonly ImportedMessage[]): Promise<number>;
+  /** Lets a mailbox that kept its UIDs go on where it was elsewhere. */
+  finishImport(mailboxId: number, uidNext: number, modseq: number): Promise<void>;
   /** Bytes of memory that its index data takes, for an LRU. */
   readonly memoryBytes: number;
   /**

@@ -87,6 +87,15 @@ export class GroupPlan {
     return counters.uidNext - 1;
   }
 
+  /** A UID that was chosen elsewhere, taken; false when it is not above all that were given out. */
+  placeUid(mailbox: MailboxState, uid: number): boolean {
+    const counters = this.#of(mailbox);
+    if (uid < counters.uidNext || uid >= 2 ** 32) return false;
+    counters.messageCount += 1;
+    counters.uidNext = uid + 1;
+    return true;
+  }
+
   /** The next modification sequence number, taken. */
   takeModseq(mailbox: MailboxState): number {
     const counters = this.#of(mailbox);

@@ -57,7 +57,9 @@ export type LogRecord =
     }
   | { readonly kind: 'mailbox-delete'; readonly mailboxId: number }
   | { readonly kind: 'mailbox-rename'; readonly mailboxId: number; readonly name: string }
-  | { readonly kind: 'subscribe'; readonly name: string; readonly subscribed: boolean };
+  | { readonly kind: 'subscribe'; readonly name: string; readonly subscribed: boolean }
+  /** An import: the mailbox's next numbers are at least these. */
+  | { readonly kind: 'mailbox-numbers'; readonly mailboxId: number; readonly uidNext: number; readonly modseq: number };
 
 const kindBytes = {
   open: 1,
@@ -68,6 +70,7 @@ const kindBytes = {
   'mailbox-delete': 6,
   'mailbox-rename': 7,
   subscribe: 8,
+  'mailbox-numbers': 9,
 } as const satisfies Record<LogRecord['kind'], number>;
 
 /** Adds one record to `out`. */
@@ -122,6 +125,11 @@ export function writeRecord(out: ByteWriter, record: LogRecord): void {
     case 'subscribe':
       out.string(record.name);
       out.u8(record.subscribed ? 1 : 0);
+      return;
+    case 'mailbox-numbers':
+      out.number(record.mailboxId);
+      out.number(record.uidNext);
+      out.number(record.modseq);
   }
 }
 
@@ -168,6 +176,8 @@ export function readRecord(from: ByteReader): LogRecord {
       return { kind: 'mailbox-rename', mailboxId: from.number(), name: from.string() };
     case kindBytes.subscribe:
       return { kind: 'subscribe', name: from.string(), subscribed: from.u8() === 1 };
+    case kindBytes['mailbox-numbers']:
+      return { kind: 'mailbox-numbers', mailboxId: from.number(), uidNext: from.number(), modseq: from.number() };
     default:
       throw corrupt(`a record is of kind ${kind}, which this version does not know`);
   }

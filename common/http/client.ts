@@ -81,7 +81,8 @@ export function requestJson(clock: Clock, options: JsonRequest): Promise<JsonAns
   });
 }
 
-function parsed(text: string): unknown {
+/** JSON, or the text when it is none. */
+export function parsed(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {
@@ -89,7 +90,8 @@ function parsed(text: string): unknown {
   }
 }
 
-function problemAsError(status: number, body: unknown, url: URL): PlatformError {
+/** What a status from 400 on says. */
+export function problemAsError(status: number, body: unknown, url: URL): PlatformError {
   const problem = typeof body === 'object' && body !== null ? (body as { code?: unknown; detail?: unknown; hint?: unknown }) : {};
   const code =
     typeof problem.code === 'string' && Object.hasOwn(errorCatalogue, problem.code) ? (problem.code as ErrorCode) : 'ADMIN_BAD_REQUEST';
@@ -97,7 +99,8 @@ function problemAsError(status: number, body: unknown, url: URL): PlatformError 
   return new PlatformError(code, detail, { fields: { status, ...(typeof problem.hint === 'string' ? { hint: problem.hint } : {}) } });
 }
 
-function networkFailure(error: unknown, url: URL): PlatformError {
+/** Why there was no answer. */
+export function networkFailure(error: unknown, url: URL): PlatformError {
   if (error instanceof PlatformError) return error;
   const system = String((error as NodeJS.ErrnoException).code ?? '');
   if (/CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO|ALTNAME/.test(system)) {

@@ -41,6 +41,8 @@ export interface HttpServerOptions {
   /** PEM texts; plain HTTP without. */
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   readonly bodyBytesMax?: number;
+  /** Longest time for a whole request; one that stands still is cut off after the usual time all the same. */
+  readonly requestTimeoutMs?: number;
 }
 
 /** Makes a server without routes; the caller adds them and calls `listen`. */
@@ -48,7 +50,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { tls, log } = options;
   const shared = {
     bodyLimit: options.bodyBytesMax ?? httpLimits.bodyBytesMax,
-    requestTimeout: httpLimits.requestTimeoutMs,
+    requestTimeout: options.requestTimeoutMs ?? httpLimits.requestTimeoutMs,
     keepAliveTimeout: httpLimits.keepAliveTimeoutMs,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 400 },
@@ -62,6 +64,15 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   server.server.maxConnections = httpLimits.connectionsMax;
   server.server.headersTimeout = httpLimits.requestTimeoutMs;
 
+  if (options.requestTimeoutMs !== undefined) {
+    server.addHook('onRequest', async ({ raw }) => {
+      const { socket } = raw;
+      socket.setTimeout(httpLimits.requestTimeoutMs, () => socket.destroy());
+      raw.once('end', () => socket.setTimeout(0));
+      // Without a body there is nothing to wait for.
+      if (raw.headers['content-length'] === undefined && raw.headers['transfer-encoding'] === undefined) socket.setTimeout(0);
+    });
+  }
   server.addHook('onSend', async (_request, reply, payload) => {
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');
     reply.header('x-content-type-options', 'nosniff');

@@ -18,10 +18,13 @@ import { addRoutes } from './routes.ts';
 
 export type { AdminOptions, AdminPeerAddress, AdminService, RunningAdmin } from './options.ts';
 
+/** A whole account may take so long to come in. */
+const archiveTimeoutMs = 3_600_000;
+
 /** Starts the admin API. Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. */
 export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   const { log, clock, random } = options.ports;
-  const server = createHttpServer({ log: log.child({ component: 'admin' }), tls: options.tls });
+  const server = createHttpServer({ log: log.child({ component: 'admin' }), tls: options.tls, requestTimeoutMs: archiveTimeoutMs });
   let url = '';
   addHealthRoutes(server, { services: options.services, metrics: options.ports.metrics });
   addAuth(server, { token: options.token, isTls: options.tls !== undefined, clock, random });

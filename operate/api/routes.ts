@@ -6,6 +6,7 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import type { HttpRequest, HttpServer } from '#common/http/server.ts';
 import { productVersion } from '#common/version.ts';
 import { createAccount, removeAccount, renameAccount, restoreAccount, setPassword, showAccount } from './accounts.ts';
+import { addArchives } from './archives.ts';
 import { addFrontendActions } from './frontend-actions.ts';
 import { localExplanations, localReport, localSessions, type SessionFilter, sessionsLimitMax } from './local.ts';
 import { addMembers } from './members.ts';
@@ -74,6 +75,7 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   server.post<Address>('/api/v1/accounts/:address/restore', (request) => restoreAccount(options, request.params.address, bodyOf(request)));
 
   addStore(server, options);
+  addArchives(server, options);
   addReplicaActions(server, options);
   addMembers(server, options);
   addDrain(server, options);

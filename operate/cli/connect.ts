@@ -1,8 +1,10 @@
 /**
  * Finding the admin API and asking it. In this order: `--url`, `ARCHIPELAGO_URL`, the context named by `--context`, the only context there is.
  */
+
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { type JsonRequest, requestJson } from '#common/http/client.ts';
+import { requestStream, type StreamAnswer, type StreamRequest } from '#common/http/stream-client.ts';
 import { Secret } from '#common/secret.ts';
 import { type CliContext, contextDirectory, readContexts } from './context.ts';
 import { type ExitCode, exitCodes, type Terminal } from './terminal.ts';
@@ -34,6 +36,22 @@ export async function connect(terminal: Terminal, options: ConnectOptions): Prom
       progress.end();
     }
   };
+}
+
+/** Asks for a stream, or sends one; see `requestStream`. */
+export type AskStream = (path: string, request: Pick<StreamRequest, 'method' | 'contentType' | 'body'>) => Promise<StreamAnswer>;
+
+/** As `connect`, for streams. */
+export async function connectStream(terminal: Terminal, options: ConnectOptions): Promise<AskStream> {
+  const target = await findTarget(terminal, options);
+  return (path, request) =>
+    requestStream({
+      ...request,
+      url: `${target.url.replace(/\/$/, '')}${path}`,
+      token: target.token,
+      ca: target.ca,
+      silenceMs: (options.timeout ?? 120) * 1000,
+    });
 }
 
 interface Target {

@@ -5,11 +5,12 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { asPlatformError } from '#common/errors/platform-error.ts';
 import { productVersion } from '#common/version.ts';
-import type { AskApi, ConnectOptions } from './connect.ts';
+import type { AskApi, AskStream, ConnectOptions } from './connect.ts';
 import { directoryCommands, directoryOptions } from './directory-commands.ts';
 import { addFrontendCommands } from './frontend-commands.ts';
 import { type OutputFormat, outputFormats, type VerbResult } from './output.ts';
 import { exitCodes, type Terminal } from './terminal.ts';
+import type { ImportFormat } from './verbs/archive.ts';
 import type { ReplicaAction } from './verbs/replica.ts';
 
 type GlobalOptions = ConnectOptions & { readonly output: OutputFormat };
@@ -87,7 +88,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     .action(async (name: string) => show(await (await import('./verbs/user-why.ts')).userWhy(await api(), name)));
   addFrontendCommands(program, { terminal, show, api, examples });
   addReplica(program, show, api);
-  addAccount(program, terminal, show, api);
+  addAccount(program, terminal, show, api, async () => (await import('./connect.ts')).connectStream(terminal, options()));
   addBackend(program, terminal, show, api);
   addStore(program, terminal, show, api);
   addConfig(program, terminal, show);
@@ -234,7 +235,7 @@ function addReplica(program: Command, show: Show, api: () => Promise<AskApi>): v
   ).action((name: string) => act(name, 'resume'));
 }
 
-function addAccount(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {
+function addAccount(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>, stream: () => Promise<AskStream>): void {
   const account = program.command('account').description('create, rename, remove and show accounts');
   const verbs = () => import('./verbs/account.ts');
   const withPassword = (command: Command): Command =>
@@ -268,6 +269,40 @@ function addAccount(program: Command, terminal: Terminal, show: Show, api: () =>
     .addHelpText('after', examples('archipelago account remove bob@isp.example --yes'))
     .action(async (name: string, given: { yes?: boolean }) =>
       show(await (await verbs()).accountRemove(terminal, await api(), name, given.yes === true)),
+    );
+  account
+    .command('export')
+    .argument('<name>', 'account name or UUID')
+    .requiredOption('--to <file>', 'new file; - for standard output')
+    .description('write everything of an account into an archive (docs/reference/archive.md)')
+    .addHelpText(
+      'after',
+      examples(
+        'archipelago account export bob@isp.example --to bob.tar',
+        'archipelago account export bob@isp.example --to - | zstd > bob.tar.zst',
+      ),
+    )
+    .action(async (name: string, given: { to: string }) => {
+      const result = await (await import('./verbs/archive.ts')).accountExport(await stream(), name, given.to);
+      if (given.to !== '-') await show(result);
+    });
+  account
+    .command('import')
+    .argument('<name>', 'account, which must exist')
+    .argument('<path>', 'archive or mbox file (- for standard input), or Maildir')
+    .addOption(new Option('--format <format>', 'what the path is').choices(['archive', 'mbox', 'maildir']).default('archive'))
+    .option('--mailbox <name>', 'mbox: mailbox for all messages; maildir: for those of its root; default: INBOX')
+    .description('bring mail into an account; what is there already is not stored again')
+    .addHelpText(
+      'after',
+      examples(
+        'archipelago account import bob@isp.example bob.tar',
+        'archipelago account import bob@isp.example /var/mail/bob --format mbox',
+        'archipelago account import bob@isp.example ~bob/Maildir --format maildir',
+      ),
+    )
+    .action(async (name: string, path: string, given: { format: ImportFormat; mailbox?: string }) =>
+      show(await (await import('./verbs/archive.ts')).accountImport(terminal, await stream(), name, path, given)),
     );
   withPassword(account.command('restore').argument('<name>', 'name it had when it was removed, or its UUID'))
     .description('bring a removed account back while its storage is kept')

@@ -8,8 +8,9 @@ import type { ErrorKind } from '#common/errors/platform-error.ts';
 /** Version of this file's messages and of the frames. */
 export const linkVersion = 2;
 
-/** What a channel carries once it is open. `deliver`: a message from one member to the current host; only members may. */
-export type LinkService = 'imap' | 'pop3' | 'lmtp' | 'deliver';
+/** What a channel carries once it is open. `deliver`: a message from one member to the current host; only members may. `export`, `import`: an
+ * archive of the account; only the admin API may. */
+export type LinkService = 'imap' | 'pop3' | 'lmtp' | 'deliver' | 'export' | 'import';
 
 /** Asks a member to serve a client's session. */
 export interface OpenSession {

@@ -358,6 +358,9 @@ export function fakeClusterAccounts(
       if (!removed.startsWith('gone@')) throw new PlatformError('ACCT_NOT_FOUND', `${cluster} keeps no storage of ${removed}`);
       return { uuid: aliceUuid, name: removed };
     },
+    openArchive: async () => {
+      throw new PlatformError('NET_CONNECT_FAILED', 'there are no channels here');
+    },
     store: async (cluster) => storeReport(cluster),
     startScrub: async (cluster) => {
       asked.push(`scrub at ${cluster}`);
