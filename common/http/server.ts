@@ -5,6 +5,7 @@
  * request's time have limits; past one the request ends with a clear status and no other is disturbed.
  */
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import type { Clock } from '#common/clock.ts';
 import { errorCatalogue } from '#common/errors/catalogue.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import { httpStatuses } from '#common/errors/wire.ts';
@@ -41,8 +42,8 @@ export interface HttpServerOptions {
   /** PEM texts; plain HTTP without. */
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   readonly bodyBytesMax?: number;
-  /** Longest time for a whole request; one that stands still is cut off after the usual time all the same. */
-  readonly requestTimeoutMs?: number;
+  /** Takes requests that last longer than usual; one that stands still is cut off all the same. */
+  readonly patience?: { readonly requestTimeoutMs: number; readonly clock: Clock };
 }
 
 /** Makes a server without routes; the caller adds them and calls `listen`. */
@@ -50,7 +51,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { tls, log } = options;
   const shared = {
     bodyLimit: options.bodyBytesMax ?? httpLimits.bodyBytesMax,
-    requestTimeout: options.requestTimeoutMs ?? httpLimits.requestTimeoutMs,
+    requestTimeout: options.patience?.requestTimeoutMs ?? httpLimits.requestTimeoutMs,
     keepAliveTimeout: httpLimits.keepAliveTimeoutMs,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 400 },
@@ -64,13 +65,17 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   server.server.maxConnections = httpLimits.connectionsMax;
   server.server.headersTimeout = httpLimits.requestTimeoutMs;
 
-  if (options.requestTimeoutMs !== undefined) {
+  const { patience } = options;
+  if (patience !== undefined) {
     server.addHook('onRequest', async ({ raw }) => {
       const { socket } = raw;
-      socket.setTimeout(httpLimits.requestTimeoutMs, () => socket.destroy());
-      raw.once('end', () => socket.setTimeout(0));
-      // Without a body there is nothing to wait for.
-      if (raw.headers['content-length'] === undefined && raw.headers['transfer-encoding'] === undefined) socket.setTimeout(0);
+      let seen = socket.bytesRead;
+      const timer = patience.clock.every(httpLimits.requestTimeoutMs, () => {
+        if (socket.bytesRead === seen) socket.destroy();
+        seen = socket.bytesRead;
+      });
+      raw.once('end', () => timer.cancel());
+      raw.once('close', () => timer.cancel());
     });
   }
   server.addHook('onSend', async (_request, reply, payload) => {

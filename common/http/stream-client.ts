@@ -6,6 +6,8 @@ import { request as httpsRequest } from 'node:https';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
+import type { Clock } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Secret } from '#common/secret.ts';
 import { networkFailure, parsed, problemAsError } from './client.ts';
 
@@ -26,13 +28,20 @@ export interface StreamRequest {
 export type StreamAnswer = IncomingMessage;
 
 /** Resolves with the answer, to be read to its end. Rejects as `requestJson` does. */
-export async function requestStream(options: StreamRequest): Promise<StreamAnswer> {
+export async function requestStream(clock: Clock, options: StreamRequest): Promise<StreamAnswer> {
   const url = new URL(options.url);
   const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
   const headers: Record<string, string> = { authorization: `Bearer ${options.token.reveal()}` };
   if (options.contentType !== undefined) headers['content-type'] = options.contentType;
   const request = start(url, { method: options.method, headers, agent: false, ...(options.ca === undefined ? {} : { ca: options.ca }) });
-  request.setTimeout(options.silenceMs, () => request.destroy(new Error(`nothing moved for ${options.silenceMs} ms`)));
+  let moved = -1;
+  const timer = clock.every(options.silenceMs, () => {
+    const now = (request.socket?.bytesRead ?? 0) + (request.socket?.bytesWritten ?? 0);
+    if (now === moved)
+      request.destroy(new PlatformError('NET_TIMEOUT', `nothing came from or went to ${url.origin} for ${options.silenceMs} ms`));
+    moved = now;
+  });
+  request.once('close', () => timer.cancel());
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
     request.once('response', resolve);
     request.once('error', reject);

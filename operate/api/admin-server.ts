@@ -24,7 +24,11 @@ const archiveTimeoutMs = 3_600_000;
 /** Starts the admin API. Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. */
 export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   const { log, clock, random } = options.ports;
-  const server = createHttpServer({ log: log.child({ component: 'admin' }), tls: options.tls, requestTimeoutMs: archiveTimeoutMs });
+  const server = createHttpServer({
+    log: log.child({ component: 'admin' }),
+    tls: options.tls,
+    patience: { requestTimeoutMs: archiveTimeoutMs, clock },
+  });
   let url = '';
   addHealthRoutes(server, { services: options.services, metrics: options.ports.metrics });
   addAuth(server, { token: options.token, isTls: options.tls !== undefined, clock, random });

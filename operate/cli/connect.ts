@@ -45,7 +45,7 @@ export type AskStream = (path: string, request: Pick<StreamRequest, 'method' | '
 export async function connectStream(terminal: Terminal, options: ConnectOptions): Promise<AskStream> {
   const target = await findTarget(terminal, options);
   return (path, request) =>
-    requestStream({
+    requestStream(terminal.clock, {
       ...request,
       url: `${target.url.replace(/\/$/, '')}${path}`,
       token: target.token,
