@@ -153,6 +153,13 @@ export const DirectoryConfig = Type.Object(
       default: 'fewest-accounts',
       description: 'master: which cluster gets an account that is added without hostServer.',
     }),
+    cacheBytesMax: Type.Optional(
+      Type.Integer({
+        default: 268435456,
+        minimum: 1048576,
+        description: 'Memory for entries, names and index lists that were read, and for pages of the database file, bytes.',
+      }),
+    ),
     messageBytesMax: Type.Integer({
       default: 16777216,
       minimum: 65536,

@@ -35,7 +35,7 @@ import { PeerWatch } from './server/peer-watch.ts';
 import { seedTree } from './server/seed.ts';
 import { LdapSession } from './server/session.ts';
 import { Tree } from './server/tree.ts';
-import { EntryStore } from './store/entry-store.ts';
+import { defaultCacheBytes, EntryStore } from './store/entry-store.ts';
 import { databaseFile, entryFunctions } from './tools/offline.ts';
 
 /** Connections are looked at so often for being idle. */
@@ -65,7 +65,9 @@ export async function startDirectory(
   await files.mkdirAll(config.dataDirectory);
   const schema = createMailSchema(await readSchemaFiles(config, ports));
   await using cleanup = new AsyncDisposableStack();
-  const store = cleanup.use(new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions(schema)));
+  const store = cleanup.use(
+    new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions(schema), config.cacheBytesMax ?? defaultCacheBytes),
+  );
   const tree = new Tree({ store, schema, suffix: config.suffix, clock, mode: config.mode });
   const authority = new Authority(tree, clock, log, config.master);
   const write = {
@@ -219,6 +221,7 @@ export async function startDirectory(
   gauge('archipelago_directory_term', 'Number of the present mastership, as far as this server knows', () =>
     stopped ? 0 : authority.term,
   );
+  gauge('archipelago_directory_cache_bytes', 'Memory that cached entries, names and index lists take', () => store.cachedBytes);
   gauge('archipelago_directory_change_number', 'Number of the last change', () => (stopped ? 0 : store.lastChangeNumber()));
   log.info({ urls, mode: tree.mode, term: authority.term, entries: store.tally('entries') }, 'directory server listens');
 

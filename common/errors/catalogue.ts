@@ -43,6 +43,7 @@ export const errorCatalogue = {
     'The master has a change, but fewer directory servers than wanted have it; it is still under way to them.',
   ),
   DIR_BUSY: entry('unavailable', 'later', 'The directory is busy or cannot write now.'),
+  DIR_DAMAGED: entry('unavailable', 'elsewhere', 'The database of a directory server is damaged; its operator has to restore it.'),
 
   AUTH_FAILED: entry('auth', 'never', 'Wrong name or password.'),
   AUTH_ACCOUNT_LOCKED: entry('auth', 'never', 'The account is locked or closed (accountStatus).'),

@@ -8,11 +8,17 @@ export class BoundedCache<Key, Value> {
   #young = new Map<Key, Value>();
   #old = new Map<Key, Value>();
   #youngBytes = 0;
+  #oldBytes = 0;
 
   /** @param bytesOf rough size of a value with its key */
   constructor(bytesMax: number, bytesOf: (value: Value) => number) {
     this.#halfBytes = bytesMax / 2;
     this.#bytesOf = bytesOf;
+  }
+
+  /** What it holds, by `bytesOf`; what was deleted or moved out of the old generation counts until that is dropped. */
+  get bytes(): number {
+    return this.#youngBytes + this.#oldBytes;
   }
 
   get(key: Key): Value | undefined {
@@ -29,6 +35,7 @@ export class BoundedCache<Key, Value> {
     this.#youngBytes += this.#bytesOf(value);
     if (this.#youngBytes > this.#halfBytes) {
       this.#old = this.#young;
+      this.#oldBytes = this.#youngBytes - this.#bytesOf(value);
       this.#young = new Map();
       this.#youngBytes = this.#bytesOf(value);
     }
@@ -48,5 +55,6 @@ export class BoundedCache<Key, Value> {
     this.#young.clear();
     this.#old.clear();
     this.#youngBytes = 0;
+    this.#oldBytes = 0;
   }
 }

@@ -9,7 +9,7 @@
  * sorts in files beside the database.
  */
 import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { attributesOf } from './body-of-row.ts';
 import { entryIndexes, openDatabase } from './database.ts';
 import type { EntryFunctions } from './entry-store.ts';
@@ -28,6 +28,9 @@ export interface LoadedRow {
   readonly body: Uint8Array;
 }
 
+/** Index keys written by one statement: each call costs as much as several rows. */
+const keysAtOnce = 64;
+
 /** Why an entry that was loaded does not stay. */
 export interface DroppedRow {
   readonly dn: string;
@@ -45,6 +48,8 @@ export class BulkLoad implements Disposable {
   readonly #tallies = new Map<string, number>();
   readonly #attributeIds = new Map<string, number>();
   #lastId: number;
+  /** Keys that are not written yet: attribute, value and entry in turn. */
+  #keys: SQLInputValue[] = [];
   #hasNames = true;
 
   /** @param scratch a file that may be overwritten; the caller removes it */
@@ -93,7 +98,8 @@ export class BulkLoad implements Disposable {
       attributeId = this.#statements.run('INSERT INTO attribute (name) VALUES (?)', attribute);
       this.#attributeIds.set(attribute, attributeId);
     }
-    this.#statements.run('INSERT INTO scratch.key (attributeId, value, entryId) VALUES (?, ?, ?)', attributeId, value, id);
+    this.#keys.push(attributeId, value, id);
+    if (this.#keys.length === keysAtOnce * 3) this.#writeKeys();
   }
 
   /** Counts an entry. */
@@ -120,6 +126,7 @@ export class BulkLoad implements Disposable {
   /** Makes the indexes, and the counters and meta values durable-to-be; the file is a whole database from then on. */
   finish(meta: Readonly<Record<string, string>>, handlers: { dropped(row: DroppedRow): void; step(step: LoadStep): void }): void {
     handlers.step('names');
+    this.#writeKeys();
     this.#indexNames(handlers.dropped);
     handlers.step('uuids');
     this.#database.exec('DELETE FROM uuid');
@@ -143,9 +150,18 @@ export class BulkLoad implements Disposable {
     this.#database.close();
   }
 
+  #writeKeys(): void {
+    const values = this.#keys;
+    if (values.length === 0) return;
+    this.#keys = [];
+    const rows = values.length / 3;
+    this.#statements.run(rows === keysAtOnce ? insertFull : insertKeys(rows), ...values);
+  }
+
   #indexNames(dropped: (row: DroppedRow) => void): void {
     if (this.#hasNames) return;
     this.#hasNames = true;
+    this.#writeKeys();
     const [names, parents] = entryIndexes;
     this.#database.exec(parents);
     try {
@@ -197,6 +213,12 @@ export class BulkLoad implements Disposable {
     }
     return dn;
   }
+}
+
+const insertFull = insertKeys(keysAtOnce);
+
+function insertKeys(rows: number): string {
+  return `INSERT INTO scratch.key (attributeId, value, entryId) VALUES ${Array(rows).fill('(?, ?, ?)').join(', ')}`;
 }
 
 /** Addresses claimed during a load, in pages; each page is given with the entries' ids. */

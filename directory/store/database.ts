@@ -6,6 +6,7 @@
  */
 import { DatabaseSync } from 'node:sqlite';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { damaged, isDamage } from './damage.ts';
 
 const schemaVersion = 2;
 
@@ -20,10 +21,7 @@ const tables = `
     csn TEXT NOT NULL,
     body BLOB NOT NULL
   );
-  CREATE TABLE uuid (uuid BLOB PRIMARY KEY, entryId INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE attribute (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-  CREATE TABLE indexed (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL,
-    PRIMARY KEY (attributeId, value, entryId)) WITHOUT ROWID;
   CREATE TABLE journal (
     changeNumber INTEGER PRIMARY KEY,
     uuid BLOB NOT NULL,
@@ -36,30 +34,39 @@ const tables = `
     newRdn TEXT
   );
   CREATE TABLE tally (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
-  CREATE INDEX journalCsn ON journal (csn);
+`;
+
+/** What follows from the entries, and can be made anew from them. */
+export const derivedTables = `
+  CREATE TABLE IF NOT EXISTS uuid (uuid BLOB PRIMARY KEY, entryId INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS indexed (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL,
+    PRIMARY KEY (attributeId, value, entryId)) WITHOUT ROWID;
 `;
 
 /** Indexes of the entries themselves: names, which are unique, and children in order of id. `rdn` is null where it equals `rdnNorm`. */
 export const entryIndexes = [
-  'CREATE UNIQUE INDEX entryName ON entry (parentId, rdnNorm)',
-  'CREATE INDEX entryParent ON entry (parentId)',
+  'CREATE UNIQUE INDEX IF NOT EXISTS entryName ON entry (parentId, rdnNorm)',
+  'CREATE INDEX IF NOT EXISTS entryParent ON entry (parentId)',
 ] as const;
+export const allIndexes = [...entryIndexes, 'CREATE INDEX IF NOT EXISTS journalCsn ON journal (csn)'] as const;
 
 /**
  * Opens the database, creating it when it is not there.
  *
  * @param path the file, or `:memory:`
+ * @param pagesBytes memory for pages of the file
  */
-export function openDatabase(path: string): DatabaseSync {
+export function openDatabase(path: string, pagesBytes = 64 * 1_048_576): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(path);
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536');
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+    database.exec(`PRAGMA cache_size = -${Math.max(1, Math.floor(pagesBytes / 1024))}`);
     // Pages that many writes touch are copied from the log into the file once for all of them; 32 MB of log are read back within a second.
     database.exec('PRAGMA wal_autocheckpoint = 8192');
     const version = database.prepare('PRAGMA user_version').get()?.user_version;
     if (version === 0) {
-      database.exec(`BEGIN EXCLUSIVE; ${tables} ${entryIndexes.join(';')}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
+      database.exec(`BEGIN EXCLUSIVE; ${tables} ${derivedTables} ${allIndexes.join(';')}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
     } else if (version !== schemaVersion) {
       throw new PlatformError(
         'CONFIG_INVALID',
@@ -70,6 +77,7 @@ export function openDatabase(path: string): DatabaseSync {
   } catch (error) {
     database?.close();
     if (error instanceof PlatformError) throw error;
+    if (isDamage(error)) throw damaged(error, path);
     const hint = /locked/.test(messageOf(error)) ? '; another directory server uses this data directory' : '';
     throw new PlatformError('CONFIG_UNREADABLE', `cannot open the database ${path}: ${messageOf(error)}${hint}`, { cause: error });
   }

@@ -74,15 +74,25 @@ export function encodeBody(attributes: readonly Attribute[]): Buffer {
 // Times and names of creation and last change are mostly the same; two octets of a value are too few to save any.
 function knownValues(attributes: readonly Attribute[], position: number): number | undefined {
   const { values } = attributes[position] as Attribute;
-  const common = commonValues.findIndex((list) => list.length === values.length && list.every((one, i) => values[i]?.equals(one)));
-  if (common >= 0) return positionsMax + common;
+  for (let common = 0; common < commonValues.length; common += 1) {
+    if (areSame(values, commonValues[common] as readonly Buffer[])) return positionsMax + common;
+  }
   const first = values[0];
   if (values.length !== 1 || first === undefined || first.length < 3) return undefined;
   for (let before = 0; before < Math.min(position, positionsMax); before += 1) {
-    const others = (attributes[before] as Attribute).values;
-    if (others.length === 1 && others[0]?.equals(first)) return before;
+    if (areSame(values, (attributes[before] as Attribute).values)) return before;
   }
   return undefined;
+}
+
+// Lengths tell most of them apart, for less than a comparison costs.
+function areSame(a: readonly Buffer[], b: readonly Buffer[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i += 1) {
+    const [one, other] = [a[i] as Buffer, b[i] as Buffer];
+    if (one.length !== other.length || !one.equals(other)) return false;
+  }
+  return true;
 }
 
 /** Octets to attributes; the values are views into `body`. */

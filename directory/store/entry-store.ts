@@ -27,8 +27,8 @@ export const rootId = 0;
 /** Index keys are cut here: candidates are looked at anyway. */
 export const indexKeyMax = 128;
 const ancestorsCachedMax = 100_000;
-/** Memory for rows that were read, bytes; names and index lists get a quarter of it each. */
-const defaultCacheBytes = 128 * 1_048_576;
+/** Memory for what was read, bytes: a half for rows, an eighth each for names and index lists, a quarter for pages of the file. */
+export const defaultCacheBytes = 256 * 1_048_576;
 /** Index lists up to so many entries are remembered. */
 const idsCachedMax = 16;
 /** Entries whose attributes stay decoded: domains and clusters, which every write of an account looks at. */
@@ -103,15 +103,15 @@ export class EntryStore implements Disposable {
 
   /** @param functions must not change while a database lives, or it must be reindexed */
   constructor(path: string, functions: EntryFunctions, cacheBytes = defaultCacheBytes) {
-    this.#database = openDatabase(path);
+    this.#database = openDatabase(path, cacheBytes / 4);
     this.#statements = new Statements(this.#database);
     this.#journal = new Journal(this.#statements);
     this.#uuids = new UuidIndex(this.#statements);
     this.#keysOf = functions.keysOf;
     this.#talliesOf = functions.talliesOf;
-    this.#rows = new BoundedCache(cacheBytes, rowBytes);
-    this.#children = new BoundedCache(cacheBytes / 4, () => 150);
-    this.#keyIds = new BoundedCache(cacheBytes / 4, (ids) => 200 + ids.length * 8);
+    this.#rows = new BoundedCache(cacheBytes / 2, rowBytes);
+    this.#children = new BoundedCache(cacheBytes / 8, () => 150);
+    this.#keyIds = new BoundedCache(cacheBytes / 8, (ids) => 200 + ids.length * 8);
     this.#commit = new GroupCommit(this.#database, {
       begin: () => {
         this.#mergeTallies();
@@ -133,8 +133,13 @@ export class EntryStore implements Disposable {
       },
       undone: (what) => this.#forget(what),
     });
-    this.#readMeta();
-    this.#uuids.load(Number(this.meta(uuidBoundary) ?? 0));
+    try {
+      this.#readMeta();
+      this.#uuids.load(Number(this.meta(uuidBoundary) ?? 0));
+    } catch (error) {
+      this.#database.close();
+      throw error;
+    }
   }
 
   /**
@@ -153,6 +158,11 @@ export class EntryStore implements Disposable {
   onCommit(listener: () => void): () => void {
     this.#onCommit.add(listener);
     return () => this.#onCommit.delete(listener);
+  }
+
+  /** What the caches hold, bytes; pages of the file come to at most a quarter of `cacheBytes` beside it. */
+  get cachedBytes(): number {
+    return this.#rows.bytes + this.#children.bytes + this.#keyIds.bytes;
   }
 
   get commits(): number {

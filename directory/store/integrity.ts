@@ -4,9 +4,11 @@
  */
 import { dirname } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
+import { messageOf } from '#common/errors/platform-error.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { attributesOf } from './body-of-row.ts';
-import { openDatabase } from './database.ts';
+import { isDamage } from './damage.ts';
+import { allIndexes, derivedTables, openDatabase } from './database.ts';
 import { type EntryFunctions, indexKeyMax, rootId } from './entry-store.ts';
 import { uuidToText } from './uuid.ts';
 import { uuidBoundary } from './uuid-index.ts';
@@ -25,6 +27,7 @@ export interface IntegrityHandlers {
 /** Looks at everything; returns the number of entries. Throws when the file cannot be opened, e.g. because a server runs on it. */
 export function verifyDatabase(path: string, functions: EntryFunctions, handlers: IntegrityHandlers): number {
   const database = openDatabase(path);
+  let entries = 0;
   try {
     for (const row of database.prepare('PRAGMA integrity_check(20)').all()) {
       if (row.integrity_check !== 'ok') handlers.problem(`the file is damaged: ${String(row.integrity_check)}`);
@@ -37,7 +40,6 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
     const boundary = metaNumber(database, uuidBoundary);
     const lastId = metaNumber(database, 'lastEntryId');
     const counted = new Map<string, number>();
-    let entries = 0;
     let keysExpected = 0;
     for (const row of database.prepare('SELECT *, ifnull(rdn, rdnNorm) AS name FROM entry ORDER BY id').iterate()) {
       entries += 1;
@@ -75,6 +77,10 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
     }
     for (const [name, real] of counted) handlers.problem(`the counter ${name} is missing, there are ${real}; run reindex`);
     return entries;
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    handlers.problem(`the rest cannot be read: ${messageOf(error)}; run reindex, and when that fails put back a backup`);
+    return entries;
   } finally {
     database.close();
   }
@@ -86,8 +92,9 @@ export function rebuildIndex(path: string, functions: EntryFunctions, progress: 
   try {
     const sortIn = dirname(path).replaceAll("'", "''");
     // Keys are sorted before they enter the index: written in the order of the entries each would touch another page.
-    database.exec(`PRAGMA temp_store_directory = '${sortIn}';
-      BEGIN IMMEDIATE; DELETE FROM indexed; DELETE FROM tally; DELETE FROM uuid; REINDEX;
+    database.exec(`PRAGMA temp_store_directory = '${sortIn}'`);
+    emptyIndexes(database);
+    database.exec(`BEGIN IMMEDIATE; DELETE FROM tally;
       CREATE TEMP TABLE found (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL);
       INSERT INTO uuid SELECT uuid, id FROM entry ORDER BY uuid`);
     const attribute = database.prepare('INSERT OR IGNORE INTO attribute (name) VALUES (?)');
@@ -126,6 +133,24 @@ export function rebuildIndex(path: string, functions: EntryFunctions, progress: 
   } finally {
     database.close();
   }
+}
+
+const makeDerived = `${derivedTables} ${allIndexes.join('; ')};`;
+
+/** Leaves all indexes empty. A damaged one cannot be emptied: it is taken out of the schema, and its pages go with the next VACUUM. */
+function emptyIndexes(database: DatabaseSync): void {
+  try {
+    database.exec(`BEGIN IMMEDIATE; ${makeDerived} DELETE FROM indexed; DELETE FROM uuid; REINDEX; COMMIT`);
+    return;
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK');
+    if (!isDamage(error)) throw error;
+  }
+  database.enableDefensive(false);
+  database.exec(`PRAGMA writable_schema = ON; BEGIN IMMEDIATE;
+    DELETE FROM sqlite_schema WHERE name IN ('indexed', 'uuid') OR type = 'index' AND sql IS NOT NULL; COMMIT;
+    PRAGMA writable_schema = RESET; VACUUM`);
+  database.exec(`BEGIN IMMEDIATE; ${makeDerived} COMMIT`);
 }
 
 function metaNumber(database: DatabaseSync, name: string): number {

@@ -3,6 +3,7 @@
  * makes in half the time of objects.
  */
 import type { DatabaseSync, SQLInputValue, SQLOutputValue } from 'node:sqlite';
+import { damaged, isDamage } from './damage.ts';
 
 type Statement = ReturnType<DatabaseSync['prepare']>;
 type Row = Record<string, SQLOutputValue>;
@@ -18,26 +19,46 @@ export class Statements {
   }
 
   get(sql: string, ...values: SQLInputValue[]): Row | undefined {
-    return this.#prepared(sql).get(...values);
+    try {
+      return this.#prepared(sql).get(...values);
+    } catch (error) {
+      throw told(error);
+    }
   }
 
   all(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.#prepared(sql).all(...values);
+    try {
+      return this.#prepared(sql).all(...values);
+    } catch (error) {
+      throw told(error);
+    }
   }
 
   /** Runs a statement; gives the row id of an insertion. */
   run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#prepared(sql).run(...values).lastInsertRowid);
+    try {
+      return Number(this.#prepared(sql).run(...values).lastInsertRowid);
+    } catch (error) {
+      throw told(error);
+    }
   }
 
   /** First column of the first row, a number; `undefined` without a row. */
   number(sql: string, ...values: SQLInputValue[]): number | undefined {
-    return (this.#ofColumn(sql).get(...values) as unknown as readonly [number] | undefined)?.[0];
+    try {
+      return (this.#ofColumn(sql).get(...values) as unknown as readonly [number] | undefined)?.[0];
+    } catch (error) {
+      throw told(error);
+    }
   }
 
   /** First column of every row. */
   numbers(sql: string, ...values: SQLInputValue[]): number[] {
-    return (this.#ofColumn(sql).all(...values) as unknown as (readonly [number])[]).map((row) => row[0]);
+    try {
+      return (this.#ofColumn(sql).all(...values) as unknown as (readonly [number])[]).map((row) => row[0]);
+    } catch (error) {
+      throw told(error);
+    }
   }
 
   clear(): void {
@@ -63,4 +84,8 @@ export class Statements {
     }
     return statement;
   }
+}
+
+function told(error: unknown): unknown {
+  return isDamage(error) ? damaged(error) : error;
 }

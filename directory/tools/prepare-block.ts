@@ -3,21 +3,17 @@ import type { Clock } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
 import type { Random } from '#common/random.ts';
-import type { LdifRecord } from '#protocol/ldap/ldif.ts';
 import { readLdifBlock } from '#protocol/ldap/ldif-block.ts';
-import type { Attribute } from '#protocol/ldap/messages.ts';
 import { CsnSource, generalizedTime } from '../changelog/csn.ts';
 import { createMailSchema } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { SchemaFile } from '../schema/schema-file.ts';
 import { hasClearPassword, withHashedPasswords } from '../server/prepare-passwords.ts';
-import { type PrepareContext, prepareEntry } from './prepare-entry.ts';
+import { type ContentRecord, EntryPreparer } from './prepare-entry.ts';
 import { BatchWriter, type PreparedBatch, type PreparedMistake } from './prepared-batch.ts';
 
 /** Prepares blocks; several at a time where threads do it. */
 export type PrepareBlock = (block: Buffer) => Promise<PreparedBatch>;
-
-type ContentRecord = LdifRecord & { readonly attributes: readonly Attribute[] };
 
 /** Prepares them in this thread. */
 export function createPrepareBlock(ports: {
@@ -27,18 +23,18 @@ export function createPrepareBlock(ports: {
   readonly schemaFiles?: readonly SchemaFile[];
 }): PrepareBlock {
   const csns = new CsnSource(ports.clock, 0, undefined);
-  const context: PrepareContext = {
+  const preparer = new EntryPreparer({
     schema: createMailSchema(ports.schemaFiles),
     random: ports.random,
     now: generalizedTime(ports.clock.nowMs()),
     nextCsn: () => csns.next(),
-  };
+  });
   return async (block) => {
     const writer = new BatchWriter();
     const mistakes: PreparedMistake[] = [];
     const take = (record: ContentRecord): void => {
       try {
-        writer.add(prepareEntry(context, record));
+        writer.add(preparer.prepare(record));
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         mistakes.push({ line: record.line, detail: `${record.dn}: ${error.message}` });

@@ -8,7 +8,7 @@ import { parseRdn, type Rdn, splitDn } from '#protocol/ldap/dn.ts';
 import type { LdifRecord } from '#protocol/ldap/ldif.ts';
 import { type Attribute, attribute } from '#protocol/ldap/messages.ts';
 import { checkAccountValues, uidOf } from '../provisioning/mail-rules.ts';
-import { checkEntry, classesOf } from '../schema/check-entry.ts';
+import { checkAttribute, checkEntry, classesOf } from '../schema/check-entry.ts';
 import { indexKeys, rdnKey, tallies } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Schema } from '../schema/schema.ts';
@@ -45,6 +45,9 @@ export interface PreparedEntry {
 const notStored = new Set(['entryUUID', 'entryCSN', 'entryDN', 'contextCSN', 'subschemaSubentry', 'hasSubordinates', 'numSubordinates']);
 const addressTypes = ['mail', 'mailAlternateAddress'];
 
+/** A record with the attributes of an entry. */
+export type ContentRecord = LdifRecord & { readonly attributes: readonly Attribute[] };
+
 /** What preparing needs. */
 export interface PrepareContext {
   readonly schema: Schema;
@@ -54,12 +57,116 @@ export interface PrepareContext {
   nextCsn(): string;
 }
 
-/** Prepares a record of kind `entry`, or refuses it. */
-export function prepareEntry(context: PrepareContext, record: LdifRecord & { readonly attributes: readonly Attribute[] }): PreparedEntry {
-  const { schema } = context;
-  const split = splitDn(record.dn);
+/**
+ * What follows from the names of a record's attributes and from its classes alone. Nearly all records of a file have the form of the one before
+ * them, so of those only the values are looked at.
+ */
+interface Form {
+  readonly types: readonly string[];
+  readonly classes: readonly Buffer[];
+  /** Places of what goes into the body, and of the attributes kept elsewhere; -1 without one. */
+  readonly stored: readonly number[];
+  readonly uuidAt: number;
+  readonly csnAt: number;
+  /** Operational attributes that the file does not give. */
+  readonly completed: readonly Attribute[];
+}
+
+/** Prepares entries one after the other. */
+export class EntryPreparer {
+  readonly #context: PrepareContext;
+  #form: Form | undefined;
+
+  constructor(context: PrepareContext) {
+    this.#context = context;
+  }
+
+  /** Prepares a record of kind `entry`, or refuses it. */
+  prepare(record: ContentRecord): PreparedEntry {
+    const form = this.#form;
+    if (form === undefined || !hasForm(record.attributes, form)) {
+      this.#form = undefined;
+      const prepared = prepareEntry(this.#context, record);
+      this.#form = formOf(this.#context, record.attributes);
+      return prepared;
+    }
+    const { schema, random } = this.#context;
+    const { split, rdn } = nameOf(record.dn);
+    const { attributes } = record;
+    if (!isNamedAsGiven(attributes, rdn)) return prepareEntry(this.#context, record);
+    const stored: Attribute[] = [];
+    for (const at of form.stored) {
+      const one = attributes[at] as Attribute;
+      checkAttribute(schema, one);
+      stored.push(one);
+    }
+    stored.push(...form.completed);
+    const csn = form.csnAt < 0 ? undefined : csnOf(attributes[form.csnAt] as Attribute);
+    return {
+      line: record.line,
+      parentDn: split.parent,
+      rdn: split.rdn,
+      rdnNorm: rdnKey(schema, rdn),
+      uuid: form.uuidAt < 0 ? uuidOctets(random.uuid()) : entryUuid(attributes[form.uuidAt] as Attribute),
+      csn: csn ?? this.#context.nextCsn(),
+      ...contentOf(schema, stored, rdn),
+    };
+  }
+}
+
+function hasForm(attributes: readonly Attribute[], form: Form): boolean {
+  if (attributes.length !== form.types.length) return false;
+  for (let at = 0; at < attributes.length; at += 1) {
+    const { type, values } = attributes[at] as Attribute;
+    if (type !== form.types[at]) return false;
+    if (
+      type === 'objectClass' &&
+      !(values.length === form.classes.length && values.every((one, i) => one.equals(form.classes[i] as Buffer)))
+    )
+      return false;
+  }
+  return true;
+}
+
+// Of an entry that was found good; `undefined` when its attributes are not written as they are stored.
+function formOf({ schema, now }: PrepareContext, attributes: readonly Attribute[]): Form | undefined {
+  const types = attributes.map(({ type }) => type);
+  if (new Set(types).size !== types.length || types.some((type) => schema.description(type)?.canonical !== type)) return undefined;
+  const classes = (attributes.find(({ type }) => type === 'objectClass')?.values ?? []).map((value) => Buffer.from(value));
+  const { structural } = classesOf(schema, attributes);
+  const completed = completionsOf(structural.name, now).filter(({ type }) => !types.includes(type));
+  const stored = types.flatMap((type, at) => (notStored.has(type) ? [] : [at]));
+  return { types, classes, stored, uuidAt: types.indexOf('entryUUID'), csnAt: types.indexOf('entryCSN'), completed };
+}
+
+// Whether the one value of the name is the one value of its attribute, letter by letter.
+function isNamedAsGiven(attributes: readonly Attribute[], rdn: Rdn): boolean {
+  const [ava] = rdn;
+  if (ava === undefined || rdn.length !== 1) return false;
+  const values = attributes.find(({ type }) => type === ava.type)?.values;
+  return values?.length === 1 && values[0]?.toString('utf8') === ava.value;
+}
+
+function completionsOf(structural: string, now: string): Attribute[] {
+  return [
+    attribute('structuralObjectClass', structural),
+    attribute('createTimestamp', now),
+    attribute('creatorsName', importerDn),
+    attribute('modifyTimestamp', now),
+    attribute('modifiersName', importerDn),
+  ];
+}
+
+function nameOf(dn: string): { split: { readonly rdn: string; readonly parent: string }; rdn: Rdn } {
+  const split = splitDn(dn);
   const rdn = split === undefined ? undefined : parseRdn(split.rdn);
-  if (split === undefined || rdn === undefined) throw new Refusal('invalidDNSyntax', `"${printable(record.dn)}" is no name of an entry`);
+  if (split === undefined || rdn === undefined) throw new Refusal('invalidDNSyntax', `"${printable(dn)}" is no name of an entry`);
+  return { split, rdn };
+}
+
+function prepareEntry(context: PrepareContext, record: ContentRecord): PreparedEntry {
+  const { schema } = context;
+  const { split, rdn } = nameOf(record.dn);
   const given = withNamingValues(schema, canonicalAttributes(schema, record.attributes, false), rdn);
   let uuid: Buffer | undefined;
   let csn: string | undefined;
@@ -72,25 +179,17 @@ export function prepareEntry(context: PrepareContext, record: LdifRecord & { rea
     } else if (one.type === 'entryUUID') {
       uuid = entryUuid(one);
     } else if (one.type === 'entryCSN') {
-      csn = one.values[0]?.toString('latin1') ?? '';
-      if (!csnPattern.test(csn)) throw new Refusal('invalidAttributeSyntax', 'entryCSN is not a change sequence number');
+      csn = csnOf(one);
     }
   }
   const structural = checkEntry(schema, stored);
-  const complete = (type: string, value: string): void => {
-    if (!has.has(type)) stored.push(attribute(type, value));
-  };
-  complete('structuralObjectClass', structural.name);
-  complete('createTimestamp', context.now);
-  complete('creatorsName', importerDn);
-  complete('modifyTimestamp', context.now);
-  complete('modifiersName', importerDn);
+  stored.push(...completionsOf(structural.name, context.now).filter(({ type }) => !has.has(type)));
   return {
     line: record.line,
     parentDn: split.parent,
     rdn: split.rdn,
     rdnNorm: rdnKey(schema, rdn),
-    uuid: uuid ?? Buffer.from(context.random.uuid().replaceAll('-', ''), 'hex'),
+    uuid: uuid ?? uuidOctets(context.random.uuid()),
     csn: csn ?? context.nextCsn(),
     ...contentOf(schema, stored, rdn),
   };
@@ -146,5 +245,16 @@ function kindOf(schema: Schema, attributes: readonly Attribute[]): PreparedKind 
 function entryUuid(one: Attribute): Buffer {
   const uuid = tryParseAccountUuid(one.values[0]?.toString('latin1') ?? '');
   if (uuid === undefined || one.values.length !== 1) throw new Refusal('invalidAttributeSyntax', 'entryUUID is not a UUID');
+  return uuidOctets(uuid);
+}
+
+function uuidOctets(uuid: string): Buffer {
   return Buffer.from(uuid.replaceAll('-', ''), 'hex');
+}
+
+function csnOf(one: Attribute): string {
+  const csn = one.values[0]?.toString('latin1') ?? '';
+  if (one.values.length !== 1 || !csnPattern.test(csn))
+    throw new Refusal('invalidAttributeSyntax', 'entryCSN is not a change sequence number');
+  return csn;
 }
