@@ -11,6 +11,7 @@ import { textOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { decide, type EntryImage } from '#replication/decide.ts';
 import type { LagMeter } from '#replication/lag.ts';
+import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import { findAtMaster, type Replica } from '#replication/replica.ts';
 
 /** Times that one change is tried with something moved out of its way in between. */
@@ -208,7 +209,8 @@ async function ensureParents(context: ApplyContext, dn: string): Promise<void> {
     at = splitDn(at)?.parent ?? '';
   }
   for (const parent of missing) {
-    const entry = await master.readEntry(parent, context.replica.scope.selection);
+    const read = await master.readEntry(parent, [...context.replica.scope.selection, ...masterUuidAttributes]);
+    const entry = read === undefined ? undefined : inReplicaForm(read);
     // Gone at the master as well: the change that says so is on its way.
     if (entry === undefined) return;
     const uuid = textOf(entry.attributes, 'entryUUID')?.toLowerCase() ?? '';

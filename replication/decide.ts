@@ -37,8 +37,10 @@ export const replicatedSelection: readonly string[] = ['*', ...keptOperational];
 /** What a server makes by itself, should it send it unasked. */
 const derived = new Set(['structuralobjectclass', 'entrydn', 'subschemasubentry', 'hassubordinates', 'numsubordinates', 'contextcsn']);
 
-/** Steps that make the replica's entry equal to the master's; `keepsCsn` is false for servers that let nobody set `entryCSN`. */
-export function decide(master: EntryImage, replica: EntryImage | undefined, keepsCsn: boolean): readonly Step[] {
+/** Steps that make the replica's entry equal to the master's; `mayKeepCsn` is false for servers that let nobody set `entryCSN`. */
+export function decide(master: EntryImage, replica: EntryImage | undefined, mayKeepCsn: boolean): readonly Step[] {
+  // A master without CSNs leaves the replica its own.
+  const keepsCsn = mayKeepCsn && master.attributes.some((one) => one.type.toLowerCase() === 'entrycsn');
   const wanted = replicatedAttributes(master.attributes, keepsCsn);
   if (replica === undefined) return [{ kind: 'add', dn: master.dn, attributes: wanted }];
   const steps: Step[] = [];

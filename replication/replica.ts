@@ -27,6 +27,7 @@ import {
 import { type Attribute, attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { EntryImage, Step } from '#replication/decide.ts';
+import { inReplicaForm, masterUuidAttributes, masterUuidFilter, uuidOfEntry } from '#replication/master-entry.ts';
 import { type Scope, wholeScope } from '#replication/scope.ts';
 
 const pageSize = 1000;
@@ -184,7 +185,8 @@ function withoutCsn(step: Step): Step {
 
 /** The master's entry with that `entryUUID`, as far as the replica shall have it; `undefined` when there is none. */
 export function findAtMaster(connection: LdapConnection, suffix: string, uuid: string, scope: Scope): Promise<EntryImage | undefined> {
-  return findEntry(connection, suffix, scope.key === '' ? equal('entryUUID', uuid) : and(equal('entryUUID', uuid), scope.filter), scope);
+  const named = masterUuidFilter(uuid);
+  return findEntry(connection, suffix, scope.key === '' ? named : and(named, scope.filter), scope);
 }
 
 /** A replica's entry with that `entryUUID`; `undefined` when there is none. */
@@ -194,8 +196,10 @@ export function findByUuid(connection: LdapConnection, suffix: string, uuid: str
 
 async function findEntry(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope): Promise<EntryImage | undefined> {
   try {
-    const [entry] = await connection.searchAll({ baseDn: suffix, filter, attributes: scope.selection }, 1, [manageDsaIt]);
-    return entry === undefined ? undefined : scope.trim(entry);
+    const [entry] = await connection.searchAll({ baseDn: suffix, filter, attributes: [...scope.selection, ...masterUuidAttributes] }, 1, [
+      manageDsaIt,
+    ]);
+    return entry === undefined ? undefined : scope.trim(inReplicaForm(entry));
   } catch (error) {
     // A replica that is still empty has no suffix either.
     if (resultCodeOf(error) === resultCodes.noSuchObject) return undefined;
@@ -212,14 +216,15 @@ export async function* readAllEntries(
 ): AsyncGenerator<ReadEntry> {
   let cookie: Buffer = Buffer.alloc(0);
   do {
-    const search = connection.search({ baseDn: suffix, filter: (scope ?? wholeScope).filter, attributes: ['entryUUID', ...attributes] }, [
-      makePagedResults({ size: pageSize, cookie }),
-      manageDsaIt,
-    ]);
+    const search = connection.search(
+      { baseDn: suffix, filter: (scope ?? wholeScope).filter, attributes: [...masterUuidAttributes, ...attributes] },
+      [makePagedResults({ size: pageSize, cookie }), manageDsaIt],
+    );
     try {
       for await (const item of search) {
         if (item.kind !== 'entry' || item.dn.toLowerCase().startsWith(stateEntryStart)) continue;
-        yield { uuid: textOf(item.attributes, 'entryUUID')?.toLowerCase() ?? '', dn: item.dn, attributes: item.attributes };
+        const { dn, attributes: read } = inReplicaForm({ dn: item.dn, attributes: item.attributes });
+        yield { uuid: uuidOfEntry(read), dn, attributes: read };
       }
     } catch (error) {
       if (resultCodeOf(error) === resultCodes.noSuchObject) return;

@@ -13,6 +13,8 @@ import type { Logger } from '#common/log/logger.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type SyncEvent, syncEvents } from '#directory/client/sync-session.ts';
 import { UuidTable } from '#directory/client/uuid-table.ts';
+import { textOf } from '#protocol/ldap/messages.ts';
+import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import type { Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
 import { checkDeletes, findUnnamed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
@@ -61,12 +63,15 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
   }
   const refresh = new Refresh(context, index);
   let latest = cookie;
-  for await (const event of syncEvents(connection, {
+  const root = await connection.readEntry('', ['vendorName']);
+  const isOf389 = /\b389\b/.test(textOf(root?.attributes ?? [], 'vendorName') ?? '');
+  for await (const received of syncEvents(connection, {
     baseDn: context.suffix,
     filter: context.scope.filter,
-    attributes: context.scope.selection,
+    attributes: isOf389 ? [...context.scope.selection, ...masterUuidAttributes] : context.scope.selection,
     cookie,
   })) {
+    const event = isOf389 && received.type === 'entry' ? from389(received) : received;
     // Copied: the bytes received are not kept for the sake of a cookie.
     if (event.cookie !== undefined) latest = Buffer.from(event.cookie);
     if (!refresh.isOver) {
@@ -80,6 +85,15 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     await room(context);
   }
   throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the stream`);
+}
+
+type EntryEvent = Extract<SyncEvent, { type: 'entry' }>;
+
+// 389 Directory Server sends a renamed entry without its operational attributes: it is read again when its turn has come.
+function from389(event: EntryEvent): EntryEvent | (EntryEvent & { readonly isPartial: true }) {
+  const isWhole = event.attributes.some((one) => one.type.toLowerCase() === 'createtimestamp');
+  const entry = inReplicaForm(event, event.uuid);
+  return isWhole ? entry : { ...entry, isPartial: true };
 }
 
 /** The time from the start of a stream to its `refreshed`. */
@@ -106,13 +120,7 @@ class Refresh {
         const isNew = !this.#mustMark || (this.#named.mark(event.uuid) && this.#index !== undefined);
         if (this.#context.doomed.size > 0) this.#context.doomed.delete(event.uuid);
         if (this.#isCurrent(event)) return;
-        this.#context.pipeline.push({
-          uuid: event.uuid,
-          entry: this.#context.scope.trim(event),
-          isNew,
-          cookie: undefined,
-          receivedMs: this.#context.clock.monotonicMs(),
-        });
+        pushEntry(this.#context, event, isNew, undefined);
         return;
       }
       case 'present':
@@ -130,7 +138,7 @@ class Refresh {
     }
   }
 
-  #isCurrent(event: Extract<SyncEvent, { type: 'entry' }>): boolean {
+  #isCurrent(event: EntryEvent): boolean {
     if (!this.#mustMark || this.#index === undefined || this.#context.comparesContent()) return false;
     return this.#index.isCurrent(event.uuid, event.dn, event.attributes);
   }
@@ -173,13 +181,7 @@ function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | u
   const cookie = event.cookie === undefined ? undefined : latest;
   switch (event.type) {
     case 'entry':
-      context.pipeline.push({
-        uuid: event.uuid,
-        entry: context.scope.trim(event),
-        isNew: event.isAdd,
-        cookie,
-        receivedMs: context.clock.monotonicMs(),
-      });
+      pushEntry(context, event, event.isAdd, cookie);
       return;
     case 'delete':
       event.uuids.forEach((uuid, i) => {
@@ -189,6 +191,12 @@ function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | u
     default:
       if (cookie !== undefined) pushCookie(context, cookie);
   }
+}
+
+function pushEntry(context: SourceContext, event: EntryEvent, isNew: boolean, cookie: Buffer | undefined): void {
+  const receivedMs = context.clock.monotonicMs();
+  const change = { uuid: event.uuid, entry: context.scope.trim(event), isNew, cookie, receivedMs };
+  context.pipeline.push('isPartial' in event ? { ...change, isCheck: true } : change);
 }
 
 function pushDelete(context: SourceContext, uuid: string, cookie: Buffer | undefined, lastDn?: string): void {
