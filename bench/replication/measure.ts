@@ -18,9 +18,11 @@ export type Lags = Readonly<Record<Kind, Lag>>;
 const lookEveryMs = 0.06;
 
 const patienceMs = 600_000;
-const at = (uid: string): string => `uid=${uid},cn=isp.example,o=mail`;
+/** Name of an account. */
+export const at = (uid: string): string => `uid=${uid},cn=isp.example,o=mail`;
 
-function accountAttributes(uid: string) {
+/** Content of an account. */
+export function accountAttributes(uid: string) {
   return [
     attribute('objectClass', 'top', 'person', 'organizationalPerson', 'inetOrgPerson', 'mailAccount'),
     attribute('uid', uid),

@@ -49,7 +49,7 @@ async function ours(name: string, isOwnMaster: boolean, isOwnReplica: boolean): 
   try {
     const before = [await processorSeconds(master.pid), 0, await processorSeconds(replica.pid)];
     const seconds = await timeRefresh(replica, entries, async () => {
-      service = await startOwnReplication(master, replica);
+      service = await startOwnReplication(master, { 'ldap-eu': replica });
     });
     const after = await Promise.all([master.pid, (service as ServiceProcess | undefined)?.pid ?? 0, replica.pid].map(processorSeconds));
     const costs = after.map((one, i) => one - (before[i] as number));

@@ -134,8 +134,9 @@ export async function startOwnServer(mode: 'master' | 'replica'): Promise<OwnSer
   };
 }
 
-/** Starts the replication service between two servers. */
-export function startOwnReplication(master: SyncreplSource, replica: SyncreplSource): Promise<ServiceProcess> {
+/** Starts the replication service between a master and replicas, by name. */
+export function startOwnReplication(master: SyncreplSource, replicas: Readonly<Record<string, SyncreplSource>>): Promise<ServiceProcess> {
+  const secrets = Object.fromEntries(Object.entries(replicas).map(([name, replica]) => [name, replica.rootPassword]));
   return startProcess(
     (directory) => {
       const server = (one: SyncreplSource, secret: string): object => ({
@@ -149,9 +150,9 @@ export function startOwnReplication(master: SyncreplSource, replica: SyncreplSou
         suffix: 'o=mail',
         stateDirectory: join(directory, 'state'),
         master: server(master, 'master'),
-        replicas: [{ name: 'ldap-eu', ...server(replica, 'replica') }],
+        replicas: Object.entries(replicas).map(([name, replica]) => ({ name, ...server(replica, name) })),
       };
     },
-    { master: master.rootPassword, replica: replica.rootPassword },
+    { master: master.rootPassword, ...secrets },
   );
 }
