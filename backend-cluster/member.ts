@@ -17,11 +17,12 @@
  */
 import type { AccountStore } from '#backend-cluster/storage/account-store.ts';
 import type { AccountUuid } from '#common/account-name.ts';
-import { asPlatformError, messageOf } from '#common/errors/platform-error.ts';
-import { type ClusterName, clusterOf, type MemberName } from '#common/host-server.ts';
+import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { type ClusterName, clusterOf, type MemberName, parseMemberName } from '#common/host-server.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
 import type { DirectoryChange, DirectoryFollower, DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
+import { collectMethod } from '#protocol/link/messages.ts';
 import { Archives } from './accounts/archives.ts';
 import { Authenticator } from './accounts/authenticate.ts';
 import { LoginCheck } from './accounts/check-login.ts';
@@ -44,11 +45,14 @@ import type { LeaseStore } from './coordination/lease-store.ts';
 import { serveLmtp } from './delivery/lmtp-server.ts';
 import { createCalls } from './link/calls.ts';
 import { type LinkPeer, type LinkServer, type SessionDecision, startLinkServer } from './link/server.ts';
+import type { ParkedSession } from './sessions/handovers.ts';
 import { createSessionServing, type SessionProtocol } from './sessions/serve-session.ts';
 import { SessionRegistry } from './sessions/session-registry.ts';
 
 /** Time for the Controller to do what an operator asked for: closing thousands of accounts takes a while. */
 const upkeepTimeoutMs = 60_000;
+/** Time that a member which stops waits for the sessions that it has handed over to be taken, milliseconds. */
+const collectMs = 2_000;
 const leavingText = 'Server is going down, connect again';
 
 /** What a member is made of. */
@@ -143,7 +147,7 @@ class Member implements RunningBackend {
     this.#address = { name, host: options.advertise?.host ?? options.listen.address, port: options.advertise?.port ?? options.listen.port };
     this.#registry = new AccountRegistry(this.#cluster);
     this.#settings = new ClusterSettings(store.notes);
-    this.#sessions = new SessionRegistry(clock, log, metrics);
+    this.#sessions = new SessionRegistry(clock, random, log, metrics);
     this.#locator = new Locator(this.#cluster, this.#registry, directory.reader);
     this.#logins = new LoginCheck(this.#locator, new Authenticator(options.hasher, clock, random));
     this.#link = createLinkClient({
@@ -168,6 +172,7 @@ class Member implements RunningBackend {
       quotaOf: (uuid) => this.#quotaOf(uuid),
       isTaking: () => this.#state() === 'active',
       onEnd: (uuid, text) => this.#sessions.byeAccount(uuid, text),
+      onLeave: (uuid, text) => this.#sessions.moveAccount(uuid, text),
     });
     this.#deliveries = new Deliveries({ locator: this.#locator, hosted: this.#hosted, link: this.#link, self: { name }, clock, random });
     this.#controller = new Controller({
@@ -237,6 +242,13 @@ class Member implements RunningBackend {
       closeEverywhere: (uuid, text) => this.#controller.closeEverywhere(uuid, text),
     });
     this.#serveSession = createSessionServing({
+      collect: async (from, frontend) => {
+        const member = parseMemberName(from.member);
+        if (member === name) return this.#sessions.handovers.collect(from.ticket, frontend);
+        if (clusterOf(member) !== this.#cluster) throw new PlatformError('LINK_PROTOCOL', `${member} is no member of ${this.#cluster}`);
+        const address = { name: member, host: from.host, port: from.port };
+        return (await this.#link.call(address, collectMethod, { ticket: from.ticket, frontend })) as ParkedSession;
+      },
       ...options.ports,
       log,
       protocols: options.protocols,
@@ -265,6 +277,7 @@ class Member implements RunningBackend {
       logins: this.#logins,
       whereIs: (uuid, isLocal) => this.#whereIs(uuid, isLocal),
       clusterStatus: () => this.#clusterStatus(),
+      collect: (ticket, frontend) => this.#sessions.handovers.collect(ticket, frontend),
       byeSession: (sessionId, frontend, text) => this.#sessions.byeSession(sessionId, frontend, text),
       upkeep: this.#upkeep,
     });
@@ -385,6 +398,7 @@ class Member implements RunningBackend {
     await this.#hosted.closeAll(leavingText);
     this.#sessions.byeAll(leavingText);
     await operationsEnd;
+    await this.#sessions.handovers.collected(collectMs);
     this.#hosted.stop();
     await this.#controller.stop();
     await this.#server?.close();

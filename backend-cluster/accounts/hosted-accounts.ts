@@ -69,8 +69,10 @@ export interface HostedAccountsOptions {
   quotaOf(uuid: AccountUuid): number | undefined;
   /** No new accounts are opened while false. */
   isTaking(): boolean;
-  /** The account is about to be closed, or has been deposed: its sessions must end. */
+  /** The account has been deposed: its sessions must end. */
   onEnd(uuid: AccountUuid, text: string): void;
+  /** The account is about to be closed: its sessions go with it, or end. Resolves when they may no longer use it. */
+  onLeave(uuid: AccountUuid, text: string): Promise<void>;
 }
 
 /** See the header of this file. */
@@ -321,11 +323,12 @@ export class HostedAccounts implements LocalAccounts {
   #close(uuid: AccountUuid, hosted: Hosted, text: string): Promise<void> {
     if (hosted.closing !== undefined) return hosted.closing;
     hosted.idle?.cancel();
-    if (hosted.users > 0) this.#options.onEnd(uuid, text);
     // Set before the account is told: it reports its end from within, and that is no deposition.
     const { promise, resolve } = Promise.withResolvers<void>();
     hosted.closing = promise;
-    void hosted.account.close().then(() => {
+    const left = hosted.users > 0 ? this.#options.onLeave(uuid, text) : Promise.resolve();
+    const closed = left.catch(() => {}).then(() => hosted.account.close());
+    void closed.then(() => {
       if (this.#open.get(uuid) === hosted) {
         this.#remove(uuid, hosted);
         this.#options.controller().report('closed', uuid, hosted.account.epoch);

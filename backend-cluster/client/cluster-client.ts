@@ -27,6 +27,11 @@ export interface MemberHealth {
   readonly lastError: string | undefined;
 }
 
+/** A session's channel: a connection, and words of the member beside its bytes (`SessionNotice`). */
+export interface SessionChannel extends Connection {
+  onNotice?(listener: (notice: Record<string, unknown>) => void): void;
+}
+
 /** Speaks to members. One per process; connections are kept and shared by all sessions. */
 export interface LinkClient extends AsyncDisposable {
   /**
@@ -36,7 +41,7 @@ export interface LinkClient extends AsyncDisposable {
   openSession(
     member: MemberAddress,
     request: OpenSession,
-  ): Promise<{ readonly answer: OpenSessionAnswer; readonly channel: Connection | undefined }>;
+  ): Promise<{ readonly answer: OpenSessionAnswer; readonly channel: SessionChannel | undefined }>;
   /** A call to one member. Rejects with the member's `PlatformError`, or `NET_*`. */
   call(member: MemberAddress, method: string, params: unknown, timeoutMs?: number): Promise<unknown>;
   health(member: MemberAddress): MemberHealth;

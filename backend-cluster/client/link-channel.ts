@@ -44,6 +44,8 @@ export class LinkChannel implements Connection {
   #ending: 'no' | 'queued' | 'sent' = 'no';
   #peerEnd: 'no' | 'received' | 'delivered' = 'no';
   #resetReason: Error | true | undefined;
+  #lastNotice: Buffer | undefined;
+  #noticeListener: ((notice: Record<string, unknown>) => void) | undefined;
   #isClosed = false;
   #closeError: Error | undefined;
   #closeReported = false;
@@ -118,6 +120,27 @@ export class LinkChannel implements Connection {
     this.pump();
   }
 
+  /** Says something beside the bytes, at once. */
+  notify(notice: object): void {
+    if (!this.#isClosed) this.#carrier.send(frameTypes.notice, this.number, Buffer.from(JSON.stringify(notice)));
+  }
+
+  /** As `end`, with a notice that stands after all bytes. */
+  endWith(notice: object): void {
+    this.#lastNotice = Buffer.from(JSON.stringify(notice));
+    this.end();
+  }
+
+  /** Takes notices over; they come as they are received, which may be before bytes that were sent earlier. */
+  onNotice(listener: (notice: Record<string, unknown>) => void): void {
+    this.#noticeListener = listener;
+  }
+
+  onNoticeFrame(notice: Record<string, unknown>): boolean {
+    if (!this.#isClosed) this.#noticeListener?.(notice);
+    return true;
+  }
+
   destroy(error?: Error): void {
     if (this.#isClosed) return;
     if (this.#resetReason === undefined) {
@@ -150,6 +173,7 @@ export class LinkChannel implements Connection {
     if (this.#unsentBytes > 0) return;
     if (this.#ending === 'queued') {
       this.#ending = 'sent';
+      if (this.#lastNotice !== undefined) this.#carrier.send(frameTypes.notice, this.number, this.#lastNotice);
       this.#carrier.send(frameTypes.end, this.number);
       this.#closeWhenOver();
     } else if (this.#wasBlocked && !this.#carrier.isCongested) {

@@ -288,6 +288,8 @@ export class LinkConnection implements ChannelCarrier {
     if (type === frameTypes.data) this.#onChannel(number, (channel) => channel.onData(payload));
     else if (type === frameTypes.credit) this.#onChannel(number, (channel) => channel.onCredit(payload.readUInt32BE(0)));
     else if (type === frameTypes.end) this.#onChannel(number, (channel) => channel.onEnd());
+    else if (type === frameTypes.notice && this.#isDialler)
+      this.#onChannel(number, (channel) => channel.onNoticeFrame(parseJsonObject(payload)));
     else if (type === frameTypes.reset) {
       this.#onChannel(number, (channel) => {
         this.#refuseWaiting(number, payload.toString('utf8'));

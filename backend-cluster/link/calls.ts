@@ -8,6 +8,7 @@
  *   accounts.where-is, status          everybody on the link
  *   authenticate                       everybody on the link: a password verified for submission
  *   sessions.bye                       the frontend whose session it is
+ *   sessions.collect                   members of this cluster: a session that was handed over
  */
 
 import type { LoginCheck } from '#backend-cluster/accounts/check-login.ts';
@@ -18,7 +19,7 @@ import type { Upkeep } from '#backend-cluster/controller/upkeep.ts';
 import { type AccountUuid, parseAccountUuid, printable } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, clusterOf, parseMemberName } from '#common/host-server.ts';
-import { type AuthenticateParams, type AuthenticateResult, authenticateMethod, byeMethod } from '#protocol/link/messages.ts';
+import { type AuthenticateParams, type AuthenticateResult, authenticateMethod, byeMethod, collectMethod } from '#protocol/link/messages.ts';
 import type { LinkPeer } from './server.ts';
 
 /** What the calls work on. */
@@ -29,6 +30,8 @@ export interface CallsOptions {
   /** `isLocal`: only what this member knows itself. */
   whereIs(uuid: AccountUuid, isLocal: boolean): Promise<AccountWhereabouts>;
   clusterStatus(): ClusterStatus;
+  /** State of a session that this member has handed over. */
+  collect(ticket: string, frontend: string): object;
   /** Ends a session that came through this frontend; `false` when there is none. */
   byeSession(sessionId: string, frontend: string, text: string): boolean;
   readonly upkeep: Upkeep;
@@ -71,6 +74,15 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
       return options.upkeep.run(method, params);
     }
     if (method === 'accounts.where-is') return options.whereIs(parseAccountUuid(String(params.uuid)), params.isLocal === true);
+    if (method === collectMethod) {
+      if (peer.role !== 'backend-cluster' || clusterOf(parseMemberName(peer.name)) !== options.cluster) {
+        throw new PlatformError(
+          'LINK_REFUSED',
+          `${peer.role} ${peer.name} is no member of ${options.cluster} and may not take its sessions over`,
+        );
+      }
+      return options.collect(String(params.ticket), String(params.frontend));
+    }
     if (method === byeMethod) {
       return { ended: options.byeSession(String(params.sessionId), peer.name, printable(String(params.text)).slice(0, byeLengthMax)) };
     }

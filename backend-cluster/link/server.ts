@@ -207,7 +207,7 @@ function refusal(error: unknown, log: Logger): Extract<OpenSessionAnswer, { outc
 /** Checks an `open` message, or throws `LINK_PROTOCOL`. */
 export function parseOpenSession(message: Record<string, unknown>): OpenSession {
   const request = message as unknown as OpenSession;
-  const { service, sessionId, account, login, client, from, hops } = request;
+  const { service, sessionId, account, login, resume, client, from, hops } = request;
   const isText = (value: unknown, max: number): value is string => typeof value === 'string' && value.length <= max;
   const isWell =
     isText(service, 32) &&
@@ -218,6 +218,8 @@ export function parseOpenSession(message: Record<string, unknown>): OpenSession 
         isText(login.authorizationId, 1024) &&
         isText(login.authenticationId, 1024) &&
         isText(login.password, 4096))) &&
+    (resume === undefined ||
+      (isText(resume.member, 255) && isText(resume.host, 255) && Number.isInteger(resume.port) && isText(resume.ticket, 64))) &&
     isText(client?.address, 64) &&
     isText(from, 255) &&
     Number.isInteger(hops) &&

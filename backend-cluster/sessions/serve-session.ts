@@ -11,7 +11,7 @@
  *   `opened`, and the protocol server takes the channel
  */
 import type { LoginCheck } from '#backend-cluster/accounts/check-login.ts';
-import type { HostedAccounts } from '#backend-cluster/accounts/hosted-accounts.ts';
+import type { Acquired, HostedAccounts } from '#backend-cluster/accounts/hosted-accounts.ts';
 import type { AccountRegistry } from '#backend-cluster/accounts/registry.ts';
 import type { MemberAddress } from '#backend-cluster/client/cluster-client.ts';
 import type { LinkPeer, SessionDecision } from '#backend-cluster/link/server.ts';
@@ -23,8 +23,9 @@ import type { Metrics } from '#common/metrics/metrics.ts';
 import type { Random } from '#common/random.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
 import type { OpenSession, OpenSessionAnswer } from '#protocol/link/messages.ts';
+import type { ParkedSession } from './handovers.ts';
 import type { SessionServer } from './session.ts';
-import type { SessionRegistry } from './session-registry.ts';
+import type { SessionFacts, SessionRegistry } from './session-registry.ts';
 
 /** A protocol that sessions may speak. */
 export interface SessionProtocol {
@@ -40,6 +41,8 @@ export interface ServeSessionOptions {
   readonly logins: LoginCheck;
   readonly hosted: HostedAccounts;
   readonly sessions: SessionRegistry;
+  /** State of a session that another member has handed over. Rejects as a call does. */
+  collect(from: NonNullable<OpenSession['resume']>, frontend: string): Promise<ParkedSession>;
   /** Another member that has the account open, if the Controller says so at once. */
   hostElsewhere(uuid: AccountUuid): Promise<MemberAddress | undefined>;
   readonly clock: Clock;
@@ -85,6 +88,7 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
   const { service, account, login } = request;
   if (service !== 'imap' && service !== 'pop3')
     throw new PlatformError('LINK_PROTOCOL', `the service ${printable(service)} is unknown to this release`);
+  if (request.resume !== undefined) return resume(options, peer, request, service);
   if (account === undefined || login === undefined)
     throw new PlatformError('LINK_PROTOCOL', `a session for ${service} needs account and login`);
 
@@ -106,7 +110,42 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
   const acquired = await options.hosted.acquire(uuid);
   if (acquired.outcome === 'at') return at(acquired.host);
 
+  return serving(options, peer, request, service, record, acquired, undefined);
+}
+
+/** Goes on with a session that another member has handed over: its frontend logged it in there. */
+async function resume(
+  options: ServeSessionOptions,
+  peer: LinkPeer,
+  request: OpenSession,
+  service: 'imap' | 'pop3',
+): Promise<SessionDecision> {
+  const parked = await options.collect(request.resume as NonNullable<OpenSession['resume']>, peer.name);
+  const record = options.registry.find(parked.uuid);
+  if (record === undefined || parked.service !== service) {
+    throw new PlatformError('LINK_NOT_HERE', `the session handed over is not of an account that is known here`);
+  }
+  if (record.status !== 'active') throw new PlatformError('AUTH_ACCOUNT_LOCKED', `${record.name} is ${record.status}`);
+  if (!options.hosted.isOpen(parked.uuid)) {
+    const host = await options.hostElsewhere(parked.uuid);
+    if (host !== undefined) return at(host);
+  }
+  const acquired = await options.hosted.acquire(parked.uuid);
+  if (acquired.outcome === 'at') return at(acquired.host);
+  return serving(options, peer, request, service, record, acquired, parked.state);
+}
+
+function serving(
+  options: ServeSessionOptions,
+  peer: LinkPeer,
+  request: OpenSession,
+  service: 'imap' | 'pop3',
+  record: AccountRecord,
+  acquired: Extract<Acquired, { outcome: 'here' }>,
+  state: unknown,
+): SessionDecision {
   const { protocols, registry, sessions, clock, random } = options;
+  const { uuid } = record;
   const accountName = () => registry.find(uuid)?.name ?? record.name;
   const log = options.log.child({ sessionId: request.sessionId, protocol: service });
   return {
@@ -120,6 +159,7 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
         accountName,
         clientAddress: request.client.address,
         frontend: peer.name,
+        mover: request.canMove === true && 'endWith' in channel ? (channel as unknown as SessionFacts['mover']) : undefined,
       };
       const context = {
         sessionId: request.sessionId,
@@ -127,6 +167,7 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
         refresh: acquired.refresh,
         accountName,
         clientAddress: request.client.address,
+        resume: state,
         clock,
         random,
         log,

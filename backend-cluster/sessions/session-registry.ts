@@ -4,9 +4,12 @@
  */
 import type { MemberSession } from '#backend-cluster/client/status.ts';
 import type { AccountName, AccountUuid } from '#common/account-name.ts';
-import type { Clock } from '#common/clock.ts';
+import { type Clock, sleep } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
+import type { Random } from '#common/random.ts';
+import type { SessionNotice } from '#protocol/link/messages.ts';
+import { Handovers } from './handovers.ts';
 import type { RunningSession } from './session.ts';
 
 /** What is known of a session when it starts. */
@@ -19,6 +22,8 @@ export interface SessionFacts {
   accountName(): AccountName | undefined;
   readonly clientAddress: string;
   readonly frontend: string;
+  /** Tells the frontend that the session moves, and at last where its state is; missing where the frontend cannot go on with it elsewhere. */
+  readonly mover?: { notify(notice: SessionNotice): void; endWith(notice: SessionNotice): void } | undefined;
 }
 
 interface Entry {
@@ -31,8 +36,13 @@ interface Entry {
 /** Sessions in one status answer; the count is complete in any case. */
 export const listedMax = 1_000;
 
+/** Time for sessions to come to rest when their account leaves, milliseconds. */
+export const moveMs = 5_000;
+
 /** See the header of this file. */
 export class SessionRegistry {
+  /** Sessions on their way to another member. */
+  readonly handovers: Handovers;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #entries = new Map<number, Entry>();
@@ -42,8 +52,9 @@ export class SessionRegistry {
   #lastKey = 0;
   #userSessions = 0;
 
-  constructor(clock: Clock, log: Logger, metrics: Metrics) {
+  constructor(clock: Clock, random: Random, log: Logger, metrics: Metrics) {
     this.#clock = clock;
+    this.handovers = new Handovers(clock, random);
     this.#log = log;
     const open = metrics.gauge('archipelago_member_sessions', 'Sessions that this member serves now.', ['protocol']);
     metrics.onCollect(() => {
@@ -100,6 +111,28 @@ export class SessionRegistry {
   /** Ends the sessions of one account. */
   byeAccount(uuid: AccountUuid, text: string): void {
     for (const key of [...(this.#byAccount.get(uuid) ?? [])]) this.#entries.get(key)?.running?.bye(text);
+  }
+
+  /**
+   * Hands the sessions of an account over to whichever member opens it next, and ends those that cannot be. Resolves when all are gone, or
+   * `moveMs` have passed and the rest has been told goodbye.
+   */
+  async moveAccount(uuid: AccountUuid, text: string): Promise<void> {
+    const entries = [...(this.#byAccount.get(uuid) ?? [])].map((key) => this.#entries.get(key) as Entry);
+    const resting = entries.map(async ({ facts, running }) => {
+      const { mover } = facts;
+      if (mover === undefined || running?.moveAway === undefined) {
+        running?.bye(text);
+        return;
+      }
+      mover.notify({ kind: 'move' });
+      const state = await running.moveAway();
+      if (state !== undefined) mover.endWith({ kind: 'ticket', ticket: this.handovers.park(uuid, facts.frontend, facts.service, state) });
+    });
+    const late = new AbortController();
+    await Promise.race([Promise.all(resting), sleep(this.#clock, moveMs, late.signal)]);
+    late.abort();
+    this.byeAccount(uuid, text);
   }
 
   /** Ends one session that came through this frontend; `false` when there is none. */

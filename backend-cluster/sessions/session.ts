@@ -19,6 +19,8 @@ export interface SessionContext {
   /** The account's name now; follows a rename while the session is open. */
   accountName(): AccountName;
   readonly clientAddress: string;
+  /** State of the session at the member that handed it over, as its `moveAway` gave it. */
+  readonly resume?: unknown;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -28,6 +30,11 @@ export interface SessionContext {
 export interface RunningSession {
   /** Ends it in the protocol's own words (`* BYE [UNAVAILABLE] ...`) and closes the connection. `text` is for the user. */
   bye(text: string): void;
+  /**
+   * Comes to rest between two commands, once the peer has ended its side, and gives the state from which another member goes on; the session has
+   * then ended without a word. `undefined`: it ended in another way, or cannot be moved where it stands. Missing where the protocol cannot.
+   */
+  moveAway?(): Promise<object | undefined>;
   /** For the log line at the end: how many commands, and why it ended. */
   summary(): { readonly commands: number; readonly outcome: string };
 }

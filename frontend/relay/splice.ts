@@ -16,6 +16,12 @@ export interface Splice {
   /** Bytes from the client, and to it. */
   readonly bytesIn: number;
   readonly bytesOut: number;
+  /**
+   * The member is about to hand the session over: the client is not read until `reopen`, called once the member has said all, has given the
+   * channel on which it goes on. `undefined` ends the session. Nothing is lost and nothing said twice: the member gets all that was read
+   * before, and whatever it does not answer travels with its state.
+   */
+  move(reopen: () => Promise<Connection | undefined>): void;
   /** Ends both sides in good order. */
   close(): void;
   /** Drops both sides. */
@@ -45,12 +51,16 @@ class Relay implements Splice {
   bytesOut = 0;
   readonly #clock: Clock;
   readonly #client: Connection;
-  readonly #channel: Connection;
+  #channel: Connection;
   readonly #ended: (by: SpliceEnd, error: Error | undefined) => void;
   #by: SpliceEnd | undefined;
   #error: Error | undefined;
-  #open = 2;
+  #isClientOpen = true;
+  #isChannelOpen = true;
   #linger: Timer | undefined;
+  /** Set from the notice that the session moves until it goes on. */
+  #reopen: (() => Promise<Connection | undefined>) | undefined;
+  #isReopening = false;
 
   constructor(
     clock: Clock,
@@ -63,29 +73,32 @@ class Relay implements Splice {
     this.#client = client;
     this.#channel = channel;
     this.#ended = ended;
-    channel.handle({
-      data: (chunk) => {
-        this.bytesOut += chunk.length;
-        if (!client.write(chunk)) channel.pause();
-      },
-      drain: () => client.resume(),
-      end: () => this.#halfClosed('member', client),
-      close: (error) => this.#closed('member', error),
-    });
+    this.#attach(channel);
     client.handle({
       data: (chunk) => {
         this.bytesIn += chunk.length;
-        if (!channel.write(chunk)) client.pause();
+        if (!this.#channel.write(chunk)) client.pause();
       },
-      drain: () => channel.resume(),
-      end: () => this.#halfClosed('client', channel),
-      close: (error) => this.#closed('client', error),
+      drain: () => this.#channel.resume(),
+      end: () => this.#halfClosed('client', this.#channel),
+      close: (error) => {
+        this.#isClientOpen = false;
+        this.#closed('client', error);
+      },
     });
     // A connection that a dialogue has been led on before is still paused.
     channel.resume();
     this.bytesIn += early.length;
     // A `false` here is followed by the channel's `drain`, which resumes the client.
     if (early.length === 0 || channel.write(early)) client.resume();
+  }
+
+  move(reopen: () => Promise<Connection | undefined>): void {
+    if (this.#by !== undefined || this.#reopen !== undefined) return;
+    this.#reopen = reopen;
+    this.#client.pause();
+    // After what the client has sent so far.
+    this.#channel.end();
   }
 
   close(): void {
@@ -101,6 +114,47 @@ class Relay implements Splice {
     this.#channel.destroy();
   }
 
+  #attach(channel: Connection): void {
+    const isCurrent = (): boolean => channel === this.#channel;
+    channel.handle({
+      data: (chunk) => {
+        this.bytesOut += chunk.length;
+        if (!this.#client.write(chunk)) channel.pause();
+      },
+      drain: () => {
+        if (isCurrent() && this.#reopen === undefined) this.#client.resume();
+      },
+      end: () => {
+        if (isCurrent() && this.#reopen !== undefined) void this.#goOn(this.#reopen);
+        else this.#halfClosed('member', this.#client);
+      },
+      close: (error) => {
+        // A channel that was left behind, or is about to be.
+        if (!isCurrent() || this.#isReopening) return;
+        this.#isChannelOpen = false;
+        this.#closed('member', error);
+      },
+    });
+  }
+
+  /** The member is at rest and has said all: the session goes on elsewhere, or ends. */
+  async #goOn(reopen: () => Promise<Connection | undefined>): Promise<void> {
+    this.#isReopening = true;
+    this.#isChannelOpen = false;
+    const next = await reopen();
+    this.#isReopening = false;
+    this.#reopen = undefined;
+    if (next === undefined || !this.#isClientOpen || this.#by !== undefined) {
+      next?.destroy();
+      this.#closed('member', undefined);
+      return;
+    }
+    this.#channel = next;
+    this.#isChannelOpen = true;
+    this.#attach(next);
+    this.#client.resume();
+  }
+
   #halfClosed(by: SpliceEnd, other: Connection): void {
     this.#by ??= by;
     other.end();
@@ -111,14 +165,15 @@ class Relay implements Splice {
   #closed(by: SpliceEnd, error: Error | undefined): void {
     this.#by ??= by;
     this.#error ??= error;
-    this.#open -= 1;
-    if (this.#open === 0) {
+    // What became of a session that is between two members is known when the next one has answered.
+    if (this.#isReopening) return;
+    if (!this.#isClientOpen && !this.#isChannelOpen) {
       this.#linger?.cancel();
       this.#ended(this.#by, this.#error);
       return;
     }
     // What is still to come from the side that is left is read and dropped, so that its own end is seen.
-    const left = by === 'client' ? this.#channel : this.#client;
+    const left = this.#isClientOpen ? this.#client : this.#channel;
     left.resume();
     left.end();
     this.#startLinger();

@@ -5,6 +5,8 @@
  * States: `talking` (reading), `busy` (a login or a handshake is under way and the client is not read), `relaying`, `closing` (the last
  * words were written), `closed`. There is no way back from the last three.
  */
+
+import type { SessionChannel } from '#backend-cluster/client/cluster-client.ts';
 import type { DomainName } from '#common/account-name.ts';
 import type { Timer } from '#common/clock.ts';
 import type { PlatformError } from '#common/errors/platform-error.ts';
@@ -276,13 +278,40 @@ export abstract class LoginDialogue {
     this.finish(this.farewell('limit', 'Too much before login'), 'too-many-bytes');
   }
 
-  #startRelay(channel: Connection): void {
+  #startRelay(channel: SessionChannel): void {
     this.#timer?.cancel();
     this.#timer = undefined;
     this.#state = dialogueStates.relaying;
     this.#outcome = undefined;
     this.#relay = splice(this.options.ports.clock, this.connection, channel, this.takeRest(), (by, error) => this.#relayEnded(by, error));
     if (this.#hasClientEnded) channel.end();
+    else this.#listenForMoves(channel);
+  }
+
+  /** The account may go to another member: the session goes along, and the client sees a pause. */
+  #listenForMoves(channel: SessionChannel): void {
+    let ticket: string | undefined;
+    channel.onNotice?.((notice) => {
+      if (notice.kind === 'ticket' && typeof notice.ticket === 'string') ticket = notice.ticket;
+      if (notice.kind !== 'move') return;
+      this.#relay?.move(async () => {
+        const login = this.#login;
+        if (ticket === undefined || login?.ok !== true) return undefined;
+        const { accountName, cluster, member } = login;
+        const client = clientFacts(this.connection);
+        const moved = { service: this.protocol, sessionId: this.sessionId, client, accountName, cluster, member, ticket };
+        const reached = await this.options.opener.resume(moved);
+        if (reached === undefined) {
+          this.#outcome = 'lost-in-move';
+          this.connection.write(this.farewell('unavailable', 'The mailbox is not available at this moment, connect again'));
+          return undefined;
+        }
+        this.#log.info({ sessionId: this.sessionId, protocol: this.protocol, from: member, member: reached.member }, 'session moved');
+        this.#login = { ...login, member: reached.member };
+        this.#listenForMoves(reached.channel);
+        return reached.channel;
+      });
+    });
   }
 
   #relayEnded(by: SpliceEnd, error: Error | undefined): void {

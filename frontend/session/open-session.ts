@@ -4,7 +4,7 @@
  * What always holds: a client hears `auth` only when a member refused the password or the master knows no such account, and the two
  * look and time alike (guard/login-guard.ts); whatever else goes wrong is temporary. A password leaves here only over the link.
  */
-import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-client.ts';
+import type { LinkClient, MemberAddress, SessionChannel } from '#backend-cluster/client/cluster-client.ts';
 import { type AccountName, type DomainName, parseAccountName, printable, tryParseAccountName } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
@@ -41,7 +41,7 @@ export interface LoginRequest {
 
 /** A session that a member serves from now on. */
 export interface OpenedSession {
-  readonly channel: Connection;
+  readonly channel: SessionChannel;
   /** What the member's protocol server offers. */
   readonly capabilities: readonly string[];
   /** The account's name now. */
@@ -50,6 +50,18 @@ export interface OpenedSession {
   readonly early?: Buffer;
   /** To be called once the session is over. */
   ended?(): void;
+}
+
+/** A session between two members. */
+export interface MovedSession {
+  readonly service: 'imap' | 'pop3';
+  readonly sessionId: string;
+  readonly client: ClientFacts;
+  readonly accountName: string;
+  readonly cluster: ClusterName;
+  /** Who handed it over. */
+  readonly member: string;
+  readonly ticket: string;
 }
 
 /** What became of a login. When it failed, delays against guessing have been served, and `error.kind` decides the answer. */
@@ -104,6 +116,7 @@ export class SessionOpener {
   readonly #options: SessionOpenerOptions;
   readonly #reach: ReachOptions;
   readonly #logins: ReturnType<Ports['metrics']['counter']>;
+  readonly #moves: ReturnType<Ports['metrics']['counter']>;
   readonly #durations: ReturnType<Ports['metrics']['histogram']>;
 
   constructor(options: SessionOpenerOptions) {
@@ -111,6 +124,10 @@ export class SessionOpener {
     const { clock, random, log, metrics } = options.ports;
     this.#reach = { link: options.link, clock, random, log };
     this.#logins = metrics.counter('archipelago_frontend_logins_total', 'Logins, by protocol and outcome.', ['protocol', 'outcome']);
+    this.#moves = metrics.counter('archipelago_frontend_session_moves_total', 'Sessions that went on at another member, by outcome.', [
+      'protocol',
+      'outcome',
+    ]);
     this.#durations = metrics.histogram(
       'archipelago_frontend_login_duration_seconds',
       'Time from password to answer, without delays against guessing.',
@@ -125,6 +142,7 @@ export class SessionOpener {
       member: async (member, uuid, name, hops) => {
         const { answer, channel } = await this.#options.link.openSession(member, {
           ...this.#opening(service, sessionId, client, hops),
+          canMove: service === 'imap',
           account: { uuid, name },
           login: { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password: password.reveal() },
         });
@@ -145,6 +163,33 @@ export class SessionOpener {
       return { ok: false, error, accountName, cluster: cluster?.name, member: member?.name };
     }
     return { ok: true, ...reached.value, cluster: reached.cluster.name, member: reached.member.name };
+  }
+
+  /**
+   * Goes on with a session that a member has handed over, at whichever member of its cluster takes it. `undefined` when none does; never
+   * rejects.
+   */
+  async resume(session: MovedSession): Promise<{ readonly channel: SessionChannel; readonly member: string } | undefined> {
+    const cluster = this.#options.routes.topology.clusters.get(session.cluster);
+    const from = cluster?.members.find(({ name }) => name === session.member);
+    if (cluster === undefined || from === undefined) return undefined;
+    const { service, sessionId, client, accountName: name, ticket } = session;
+    const resume = { member: from.name, host: from.host, port: from.port, ticket };
+    const reached = await reachMember<SessionChannel>(this.#reach, {
+      route: { kind: 'routed', uuid: undefined, cluster, source: 'index' },
+      ask: async (member, _uuid, hops) => {
+        const request = { ...this.#opening(service, sessionId, client, hops), canMove: true, account: { uuid: '', name }, resume };
+        const { answer, channel } = await this.#options.link.openSession(member, request);
+        if (answer.outcome !== 'opened') return stepOf(answer);
+        if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
+        return { kind: 'done', value: channel };
+      },
+    });
+    const outcome = reached.ok ? 'ok' : 'failed';
+    this.#moves.add({ protocol: service, outcome });
+    if (reached.ok) return { channel: reached.value, member: reached.member.name };
+    this.#options.ports.log.warn({ sessionId, errCode: reached.error.code }, `session could not go on elsewhere: ${reached.error.message}`);
+    return undefined;
   }
 
   /** Verifies a submission client's password. Never rejects. */

@@ -126,6 +126,12 @@ export class CommandDecoder {
     return line;
   }
 
+  /** Takes out the beginning of a line that has come so far; `undefined` in the middle of a command that has literals. */
+  takeBeginning(): Buffer | undefined {
+    if (this.#phase !== 'line' || this.#pieces.length > 0) return undefined;
+    return Buffer.from(this.#consume(this.heldBytes));
+  }
+
   /** Lets the announced literal come. */
   acceptLiteral(): void {
     if (this.#announced === undefined) throw new Error('no literal was announced');

@@ -10,6 +10,8 @@
  * connection itself. Bytes of a session flow against credit: either side may have `windowBytes` on the way that the other has not
  * consumed, so that a session whose client does not read holds up nobody else.
  *
+ * `notice` is a word from the member beside a session's bytes, sent only to a dialler that asked for it when it opened the session.
+ *
  * Dialogue: `hello` from the dialler, `hello` or `refuse` back; then `open`/`answer` and `data`/`credit`/`end`/`reset` for sessions,
  * `call`/`result` for calls, `ping`/`status` to notice a dead peer and to carry its load.
  */
@@ -29,6 +31,7 @@ export const frameTypes = {
   reset: 10,
   call: 11,
   result: 12,
+  notice: 13,
 } as const;
 export type FrameType = (typeof frameTypes)[keyof typeof frameTypes];
 
@@ -60,6 +63,7 @@ const payloadBytesMax: Readonly<Record<number, number>> = {
   [frameTypes.reset]: reasonBytesMax,
   [frameTypes.call]: jsonBytesMax,
   [frameTypes.result]: jsonBytesMax,
+  [frameTypes.notice]: smallJsonBytesMax,
 };
 
 /** Takes whole frames. `payload` may share memory with the chunk it came in; it stays valid. */

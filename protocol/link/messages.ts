@@ -48,11 +48,29 @@ export interface OpenSession {
     /** First name in a verified certificate of the client. */
     readonly tlsClientName?: string;
   };
+  /** The frontend can go on with the session at another member (`SessionNotice`). */
+  readonly canMove?: boolean;
+  /** Goes on with a session that another member of the cluster has handed over, which gives its state for the ticket. Instead of `login`. */
+  readonly resume?: { readonly member: string; readonly host: string; readonly port: number; readonly ticket: string };
   /** Server that asks. */
   readonly from: string;
   /** Redirects so far; at `hopsMax` the session is refused with `ROUTE_LOOP`. */
   readonly hops: number;
 }
+
+/**
+ * What a member says beside a session's bytes when the session's account is about to go to another member.
+ *
+ *   member ──move──► frontend: sends no more than it has, then ends its side
+ *   member: does what has come, and comes to rest between two commands or in IDLE
+ *   member ──ticket──► and ends its side; the frontend opens the session at another member with `resume`, which collects the state
+ *
+ * A session that does not come to rest gets its bye and no ticket.
+ */
+export type SessionNotice = { readonly kind: 'move' } | { readonly kind: 'ticket'; readonly ticket: string };
+
+/** The call by which a member collects a session's state: `{ ticket, frontend }`. For members of the cluster. */
+export const collectMethod = 'sessions.collect';
 
 /** Most redirects of one session. */
 export const hopsMax = 3;

@@ -27,6 +27,8 @@ export interface ImapSession {
   isCondstore: boolean;
   /** The message that was fetched last, for a client that reads it piece by piece; only between FETCH commands. */
   lastContent: MessageContent | undefined;
+  /** The session is about to go on at another member; the end of input is not the client's. */
+  readonly isMoving: boolean;
   /** LOGOUT was given: the session ends after its tagged reply. */
   isLoggingOut: boolean;
   /** Sends what happened in the selected mailbox since the client was last told (RFC 9051 §7). */

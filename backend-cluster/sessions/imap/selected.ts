@@ -27,6 +27,19 @@ export interface Updates {
   readonly changed: readonly { readonly sequence: number; readonly info: MessageInfo }[];
 }
 
+/** `SelectedMailbox` as it is sent to another member. */
+export interface SelectedImage {
+  readonly id: number;
+  readonly uidValidity: number;
+  readonly isReadOnly: boolean;
+  /** First UID and how many follow each other, ascending. */
+  readonly uids: readonly (readonly [from: number, count: number])[];
+  readonly gone: readonly number[];
+  readonly modseq: number;
+  readonly reported: readonly (readonly [uid: number, modseq: number])[];
+  readonly keywords: readonly string[];
+}
+
 /** Flags every mailbox has. */
 export const systemFlags: readonly string[] = ['\\Answered', '\\Flagged', '\\Deleted', '\\Seen', '\\Draft'];
 
@@ -55,6 +68,31 @@ export class SelectedMailbox {
       if (firstUnseen === undefined && !info.flags.includes('\\Seen')) firstUnseen = index + 1;
     });
     this.firstUnseen = firstUnseen;
+  }
+
+  /** The client's view, for another member to go on with. */
+  image(uidValidity: number): SelectedImage {
+    return {
+      id: this.id,
+      uidValidity,
+      isReadOnly: this.isReadOnly,
+      uids: rangesOf(this.#uids),
+      gone: [...this.#gone],
+      modseq: this.#modseq,
+      reported: [...this.#reported],
+      keywords: [...this.#keywords.values()],
+    };
+  }
+
+  /** The view that another member gave; what has happened since is told by the next `collect`. */
+  static restore(mailbox: Mailbox, image: SelectedImage): SelectedMailbox {
+    const selected = new SelectedMailbox(mailbox, image.isReadOnly);
+    selected.#uids = image.uids.flatMap(([from, count]) => Array.from({ length: count }, (_, i) => from + i));
+    selected.#gone = new Set(image.gone);
+    selected.#modseq = image.modseq;
+    selected.#reported = new Map(image.reported);
+    selected.#keywords = new Map(image.keywords.map((keyword) => [keyword.toLowerCase(), keyword]));
+    return selected;
   }
 
   get count(): number {
@@ -200,4 +238,14 @@ export class SelectedMailbox {
     }
     return low;
   }
+}
+
+function rangesOf(uids: readonly number[]): [from: number, count: number][] {
+  const ranges: [number, number][] = [];
+  for (const uid of uids) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last[0] + last[1] === uid) last[1] += 1;
+    else ranges.push([uid, 1]);
+  }
+  return ranges;
 }

@@ -26,16 +26,18 @@ import {
   skippedLiteralBytesMax,
 } from '#protocol/imap/decoder.ts';
 import { CommandReader } from '#protocol/imap/reader.ts';
+import { stateBytesMax } from '../handovers.ts';
 import { refusalOf } from './append.ts';
 import { logout } from './basic.ts';
 import type { Command, ImapSession, TaggedReply } from './command.ts';
 import { commands, uidCommands } from './commands.ts';
 import { fetch } from './fetch.ts';
+import { idleUntilDone, restsInIdle } from './idle.ts';
 import type { MessageContent } from './message-content.ts';
 import { MessageRoom, type RoomShare } from './message-room.ts';
 import { ImapOutput } from './output.ts';
 import { replyFor, taggedLine } from './replies.ts';
-import type { SelectedMailbox } from './selected.ts';
+import { type SelectedImage, SelectedMailbox } from './selected.ts';
 
 export { imapCapabilities } from './capabilities.ts';
 
@@ -47,6 +49,16 @@ export const unreadBytesMax = 131_072;
 export const badCommandsMax = 20;
 /** Time for the client to close its side after our last line. */
 const lingerMs = 5_000;
+
+/** A session at rest, for another member to go on with. */
+interface ImapState {
+  /** Tag of the IDLE in which it rests. */
+  readonly idleTag: string | undefined;
+  readonly isCondstore: boolean;
+  readonly selected: SelectedImage | undefined;
+  /** The beginning of a line that has come, each octet as a character. */
+  readonly held: string;
+}
 
 /** Makes the IMAP server of a member: it serves connections whose clients are authenticated, and they share one room for messages. */
 export function createImapServer(): SessionServer {
@@ -67,6 +79,10 @@ class Session implements RunningSession, ImapSession {
   readonly #decoder = new CommandDecoder();
   readonly #room: MessageRoom;
   readonly #share: RoomShare;
+  /** Set once the session is to go on at another member. */
+  #moving: PromiseWithResolvers<object | undefined> | undefined;
+  /** It has come to rest and says nothing more. */
+  #isAtRest = false;
   /** Octets of literals of the command that runs. */
   #runningBytes = 0;
   readonly #stopListening: () => void;
@@ -102,14 +118,26 @@ class Session implements RunningSession, ImapSession {
         this.#stopListening();
         this.#share.hold(0);
         this.out.closed();
+        this.#moving?.resolve(undefined);
         this.#signal();
         ended();
       },
     });
-    void this.#run();
+    void this.#run(context.resume as ImapState | undefined);
+  }
+
+  get isMoving(): boolean {
+    return this.#moving !== undefined;
+  }
+
+  moveAway(): Promise<object | undefined> {
+    this.#moving ??= Promise.withResolvers();
+    this.#signal();
+    return this.#moving.promise;
   }
 
   bye(text: string): void {
+    if (this.#isAtRest) return;
     this.#end('ended by the server', `* BYE [UNAVAILABLE] ${text}`);
   }
 
@@ -199,14 +227,16 @@ class Session implements RunningSession, ImapSession {
     this.#signal();
   }
 
-  async #run(): Promise<void> {
+  async #run(resumed: ImapState | undefined): Promise<void> {
     try {
-      while (!this.out.isClosed) {
+      if (resumed !== undefined) await this.#resume(resumed);
+      while (!this.out.isClosed && !this.#isAtRest) {
         const event = this.#decoder.next();
         if (event === undefined) {
           await this.out.flush();
-          if (this.#inputEnded) break;
-          await this.wait();
+          if (this.#inputEnded && this.#moving !== undefined) this.#rest(undefined);
+          else if (this.#inputEnded) break;
+          else await this.wait();
         } else if (event.kind === 'command') {
           this.#runningBytes = literalBytesOf(event.pieces);
           await this.#command(event.pieces);
@@ -215,7 +245,7 @@ class Session implements RunningSession, ImapSession {
         } else if (event.kind === 'literal') await this.#literal(event);
         else await this.#reply(tagOf(event.pieces), { status: 'BAD', code: 'TOOBIG', text: event.why });
       }
-      this.#end('client hung up', undefined);
+      if (!this.#isAtRest) this.#end('client hung up', undefined);
     } catch (thrown) {
       // The connection went away under a response, or a handler broke a promise: this session ends, nothing else.
       const error = asPlatformError(thrown);
@@ -286,10 +316,59 @@ class Session implements RunningSession, ImapSession {
       reply = replyFor(error);
     }
     if (this.out.isClosed) return;
+    if (reply === restsInIdle) {
+      this.#rest(tag);
+      return;
+    }
     if (command?.inSelected !== undefined || reply.status === 'OK') await this.sync(isUid || command?.holdsExpunge === undefined);
     if (!this.out.isClosed) await this.#reply(tag, reply);
     if (this.isLoggingOut) this.#end('logout', undefined);
     else if (!this.account.isOpen) this.bye('The account was closed here, please connect again');
+  }
+
+  /** Comes to rest, in IDLE if its tag is given; what is in the middle of a literal cannot, and is told goodbye. */
+  #rest(idleTag: string | undefined): void {
+    const { selected } = this;
+    const mailbox = selected === undefined ? undefined : this.account.mailboxById(selected.id);
+    const held = this.#decoder.takeBeginning();
+    const state: ImapState = {
+      idleTag,
+      isCondstore: this.isCondstore,
+      selected: selected === undefined || mailbox === undefined ? undefined : selected.image(mailbox.uidValidity),
+      held: held?.toString('latin1') ?? '',
+    };
+    const canMove = held !== undefined && (selected === undefined || mailbox !== undefined);
+    if (!canMove || JSON.stringify(state).length > stateBytesMax) {
+      this.#end('cannot be moved', '* BYE [UNAVAILABLE] The account is served elsewhere now, connect again');
+      this.#moving?.resolve(undefined);
+      return;
+    }
+    this.#isAtRest = true;
+    this.#outcome ??= 'moved to another member';
+    this.#stopListening();
+    this.#moving?.resolve(state);
+  }
+
+  /** Goes on where the session came to rest at another member. */
+  async #resume(state: ImapState): Promise<void> {
+    this.isCondstore = state.isCondstore;
+    if (state.selected !== undefined) {
+      const mailbox = this.account.mailboxById(state.selected.id);
+      if (mailbox === undefined || mailbox.uidValidity !== state.selected.uidValidity) {
+        this.#end('selected mailbox deleted', '* BYE The selected mailbox was deleted');
+        return;
+      }
+      this.selected = SelectedMailbox.restore(mailbox, state.selected);
+    }
+    if (state.held !== '') this.#decoder.push(Buffer.from(state.held, 'latin1'));
+    if (state.idleTag === undefined) return;
+    const reply = await idleUntilDone(this);
+    if (reply === restsInIdle) {
+      this.#rest(state.idleTag);
+      return;
+    }
+    await this.sync(true);
+    if (!this.out.isClosed) await this.#reply(state.idleTag, reply);
   }
 
   async #execute(command: Command, reader: CommandReader, call: { tag: string; isUid: boolean }): Promise<TaggedReply> {

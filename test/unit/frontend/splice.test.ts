@@ -115,4 +115,59 @@ describe('the relay', () => {
     expect(clientSide.isClosed).toBe(true);
     expect(ends).toEqual(['member']);
   });
+
+  it('goes on over another channel when the member hands over: nothing is lost, and nothing goes to both', async () => {
+    const { client, member, running, ends } = relay();
+    const [atClient, atFirst] = [collect(client), collect(member)];
+    const [nextSide, second] = connectionPair();
+    const atSecond = collect(second);
+    client.write('a NOOP\r\n');
+    await settle();
+    const asked = Promise.withResolvers<void>();
+    running.move(async () => {
+      asked.resolve();
+      return nextSide;
+    });
+    client.write('b NOOP\r\n');
+    await settle();
+    // The member has had all that was read before, and knows that no more comes.
+    expect([atFirst.text, atFirst.isEnded]).toEqual(['a NOOP\r\n', true]);
+    member.write('a OK\r\n');
+    member.end();
+    await asked.promise;
+    await settle();
+    second.write('b OK\r\n');
+    await settle();
+    expect([atSecond.text, atClient.text, atClient.isEnded, ends]).toEqual(['b NOOP\r\n', 'a OK\r\nb OK\r\n', false, []]);
+    second.end();
+    client.end();
+    await settle();
+    expect(ends).toEqual(['member']);
+  });
+
+  it('ends when nobody goes on with what was handed over, and when the client leaves in between', async () => {
+    const lost = relay();
+    const atClient = collect(lost.client, false);
+    collect(lost.member, false);
+    lost.running.move(async () => undefined);
+    lost.member.end();
+    await settle();
+    expect([atClient.isClosed, lost.ends]).toEqual([true, ['member']]);
+
+    const left = relay();
+    collect(left.client);
+    collect(left.member, false);
+    const [nextSide, second] = connectionPair();
+    const atSecond = collect(second);
+    const opened = Promise.withResolvers<typeof nextSide>();
+    left.running.move(() => opened.promise);
+    left.member.end();
+    await settle();
+    left.client.destroy();
+    await settle();
+    expect(left.ends).toEqual([]);
+    opened.resolve(nextSide);
+    await settle();
+    expect([atSecond.isClosed, left.ends]).toEqual([true, ['client']]);
+  });
 });
