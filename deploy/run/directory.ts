@@ -3,6 +3,7 @@
  * `--url` speak LDAP to a running server. What they tell of their progress goes to standard error.
  */
 
+import { isUtf8 } from 'node:buffer';
 import { once } from 'node:events';
 import { createReadStream, existsSync } from 'node:fs';
 import { copyFile, mkdir, readFile } from 'node:fs/promises';
@@ -23,11 +24,13 @@ import { rebuildIndex, renewDatabaseId, verifyDatabase } from '#directory/store/
 import { exportLdif } from '#directory/tools/export.ts';
 import { importLdif } from '#directory/tools/import.ts';
 import { databaseFile, entryFunctions, openOffline } from '#directory/tools/offline.ts';
+import { searchOffline } from '#directory/tools/search.ts';
 import { directoryUsage } from '#operate/cli/directory-commands.ts';
 import { filterFromText, parseFilter } from '#protocol/ldap/filter.ts';
 import { formatLdifEntry } from '#protocol/ldap/ldif.ts';
-import { textOf } from '#protocol/ldap/messages.ts';
+import { type Attribute, textOf } from '#protocol/ldap/messages.ts';
 import { aclCommand } from './directory-acl.ts';
+import { exportOnline, importOnline } from './directory-online.ts';
 import { startImportThreads } from './import-threads.ts';
 import { Misuse } from './misuse.ts';
 
@@ -118,6 +121,16 @@ function schemaFiles(values: Values): Promise<SchemaFile[]> {
   return Promise.all((values['schema-file'] ?? []).map(async (path) => ({ path, text: await readFile(path, 'utf8') })));
 }
 
+/** Whether a verb that can do both is to ask a running server. */
+function isOnline(values: Values): boolean {
+  if ((values.url === undefined) === (values.data === undefined)) throw new Misuse('one of --data DIR and --url URL is needed');
+  return values.url !== undefined;
+}
+
+function writeJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
 function required(args: readonly string[], index: number, what: string): string {
   const value = args[index];
   if (value === undefined) throw new Misuse(`${what} is missing`);
@@ -126,6 +139,31 @@ function required(args: readonly string[], index: number, what: string): string 
 
 async function importFile(values: Values, args: readonly string[]): Promise<number> {
   const file = required(args, 0, 'FILE');
+  const chunks = file === '-' ? process.stdin : createReadStream(file, { highWaterMark: importChunkBytes });
+  let mistakes = 0;
+  let toldAt = 0;
+  const told = {
+    mistake: (line: number, detail: string) => {
+      mistakes += 1;
+      // Of what shows only when all is there, the line is not known any more.
+      if (mistakes <= mistakesShown) tell(line === 0 ? `${file}: ${detail}` : `${file}:${line}: ${detail}`);
+      if (mistakes === mistakesShown) tell('further mistakes are counted only');
+    },
+    progress: ({ added }: { readonly added: number }) => {
+      if (added - toldAt < 100_000) return;
+      toldAt = added;
+      tell(`${added} entries added`);
+    },
+  };
+  const finish = (counts: { readonly added: number; readonly skipped: number; readonly failed: number }): number => {
+    if (values.json) writeJson(counts);
+    else tell(`${counts.added} entries added, ${counts.skipped} were there already, ${counts.failed} failed`);
+    return counts.failed === 0 ? 0 : 1;
+  };
+  if (isOnline(values)) {
+    await using connection = await connect(values);
+    return finish(await importOnline(connection, chunks, told));
+  }
   const directory = dataDirectory(values, true);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const files = await schemaFiles(values);
@@ -140,36 +178,27 @@ async function importFile(values: Values, args: readonly string[]): Promise<numb
     hasher: createPasswordHasher(systemRandom),
     ...threads,
   };
-  const chunks = file === '-' ? process.stdin : createReadStream(file, { highWaterMark: importChunkBytes });
-  let mistakes = 0;
-  let toldAt = 0;
-  const counts = await importLdif(context, chunks, {
-    mistake: (line, detail) => {
-      mistakes += 1;
-      // Of what shows only when all is there, the line is not known any more.
-      if (mistakes <= mistakesShown) tell(line === 0 ? `${file}: ${detail}` : `${file}:${line}: ${detail}`);
-      if (mistakes === mistakesShown) tell('further mistakes are counted only');
-    },
-    progress: ({ added }) => {
-      if (added - toldAt < 100_000) return;
-      toldAt = added;
-      tell(`${added} entries added`);
-    },
-    step: (step) => tell(importSteps[step]),
-  });
-  tell(`${counts.added} entries added, ${counts.skipped} were there already, ${counts.failed} failed`);
-  return counts.failed === 0 ? 0 : 1;
+  return finish(await importLdif(context, chunks, { ...told, step: (step) => tell(importSteps[step]) }));
 }
 
-async function exportAll(values: Values): Promise<number> {
+async function exportAll(values: Values, args: readonly string[]): Promise<number> {
+  if (isOnline(values)) {
+    await using connection = await connect(values);
+    const base = args[0] ?? (await suffixOf(connection));
+    return await writePieces(exportOnline(connection, base));
+  }
   const directory = dataDirectory(values);
   const { tree } = openOffline(
     { dataDirectory: directory, suffix: values.suffix, schemaFiles: await schemaFiles(values) },
     { clock: systemClock, random: systemRandom },
   );
   using _store = tree.store;
+  return await writePieces(exportLdif(tree, args[0]));
+}
+
+async function writePieces(all: Iterable<string> | AsyncIterable<string>): Promise<number> {
   let pieces = 0;
-  for (const piece of exportLdif(tree)) {
+  for await (const piece of all) {
     pieces += 1;
     if (!process.stdout.write(piece)) await once(process.stdout, 'drain');
     if (pieces % 100_000 === 0) tell(`${pieces} entries written`);
@@ -180,14 +209,18 @@ async function exportAll(values: Values): Promise<number> {
 
 async function verify(values: Values): Promise<number> {
   let problems = 0;
+  const shown: string[] = [];
   const entries = verifyDatabase(join(dataDirectory(values), databaseFile), entryFunctions(createMailSchema(await schemaFiles(values))), {
     problem: (text) => {
       problems += 1;
-      if (problems <= mistakesShown) process.stdout.write(`${text}\n`);
+      if (problems > mistakesShown) return;
+      if (values.json) shown.push(text);
+      else process.stdout.write(`${text}\n`);
     },
     progress: (count) => tell(`${count} entries checked`),
   });
-  process.stdout.write(`${entries} entries, ${problems} problems\n`);
+  if (values.json) writeJson({ entries, problems, shown });
+  else process.stdout.write(`${entries} entries, ${problems} problems\n`);
   return problems === 0 ? 0 : 4;
 }
 
@@ -196,7 +229,8 @@ async function reindex(values: Values): Promise<number> {
   const entries = rebuildIndex(path, entryFunctions(createMailSchema(await schemaFiles(values))), (count) =>
     tell(`${count} entries indexed`),
   );
-  process.stdout.write(`${entries} entries indexed\n`);
+  if (values.json) writeJson({ entries });
+  else process.stdout.write(`${entries} entries indexed\n`);
   return 0;
 }
 
@@ -224,51 +258,82 @@ async function connect(values: Values, timeoutMs = 60_000): Promise<LdapConnecti
   return connection;
 }
 
+async function suffixOf(connection: LdapConnection): Promise<string> {
+  const root = await connection.readEntry('', ['namingContexts']);
+  return textOf(root?.attributes ?? [], 'namingContexts') ?? '';
+}
+
 async function status(values: Values): Promise<number> {
   await using connection = await connect(values);
-  const root = await connection.readEntry('', ['+']);
-  const suffix = textOf(root?.attributes ?? [], 'namingContexts') ?? '';
+  const root = (await connection.readEntry('', ['+']))?.attributes ?? [];
+  const suffix = textOf(root, 'namingContexts') ?? '';
   const base = await connection.readEntry(suffix, ['contextCSN']);
-  process.stdout.write(
-    `server: ${textOf(root?.attributes ?? [], 'vendorName') ?? 'unknown'} ${textOf(root?.attributes ?? [], 'vendorVersion') ?? ''}\n`,
-  );
-  process.stdout.write(`suffix: ${suffix}\nstate: ${textOf(base?.attributes ?? [], 'contextCSN') ?? 'empty'}\n`);
-  const monitor = textOf(root?.attributes ?? [], 'monitorContext');
-  if (monitor !== undefined) await writeCounters(connection, monitor);
+  const monitor = textOf(root, 'monitorContext');
+  const shown = {
+    server: `${textOf(root, 'vendorName') ?? 'unknown'} ${textOf(root, 'vendorVersion') ?? ''}`.trim(),
+    suffix,
+    state: textOf(base?.attributes ?? [], 'contextCSN') ?? 'empty',
+    counters: monitor === undefined ? {} : await countersBelow(connection, monitor),
+  };
+  if (values.json) {
+    writeJson(shown);
+    return 0;
+  }
+  process.stdout.write(`server: ${shown.server}\nsuffix: ${shown.suffix}\nstate: ${shown.state}\n`);
+  for (const [name, count] of Object.entries(shown.counters)) process.stdout.write(`${name}: ${count}\n`);
   return 0;
 }
 
-/** Counters of the monitor, one a line: `Entries: 4711`. */
-async function writeCounters(connection: LdapConnection, baseDn: string): Promise<void> {
+/** Counters of the monitor by name: `Entries`, `Add`; those of binds as `Binds Failed`, since `Failed` alone says too little. */
+async function countersBelow(connection: LdapConnection, baseDn: string): Promise<Record<string, number>> {
   const filter = filterFromText('(|(objectClass=monitorCounterObject)(objectClass=monitorOperation))');
-  for await (const item of connection.search({
-    baseDn,
-    scope: 'sub',
-    filter,
-    attributes: ['cn', 'monitorCounter', 'monitorOpInitiated'],
-  })) {
+  const counters: Record<string, number> = {};
+  const attributes = ['cn', 'monitorCounter', 'monitorOpInitiated'];
+  for await (const item of connection.search({ baseDn, scope: 'sub', filter, attributes })) {
     if (item.kind !== 'entry') continue;
     const count = textOf(item.attributes, 'monitorCounter') ?? textOf(item.attributes, 'monitorOpInitiated') ?? '';
-    process.stdout.write(`${textOf(item.attributes, 'cn') ?? ''}: ${count}\n`);
+    const group = /,cn=binds,/i.test(item.dn) ? 'Binds ' : '';
+    counters[`${group}${textOf(item.attributes, 'cn') ?? ''}`] = Number(count);
   }
+  return counters;
 }
 
 async function search(values: Values, args: readonly string[]): Promise<number> {
   const baseDn = required(args, 0, 'BASE');
   const filter = parseFilter(required(args, 1, 'FILTER'));
   if (filter.outcome === 'malformed') throw new Misuse(`the filter is malformed: ${filter.detail}`);
+  const show = async (item: { readonly dn: string; readonly attributes: readonly Attribute[] }): Promise<void> => {
+    const text = values.json ? `${JSON.stringify(jsonEntry(item))}\n` : formatLdifEntry(item);
+    if (!process.stdout.write(text)) await once(process.stdout, 'drain');
+  };
+  if (!isOnline(values)) {
+    const { tree } = openOffline(
+      { dataDirectory: dataDirectory(values), suffix: values.suffix, schemaFiles: await schemaFiles(values) },
+      { clock: systemClock, random: systemRandom },
+    );
+    using _store = tree.store;
+    for await (const entry of searchOffline(tree, baseDn, filter.filter, args.slice(2))) await show(entry);
+    return 0;
+  }
   await using connection = await connect(values);
   for await (const item of connection.search({ baseDn, scope: 'sub', filter: filter.filter, attributes: args.slice(2) })) {
-    if (item.kind !== 'entry') continue;
-    if (!process.stdout.write(formatLdifEntry(item))) await once(process.stdout, 'drain');
+    if (item.kind === 'entry') await show(item);
   }
   return 0;
+}
+
+/** Values that are no text as `{ "base64": … }`. */
+function jsonEntry({ dn, attributes }: { readonly dn: string; readonly attributes: readonly Attribute[] }) {
+  const value = (octets: Buffer) => (isUtf8(octets) ? octets.toString('utf8') : { base64: octets.toString('base64') });
+  return { dn, attributes: Object.fromEntries(attributes.map(({ type, values }) => [type, values.map(value)])) };
 }
 
 async function backup(values: Values): Promise<number> {
   await using connection = await connect(values, backupTimeoutMs);
   const { value } = await connection.extended(backupOid);
-  process.stdout.write(`${value?.toString('utf8') ?? ''}\n`);
+  const path = value?.toString('utf8') ?? '';
+  if (values.json) writeJson({ path });
+  else process.stdout.write(`${path}\n`);
   return 0;
 }
 

@@ -9,13 +9,20 @@ import { rootId, type StoredEntry } from '../store/entry-store.ts';
 
 const pageSize = 256;
 
-/** Gives the text entry by entry; the first piece is the version line. One page of each level is in memory. */
-export function* exportLdif(tree: Tree): Generator<string, number, void> {
+/**
+ * Gives the text entry by entry, of all or of what is at and below a base; the first piece is the version line. One page of each level is in
+ * memory.
+ */
+export function* exportLdif(tree: Tree, baseDn?: string): Generator<string, number, void> {
   yield 'version: 1\n\n';
   let count = 0;
-  const levels: { parentId: number; page: number[]; last: number }[] = [{ parentId: rootId, page: [], last: 0 }];
+  const base = baseDn === undefined ? undefined : tree.require(tree.parseName(baseDn));
+  // Of the base's level there is the base only.
+  const levels: { parentId: number; page: number[]; last: number; isWhole?: boolean }[] = [
+    base === undefined ? { parentId: rootId, page: [], last: 0 } : { parentId: base.parentId, page: [base.id], last: 0, isWhole: true },
+  ];
   for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
-    if (level.page.length === 0) level.page = tree.store.childIds(level.parentId, level.last, pageSize);
+    if (level.page.length === 0 && level.isWhole !== true) level.page = tree.store.childIds(level.parentId, level.last, pageSize);
     const id = level.page.shift();
     if (id === undefined) {
       levels.pop();

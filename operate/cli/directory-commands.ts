@@ -4,8 +4,8 @@
 export interface DirectoryCommand {
   readonly name: string;
   readonly args: string;
-  /** `data`: on a data directory that no server uses; `url`: on a running server. */
-  readonly on: 'data' | 'url';
+  /** `data`: on a data directory that no server uses; `url`: on a running server; `either`: on whichever is named. */
+  readonly on: 'data' | 'url' | 'either';
   readonly description: string;
   readonly examples: readonly string[];
 }
@@ -24,23 +24,26 @@ export const directoryCommands: readonly DirectoryCommand[] = [
   {
     name: 'search',
     args: 'BASE FILTER [ATTRIBUTE...]',
-    on: 'url',
-    description: 'entries at and below BASE, as LDIF',
-    examples: [`archipelago directory search o=mail '(mail=alice@isp.example)' mail hostServer ${server}`],
+    on: 'either',
+    description: 'entries at and below BASE, as LDIF; with --json one object a line',
+    examples: [
+      `archipelago directory search o=mail '(mail=alice@isp.example)' mail hostServer ${server}`,
+      "archipelago directory search --data DIR o=mail '(uid=alice)' '*' +",
+    ],
   },
   {
     name: 'import',
     args: 'FILE',
-    on: 'data',
+    on: 'either',
     description: 'adds the entries of an LDIF file (- is standard input), keeps entryUUID and entryCSN, skips what is there',
-    examples: ['archipelago directory import --data DIR tree.ldif'],
+    examples: ['archipelago directory import --data DIR tree.ldif', `archipelago directory import tree.ldif ${server}`],
   },
   {
     name: 'export',
-    args: '',
-    on: 'data',
-    description: 'writes the whole tree as LDIF to standard output',
-    examples: ['archipelago directory export --data DIR > tree.ldif'],
+    args: '[BASE]',
+    on: 'either',
+    description: 'writes the whole tree, or what is at and below BASE, as LDIF to standard output',
+    examples: ['archipelago directory export --data DIR', `archipelago directory export cn=isp.example,o=mail ${server}`],
   },
   {
     name: 'verify',
@@ -125,6 +128,7 @@ export function directoryUsage(): string {
     'usage: archipelago directory COMMAND [OPTIONS]\n',
     block('On a data directory that no server uses (--data DIR):', 'data'),
     block('On a running server (--url URL):', 'url'),
+    block('On either:', 'either'),
     `Options:\n${directoryOptions.map(({ flags, description }) => `  ${flags.padEnd(26)}${description}\n`).join('')}`,
   ].join('\n');
 }

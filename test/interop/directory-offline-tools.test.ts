@@ -62,6 +62,26 @@ describe('with a server that runs', () => {
     expect(search.stdout).toBe(`dn: ${accountDn('alice')}\nmail: alice@isp.example\n\n`);
   });
 
+  test('export and import speak LDAP to it too, and answer programs in JSON', async () => {
+    const whole = await tool('export', ...online);
+    expect(whole.code, whole.stderr).toBe(0);
+    const part = await tool('export', 'cn=isp.example,o=mail', ...online);
+    expect(part.stdout.match(/^dn: .*/gm)).toEqual(['dn: cn=isp.example,o=mail', `dn: ${accountDn('alice')}`, `dn: ${accountDn('zoe')}`]);
+    await using other = await startTestDirectory();
+    const there = ['--url', other.url, ...online.slice(2)];
+    const file = join(folder, 'online.ldif');
+    await writeFile(file, `${whole.stdout}dn: uid=x,cn=nowhere,o=mail\nobjectClass: mailAccount\nuid: x\n`);
+    const imported = await tool('import', file, ...there, '--json');
+    expect([imported.code, JSON.parse(imported.stdout)]).toEqual([1, { added: 5, skipped: 4, failed: 1 }]);
+    expect(imported.stderr).toMatch(/online\.ldif:\d+: uid=x,cn=nowhere,o=mail: /);
+    const identity = async (at: readonly string[]): Promise<string> =>
+      (await tool('search', 'o=mail', '(uid=alice)', 'entryUUID', 'entryCSN', 'createTimestamp', ...at)).stdout;
+    expect(await identity(there)).toBe(await identity(online));
+    const found = JSON.parse((await tool('search', 'o=mail', '(uid=alice)', 'mail', ...online, '--json')).stdout);
+    expect(found).toEqual({ dn: accountDn('alice'), attributes: { mail: ['alice@isp.example'] } });
+    expect(JSON.parse((await tool('status', ...online, '--json')).stdout)).toMatchObject({ suffix: 'o=mail', counters: { Entries: 9 } });
+  });
+
   test('the offline tools refuse its data directory', async () => {
     const refused = await tool('verify', '--data', join(directory.folder, 'data'));
     expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('another directory server uses this data directory')]);
@@ -101,6 +121,19 @@ describe('on a data directory', () => {
     expect(entriesOf((await tool('export', '--data', target)).stdout)).toEqual(entriesOf(exported.stdout));
     expect((await tool('import', '--data', target, file)).stderr).toContain('0 entries added, 9 were there already, 0 failed');
     expect((await tool('verify', '--data', target)).code).toBe(0);
+    expect(JSON.parse((await tool('verify', '--data', target, '--json')).stdout)).toEqual({ entries: 9, problems: 0, shown: [] });
+    const below = await tool('export', '--data', target, 'cn=isp.example,o=mail');
+    expect(below.stdout.match(/^dn: /gm)).toHaveLength(3);
+    const offline = await tool(
+      'search',
+      '--data',
+      target,
+      'o=mail',
+      '(&(mail=zoe@isp.example)(hasSubordinates=FALSE))',
+      'uid',
+      'hasSubordinates',
+    );
+    expect(offline.stdout).toBe(`dn: ${accountDn('zoe')}\nuid: zoe\nhasSubordinates: FALSE\n\n`);
   });
 
   test('import reports what is wrong by line and takes the rest', async () => {
@@ -130,5 +163,9 @@ describe('on a data directory', () => {
   test('a wrong command line shows how to use it', async () => {
     expect(await tool('explode')).toMatchObject({ code: 2, stderr: expect.stringContaining('usage: archipelago directory COMMAND') });
     expect((await tool('verify', '--data', join(folder, 'nowhere'))).code).toBe(1);
+    expect(await tool('search', 'o=mail', '(uid=*)')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('one of --data DIR and --url URL'),
+    });
   });
 });
