@@ -64,7 +64,7 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   const uuid = kept.uuid ?? context.random.uuid();
   const csn = csnFor(context, kept.csn, undefined);
   const entry = tree.store.add({ ...place, uuid, csn, attributes });
-  checkAssertion(context, request, entry);
+  checkAssertion(context.tree, request, entry);
   const post = readEntryControl(context, request, 'postRead', entry);
   return post === undefined ? [] : [post];
 }

@@ -7,6 +7,7 @@ import { demand, requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
 import { checkReferral } from './referrals.ts';
 import type { Tree } from './tree.ts';
+import { checkAssertion } from './write-rules.ts';
 
 /** compareTrue or compareFalse. */
 export async function compare(tree: Tree, request: CompareRequest, operation: Operation): Promise<number> {
@@ -21,6 +22,7 @@ export async function compare(tree: Tree, request: CompareRequest, operation: Op
   checkReferral(tree, operation, name);
   const entry = requireEntry(tree, view, name);
   demand(view, targetOf(tree, entry), 'compare', described.type.key, `attribute ${described.type.name}`);
+  checkAssertion(tree, operation, entry);
   const attributes = tree.attributesOf(entry, true);
   const present = compileFilter(tree.schema, { kind: 'present', attribute: request.attribute }, () => true);
   if (present(attributes) !== true) throw new Refusal('noSuchAttribute', `the entry has no attribute ${described.type.name}`);

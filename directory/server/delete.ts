@@ -33,7 +33,7 @@ export function deleteEntry(context: WriteContext, operation: DeleteRequest, req
   const before = requireEntry(tree, request.view, name);
   checkMayRelax(request, targetOf(tree, before));
   checkMayRemove(context, request, before);
-  checkAssertion(context, request, before);
+  checkAssertion(tree, request, before);
   const pre = readEntryControl(context, request, 'preRead', before);
   if (tree.store.hasChildren(before.id)) {
     if (findControl(request.controls, controlOids.treeDelete) === undefined) {

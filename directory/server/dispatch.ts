@@ -123,6 +123,8 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
   };
 
   const searching = async (session: LdapSession, request: SearchRequest, operation: Operation): Promise<void> => {
+    const asserted = findControl(operation.controls, controlOids.assertion);
+    if (asserted?.critical === true) return search(tree, context.clock, request, operation);
     if (request.scope === 'base') {
       if (request.baseDn === '')
         return special(
@@ -289,7 +291,7 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.proxiedAuthorization]: mayBeOnBehalf(request),
     [controlOids.manageDsaIt]: true,
     [passwordPolicyOid]: true,
-    [controlOids.assertion]: isWrite,
+    [controlOids.assertion]: isWrite || request.type === 'compareRequest' || request.type === 'searchRequest',
     [controlOids.preRead]: isWrite && request.type !== 'addRequest',
     [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',
     [controlOids.relax]: isWrite,

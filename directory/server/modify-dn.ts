@@ -39,7 +39,7 @@ export function modifyDn(context: WriteContext, operation: ModifyDnRequest, requ
   const target = targetOf(tree, before);
   checkMayRelax(request, target);
   demandWrite(request.view, target, 'entry', 'this entry');
-  checkAssertion(context, request, before);
+  checkAssertion(tree, request, before);
   if (before.parentId === rootId)
     throw new Refusal('unwillingToPerform', `${tree.suffix.text} is the base of the tree and cannot be renamed`);
   const newRdn = parseRdn(operation.newRdn);

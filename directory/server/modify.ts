@@ -39,7 +39,7 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
   checkMayRelax(request, target);
   checkMayChange(context, request, operation.changes, target);
   const changesOwnPassword = request.who.uuid === before.uuid && operation.changes.some((change) => isPassword(tree.schema, change));
-  checkAssertion(context, request, before);
+  checkAssertion(tree, request, before);
   const pre = readEntryControl(context, request, 'preRead', before);
 
   const { user, server } = splitServerOnly(tree.schema, operation.changes, relaxed);
@@ -61,12 +61,12 @@ export function modifyEntry(context: WriteContext, operation: ModifyRequest, req
   if (operation.changes.some((change) => tree.schema.description(change.attribute.type)?.type.key === 'objectclass')) {
     checkMayChange(context, request, operation.changes, draftTarget(target.keys(), attributes, before.uuid));
   }
-  checkWholeEntry(context, { parentId: before.parentId, rdn: namingOf(before), attributes, before }, relaxed);
   const structural = structuralClassOf(tree.schema, attributes);
   const was = textOf(before.attributes, 'structuralObjectClass');
   if (structural !== undefined && was !== undefined && structural !== was && !relaxed) {
     throw new Refusal('objectClassModsProhibited', `the structural class is ${was} and cannot become ${structural}`);
   }
+  checkWholeEntry(context, { parentId: before.parentId, rdn: namingOf(before), attributes, before }, relaxed);
   if (structural !== undefined) attributes = withAttribute(attributes, 'structuralObjectClass', structural);
   attributes = stampModified(context, request.who, attributes, new Set([...set.stamps.keys()].map((type) => type.toLowerCase())));
   const csn = csnFor(context, set.csn, before);

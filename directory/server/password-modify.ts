@@ -27,7 +27,8 @@ export async function modifyPassword(
 ): Promise<Buffer | undefined> {
   const { tree } = context;
   const request = readRequest(value);
-  const dn = request.identity ?? operation.who.dn;
+  // Some clients send an empty name for themselves.
+  const dn = request.identity || operation.who.dn;
   if (dn === '') throw new Refusal('unwillingToPerform', 'anonymous has no password; bind first or name the entry');
   checkMode(context, operation, dn);
   const name = tree.parseName(dn.replace(/^dn:/i, ''));

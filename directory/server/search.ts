@@ -20,6 +20,7 @@ import { checkReferral, obeysReferrals, referralsIn, sendReferences } from './re
 import { compileSelection } from './selection.ts';
 import { planSort, type SortFailure, type SortPlan, sortCandidates } from './sort.ts';
 import type { Tree } from './tree.ts';
+import { checkAssertion } from './write-rules.ts';
 
 /** Longest search, seconds, when the client sets no lower limit. */
 const timeLimitMaxSeconds = 3600;
@@ -42,6 +43,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
       who.dn === '' ? 'no search access for anonymous; bind first' : 'no search access to the base',
     );
   }
+  checkAssertion(tree, operation, base);
   const mayReadEntry = view.decide('read', 'entry');
   if (mayReadEntry === false) return done(operation, [], paged === undefined ? undefined : '');
   const readable = (key: string): Decision => view.decide('read', key);

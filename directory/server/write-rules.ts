@@ -59,13 +59,12 @@ export function checkMode(context: WriteContext, request: WriteRequest, dn: stri
   throw new Refusal('referral', 'this server is a replica; write to the master', { referrals: [url] });
 }
 
-/** RFC 4528: the operation happens only while the filter is true of the entry. */
-export function checkAssertion(context: WriteContext, request: WriteRequest, entry: StoredEntry): void {
+/** RFC 4528: the operation happens only while the filter is true of the entry; of a search, the base (§3). */
+export function checkAssertion(tree: Tree, request: Pick<WriteRequest, 'view' | 'controls'>, entry: StoredEntry): void {
   const control = findControl(request.controls, controlOids.assertion);
   if (control === undefined) return;
   const filter = readAssertion(control.value);
   if (filter === undefined) throw new Refusal('protocolError', 'the assertion control holds no filter');
-  const { tree } = context;
   const matches = compileFilter(tree.schema, filter, (key) => request.view.decide('search', key));
   if (matches(tree.attributesOf(entry, true), targetOf(tree, entry)) !== true)
     throw new Refusal('assertionFailed', 'the asserted filter does not match the entry');

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
-import { controlOids, findControl, makePagedResults, readPagedResults } from '#protocol/ldap/controls.ts';
-import { filterFromText } from '#protocol/ldap/filter.ts';
+import { controlOids, findControl, makeAssertion, makePagedResults, readPagedResults } from '#protocol/ldap/controls.ts';
+import { equal, filterFromText } from '#protocol/ldap/filter.ts';
 import { attribute, type Control, extendedOids, textOf } from '#protocol/ldap/messages.ts';
 import { resultCodes, resultName } from '#protocol/ldap/result-codes.ts';
 import { makeCancel, makeSortRequest, readSortResponse, type SortKey } from '#protocol/ldap/sort.ts';
@@ -48,6 +48,15 @@ async function sorted(keys: readonly SortKey[], more: readonly Control[] = []) {
 }
 
 const key = (name: string, reverse = false, rule?: string): SortKey => ({ attribute: name, reverse, rule });
+
+describe('the assertion control (RFC 4528)', () => {
+  test('is about the base of a search', async () => {
+    const holds = makeAssertion(equal('cn', 'isp.example'));
+    const fails = makeAssertion(equal('cn', 'other.example'));
+    expect((await admin.searchAll(accounts, 10, [holds])).length).toBe(4);
+    expect(await outcome(admin.searchAll(accounts, 10, [fails]))).toBe('assertionFailed');
+  });
+});
 
 describe('server-side sort (RFC 2891)', () => {
   test('orders text as text and integers as integers, what is missing last, and in reverse first', async () => {

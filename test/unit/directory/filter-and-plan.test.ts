@@ -86,6 +86,7 @@ describe('candidates from the index', () => {
     ['(objectClass=mailDomain)', 'index'],
     ['(mail=ali*)', 'index'],
     [`(entryUUID=${uuid(3)})`, 'index'],
+    [`(&(objectClass=person)(|(entryUUID=${uuid(3)})(nsUniqueId=x)))`, 'index'],
     ['(objectClass=person)', 'scan'],
     ['(|(mail=a@b)(description=x))', 'scan'],
     ['(!(mail=a@b))', 'scan'],
@@ -105,6 +106,7 @@ describe('filters', () => {
     attribute('telephoneNumber', '+49 30-123'),
     attribute('createTimestamp', '20260101120000Z'),
     attribute('userPassword', '{SSHA}x'),
+    attribute('entryDN', 'uid=emile,cn=isp.example+ou=People,o=mail'),
   ];
   test.each([
     ['(cn=émile zola)', true],
@@ -135,6 +137,10 @@ describe('filters', () => {
     ['(|)', false],
     ['(uid:caseExactMatch:=emile)', true],
     ['(uid:caseExactMatch:=Emile)', false],
+    ['(ou:dn:=people)', true],
+    ['(ou:dn:caseExactMatch:=people)', false],
+    ['(ou:=people)', false],
+    ['(:dn:caseIgnoreMatch:=MAIL)', true],
     ['(userPassword=*)', undefined],
     ['(!(userPassword=*))', undefined],
   ])('%s is %s', (text, expected) => {

@@ -180,7 +180,7 @@ describe('modifying', () => {
     ['no hostServer any more', { kind: 'delete', attribute: attribute('hostServer') }, 'unwillingToPerform'],
     ['a second hostServer', { kind: 'add', attribute: attribute('hostServer', 'x.example') }, 'constraintViolation'],
     ['text incremented', { kind: 'increment', attribute: attribute('description', '1') }, 'constraintViolation'],
-    ['the structural class', replace('objectClass', 'mailDomain'), 'objectClassViolation'],
+    ['the structural class', replace('objectClass', 'mailDomain'), 'objectClassModsProhibited'],
     ['entryCSN', replace('entryCSN', '20260101000000.000000Z#000000#000#000000'), 'constraintViolation'],
   ])('%s is refused', async (_what, change, name) => {
     await expectRefusal(admin.modify(dn, [change]), name);
