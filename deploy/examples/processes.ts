@@ -19,7 +19,7 @@ import { loadServicesFile } from '#operate/config/service-schemas.ts';
 
 const examples = dirname(fileURLToPath(import.meta.url));
 const launcher = resolve(examples, '../../bin/archipelago.mjs');
-const startedWithinMs = 20_000;
+const startedWithinMs = 60_000;
 const endedWithinMs = 10_000;
 
 /** The running processes. */
@@ -103,10 +103,11 @@ function isReplica(service: ServiceOf): boolean {
   return service.role === 'directory' && service.mode === 'replica';
 }
 
-/** Starts one process and resolves once it says that it has started. */
-export async function startProcess(nodeFile: string, logFile: string): Promise<ChildProcess> {
+/** Starts one process, with the command `through` before its own, and resolves once it says that it has started. */
+export async function startProcess(nodeFile: string, logFile: string, through: readonly string[] = []): Promise<ChildProcess> {
   const log = await open(logFile, 'a', 0o600);
-  const child = spawn(process.execPath, [launcher, 'up', '--config', nodeFile], { stdio: ['ignore', 'pipe', log.fd] });
+  const [command = process.execPath, ...args] = [...through, process.execPath, launcher, 'up', '--config', nodeFile];
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', log.fd] });
   await log.close();
   let said = '';
   const serves = new Promise<void>((done, fail) => {

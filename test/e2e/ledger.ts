@@ -15,7 +15,12 @@ export interface Account {
 }
 
 /** What became of one message: the last reply, after DATA when it came so far. */
-export async function sendOne(address: string, to: string, subject: string): Promise<string> {
+export function sendOne(address: string, to: string, subject: string): Promise<string> {
+  return sendMessage(address, to, `From: bob@isp.example\r\nTo: ${to}\r\nSubject: ${subject}\r\n\r\nHello.\r\n`);
+}
+
+/** As `sendOne`, with the whole text, which has no line that begins with a dot. */
+export async function sendMessage(address: string, to: string, text: string): Promise<string> {
   const [host, port] = address.split(':') as [string, string];
   const socket = connect(Number(port), host);
   socket.setTimeout(answerMaxMs, () => socket.destroy());
@@ -40,7 +45,7 @@ export async function sendOne(address: string, to: string, subject: string): Pro
       last = await reply();
     }
     if (!last.startsWith('354')) return last;
-    socket.write(`From: bob@isp.example\r\nTo: ${to}\r\nSubject: ${subject}\r\n\r\nHello.\r\n.\r\n`);
+    socket.write(`${text}.\r\n`);
     return await reply();
   } finally {
     socket.destroy();

@@ -22,6 +22,10 @@ const peers = {
   '/usr/lib/dovecot/lmtp': 'dovecot-lmtpd',
   '/usr/lib/dovecot/managesieve': 'dovecot-managesieved',
   curl: 'curl',
+  // Chaos: hosts, cuts between them, volumes that can be filled and frozen.
+  '/usr/sbin/ip': 'iproute2',
+  '/usr/sbin/iptables': 'iptables',
+  '/usr/sbin/mkfs.ext4': 'e2fsprogs',
   openssl: 'openssl',
   chromium: 'chromium',
   // The OpenLDAP tools' SASL mechanisms.

@@ -2,8 +2,7 @@
  * What one account's clients were promised and saw, and whether the account keeps it (I3, I4, I5). An operation without an answer may or
  * may not have happened; both are allowed, twice is not.
  */
-import type { Mailbox, OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
-import type { AccountRecord } from '#directory/client/records.ts';
+import type { OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
 import { leaseMs } from './member-node.ts';
 
 /** A lease by the slowest clock, and the way of a heartbeat. */
@@ -29,15 +28,20 @@ export interface Seen {
   readonly messages: readonly { readonly uid: number; readonly id: string }[];
 }
 
+/** A mailbox as it is in the end. */
+export interface FinalMailbox extends Omit<Seen, 'messages'> {
+  readonly messages: readonly { readonly uid: number; readonly id: string; readonly flags: readonly string[] }[];
+}
+
 /** See the header of this file. */
-export class AccountHistory {
-  readonly record: AccountRecord;
+export class AccountHistory<Account extends { readonly name: string } = { readonly name: string }> {
+  readonly record: Account;
   readonly sent = new Map<string, Sent>();
   readonly violations: string[] = [];
   readonly #uids = new Map<string, string>();
   readonly #highest = new Map<string, { uidValidity: number; uidNext: number; modseq: number }>();
 
-  constructor(record: AccountRecord) {
+  constructor(record: Account) {
     this.record = record;
   }
 
@@ -92,16 +96,11 @@ export class AccountHistory {
   }
 
   /** Compares the account, as it is in the end, with all of it. */
-  async check(account: OpenAccount): Promise<void> {
+  check(mailboxes: readonly FinalMailbox[]): void {
     const found = new Map<string, { mailbox: string; flags: readonly string[] }[]>();
-    for (const mailbox of account.mailboxes()) {
-      const messages: { uid: number; id: string }[] = [];
-      for (const uid of mailbox.uids()) {
-        const id = idOf(await account.readRaw(mailbox.id, uid));
-        messages.push({ uid, id });
-        found.set(id, [...(found.get(id) ?? []), { mailbox: mailbox.name, flags: mailbox.message(uid)?.flags ?? [] }]);
-      }
-      this.#checkNumbers(mailbox, messages);
+    for (const seen of mailboxes) {
+      for (const { id, flags } of seen.messages) found.set(id, [...(found.get(id) ?? []), { mailbox: seen.mailbox, flags }]);
+      this.#checkNumbers(seen);
     }
     for (const [id, places] of found) {
       if (!this.sent.has(id)) this.#broken(`I4: ${id} was never sent`);
@@ -110,15 +109,15 @@ export class AccountHistory {
     for (const message of this.sent.values()) this.#checkMessage(message, found.get(message.id)?.[0]);
   }
 
-  #checkNumbers(mailbox: Mailbox, messages: readonly { uid: number; id: string }[]): void {
-    const { name, uidValidity, uidNext, highestModseq } = mailbox;
+  #checkNumbers(seen: Seen): void {
+    const { mailbox: name, uidValidity, uidNext, highestModseq } = seen;
     const highest = this.#highest.get(name);
     if (highest !== undefined) {
       if (uidValidity !== highest.uidValidity) this.#broken(`I5: UIDVALIDITY of ${name} was ${highest.uidValidity} and is ${uidValidity}`);
       if (uidNext < highest.uidNext) this.#broken(`I5: UIDNEXT of ${name} went from ${highest.uidNext} back to ${uidNext}`);
       if (highestModseq < highest.modseq) this.#broken(`I5: MODSEQ of ${name} went from ${highest.modseq} back to ${highestModseq}`);
     }
-    this.saw({ mailbox: name, uidValidity, uidNext, highestModseq, messages });
+    this.saw(seen);
   }
 
   #checkMessage(message: Sent, found: { mailbox: string; flags: readonly string[] } | undefined): void {
@@ -145,6 +144,20 @@ export class AccountHistory {
 /** The text of a message; `fill` makes it longer. */
 export function textOf(id: string, fill: number): string {
   return `X-Sim-Id: ${id}\r\nSubject: simulated\r\n\r\n${'All is well. '.repeat(fill)}\r\n`;
+}
+
+/** All mailboxes of an open account. */
+export async function mailboxesOf(account: OpenAccount): Promise<FinalMailbox[]> {
+  const all: FinalMailbox[] = [];
+  for (const mailbox of account.mailboxes()) {
+    const messages: { uid: number; id: string; flags: readonly string[] }[] = [];
+    for (const uid of mailbox.uids()) {
+      messages.push({ uid, id: idOf(await account.readRaw(mailbox.id, uid)), flags: mailbox.message(uid)?.flags ?? [] });
+    }
+    const { name, uidValidity, uidNext, highestModseq } = mailbox;
+    all.push({ mailbox: name, uidValidity, uidNext, highestModseq, messages });
+  }
+  return all;
 }
 
 function idOf(raw: Buffer): string {

@@ -16,7 +16,7 @@ import { type ClientParts, password, readOnAndOn, readOnce, sendPatiently } from
 import { SimCoordinator } from './coordinator.ts';
 import { SimDirectory } from './directory.ts';
 import { SimDisk } from './disk.ts';
-import { AccountHistory } from './history.ts';
+import { AccountHistory, mailboxesOf } from './history.ts';
 import { Machine, SimProcess } from './machine.ts';
 import { frontendLink, MemberNode } from './member-node.ts';
 import { Nemesis } from './nemesis.ts';
@@ -28,6 +28,8 @@ const memberCount = 3;
 const safetyMs = 30_000;
 /** I11: all is healed, and every account opens and every message is delivered within this. */
 export const livenessWithinMs = 60_000;
+
+type SimHistory = AccountHistory<AccountRecord>;
 
 /** What became of one seed. */
 export interface SeedResult {
@@ -110,7 +112,8 @@ export async function runSeed(seed: number, options: SeedOptions = {}): Promise<
   let isWinding = false;
   const clients = histories.map((history): ClientParts => {
     const addresses = members.map((node) => node.address);
-    return { process: frontend, link, members: addresses, chance: world.chance.fork(), history, isWinding: () => isWinding };
+    const chance = world.chance.fork();
+    return { process: frontend, link, members: addresses, chance, history, isWinding: () => isWinding, nowMs: () => world.nowMs };
   });
   const isBusy = world.chance.is(0.25);
   const work = clients.flatMap((parts, index) => [
@@ -124,7 +127,7 @@ export async function runSeed(seed: number, options: SeedOptions = {}): Promise<
   nemesis.heal();
   isWinding = true;
   const healedAtMs = world.nowMs;
-  const opened = new Set<AccountHistory>();
+  const opened = new Set<SimHistory>();
   const finals = clients.map(async (parts) => {
     while (!opened.has(parts.history)) {
       await readOnce(parts, () => opened.add(parts.history), 0);
@@ -200,7 +203,7 @@ async function sendAll(parts: ClientParts, phaseMs: number, isBusy: boolean): Pr
   await Promise.all(sending);
 }
 
-function unfinished(histories: readonly AccountHistory[], opened: ReadonlySet<AccountHistory>): string[] {
+function unfinished(histories: readonly SimHistory[], opened: ReadonlySet<SimHistory>): string[] {
   return histories.flatMap((history) => {
     const waiting = history.unacknowledged.map(({ id }) => id);
     const found: string[] = [];
@@ -211,7 +214,7 @@ function unfinished(histories: readonly AccountHistory[], opened: ReadonlySet<Ac
 }
 
 /** Opens every account on a machine that nothing happened to, and compares. */
-async function readBack(disk: SimDisk, histories: readonly AccountHistory[], violations: string[]): Promise<void> {
+async function readBack(disk: SimDisk, histories: readonly SimHistory[], violations: string[]): Promise<void> {
   const chance = disk.world.chance.fork();
   const process = new SimProcess(new Machine(disk.world, 'checker', '127.0.0.99'));
   const store = await openAccountStore({
@@ -228,7 +231,7 @@ async function readBack(disk: SimDisk, histories: readonly AccountHistory[], vio
       const member = parseMemberName('checker.west.isp.example');
       const account = await store.open(uuid, { member, incarnation: 'checker', openId: `checker.${uuid}` });
       if (account.isReadOnly) violations.push(`I3: ${history.record.name} is damaged and read-only`);
-      await history.check(account);
+      history.check(await mailboxesOf(account));
       await account.close();
       for (const { file, problem } of (await store.checkAccount(uuid)).findings) violations.push(`I3: ${file}: ${problem}`);
     } catch (error) {

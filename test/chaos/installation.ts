@@ -1,0 +1,271 @@
+/**
+ * Two clusters of three members, two frontends and a directory, each a process of its own on a host of its own. East meets at Redis with
+ * a replica and three Sentinels, west at a socket; each cluster has its storage on a volume of its own.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseAccountName, parseDomainName } from '#common/account-name.ts';
+import { systemClock } from '#common/clock.ts';
+import type { DirectoryAccess } from '#common/config/options.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { parseClusterName } from '#common/host-server.ts';
+import { silentLogger } from '#common/log/logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemRandom } from '#common/random.ts';
+import { Secret } from '#common/secret.ts';
+import { identityDn, type Layout, layoutOf } from '#deploy/dev/plan.ts';
+import { registerTopology } from '#deploy/dev/seed.ts';
+import { prepareState } from '#deploy/dev/state.ts';
+import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
+import { startProcess } from '#deploy/examples/processes.ts';
+import { resolveAccess } from '#directory/client/access.ts';
+import { openDirectoryWriter } from '#directory/client/write.ts';
+import type { NetLab } from './netlab.ts';
+import { Volume } from './volume.ts';
+
+export const clusters = ['east', 'west'] as const;
+export const membersOf = (cluster: string): string[] => [1, 2, 3].map((number) => `${cluster}${number}`);
+export const frontends = ['front1', 'front2'] as const;
+const redisHosts = ['redis1', 'redis2'] as const;
+const sentinelHosts = ['redis1', 'redis2', 'client'] as const;
+/** All hosts of the lab. */
+export const hosts = ['client', 'directory', ...redisHosts, ...frontends, ...clusters.flatMap(membersOf)];
+/** Where frontends listen. */
+export const ports = { imaps: 7993, smtp: 7025 };
+export const leaseMs = 3_000;
+export const password = 'chaos-secret';
+const endedWithinMs = 10_000;
+
+/** See the header of this file. */
+export class Installation {
+  readonly lab: NetLab;
+  readonly layout: Layout;
+  readonly volumes = new Map<string, Volume>();
+  readonly #processes = new Map<string, ChildProcess>();
+  readonly #directory: string;
+
+  private constructor(lab: NetLab, directory: string) {
+    this.lab = lab;
+    this.#directory = directory;
+    this.layout = layoutOf(join(directory, 'run'));
+  }
+
+  static async start(lab: NetLab, directory: string, accounts: readonly { name: string; cluster: string }[]): Promise<Installation> {
+    const made = new Installation(lab, directory);
+    try {
+      await made.#prepare();
+      await made.#startRedis();
+      await made.restart('directory');
+      await made.#provision(accounts);
+      // Two at a time: their code is compiled at the start, which on a small machine takes its time.
+      const started = await Promise.allSettled(
+        clusters.map(async (cluster, index) => {
+          for (const name of [...membersOf(cluster), frontends[index] as string]) await made.restart(name);
+        }),
+      );
+      for (const outcome of started) if (outcome.status === 'rejected') throw outcome.reason;
+      return made;
+    } catch (error) {
+      await made.stop();
+      throw error;
+    }
+  }
+
+  /** Starts a process that does not run. */
+  async restart(host: string): Promise<void> {
+    if (this.isRunning(host)) return;
+    if (host.startsWith('redis')) {
+      await this.#redis(host, true);
+      return;
+    }
+    const file = join(this.#directory, `${host}.yaml`);
+    this.#processes.set(host, await startProcess(file, join(this.layout.root, `${host}.log`), this.lab.on(host)));
+  }
+
+  isRunning(host: string): boolean {
+    const child = this.#processes.get(host);
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
+  }
+
+  signal(host: string, signal: NodeJS.Signals): void {
+    this.#processes.get(host)?.kill(signal);
+  }
+
+  async kill(host: string): Promise<void> {
+    await this.#end(host, 'SIGKILL');
+  }
+
+  /** Ends everything; unmounts. */
+  async stop(): Promise<void> {
+    for (const volume of this.volumes.values()) await volume.thaw().catch(() => {});
+    for (const child of this.#processes.values()) child.kill('SIGCONT');
+    await Promise.all([...this.#processes.keys()].map((host) => this.#end(host, host.includes('redis') ? 'SIGKILL' : 'SIGTERM')));
+    for (const volume of this.volumes.values()) await volume.remove();
+  }
+
+  async #end(host: string, signal: NodeJS.Signals): Promise<void> {
+    const child = this.#processes.get(host);
+    if (child === undefined || !this.isRunning(host)) return;
+    const ended = once(child, 'exit');
+    child.kill(signal);
+    const timer = setTimeout(() => child.kill('SIGKILL'), endedWithinMs);
+    await ended;
+    clearTimeout(timer);
+  }
+
+  async #prepare(): Promise<void> {
+    await mkdir(this.layout.root, { recursive: true, mode: 0o700 });
+    await prepareState(this.layout, nodeFiles, systemClock, systemRandom);
+    const ca = await createThrowawayCa(systemClock, systemRandom);
+    await writeFile(this.layout.caFile, ca.certificate);
+    for (const host of hosts) {
+      const { name, role } = serverOf(host);
+      const issued = await ca.issue([name, 'localhost', this.lab.addressOf(host), `urn:archipelago:role:${role}`]);
+      const { certFile, keyFile } = this.layout.tls(host);
+      await writeFile(certFile, issued.certificate);
+      await writeFile(keyFile, issued.key, { mode: 0o600 });
+      await writeFile(join(this.#directory, `${host}.yaml`), JSON.stringify({ log: { level: 'info' }, services: [this.#service(host)] }));
+    }
+    for (const cluster of clusters) this.volumes.set(cluster, await Volume.create(this.layout.data('storage', cluster)));
+  }
+
+  // What a node file says; JSON is YAML.
+  #service(host: string): object {
+    const { name, role } = serverOf(host);
+    const address = this.lab.addressOf(host);
+    const link = this.layout.link(host);
+    const tls = this.layout.tls(host);
+    const access = (identity: 'cluster' | 'frontend'): DirectoryAccess => this.access(identity);
+    if (role === 'directory') {
+      const identities = (['admin', 'replicator', 'cluster', 'provisioner', 'frontend'] as const).map((identity) => ({
+        dn: identityDn(identity),
+        rights: identity,
+        password: { file: this.layout.secret(identity) },
+      }));
+      const listeners = [{ address, port: 7389, tls: 'starttls' }];
+      return { role, name, mode: 'master', suffix: 'o=mail', dataDirectory: this.layout.data('directory'), listeners, tls, identities };
+    }
+    if (role === 'frontend') {
+      const listeners = [
+        { protocol: 'imap', tls: 'implicit', address, port: ports.imaps },
+        { protocol: 'smtp', tls: 'starttls', address, port: ports.smtp },
+      ];
+      const queueDirectory = this.layout.data('queue', host);
+      return {
+        role,
+        name,
+        subset: 'eu',
+        region: 'eu',
+        defaultDomain: 'isp.example',
+        listeners,
+        tls,
+        directory: access('frontend'),
+        link,
+        queueDirectory,
+      };
+    }
+    const cluster = host.slice(0, 4);
+    const coordinator =
+      cluster === 'west'
+        ? { engine: 'socket', path: join(this.layout.root, 'west.sock') }
+        : { engine: 'redis', url: `redis-sentinel://${sentinelHosts.map((one) => `${this.lab.addressOf(one)}:26379`).join(',')}/east` };
+    return {
+      role: 'backend-cluster',
+      name,
+      listen: { address, port: 7700 },
+      clusterNetwork: ['198.18.0.0/24', '127.0.1.0/24'],
+      storage: { engine: 'posix', path: join(this.layout.data('storage', cluster), 'store') },
+      coordinator,
+      directory: access('cluster'),
+      link,
+      heartbeatMs: 500,
+      leaseMs,
+    };
+  }
+
+  /** How a service, or this test, reaches the directory. */
+  access(identity: 'admin' | 'cluster' | 'frontend'): DirectoryAccess {
+    const url = `ldap://${this.lab.addressOf('directory')}:7389`;
+    return {
+      servers: [url],
+      master: url,
+      suffix: 'o=mail',
+      timeoutMs: 10_000,
+      bindDn: identityDn(identity),
+      bindPassword: { file: this.layout.secret(identity) },
+      caFile: this.layout.caFile,
+    } as DirectoryAccess;
+  }
+
+  async #provision(accounts: readonly { name: string; cluster: string }[]): Promise<void> {
+    const parts = {
+      clock: systemClock,
+      random: systemRandom,
+      network: nodeNetwork,
+      files: nodeFiles,
+      log: silentLogger,
+      metrics: createMetrics(),
+    };
+    const access = this.access('admin');
+    const topology = Object.fromEntries(
+      clusters.map((cluster) => {
+        const members = membersOf(cluster).map((host) => ({ name: serverOf(host).name, link: `${this.lab.addressOf(host)}:7700` }));
+        return [`${cluster}.isp.example`, { members }];
+      }),
+    );
+    await registerTopology(access, topology, parts);
+    await using writer = openDirectoryWriter({ access: await resolveAccess(access, parts.files), ports: parts });
+    await writer.createDomain(parseDomainName('isp.example'));
+    for (const { name, cluster } of accounts) {
+      await writer.createAccount({
+        name: parseAccountName(name),
+        hostServer: parseClusterName(`${cluster}.isp.example`),
+        password: new Secret(password),
+      });
+    }
+  }
+
+  async #startRedis(): Promise<void> {
+    await this.#redis('redis1', false);
+    await this.#redis('redis2', true);
+    for (const host of sentinelHosts) {
+      const settings = [
+        `sentinel monitor east ${this.lab.addressOf('redis1')} 6379 2`,
+        'sentinel down-after-milliseconds east 1500',
+        'sentinel failover-timeout east 6000',
+      ];
+      await this.#redisProcess(`sentinel-${host}`, host, 26379, settings, ['--sentinel']);
+    }
+  }
+
+  // One that comes back is a replica of the other: Sentinel makes it so as well, and not always before it is asked something.
+  #redis(host: string, isReplica: boolean): Promise<void> {
+    const other = redisHosts.find((one) => one !== host) as string;
+    const settings = [
+      'save ""',
+      'repl-diskless-sync-delay 0',
+      'min-replicas-to-write 0',
+      ...(isReplica ? [`replicaof ${this.lab.addressOf(other)} 6379`] : []),
+    ];
+    return this.#redisProcess(host, host, 6379, settings, []);
+  }
+
+  async #redisProcess(key: string, host: string, port: number, settings: readonly string[], args: readonly string[]): Promise<void> {
+    const directory = this.layout.data('redis', key);
+    await mkdir(directory, { recursive: true });
+    const file = join(directory, 'redis.conf');
+    const lines = [`port ${port}`, `bind ${this.lab.addressOf(host)}`, 'protected-mode no', `dir ${directory}`, ...settings];
+    await writeFile(file, `${lines.join('\n')}\n`);
+    const [command, ...rest] = [...this.lab.on(host), 'redis-server', file, ...args] as [string, ...string[]];
+    this.#processes.set(key, spawn(command, rest, { stdio: 'ignore' }));
+  }
+}
+
+function serverOf(host: string): { name: string; role: 'backend-cluster' | 'frontend' | 'directory' } {
+  if (host.startsWith('front')) return { name: `${host}.eu.isp.example`, role: 'frontend' };
+  if (/^(east|west)\d$/.test(host)) return { name: `back${host.at(-1)}.${host.slice(0, 4)}.isp.example`, role: 'backend-cluster' };
+  return { name: `${host}.isp.example`, role: 'directory' };
+}

@@ -1,0 +1,73 @@
+/**
+ * `npm run chaos -- --minutes N [--seed S]`: two clusters of three members as real processes in a network of namespaces, with clients and a
+ * nemesis. Prints what it did and what was broken; exits with 1 when anything was. Wants root, and Debian's redis-server, iproute2, iptables
+ * and e2fsprogs. Without root, namespaces or loop devices it says which faults it does without. `--keep` leaves the folder with the logs.
+ *
+ * The run itself is a second process on the lab's host `client`; this one makes the lab and takes it away, whatever becomes of the run.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { hosts } from './installation.ts';
+import { NetLab } from './netlab.ts';
+import { runChaos } from './run-chaos.ts';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+    inside: { type: 'string' },
+    folder: { type: 'string' },
+  },
+});
+const minutes = Number(values.minutes);
+const seed = Number(values.seed ?? Math.trunc(performance.timeOrigin) % 1_000_000);
+if (!(minutes > 0 && minutes <= 24 * 60) || !Number.isInteger(seed)) {
+  process.stderr.write('usage: npm run chaos -- [--minutes N] [--seed S] [--keep]\n');
+  process.exit(2);
+}
+
+if (values.inside !== undefined && values.folder !== undefined) {
+  await inside(values.inside, values.folder);
+} else {
+  process.exitCode = await outside();
+}
+
+async function outside(): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'archipelago-chaos-'));
+  const name = `chaos${process.pid}`;
+  const lab = await NetLab.create(name, hosts).catch(() => NetLab.onLoopback(hosts));
+  try {
+    const own = [fileURLToPath(import.meta.url), '--inside', lab.hasCuts ? name : 'loopback', '--folder', folder];
+    const [command = process.execPath, ...rest] = [...lab.on('client'), process.execPath];
+    const child = spawn(command, [...rest, ...own, '--minutes', String(minutes), '--seed', String(seed)], { stdio: 'inherit' });
+    const [code] = (await once(child, 'exit')) as [number | null];
+    return code ?? 1;
+  } finally {
+    await lab.remove();
+    if (values.keep) console.log(`logs: ${folder}`);
+    else await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function inside(name: string, folder: string): Promise<void> {
+  const startedMs = performance.now();
+  const say = (line: string): void => console.log(`${((performance.now() - startedMs) / 1000).toFixed(1).padStart(7)} s  ${line}`);
+  say(`seed ${seed}, ${minutes} minutes`);
+  const lab = name === 'loopback' ? NetLab.onLoopback(hosts) : NetLab.known(name, hosts);
+  const result = await runChaos({ lab, directory: folder, seed, rageMs: minutes * 60_000, say });
+  const { counts, faults, violations, settledMs } = result;
+  const kinds = [...faults].sort(([a], [b]) => (a < b ? -1 : 1)).map(([kind, times]) => `${kind} ${times}`);
+  say(`faults: ${kinds.join(', ')}`);
+  say(
+    `${counts.sent} messages sent, ${counts.acknowledged} acknowledged; ${counts.sessions} IMAP sessions, ${counts.changes} changes; settled ${(settledMs / 1000).toFixed(1)} s after the healing`,
+  );
+  for (const violation of violations) say(`VIOLATION ${violation}`);
+  say(violations.length === 0 ? 'zero violations' : `${violations.length} violations`);
+  process.exit(violations.length === 0 ? 0 : 1);
+}

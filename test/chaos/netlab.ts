@@ -1,0 +1,102 @@
+/**
+ * A network of named hosts on this machine: one network namespace for each, joined by a bridge in a namespace of its own. There is no way
+ * out of it, and nothing outside is touched. Needs root.
+ * Without, the hosts are addresses of the loopback interface, and nothing can be cut.
+ */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/** See the header of this file. */
+export class NetLab {
+  /** Whether connections can be cut. */
+  readonly hasCuts: boolean;
+  readonly #name: string;
+  readonly #addresses: ReadonlyMap<string, string>;
+
+  private constructor(name: string, hosts: readonly string[], hasCuts: boolean) {
+    this.#name = name;
+    this.hasCuts = hasCuts;
+    const network = hasCuts ? '198.18.0' : '127.0.1';
+    this.#addresses = new Map(hosts.map((host, index) => [host, `${network}.${index + 1}`]));
+  }
+
+  /** Makes the hosts. */
+  static async create(name: string, hosts: readonly string[]): Promise<NetLab> {
+    const lab = new NetLab(name, hosts, true);
+    try {
+      await lab.#make();
+      return lab;
+    } catch (error) {
+      await lab.remove();
+      throw error;
+    }
+  }
+
+  /** The same lab, seen from a process that runs in it. */
+  static known(name: string, hosts: readonly string[]): NetLab {
+    return new NetLab(name, hosts, true);
+  }
+
+  static onLoopback(hosts: readonly string[]): NetLab {
+    return new NetLab('', hosts, false);
+  }
+
+  async #make(): Promise<void> {
+    const bridge = this.#namespace('sw');
+    await ip('netns', 'add', bridge);
+    await ip('-n', bridge, 'link', 'add', 'br0', 'type', 'bridge');
+    await ip('-n', bridge, 'link', 'set', 'br0', 'up');
+    for (const [host, address] of this.#addresses) {
+      const own = this.#namespace(host);
+      await ip('netns', 'add', own);
+      await ip('-n', own, 'link', 'set', 'lo', 'up');
+      await ip('-n', own, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', `to-${host}`, 'netns', bridge);
+      await ip('-n', bridge, 'link', 'set', `to-${host}`, 'master', 'br0', 'up');
+      await ip('-n', own, 'addr', 'add', `${address}/24`, 'dev', 'eth0');
+      await ip('-n', own, 'link', 'set', 'eth0', 'up');
+    }
+    // Or the first cut finds that there is no iptables.
+    await this.heal();
+  }
+
+  addressOf(host: string): string {
+    const address = this.#addresses.get(host);
+    if (address === undefined) throw new Error(`the lab has no host ${host}`);
+    return address;
+  }
+
+  /** What stands before a command that is to run on a host. */
+  on(host: string): string[] {
+    return this.hasCuts ? ['ip', 'netns', 'exec', this.#namespace(host)] : [];
+  }
+
+  /** Packets from one host to another are dropped, as by a broken switch. */
+  async cut(from: string, to: string): Promise<void> {
+    await this.#iptables(to, '-A', 'INPUT', '-s', this.addressOf(from), '-j', 'DROP');
+  }
+
+  /** Ends all cuts. */
+  async heal(): Promise<void> {
+    if (!this.hasCuts) return;
+    await Promise.all([...this.#addresses.keys()].map((host) => this.#iptables(host, '-F', 'INPUT')));
+  }
+
+  async remove(): Promise<void> {
+    if (!this.hasCuts) return;
+    for (const name of ['sw', ...this.#addresses.keys()]) await ip('netns', 'del', this.#namespace(name)).catch(() => {});
+  }
+
+  #iptables(host: string, ...args: string[]): Promise<unknown> {
+    return run('ip', ['netns', 'exec', this.#namespace(host), 'iptables', '-w', ...args]);
+  }
+
+  #namespace(host: string): string {
+    return `${this.#name}-${host}`;
+  }
+}
+
+function ip(...args: string[]): Promise<unknown> {
+  return run('ip', args);
+}
