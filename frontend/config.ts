@@ -5,9 +5,9 @@ import { DirectoryAccess, LinkTls, SecretSource, ServerTls } from '#common/confi
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
   {
-    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'http', 'agent'], {
+    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'http', 'agent', 'routes', 'tcp-table', 'socketmap'], {
       description:
-        'What is spoken there; http: health for load balancers, metrics and mail clients’ autoconfiguration; agent: HAProxy’s agent-check, in one line whether connections are wanted and the weight.',
+        'What is spoken there; http: health for load balancers, metrics and mail clients’ autoconfiguration; agent: HAProxy’s agent-check, in one line whether connections are wanted and the weight; routes: where an account is, for nginx (auth_http) and Dovecot; tcp-table, socketmap: the same for Postfix.',
     }),
     tls: Type.Enum(['implicit', 'starttls', 'none'], {
       default: 'starttls',
@@ -36,6 +36,11 @@ export const FrontendListener = Type.Object(
     domain: Type.Optional(
       Type.String({
         description: 'Domain of login names that have none, of clients that reached this listener; instead of defaultDomain.',
+      }),
+    ),
+    allowFrom: Type.Optional(
+      Type.Array(Type.String({ description: 'Address or range such as 10.0.0.0/24.' }), {
+        description: 'routes, tcp-table, socketmap: who may ask. Default: loopback.',
       }),
     ),
     allowPlaintextLogin: Type.Boolean({

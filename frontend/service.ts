@@ -18,6 +18,9 @@ import type { Listener } from '#common/network/network.ts';
 import type { DirectoryReader, FollowedPosition, ResumableFollower } from '#directory/client/directory.ts';
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
+import { Destinations } from './answers/destinations.ts';
+import { startPostfixTable } from './answers/postfix.ts';
+import { startProxyAnswers } from './answers/proxies.ts';
 import { controlFrontend } from './control.ts';
 import { ForeignClusters, type ForeignOptions } from './foreign/foreign-clusters.ts';
 import { AddressRules } from './guard/address-rules.ts';
@@ -108,6 +111,10 @@ class Frontend implements RunningFrontend {
   #smtp: RunningSmtp | undefined;
   readonly #http: HttpListener[] = [];
   readonly #agents: Listener[] = [];
+  /** Ports at which proxies and mail servers that are not ours ask where an account is. */
+  readonly #tables: Listener[] = [];
+  readonly #answers: HttpListener[] = [];
+  readonly #destinations: Destinations;
   #state: FrontendStatus['state'] = 'starting';
   #isStopping = false;
 
@@ -175,6 +182,12 @@ class Frontend implements RunningFrontend {
       foreign: this.#foreign,
       ports: this.#ports,
     });
+    this.#destinations = new Destinations({
+      router: this.#router,
+      foreign: this.#foreign,
+      defaultDomain: config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain),
+      listeners: () => this.#listenerStatus(),
+    });
     this.#registerGauges();
   }
 
@@ -218,6 +231,12 @@ class Frontend implements RunningFrontend {
     });
     for (const listener of config.listeners) {
       if (listener.protocol === 'agent') this.#agents.push(await startAgent(listener, ports, () => this.#agentAnswer()));
+      if (listener.protocol === 'tcp-table' || listener.protocol === 'socketmap') {
+        this.#tables.push(await startPostfixTable(listener, ports, this.#destinations));
+      }
+      if (listener.protocol === 'routes') {
+        this.#answers.push(await startProxyAnswers(listener, this.#tls, ports.log.child({ component: 'routes' }), this.#destinations));
+      }
     }
     for (const listener of config.listeners) {
       if (listener.protocol !== 'http') continue;
@@ -346,7 +365,8 @@ class Frontend implements RunningFrontend {
     while (this.#listeners.some(({ connections }) => connections > 0) && clock.monotonicMs() < deadlineMs) await sleep(clock, 20);
     for (const listener of this.#listeners) listener.drop();
     // The load balancer was told `draining` until here.
-    for (const listener of this.#agents) await listener.close();
+    for (const listener of [...this.#agents, ...this.#tables]) await listener.close();
+    for (const listener of this.#answers) await listener[Symbol.asyncDispose]();
     for (const listener of this.#http) await listener[Symbol.asyncDispose]();
     await this.#keeper.stop();
     await this.#follower[Symbol.asyncDispose]();
@@ -358,12 +378,12 @@ class Frontend implements RunningFrontend {
   #listenerStatus(): FrontendStatus['listeners'] {
     const ofSessions = this.#listeners.map((listener) => listener.status());
     const ofMail = [...(this.#smtp?.listeners() ?? [])];
-    const ofHttp = this.#http.map(({ address, port }) => ({ address, port }));
-    const ofAgents = this.#agents.map(({ address, port }) => ({ address, port }));
+    const bound = { http: [...this.#http], agent: [...this.#agents], routes: [...this.#answers], table: [...this.#tables] };
     return this.#config.listeners.flatMap(({ protocol, tls }) => {
-      if (protocol === 'http' || protocol === 'agent') {
-        const bound = (protocol === 'http' ? ofHttp : ofAgents).shift();
-        return bound === undefined ? [] : [{ protocol, tls, ...bound, sessions: 0 }];
+      const kind = protocol === 'tcp-table' || protocol === 'socketmap' ? 'table' : protocol;
+      if (kind === 'http' || kind === 'agent' || kind === 'routes' || kind === 'table') {
+        const listener = bound[kind].shift();
+        return listener === undefined ? [] : [{ protocol, tls, address: listener.address, port: listener.port, sessions: 0 }];
       }
       const next = protocol === 'imap' || protocol === 'pop3' ? ofSessions.shift() : ofMail.shift();
       return next === undefined ? [] : [next];

@@ -208,6 +208,11 @@ function checkFrontendListeners(service: Group, path: Path, report: Report): voi
         report([...at, 'proxyFrom', index], `${shown(entry)} is a range; smtp and submission take single addresses`);
       }
     }
+    for (const [index, entry] of listOf(value.allowFrom).entries()) {
+      if (isText(entry) && !isAddressOrRange(entry)) {
+        report([...at, 'allowFrom', index], `${shown(entry)} is not an IP address or a range such as 10.1.0.0/16`);
+      }
+    }
     if (value.protocol === 'http' && value.proxyFrom !== undefined) report([...at, 'proxyFrom'], 'is not known to http; remove it');
     checkDomain(value.domain, [...at, 'domain'], report);
   }

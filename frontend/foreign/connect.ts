@@ -57,6 +57,8 @@ export function converse(
   return new Promise((resolve, reject) => {
     let pending: Buffer = Buffer.alloc(0);
     let isOver = false;
+    /** A handshake that fails says why by itself, after the connection has gone. */
+    let isSecuring = false;
     const timer = clock.after(target.loginTimeoutMs, () =>
       fail(new PlatformError('NET_TIMEOUT', `${target.serverName} did not finish the login within ${target.loginTimeoutMs} ms`)),
     );
@@ -96,8 +98,10 @@ export function converse(
         fail(new PlatformError('NET_TLS_FAILED', `TLS cannot be started on this connection to ${serverName}`));
         return;
       }
+      isSecuring = true;
       connection.startTlsAsClient({ serverName, ...(ca === undefined ? {} : { ca }) }).then(
         () => {
+          isSecuring = false;
           if (!isOver) connection.write(dialogue.secured());
         },
         (error: PlatformError) => fail(error),
@@ -122,8 +126,12 @@ export function converse(
           fail(new PlatformError('FOREIGN_PROTOCOL', `${target.serverName} sent a line of more than ${lineBytesMax} octets`));
         }
       },
-      end: () => fail(closed(target)),
-      close: (error) => fail(closed(target, error)),
+      end: () => {
+        if (!isSecuring) fail(closed(target));
+      },
+      close: (error) => {
+        if (!isSecuring) fail(closed(target, error));
+      },
     });
     if (preface !== undefined) connection.writeAll([preface, Buffer.from(dialogue.opening)]);
     else if (dialogue.opening !== '') connection.write(dialogue.opening);

@@ -33,7 +33,7 @@ export interface DovecotHosts extends AsyncDisposable {
 /** Starts `addresses.length` servers; `mail` is the mail_location's format. */
 export async function startDovecots(
   addresses: readonly string[],
-  options: { mail?: 'sdbox' | 'mdbox'; extra?: string } = {},
+  options: { mail?: 'sdbox' | 'mdbox'; extra?: string; tls?: { certFile: string; keyFile: string } } = {},
 ): Promise<DovecotHosts> {
   if (!existsSync(program))
     throw new Error(`${program} is not installed; "npm test" installs it on Debian as root (test/setup/install-peers.mjs)`);
@@ -61,7 +61,7 @@ state_dir = ${base}/run
 log_path = ${base}/log
 protocols = imap pop3 lmtp sieve
 listen = ${address}
-ssl = no
+${options.tls === undefined ? 'ssl = no' : `ssl = yes\nssl_cert = <${options.tls.certFile}\nssl_key = <${options.tls.keyFile}`}
 disable_plaintext_auth = no
 login_trusted_networks = 127.0.0.0/8
 mail_location = ${options.mail ?? 'sdbox'}:${store}/%u

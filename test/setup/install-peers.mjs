@@ -21,6 +21,9 @@ const peers = {
   '/usr/lib/dovecot/pop3': 'dovecot-pop3d',
   '/usr/lib/dovecot/lmtp': 'dovecot-lmtpd',
   '/usr/lib/dovecot/managesieve': 'dovecot-managesieved',
+  '/usr/lib/dovecot/modules/auth/libauthdb_lua.so': 'dovecot-auth-lua',
+  '/usr/lib/nginx/modules/ngx_mail_module.so': 'libnginx-mod-mail',
+  postmap: 'postfix',
   curl: 'curl',
   // Chaos: hosts, cuts between them, volumes that can be filled and frozen.
   '/usr/sbin/ip': 'iproute2',

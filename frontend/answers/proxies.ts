@@ -1,0 +1,104 @@
+/**
+ * Proxies ask over HTTP where a login goes: nginx by its `auth_http` (ngx_mail_auth_http_module), Dovecot by a passdb in Lua
+ * (deploy/foreign/dovecot-passdb.lua). Neither asks whether the password is right: the server that they are sent to says that.
+ *
+ *   GET /nginx     Auth-User: alice@isp.example, Auth-Protocol: imap   → Auth-Status: OK, Auth-Server: 192.0.2.11, Auth-Port: 143
+ *   GET /account?name=alice@isp.example&protocol=imap                  → { "host": "192.0.2.11", "port": 143, "tls": "none", "account": … }
+ */
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { createHttpServer, type HttpRequest } from '#common/http/server.ts';
+import type { Logger } from '#common/log/logger.ts';
+import { addressList } from '#common/network/address-list.ts';
+import { type ForeignProtocol, foreignProtocols } from '#directory/client/records.ts';
+import type { FrontendListener } from '#frontend/config.ts';
+import type { HttpListener } from '#frontend/listeners/http.ts';
+import type { Destination, Destinations } from './destinations.ts';
+
+/** Seconds that nginx waits before it lets the client try again. */
+const nginxWaitSeconds = 3;
+
+/** Opens the port. Rejects with `NET_CONNECT_FAILED` when it cannot be bound. */
+export async function startProxyAnswers(
+  listener: FrontendListener,
+  tls: { readonly cert: string; readonly key: string } | undefined,
+  log: Logger,
+  destinations: Destinations,
+): Promise<HttpListener> {
+  const mayAsk = addressList(listener.allowFrom ?? ['127.0.0.0/8', '::1']);
+  const server = createHttpServer({ log, tls: listener.tls === 'implicit' ? tls : undefined });
+  server.addHook('onRequest', async (request) => {
+    const address = plainAddress(request.socket.remoteAddress);
+    if (!mayAsk(address)) throw new PlatformError('LINK_REFUSED', `${address} is not in allowFrom of this listener`);
+  });
+  server.get('/nginx', async (request, reply) => {
+    const header = (name: string): string => String(request.headers[name] ?? '');
+    const protocol = header('auth-protocol') === 'smtp' ? 'submission' : protocolOf(header('auth-protocol'));
+    // nginx writes %XX for what would break a header.
+    const destination = await destinations.find(percentDecoded(header('auth-user')), protocol, reachedBy(request));
+    return reply.headers(nginxHeaders(destination, protocol)).send('');
+  });
+  server.get('/account', async (request) => {
+    const { name, protocol } = request.query as { name?: unknown; protocol?: unknown };
+    if (typeof name !== 'string') throw new PlatformError('ADMIN_BAD_REQUEST', 'the query has no name=; give a login name or an address');
+    const destination = await destinations.find(name, protocolOf(typeof protocol === 'string' ? protocol : 'imap'), reachedBy(request));
+    if (destination.kind === 'unknown') throw new PlatformError('ROUTE_UNKNOWN_ACCOUNT', 'the master has no such account');
+    if (destination.kind === 'temporary') throw new PlatformError('FOREIGN_UNAVAILABLE', destination.reason);
+    const { host, port, tls: transport, account } = destination;
+    return { host, port, tls: transport, account };
+  });
+  try {
+    await server.listen({ host: listener.address, port: listener.port });
+  } catch (error) {
+    throw new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${listener.address}:${listener.port}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  const bound = server.server.address();
+  return {
+    address: listener.address,
+    port: typeof bound === 'object' && bound !== null ? bound.port : listener.port,
+    [Symbol.asyncDispose]: () => server.close(),
+  };
+}
+
+/** What nginx is told. It looks up no names and makes no TLS connections to backends, so a server that needs either is of no use to it. */
+export function nginxHeaders(destination: Destination, protocol: ForeignProtocol): Record<string, string> {
+  if (destination.kind === 'server' && destination.tls !== 'implicit' && /^[0-9a-fA-F.:]+$/.test(destination.host)) {
+    return {
+      'Auth-Status': 'OK',
+      'Auth-Server': destination.host,
+      'Auth-Port': String(destination.port),
+      'Auth-User': destination.account,
+    };
+  }
+  if (destination.kind === 'unknown') {
+    return {
+      'Auth-Status': 'Authentication failed',
+      'Auth-Wait': String(nginxWaitSeconds),
+      ...(protocol === 'submission' ? { 'Auth-Error-Code': '535 5.7.8' } : {}),
+    };
+  }
+  return { 'Auth-Status': 'Temporarily unavailable, try again', ...(protocol === 'submission' ? { 'Auth-Error-Code': '451 4.3.0' } : {}) };
+}
+
+function reachedBy(request: HttpRequest): string {
+  return plainAddress(request.socket.localAddress);
+}
+
+function plainAddress(address: string | undefined): string {
+  return (address ?? '').replace(/^::ffff:/, '');
+}
+
+function protocolOf(text: string): ForeignProtocol {
+  const known = foreignProtocols.find((name) => name === text.toLowerCase());
+  if (known === undefined) throw new PlatformError('ADMIN_BAD_REQUEST', `the protocol is not one of ${foreignProtocols.join(', ')}`);
+  return known;
+}
+
+function percentDecoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
