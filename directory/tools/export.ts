@@ -1,6 +1,7 @@
 /**
  * The whole tree as LDIF (RFC 2849), parents before children, with what makes an entry the same one again: entryUUID, entryCSN, timestamps and
- * the names of who wrote it. What the server computes is left out.
+ * the names of who wrote it. What the server computes is left out. The first entry says as of which change the content is whole (`contextCSN`),
+ * so that a slapd filled from it (`slapadd`) goes on following from there.
  */
 import { formatLdifEntry } from '#protocol/ldap/ldif.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
@@ -10,11 +11,10 @@ import { rootId, type StoredEntry } from '../store/entry-store.ts';
 const pageSize = 256;
 
 /**
- * Gives the text entry by entry, of all or of what is at and below a base; the first piece is the version line. One page of each level is in
- * memory.
+ * Gives the text entry by entry, of all or of what is at and below a base, without a version line, which slapadd does not take (slapcat
+ * writes none either). One page of each level is in memory.
  */
 export function* exportLdif(tree: Tree, baseDn?: string): Generator<string, number, void> {
-  yield 'version: 1\n\n';
   let count = 0;
   const base = baseDn === undefined ? undefined : tree.require(tree.parseName(baseDn));
   // Of the base's level there is the base only.
@@ -30,10 +30,9 @@ export function* exportLdif(tree: Tree, baseDn?: string): Generator<string, numb
     }
     level.last = id;
     const entry = tree.store.byId(id) as StoredEntry;
-    yield formatLdifEntry({
-      dn: tree.store.dnOf(entry),
-      attributes: [...entry.attributes, attribute('entryUUID', entry.uuid), attribute('entryCSN', entry.csn)],
-    });
+    const operational = [attribute('entryUUID', entry.uuid), attribute('entryCSN', entry.csn)];
+    if (level.parentId === rootId && tree.contextCsn !== '') operational.push(attribute('contextCSN', tree.contextCsn));
+    yield formatLdifEntry({ dn: tree.store.dnOf(entry), attributes: [...entry.attributes, ...operational] });
     count += 1;
     if (tree.store.hasChildren(id)) levels.push({ parentId: id, page: [], last: 0 });
   }

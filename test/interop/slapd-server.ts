@@ -13,6 +13,7 @@ import { nodeNetwork } from '#common/network/node-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
+import { run } from './run-tool.ts';
 
 const program = '/usr/sbin/slapd';
 const modules = '/usr/lib/ldap';
@@ -37,7 +38,10 @@ export interface Slapd extends AsyncDisposable {
 /** A provider that slapd follows by its own syncrepl. */
 export type SyncreplSource = Pick<Slapd, 'url' | 'rootDn' | 'rootPassword'>;
 
-/** Starts one. `isProvider` adds the syncprov overlay, with a session log of `sessionLog` changes; without `isDurable` nothing is flushed. */
+/**
+ * Starts one. `isProvider` adds the syncprov overlay, with a session log of `sessionLog` changes; without `isDurable` nothing is flushed;
+ * `seedLdif` is a file that it is filled from.
+ */
 export async function startSlapd(
   options: {
     isProvider?: boolean;
@@ -46,6 +50,7 @@ export async function startSlapd(
     syncrepl?: SyncreplSource;
     extraSchema?: string;
     isDurable?: boolean;
+    seedLdif?: string;
   } = {},
 ): Promise<Slapd> {
   if (!existsSync(program))
@@ -131,12 +136,18 @@ ${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${op
       await rm(directory, { recursive: true, force: true });
     },
   };
+  if (options.seedLdif !== undefined) await fillFrom(join(directory, 'slapd.conf'), options.seedLdif);
   await slapd.start();
-  if (options.withSuffix !== false && options.syncrepl === undefined) {
+  if (options.seedLdif === undefined && options.withSuffix !== false && options.syncrepl === undefined) {
     await using connection = await connect();
     await connection.add('o=mail', [attribute('objectClass', 'organization'), attribute('o', 'mail')]);
   }
   return slapd;
+}
+
+async function fillFrom(config: string, ldif: string): Promise<void> {
+  const { code, stderr } = await run('/usr/sbin/slapadd', ['-q', '-f', config, '-l', ldif]);
+  if (code !== 0) throw new Error(`slapadd did not take ${ldif}: ${stderr}`);
 }
 
 function syncreplLines({ url, rootDn, rootPassword }: SyncreplSource): string {
