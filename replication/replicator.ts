@@ -96,6 +96,7 @@ export class Replicator implements AsyncDisposable {
   #flushedChanges = 0;
   readonly #images: ImageSender;
   #takesImages = false;
+  #rewinds = 0;
   /** Ends the present run of the master's stream. */
   #restartSource: (() => void) | undefined;
   #saving: Promise<void> | undefined;
@@ -403,6 +404,7 @@ export class Replicator implements AsyncDisposable {
       { changes: this.#changes - this.#flushedChanges },
       'the replica was away before it had stored its last changes: they are repeated',
     );
+    this.#rewinds += 1;
     this.#flushedChanges = this.#changes;
     this.#unsaved = undefined;
     this.#received = this.#saved;
@@ -508,18 +510,22 @@ export class Replicator implements AsyncDisposable {
       const changes = this.#changes;
       const startedMs = ports.clock.monotonicMs();
       this.#unsaved = undefined;
+      const rewinds = this.#rewinds;
+      let isFlushed = !this.#takesImages;
       try {
         const csn = csnOfCookie(cookie);
         if (this.#target?.takesImages === true) {
           await this.#target.flushImages(csn ?? csnOfTime(ports.clock.nowMs()));
-          this.#flushedChanges = changes;
+          this.#flushedChanges = Math.max(this.#flushedChanges, changes);
+          isFlushed = true;
         } else if (csn !== undefined) await this.#target?.setContextCsn(csn);
       } catch (error) {
         this.#log.debug({}, `contextCSN waits for the next connection: ${messageOf(error)}`);
       }
-      if (this.#takesImages && this.#flushedChanges !== changes) {
+      if (!isFlushed) {
         // Perhaps not all of it is on the replica's disk: with the next connection it comes again, or the flush does.
         if (this.#target === undefined || this.#stop.signal.aborted) return;
+        if (rewinds !== this.#rewinds) continue;
         this.#unsaved ??= cookie;
         continue;
       }

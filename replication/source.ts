@@ -71,6 +71,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     attributes: isOf389 ? [...context.scope.selection, ...masterUuidAttributes] : context.scope.selection,
     cookie,
   })) {
+    context.signal.throwIfAborted();
     const event = isOf389 && received.type === 'entry' ? from389(received) : received;
     // Copied: the bytes received are not kept for the sake of a cookie.
     if (event.cookie !== undefined) latest = Buffer.from(event.cookie);
