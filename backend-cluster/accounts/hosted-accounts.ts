@@ -25,6 +25,8 @@ export const openAccountsMax = 20_000;
 const openAttempts = 5;
 /** Accounts whose sessions ask for nothing (IDLE) are looked at again after so many leases. */
 const sweepLeases = 4;
+/** Accounts whose index data is packed in one turn. */
+const packedAtOnce = 8;
 const sweptAtOnce = 16;
 
 /** The account is here until `release`, or another member has it. */
@@ -248,6 +250,20 @@ export class HostedAccounts implements LocalAccounts {
       for (let hosted = due.pop(); hosted !== undefined; hosted = due.pop()) await this.#refresh(hosted)?.catch(() => {});
     };
     await Promise.all(Array.from({ length: Math.min(sweptAtOnce, due.length) }, worker));
+    await this.#pack();
+  }
+
+  /** What was not looked at since the last sweep takes less room from now on. A few at a time: packing takes the processor. */
+  async #pack(): Promise<void> {
+    let packed = 0;
+    for (const hosted of [...this.#open.values()]) {
+      if (hosted.closing !== undefined) continue;
+      hosted.account.pack();
+      this.#count(hosted);
+      packed += 1;
+      if (packed % packedAtOnce === 0) await sleep(this.#options.clock, 1);
+      if (this.#isKilled) return;
+    }
   }
 
   #now(): Hosted['heldAt'] {

@@ -126,6 +126,11 @@ export class StoredAccountOverLog implements StoredAccount {
     return this.#isReadOnly;
   }
 
+  /** Called now and then: index data that was not used since the last time takes less room from now on. */
+  pack(): void {
+    this.#parts.state.pack();
+  }
+
   get memoryBytes(): number {
     return this.#parts.state.memoryBytes;
   }

@@ -50,7 +50,7 @@ export class AccountState {
 
   get memoryBytes(): number {
     let bytes = 4096 + this.deliveries.size * 200 + this.flagSets.size * 150;
-    for (const mailbox of this.mailboxes.values()) bytes += 1024 + mailbox.columns.memoryBytes + mailbox.vanishedUids.length * 16;
+    for (const mailbox of this.mailboxes.values()) bytes += mailbox.memoryBytes;
     return bytes;
   }
 
@@ -127,6 +127,11 @@ export class AccountState {
       this.deliveries.delete(id);
     }
     if (this.flagSets.size > 64) this.#repackFlagSets();
+  }
+
+  /** Packs what nobody has asked for since the last call. */
+  pack(): void {
+    for (const mailbox of this.mailboxes.values()) mailbox.pack();
   }
 
   /** Everything that live messages refer to: slot numbers and, below 0, files of their own. */

@@ -45,6 +45,8 @@ export interface StoredAccount extends OpenAccount {
   importMessages(target: ImportTarget, messages: readonly ImportedMessage[]): Promise<number>;
   /** Lets a mailbox that kept its UIDs go on where it was elsewhere. */
   finishImport(mailboxId: number, uidNext: number, modseq: number): Promise<void>;
+  /** Called now and then: index data that was not used since the last call is packed. */
+  pack(): void;
   /** Bytes of memory that its index data takes, for an LRU. */
   readonly memoryBytes: number;
   /**

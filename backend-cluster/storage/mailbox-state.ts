@@ -2,12 +2,29 @@
  * One mailbox of an account in memory, as of the last commit. It is what `OpenAccount` hands out as `Mailbox`; only account-state.ts
  * changes it, and only by applying committed records.
  */
+
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Mailbox, MessageInfo } from '#backend-cluster/mailboxes/open-account.ts';
+import { ByteReader, ByteWriter, corrupt } from './binary.ts';
 import type { FlagSets } from './flag-sets.ts';
-import { MessageColumns, type MessageRow } from './message-columns.ts';
+import { bytesPerMessage, MessageColumns, type MessageRow } from './message-columns.ts';
 
 /** UIDs that are gone, remembered for `changesSince`; older ones are forgotten and the answer says that it is not complete. */
 export const vanishedMax = 4096;
+
+/** Columns in their stored form. */
+export interface PackedColumns {
+  readonly count: number;
+  /** Packed with zstd, or as they are. */
+  readonly isPacked: boolean;
+  readonly bytes: Buffer;
+}
+
+/** Fewer messages are not worth it; the time for more would be felt by others. */
+const packFromCount = 16;
+const packToCount = 100_000;
+/** The fastest: most of what can be saved is in columns that hardly differ from row to row. */
+const packing = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 /** What all mailboxes of an account share. */
 export interface MailboxSurroundings {
@@ -25,13 +42,16 @@ export class MailboxState implements Mailbox {
   highestModseq = 1;
   unseenCount = 0;
   sizeBytes = 0;
-  columns = new MessageColumns();
   /** Parallel and ascending by modseq. */
   vanishedUids: number[] = [];
   vanishedModseqs: number[] = [];
   /** Of what vanished up to this modseq, some is forgotten. */
   vanishedFloor = 0;
   readonly #around: MailboxSurroundings;
+  /** One of both is there: columns that are in use, or packed ones that nobody has looked at for a while. */
+  #columns: MessageColumns | undefined = new MessageColumns();
+  #packed: PackedColumns | undefined;
+  #isTouched = true;
 
   constructor(around: MailboxSurroundings, id: number, name: string, uidValidity: number, specialUse: string | undefined) {
     this.#around = around;
@@ -42,7 +62,50 @@ export class MailboxState implements Mailbox {
   }
 
   get messageCount(): number {
-    return this.columns.count;
+    return this.#columns?.count ?? this.#packed?.count ?? 0;
+  }
+
+  /** Unpacks them where they are packed. For use within one turn: a later `pack` lets go of the object. */
+  get columns(): MessageColumns {
+    this.#isTouched = true;
+    if (this.#columns === undefined) {
+      this.#columns = unpacked(this.#packed as PackedColumns);
+      this.#packed = undefined;
+    }
+    return this.#columns;
+  }
+
+  set columns(columns: MessageColumns) {
+    this.#isTouched = true;
+    this.#columns = columns;
+    this.#packed = undefined;
+  }
+
+  /** Packs the columns if nobody has asked for them since the last call: an idle mailbox takes a third of the memory. */
+  pack(): void {
+    const columns = this.#columns;
+    const wasTouched = this.#isTouched;
+    this.#isTouched = false;
+    if (columns === undefined || wasTouched) return;
+    this.#packed = packed(columns);
+    this.#columns = undefined;
+  }
+
+  /** The columns as a snapshot has them. */
+  packedColumns(): PackedColumns {
+    return this.#packed ?? packed(this.columns);
+  }
+
+  /** Takes what a snapshot has; it is unpacked when somebody asks for it. */
+  restorePacked(columns: PackedColumns, numbers: { readonly unseenCount: number; readonly sizeBytes: number }): void {
+    this.#columns = undefined;
+    this.#packed = columns;
+    this.unseenCount = numbers.unseenCount;
+    this.sizeBytes = numbers.sizeBytes;
+  }
+
+  get memoryBytes(): number {
+    return 1024 + (this.#columns?.memoryBytes ?? this.#packed?.bytes.length ?? 0) + this.vanishedUids.length * 16;
   }
 
   get subscribed(): boolean {
@@ -129,4 +192,20 @@ export class MailboxState implements Mailbox {
     }
     return { count: rows.length, bytes };
   }
+}
+
+function packed(columns: MessageColumns): PackedColumns {
+  const out = new ByteWriter(16 + columns.count * bytesPerMessage);
+  columns.write(out);
+  const plain = out.finish();
+  const isPacked = columns.count >= packFromCount && columns.count <= packToCount;
+  // A copy, so that it does not keep a larger buffer alive.
+  return { count: columns.count, isPacked, bytes: Buffer.from(isPacked ? zstdCompressSync(plain, packing) : plain) };
+}
+
+function unpacked({ count, isPacked, bytes }: PackedColumns): MessageColumns {
+  const limit = { maxOutputLength: 16 + count * bytesPerMessage };
+  const columns = MessageColumns.read(new ByteReader(isPacked ? zstdDecompressSync(bytes, limit) : bytes));
+  if (columns.count !== count) throw corrupt(`a mailbox has ${columns.count} messages where ${count} are said`);
+  return columns;
 }

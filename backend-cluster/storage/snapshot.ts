@@ -8,15 +8,18 @@ import { crc32 } from 'node:zlib';
 import type { AccountUuid } from '#common/account-name.ts';
 import { AccountState } from './account-state.ts';
 import { ByteReader, ByteWriter, corrupt } from './binary.ts';
+import type { MailboxState } from './mailbox-state.ts';
 import { MessageColumns } from './message-columns.ts';
 
 const magic = 'APSN';
-const version = 1;
+const version = 2;
+/** Had the columns as they are. */
+const oldVersion = 1;
 const headerBytes = 40;
 
 /** The parts of the file, in order. */
 export function encodeSnapshot(state: AccountState): Uint8Array[] {
-  const out = new ByteWriter(4096 + state.messageCount * 64);
+  const out = new ByteWriter(4096 + state.messageCount * 32);
   out.number(state.nextMailboxId);
   out.number(state.lastUidValidity);
   out.strings([...state.subscriptions]);
@@ -31,7 +34,13 @@ export function encodeSnapshot(state: AccountState): Uint8Array[] {
     out.string(mailbox.specialUse ?? '');
     out.number(mailbox.uidNext);
     out.number(mailbox.highestModseq);
-    mailbox.columns.write(out);
+    const columns = mailbox.packedColumns();
+    out.number(columns.count);
+    out.number(mailbox.unseenCount);
+    out.number(mailbox.sizeBytes);
+    out.u8(columns.isPacked ? 1 : 0);
+    out.number(columns.bytes.length);
+    out.raw(columns.bytes);
     out.number(mailbox.vanishedFloor);
     out.number(mailbox.vanishedUids.length);
     for (let i = 0; i < mailbox.vanishedUids.length; i += 1) {
@@ -64,7 +73,8 @@ export function decodeSnapshot(uuid: AccountUuid, slot: number, bytes: Buffer): 
   if (bytes.length < headerBytes) throw corrupt(`the file ends after ${bytes.length} bytes, within its header`);
   if (bytes.toString('latin1', 0, 4) !== magic) throw corrupt('the file is not a snapshot: its first bytes are others');
   if (crc32(bytes.subarray(0, 36)) !== bytes.readUInt32LE(36)) throw corrupt('the header fails its checksum');
-  if (bytes.readUInt16LE(4) !== version) throw corrupt(`the snapshot is of version ${bytes.readUInt16LE(4)}; this member reads ${version}`);
+  const written = bytes.readUInt16LE(4);
+  if (written !== version && written !== oldVersion) throw corrupt(`the snapshot is of version ${written}; this member reads ${version}`);
   const payload = bytes.subarray(headerBytes);
   if (BigInt(payload.length) !== bytes.readBigUInt64LE(24))
     throw corrupt(`the payload has ${payload.length} bytes, the header says others`);
@@ -81,7 +91,7 @@ export function decodeSnapshot(uuid: AccountUuid, slot: number, bytes: Buffer): 
   for (let count = from.count(), id = 0; id < count; id += 1) {
     if (state.flagSets.intern(from.strings()) !== id) throw corrupt('a set of flags is there twice');
   }
-  for (let count = from.count(); count > 0; count -= 1) readMailbox(from, state);
+  for (let count = from.count(); count > 0; count -= 1) readMailbox(from, state, written);
   for (let count = from.count(); count > 0; count -= 1) {
     state.deliveries.set(from.string(), {
       mailboxId: from.number(),
@@ -96,7 +106,7 @@ export function decodeSnapshot(uuid: AccountUuid, slot: number, bytes: Buffer): 
   return state;
 }
 
-function readMailbox(from: ByteReader, state: AccountState): void {
+function readMailbox(from: ByteReader, state: AccountState, written: number): void {
   const id = from.number();
   const name = from.string();
   const uidValidity = from.number();
@@ -104,19 +114,34 @@ function readMailbox(from: ByteReader, state: AccountState): void {
   const mailbox = state.restoreMailbox(id, name, uidValidity, specialUse === '' ? undefined : specialUse);
   mailbox.uidNext = from.number();
   mailbox.highestModseq = from.number();
-  const columns = MessageColumns.read(from);
-  mailbox.columns = columns;
+  if (written === oldVersion) readPlainColumns(from, state, mailbox);
+  else readColumns(from, mailbox);
   mailbox.vanishedFloor = from.number();
   for (let count = from.count(); count > 0; count -= 1) {
     mailbox.vanishedUids.push(from.number());
     mailbox.vanishedModseqs.push(from.number());
   }
+  state.usedBytes += mailbox.sizeBytes;
+  state.messageCount += mailbox.messageCount;
+}
+
+/** They are unpacked when somebody asks for them: opening costs what is looked at, not what the account holds. */
+function readColumns(from: ByteReader, mailbox: MailboxState): void {
+  const count = from.number();
+  const [unseenCount, sizeBytes] = [from.number(), from.number()];
+  const isPacked = from.u8() === 1;
+  // A copy: the snapshot's other bytes are let go.
+  const bytes = Buffer.from(from.raw(from.number()));
+  mailbox.restorePacked({ count, isPacked, bytes }, { unseenCount, sizeBytes });
+}
+
+function readPlainColumns(from: ByteReader, state: AccountState, mailbox: MailboxState): void {
+  const columns = MessageColumns.read(from);
+  mailbox.columns = columns;
   for (let row = 0; row < columns.count; row += 1) {
     const flagSet = columns.flagSet[row] as number;
-    if (flagSet >= state.flagSets.size) throw corrupt(`message ${columns.uid[row]} of mailbox ${id} has flags that are not listed`);
+    if (flagSet >= state.flagSets.size) throw corrupt(`message ${columns.uid[row]} of mailbox ${mailbox.id} has flags that are not listed`);
     if (!state.flagSets.isSeen(flagSet)) mailbox.unseenCount += 1;
     mailbox.sizeBytes += columns.sizeBytes[row] as number;
   }
-  state.usedBytes += mailbox.sizeBytes;
-  state.messageCount += columns.count;
 }
