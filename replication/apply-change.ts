@@ -171,7 +171,10 @@ async function freeTheName(context: ApplyContext, uuid: string, master: EntryIma
     lag.conflicted();
     log.warn({ dn: master.dn, holder, uuid }, 'the replica has an entry of its own under a name of the master; the master’s replaces it');
   }
-  if (wasThere || context.isDoomed(holder)) await applyDelete(context, holder);
+  // Adopted, an entry would have the other's content under its own UUID for a moment: a new user the password of the one before. What holds
+  // others below it cannot be removed.
+  const isRemovable = wasThere || context.isDoomed(holder) || !(await hasChildren(replica, master.dn));
+  if (isRemovable) await applyDelete(context, holder);
   else await replica.adopt(master.dn, uuid);
 }
 

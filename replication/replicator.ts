@@ -59,8 +59,8 @@ export interface ReplicatorOptions {
   readonly refreshDeletesMaxPercent: number;
   readonly checkpoint: CheckpointFile;
   readonly quarantine: Quarantine;
-  /** Stands before every write to the replica. */
-  readonly guard?: WriteGuard | undefined;
+  /** Makes what stands before every write on a new connection to the replica. */
+  readonly guard?: (connection: LdapConnection) => Promise<WriteGuard>;
   readonly ports: Ports;
 }
 
@@ -360,7 +360,7 @@ export class Replicator implements AsyncDisposable {
       let stopWatching: (() => void) | undefined;
       try {
         connection = await openBound(access.url, access, ports);
-        connection.guardWrites(this.#options.guard);
+        connection.guardWrites(await this.#options.guard?.(connection));
         const lost = new AbortController();
         const session = AbortSignal.any([signal, lost.signal]);
         void connection.closed.then((error) => lost.abort(error));

@@ -18,7 +18,7 @@ import { Quarantine } from '#replication/quarantine.ts';
 import { Replicator } from '#replication/replicator.ts';
 import type { Scope } from '#replication/scope.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
-import { ensureSuffix, type LeaseRecord, openStatePlace, SharedState, type StatePlace } from '#replication/state-place.ts';
+import { ensureSuffix, fenceConnection, type LeaseRecord, openStatePlace, SharedState, type StatePlace } from '#replication/state-place.ts';
 
 /** What a seat is made with. */
 export interface SeatOptions {
@@ -175,10 +175,10 @@ export class Seat implements AsyncDisposable {
       refreshDeletesMaxPercent,
       checkpoint: new CheckpointFile(state, stateDirectory, name),
       quarantine: new Quarantine(state, stateDirectory, name),
-      guard: {
-        controls: [makeFence(master.term, lease?.number ?? 0)],
-        refusal: () => (lease === undefined ? undefined : this.#lease?.refusal()),
-      },
+      guard:
+        lease === undefined
+          ? (connection) => fenceConnection(connection, master.term, ports.random)
+          : () => Promise.resolve({ controls: [makeFence(master.term, lease.number)], refusal: () => this.#lease?.refusal() }),
       ports,
     });
   }

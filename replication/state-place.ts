@@ -7,8 +7,9 @@
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Files } from '#common/files/files.ts';
-import { type AuthorityAnswer, askAuthority, hasAuthority } from '#directory/client/authority.ts';
-import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import type { Random } from '#common/random.ts';
+import { type AuthorityAnswer, askAuthority, hasAuthority, makeFence } from '#directory/client/authority.ts';
+import type { LdapConnection, WriteGuard } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
 import { makeAssertion, manageDsaIt } from '#protocol/ldap/controls.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
@@ -167,6 +168,21 @@ class EntryPlace implements StatePlace {
 
 function leaseLost(url: string): PlatformError {
   return new PlatformError('REPL_LEASE_LOST', `another replication service writes ${url} now`);
+}
+
+/**
+ * The guard of a service that is the only one: it takes the next number for each connection, without waiting for anybody. So what an earlier
+ * connection, or an earlier run that was killed, had on its way and arrives late is refused, instead of undoing what came after it.
+ */
+export async function fenceConnection(connection: LdapConnection, term: number, random: Random): Promise<WriteGuard> {
+  const free = (): undefined => undefined;
+  if (!(await hasAuthority(connection))) return { controls: [], refusal: free };
+  const place = new OwnPlace(connection);
+  for (;;) {
+    const present = await place.readLease();
+    const next = { number: (present?.number ?? 0) + 1, holder: `only/${random.bytes(4).toString('hex')}`, beat: 1 };
+    if (await place.swapLease(present, next)) return { controls: [makeFence(term, next.number)], refusal: free };
+  }
 }
 
 /** Puts the suffix entry of a replica that is empty in place, as the master has it. */

@@ -97,15 +97,14 @@ export class Authority {
     }
     if (request.who.rights !== 'replicator') return;
     const given = readFence(findControl(request.controls, fenceOid)?.value);
-    if (given !== undefined && given.term < this.term) {
-      throw new Refusal('unwillingToPerform', `the write comes from term ${given.term}; the master of term ${this.term} is another`);
+    // No control: a writer that writes by hand, or all servers at once; the state it brings is asked for anew each time.
+    if (given === undefined) return;
+    if (given.term < this.term) {
+      throw new Refusal('unavailable', `the write comes from term ${given.term}; the master of term ${this.term} is another`);
     }
     const lease = this.#leaseNumber();
-    if ((given?.lease ?? 0) < lease) {
-      throw new Refusal(
-        'unwillingToPerform',
-        `another replication service writes this replica: lease ${lease}, not ${given?.lease ?? 'none'}`,
-      );
+    if (given.lease < lease) {
+      throw new Refusal('unavailable', `another replication service writes this replica: lease ${lease}, not ${given.lease}`);
     }
   }
 
