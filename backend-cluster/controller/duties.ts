@@ -33,7 +33,8 @@ const noRunners: DutyRunners = { httpClient: [], remotePolling: [] };
 export function collectRunners(
   members: Iterable<{ readonly name: MemberName; readonly state: string; readonly duties: DutySettings }>,
 ): DutyRunners {
-  const active = [...members].filter((member) => member.state === 'active');
+  // A cordoned member takes no more accounts; it is as active as any other.
+  const active = [...members].filter((member) => member.state === 'active' || member.state === 'cordoned');
   return byService((service) =>
     active
       .filter((member) => member.duties[service] === 'locally-for-others')

@@ -121,6 +121,14 @@ export async function readOn(
   }
 }
 
+/** Whether a client can log in and select its inbox now. */
+export async function canRead(name: string, address: string): Promise<boolean> {
+  const talk = await logIn(address, name);
+  const selected = await talk?.ask('s EXAMINE INBOX\r\n', /^s [A-Z]+ .*\r\n$/m);
+  talk?.close();
+  return selected !== undefined && /^s OK /m.test(selected);
+}
+
 /** All mailboxes of an account, as a client sees them; `undefined` when it cannot be read now. */
 export async function readAll(name: string, address: string): Promise<FinalMailbox[] | undefined> {
   const talk = await logIn(address, name);

@@ -33,6 +33,8 @@ const redisHosts = ['redis1', 'redis2'] as const;
 const sentinelHosts = ['redis1', 'redis2', 'client'] as const;
 /** All hosts of the lab. */
 export const hosts = ['client', 'directory', ...redisHosts, ...frontends, ...clusters.flatMap(membersOf)];
+/** Where members listen. */
+export const linkPort = 7700;
 /** Where frontends listen. */
 export const ports = { imaps: 7993, smtp: 7025 };
 export const leaseMs = 3_000;
@@ -55,6 +57,7 @@ export class Installation {
 
   static async start(lab: NetLab, directory: string, accounts: readonly { name: string; cluster: string }[]): Promise<Installation> {
     const made = new Installation(lab, directory);
+    process.once('SIGTERM', () => void made.stop().finally(() => process.exit(130)));
     try {
       await made.#prepare();
       await made.#startRedis();
@@ -175,7 +178,7 @@ export class Installation {
     return {
       role: 'backend-cluster',
       name,
-      listen: { address, port: 7700 },
+      listen: { address, port: linkPort },
       clusterNetwork: ['198.18.0.0/24', '127.0.1.0/24'],
       storage: { engine: 'posix', path: join(this.layout.data('storage', cluster), 'store') },
       coordinator,
@@ -212,7 +215,7 @@ export class Installation {
     const access = this.access('admin');
     const topology = Object.fromEntries(
       clusters.map((cluster) => {
-        const members = membersOf(cluster).map((host) => ({ name: serverOf(host).name, link: `${this.lab.addressOf(host)}:7700` }));
+        const members = membersOf(cluster).map((host) => ({ name: serverOf(host).name, link: `${this.lab.addressOf(host)}:${linkPort}` }));
         return [`${cluster}.isp.example`, { members }];
       }),
     );
@@ -264,7 +267,9 @@ export class Installation {
   }
 }
 
-function serverOf(host: string): { name: string; role: 'backend-cluster' | 'frontend' | 'directory' } {
+/** Name and role of the server on a host; the client may ask members as the admin API does. */
+export function serverOf(host: string): { name: string; role: 'backend-cluster' | 'frontend' | 'directory' | 'operate' } {
+  if (host === 'client') return { name: 'client.isp.example', role: 'operate' };
   if (host.startsWith('front')) return { name: `${host}.eu.isp.example`, role: 'frontend' };
   if (/^(east|west)\d$/.test(host)) return { name: `back${host.at(-1)}.${host.slice(0, 4)}.isp.example`, role: 'backend-cluster' };
   return { name: `${host}.isp.example`, role: 'directory' };

@@ -3,6 +3,8 @@
  * nemesis. Prints what it did and what was broken; exits with 1 when anything was. Wants root, and Debian's redis-server, iproute2, iptables
  * and e2fsprogs. Without root, namespaces or loop devices it says which faults it does without. `--keep` leaves the folder with the logs.
  *
+ * `--measure kill` and `--measure stop` instead kill or stop the host of an account, 50 times, and say how long it could not be reached.
+ *
  * The run itself is a second process on the lab's host `client`; this one makes the lab and takes it away, whatever becomes of the run.
  */
 import { spawn } from 'node:child_process';
@@ -12,7 +14,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { hosts } from './installation.ts';
+import { hosts, leaseMs } from './installation.ts';
+import { measureFailover } from './measure.ts';
 import { NetLab } from './netlab.ts';
 import { runChaos } from './run-chaos.ts';
 
@@ -20,6 +23,8 @@ const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '1' },
     seed: { type: 'string' },
+    measure: { type: 'string' },
+    times: { type: 'string', default: '50' },
     keep: { type: 'boolean', default: false },
     inside: { type: 'string' },
     folder: { type: 'string' },
@@ -27,8 +32,11 @@ const { values } = parseArgs({
 });
 const minutes = Number(values.minutes);
 const seed = Number(values.seed ?? Math.trunc(performance.timeOrigin) % 1_000_000);
-if (!(minutes > 0 && minutes <= 24 * 60) || !Number.isInteger(seed)) {
-  process.stderr.write('usage: npm run chaos -- [--minutes N] [--seed S] [--keep]\n');
+const times = Number(values.times);
+const isMeasure = values.measure === 'kill' || values.measure === 'stop';
+const isWell = minutes > 0 && minutes <= 24 * 60 && Number.isInteger(seed) && Number.isInteger(times) && times > 0;
+if (!isWell || (values.measure !== undefined && !isMeasure)) {
+  process.stderr.write('usage: npm run chaos -- [--minutes N] [--seed S] [--keep] | --measure kill|stop [--times T]\n');
   process.exit(2);
 }
 
@@ -45,7 +53,21 @@ async function outside(): Promise<number> {
   try {
     const own = [fileURLToPath(import.meta.url), '--inside', lab.hasCuts ? name : 'loopback', '--folder', folder];
     const [command = process.execPath, ...rest] = [...lab.on('client'), process.execPath];
-    const child = spawn(command, [...rest, ...own, '--minutes', String(minutes), '--seed', String(seed)], { stdio: 'inherit' });
+    const child = spawn(
+      command,
+      [
+        ...rest,
+        ...own,
+        '--minutes',
+        String(minutes),
+        '--seed',
+        String(seed),
+        ...(values.measure === undefined ? [] : ['--measure', values.measure, '--times', values.times]),
+      ],
+      { stdio: 'inherit' },
+    );
+    // The one inside stops what it started, and this one then takes the lab away.
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => child.kill('SIGTERM'));
     const [code] = (await once(child, 'exit')) as [number | null];
     return code ?? 1;
   } finally {
@@ -58,8 +80,17 @@ async function outside(): Promise<number> {
 async function inside(name: string, folder: string): Promise<void> {
   const startedMs = performance.now();
   const say = (line: string): void => console.log(`${((performance.now() - startedMs) / 1000).toFixed(1).padStart(7)} s  ${line}`);
-  say(`seed ${seed}, ${minutes} minutes`);
   const lab = name === 'loopback' ? NetLab.onLoopback(hosts) : NetLab.known(name, hosts);
+  if (values.measure === 'kill' || values.measure === 'stop') {
+    const measured = await measureFailover({ lab, directory: folder, blow: values.measure, times, say });
+    const sorted = measured.map((ms) => ms / 1000).sort((a, b) => a - b);
+    const median = sorted[Math.floor(sorted.length / 2)] as number;
+    say(
+      `${values.measure}: ${sorted.length} times, median ${median.toFixed(2)} s, worst ${(sorted.at(-1) as number).toFixed(2)} s; lease ${leaseMs / 1000} s`,
+    );
+    process.exit(0);
+  }
+  say(`seed ${seed}, ${minutes} minutes`);
   const result = await runChaos({ lab, directory: folder, seed, rageMs: minutes * 60_000, say });
   const { counts, faults, violations, settledMs } = result;
   const kinds = [...faults].sort(([a], [b]) => (a < b ? -1 : 1)).map(([kind, times]) => `${kind} ${times}`);

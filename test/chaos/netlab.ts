@@ -85,7 +85,13 @@ export class NetLab {
 
   async remove(): Promise<void> {
     if (!this.hasCuts) return;
-    for (const name of ['sw', ...this.#addresses.keys()]) await ip('netns', 'del', this.#namespace(name)).catch(() => {});
+    for (const host of ['sw', ...this.#addresses.keys()]) {
+      const name = this.#namespace(host);
+      // Whatever still runs there was started for this lab.
+      const left = await run('ip', ['netns', 'pids', name]).catch(() => ({ stdout: '' }));
+      for (const pid of left.stdout.split('\n').filter((line) => line !== '')) endQuietly(Number(pid));
+      await ip('netns', 'del', name).catch(() => {});
+    }
   }
 
   #iptables(host: string, ...args: string[]): Promise<unknown> {
@@ -94,6 +100,14 @@ export class NetLab {
 
   #namespace(host: string): string {
     return `${this.#name}-${host}`;
+  }
+}
+
+function endQuietly(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has just ended.
   }
 }
 

@@ -22,7 +22,7 @@ describe('the members that run a service for others', () => {
   it('are the active ones that are set to Locally for Others, service by service', () => {
     const members = [
       { name: back3, state: 'active', duties: { httpClient: 'locally-for-others', remotePolling: 'auto' } },
-      { name: back1, state: 'active', duties: both('locally-for-others') },
+      { name: back1, state: 'cordoned', duties: both('locally-for-others') },
       { name: back2, state: 'draining', duties: both('locally-for-others') },
     ] as const;
     expect(collectRunners(members)).toEqual({ httpClient: [back1, back3], remotePolling: [back1] });
