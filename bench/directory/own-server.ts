@@ -1,4 +1,7 @@
-/** Our server as a process: `own-server.ts DATA CERT KEY`. Prints its ports as a line of JSON and ends with its standard input. */
+/**
+ * Our server as a process: `own-server.ts DATA CERT KEY`. Prints its ports as a line of JSON, for each line of its
+ * standard input what its caches hold, and ends with it.
+ */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '#common/clock.ts';
@@ -14,6 +17,7 @@ const [dataDirectory = '', certFile = '', keyFile = ''] = process.argv.slice(2);
 const secret = join(dataDirectory, 'secret');
 await nodeFiles.mkdirAll(dataDirectory);
 await writeFile(secret, adminPassword);
+const metrics = createMetrics();
 const running = await startDirectory(
   {
     role: 'directory',
@@ -39,12 +43,16 @@ const running = await startDirectory(
     files: nodeFiles,
     // At the level and to the sink that an installation has; the file is beside the data.
     log: createLogger('info', {}, join(dataDirectory, 'log.jsonl')),
-    metrics: createMetrics(),
+    metrics,
   },
 );
 const [port, tlsPort] = running.urls.map((url) => Number(new URL(url).port));
 process.stdout.write(`${JSON.stringify({ port, tlsPort })}\n`);
-process.stdin.resume().once('end', async () => {
+process.stdin.on('data', async () => {
+  const [, bytes] = /^archipelago_directory_cache_bytes(?:\{.*\})? (\S+)$/m.exec(await metrics.render()) ?? [];
+  process.stdout.write(`${bytes}\n`);
+});
+process.stdin.once('end', async () => {
   await running[Symbol.asyncDispose]();
   process.exit(0);
 });

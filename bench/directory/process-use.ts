@@ -11,9 +11,13 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
 }
 
-/** Resident memory, MB; `anonymous` leaves mapped files out, which the system may take back. */
-export function memoryMb(pid: number): { readonly resident: number; readonly anonymous: number } {
+/** Resident memory, MB; `anonymous` leaves mapped files out, which the system may take back; `peak` is the most it ever had. */
+export function memoryMb(pid: number): { readonly resident: number; readonly anonymous: number; readonly peak: number } {
   const text = readFileSync(`/proc/${pid}/status`, 'latin1');
   const kilobytes = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0);
-  return { resident: Math.round(kilobytes('VmRSS') / 1024), anonymous: Math.round(kilobytes('RssAnon') / 1024) };
+  return {
+    resident: Math.round(kilobytes('VmRSS') / 1024),
+    anonymous: Math.round(kilobytes('RssAnon') / 1024),
+    peak: Math.round(kilobytes('VmHWM') / 1024),
+  };
 }

@@ -68,6 +68,8 @@ async function main(): Promise<void> {
       const [ours, theirs] = [imports.own, imports.slapd].map((took) => entries / median(took.map((one) => one[name])));
       compare(`bulk import (slapadd -q), entries ${title}`, ours as number, theirs as number, 1);
     }
+    const peaks = [imports.own, imports.slapd].map((took) => Math.max(...took.map((one) => one.peakMb)));
+    print(`${'most memory during the import, MB'.padEnd(56)} ${figure(peaks[0] as number)} ${figure(peaks[1] as number)}`);
     const bytes = [await bytesIn(ownData), await bytesIn(join(folder, 'slapd', 'data'))] as const;
     print(`${'bytes on disk per account'.padEnd(56)} ${figure(bytes[0] / entries)} ${figure(bytes[1] / entries)}   wanted: at most 500`);
   }
@@ -86,7 +88,9 @@ async function main(): Promise<void> {
   }
   for (const server of servers) {
     const { resident, anonymous } = memoryMb(server.pid);
-    print(`memory of ${server.name}: ${resident} MB resident, ${anonymous} MB of it anonymous`);
+    const cached = await server.cachedMb();
+    const ofCache = cached === undefined ? '' : `; its caches hold ${cached} MB`;
+    print(`memory of ${server.name}: ${resident} MB resident, ${anonymous} MB of it anonymous${ofCache}`);
   }
 }
 

@@ -6,7 +6,7 @@ import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { adminDn, adminPassword, suffix } from './accounts.ts';
-import { cpuSeconds } from './process-use.ts';
+import { cpuSeconds, memoryMb } from './process-use.ts';
 
 /** A server that runs. */
 export interface BenchServer {
@@ -14,6 +14,8 @@ export interface BenchServer {
   readonly pid: number;
   readonly port: number;
   readonly tlsPort: number;
+  /** What its caches hold, MB, where the server can tell. */
+  cachedMb(): Promise<number | undefined>;
   stop(): Promise<void>;
 }
 
@@ -41,15 +43,29 @@ export async function startOwn(dataDirectory: string, tls: TlsFiles, nodeArgumen
   const child = spawn(node, [...nodeArguments, sibling('own-server.ts'), dataDirectory, tls.cert, tls.key], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
+  const lines = createInterface(child.stdout);
+  const [line] = (await once(lines, 'line')) as [string];
   const { port, tlsPort } = JSON.parse(line) as { port: number; tlsPort: number };
-  return { name: 'archipelago', pid: child.pid as number, port, tlsPort, stop: () => stopChild(child, () => child.stdin.end()) };
+  return {
+    name: 'archipelago',
+    pid: child.pid as number,
+    port,
+    tlsPort,
+    async cachedMb() {
+      const told = once(lines, 'line') as Promise<[string]>;
+      child.stdin.write('cache\n');
+      return Math.round(Number((await told)[0]) / 1_048_576);
+    },
+    stop: () => stopChild(child, () => child.stdin.end()),
+  };
 }
 
 /** What a program took: by the clock, and of the processor. */
 export interface Took {
   readonly seconds: number;
   readonly cpuSeconds: number;
+  /** Most memory it had at a time, MB. */
+  readonly peakMb: number;
 }
 
 /** Imports an LDIF into an empty data directory of ours, as an operator does. */
@@ -103,7 +119,14 @@ export async function startSlapd(configuration: string): Promise<BenchServer> {
     if (child.exitCode !== null) throw new Error(`slapd ended with ${child.exitCode}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  return { name: 'slapd', pid: child.pid as number, port, tlsPort, stop: () => stopChild(child, () => child.kill('SIGTERM')) };
+  return {
+    name: 'slapd',
+    pid: child.pid as number,
+    port,
+    tlsPort,
+    cachedMb: () => Promise.resolve(undefined),
+    stop: () => stopChild(child, () => child.kill('SIGTERM')),
+  };
 }
 
 /** Bytes that a directory's files take on the disk. */
@@ -122,13 +145,16 @@ async function run(program: string, args: readonly string[]): Promise<Took> {
   });
   // The last look before its end misses next to nothing.
   let cpu = 0;
+  let peakMb = 0;
   const look = setInterval(() => {
-    if (child.exitCode === null) cpu = cpuSeconds(child.pid as number);
+    if (child.exitCode !== null) return;
+    cpu = cpuSeconds(child.pid as number);
+    peakMb = memoryMb(child.pid as number).peak;
   }, 20);
   const [code] = (await once(child, 'exit')) as [number | null];
   clearInterval(look);
   if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}: ${complaints}`);
-  return { seconds: (performance.now() - began) / 1000, cpuSeconds: cpu };
+  return { seconds: (performance.now() - began) / 1000, cpuSeconds: cpu, peakMb };
 }
 
 async function stopChild(child: ChildProcess, ask: () => void): Promise<void> {

@@ -5,7 +5,7 @@
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { SearchScope } from '#protocol/ldap/messages.ts';
 import { isIndexed } from '../schema/mail-schema.ts';
-import type { Schema } from '../schema/schema.ts';
+import type { AttributeType, Schema } from '../schema/schema.ts';
 import { type EntryStore, type IndexKey, rootId, type StoredEntry } from '../store/entry-store.ts';
 
 /** Ids are fetched in pages of so many; a page with fewer is the last. */
@@ -16,9 +16,22 @@ const gatheredMax = 20_000;
 /** A plan: pages of ids above a cursor. A page that is not full is the last. */
 export interface Candidates {
   /** For explanation and tests. */
-  readonly by: 'base' | 'index' | 'children' | 'scan' | 'sorted';
+  readonly by: 'base' | 'index' | 'values' | 'children' | 'scan' | 'sorted';
+  /** Which part of the filter the index answers, e.g. `mail equality`. */
+  readonly on?: string;
+  /**
+   * To be awaited before the first `next` where it is there: reads the values of an index in pieces, with `pause` between them. False when
+   * `pause` says that nobody waits any more.
+   */
+  prepare?(pause: () => Promise<boolean>): Promise<boolean>;
   /** Ids above `afterId`; of a sorted plan, those behind that position. */
   next(afterId: number): readonly number[];
+}
+
+/** What the index tells of a part of a filter. */
+interface Found {
+  readonly ids: readonly number[];
+  readonly on: string;
 }
 
 /** Plans a search. */
@@ -26,16 +39,20 @@ export function planCandidates(store: EntryStore, schema: Schema, base: StoredEn
   if (scope === 'base') return fromIds('base', [base.id]);
   const indexed = planFilter(store, schema, filter);
   if (indexed !== undefined) return indexed;
-  if (scope === 'one') return { by: 'children', next: (afterId) => store.childIds(base.id, afterId, pageSize) };
-  const below = base.parentId === rootId ? undefined : store.subtreeIds(base.id, gatheredMax);
+  // Few entries below the base are looked at sooner than the values of all.
+  const below = scope === 'one' || base.parentId === rootId ? undefined : store.subtreeIds(base.id, gatheredMax);
   if (below !== undefined) return fromIds('children', below);
+  const byValues = planValues(store, schema, filter);
+  if (byValues !== undefined) return byValues;
+  if (scope === 'one') return { by: 'children', next: (afterId) => store.childIds(base.id, afterId, pageSize) };
   return { by: 'scan', next: (afterId) => store.idsAfter(afterId, pageSize) };
 }
 
-function fromIds(by: Candidates['by'], ids: readonly number[]): Candidates {
+function fromIds(by: Candidates['by'], ids: readonly number[], on?: string): Candidates {
   let at = 0;
   return {
     by,
+    ...(on === undefined ? {} : { on }),
     next(afterId) {
       while (at < ids.length && (ids[at] as number) <= afterId) at += 1;
       return ids.slice(at, at + pageSize);
@@ -44,83 +61,152 @@ function fromIds(by: Candidates['by'], ids: readonly number[]): Candidates {
 }
 
 function fromKey(store: EntryStore, key: IndexKey): Candidates {
-  return { by: 'index', next: (afterId) => store.idsWithKey(key, afterId, pageSize) };
+  return { by: 'index', on: `${key.attribute} equality`, next: (afterId) => store.idsWithKey(key, afterId, pageSize) };
 }
 
 function planFilter(store: EntryStore, schema: Schema, filter: Filter): Candidates | undefined {
   if (filter.kind === 'and') return planAnd(store, schema, filter.filters);
-  if (filter.kind === 'or') {
-    const ids = gather(store, schema, filter);
-    return ids === undefined ? undefined : fromIds('index', ids);
-  }
   const key = keyOf(schema, filter);
   if (key !== undefined) return fromKey(store, key);
-  const ids = gather(store, schema, filter);
-  return ids === undefined ? undefined : fromIds('index', ids);
+  const found = gather(store, schema, filter, gatheredMax);
+  return found === undefined ? undefined : fromIds('index', found.ids, found.on);
 }
 
-// The part of an AND with the fewest entries; a long one is still better than a scan.
+// The part of an AND with the fewest entries; a long one is still better than a scan. Equalities tell first, for next to nothing; of the others
+// no more is gathered than the best of them has.
 function planAnd(store: EntryStore, schema: Schema, filters: readonly Filter[]): Candidates | undefined {
   let long: Candidates | undefined;
-  let shortest: readonly number[] | undefined;
+  let shortest: Found | undefined;
+  const others: Filter[] = [];
   for (const filter of filters) {
     const key = keyOf(schema, filter);
-    const ids = key === undefined ? gather(store, schema, filter) : store.idsWithKey(key, 0, pageSize);
-    if (ids === undefined) continue;
-    if (key !== undefined && ids.length === pageSize) long = fromKey(store, key);
-    else if (shortest === undefined || ids.length < shortest.length) shortest = ids;
-    if (shortest !== undefined && shortest.length <= 1) break;
+    if (key === undefined) {
+      others.push(filter);
+      continue;
+    }
+    const ids = store.idsWithKey(key, 0, pageSize);
+    if (ids.length === pageSize) long = fromKey(store, key);
+    else if (shortest === undefined || ids.length < shortest.ids.length) shortest = { ids, on: `${key.attribute} equality` };
+    if (shortest !== undefined && shortest.ids.length <= 1) break;
   }
-  return shortest === undefined ? long : fromIds('index', shortest);
+  for (const filter of others) {
+    if (shortest !== undefined && shortest.ids.length <= 1) break;
+    const found = gather(store, schema, filter, shortest === undefined ? gatheredMax : shortest.ids.length - 1);
+    if (found !== undefined && (shortest === undefined || found.ids.length < shortest.ids.length)) shortest = found;
+  }
+  return shortest === undefined ? long : fromIds('index', shortest.ids, shortest.on);
 }
 
-// All ids that a filter can match, in rising order; `undefined` when the index does not tell or there are too many.
-function gather(store: EntryStore, schema: Schema, filter: Filter): readonly number[] | undefined {
-  if (filter.kind === 'equal') {
-    const type = schema.attributeType(filter.attribute);
-    // Undefined for every entry (RFC 4511 §4.5.1.7): what a client asks of servers of several makes must not cost a scan here.
-    if (type === undefined && schema.description(filter.attribute) === undefined) return [];
-    if (type?.key === 'entryuuid') {
-      const uuid = type.equality?.key(filter.value);
-      const entry = uuid === undefined ? undefined : store.byUuid(uuid);
-      return entry === undefined ? [] : [entry.id];
+// All ids that a filter can match, in rising order; `undefined` when the index does not tell or there are more than `limit`.
+function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number): Found | undefined {
+  const found = (ids: readonly number[] | undefined, on: string): Found | undefined =>
+    ids === undefined || ids.length > limit ? undefined : { ids, on };
+  switch (filter.kind) {
+    case 'equal':
+    case 'present':
+    case 'substrings':
+    case 'greaterOrEqual': {
+      const type = schema.attributeType(filter.attribute);
+      // Undefined for every entry (RFC 4511 §4.5.1.7): what a client asks of servers of several makes must not cost a scan here.
+      if (type === undefined) return schema.description(filter.attribute) === undefined ? { ids: [], on: 'nothing' } : undefined;
+      if (filter.kind === 'equal') return gatherEqual(store, type, filter.value, limit);
+      if (filter.kind === 'greaterOrEqual') {
+        // The journal is in order of CSNs, and holds every change above the floor.
+        const csn = type.key === 'entrycsn' ? type.ordering?.key(filter.value) : undefined;
+        const floor = store.meta('floorCsn');
+        if (csn === undefined || floor === undefined || csn <= floor.toLowerCase()) return undefined;
+        return found(store.idsChangedSince(csn, limit), 'entrycsn ordering');
+      }
+      if (type.family.size > 1 || type.key === 'objectclass' || !isIndexed(type.key, '')) return undefined;
+      if (filter.kind === 'present') return found(store.idsWithPrefix({ attribute: type.key, value: '' }, limit), `${type.key} presence`);
+      if (filter.kind !== 'substrings' || filter.initial === undefined) return undefined;
+      const value = type.substrings?.pieceKey?.(filter.initial)?.trimStart() ?? '';
+      return value === '' ? undefined : found(store.idsWithPrefix({ attribute: type.key, value }, limit), `${type.key} substring`);
     }
-    const key = keyOf(schema, filter);
-    if (key === undefined) return undefined;
-    const ids = store.idsWithKey(key, 0, gatheredMax + 1);
-    return ids.length > gatheredMax ? undefined : ids;
-  }
-  if (filter.kind === 'substrings' && filter.initial !== undefined) {
-    const type = schema.attributeType(filter.attribute);
-    const value = type?.substrings?.pieceKey?.(filter.initial)?.trimStart();
-    if (type === undefined || value === undefined || value === '' || type.family.size > 1 || !isIndexed(type.key, '')) return undefined;
-    return store.idsWithPrefix({ attribute: type.key, value }, gatheredMax);
-  }
-  if (filter.kind === 'or') {
-    const all = new Set<number>();
-    for (const part of filter.filters) {
-      const ids = gather(store, schema, part);
-      if (ids === undefined || all.size + ids.length > gatheredMax) return undefined;
-      for (const id of ids) all.add(id);
+    case 'or': {
+      const all = new Set<number>();
+      const on: string[] = [];
+      for (const part of filter.filters) {
+        const one = gather(store, schema, part, limit);
+        if (one === undefined || all.size + one.ids.length > limit) return undefined;
+        for (const id of one.ids) all.add(id);
+        on.push(one.on);
+      }
+      return { ids: [...all].sort((a, b) => a - b), on: on.join(' or ') };
     }
-    return [...all].sort((a, b) => a - b);
+    case 'and': {
+      let best: Found | undefined;
+      for (const part of filter.filters) {
+        const one = gather(store, schema, part, best === undefined ? limit : best.ids.length - 1);
+        if (one !== undefined) best = one;
+        if (best?.ids.length === 0) break;
+      }
+      return best;
+    }
+    default:
+      return undefined;
   }
+}
+
+function gatherEqual(store: EntryStore, type: AttributeType, value: Buffer, limit: number): Found | undefined {
+  if (type.key === 'entryuuid') {
+    const uuid = type.equality?.key(value);
+    const entry = uuid === undefined ? undefined : store.byUuid(uuid);
+    return { ids: entry === undefined ? [] : [entry.id], on: 'entryuuid equality' };
+  }
+  const key = indexKeyOf(type, value);
+  if (key === undefined) return undefined;
+  const ids = store.idsWithKey(key, 0, limit + 1);
+  return ids.length > limit ? undefined : { ids, on: `${key.attribute} equality` };
+}
+
+// Pieces in the middle or at the end of a value: no order helps, but the values of one attribute in the index are read some twenty times
+// faster than whole entries. Of an AND the first such part will do.
+function planValues(store: EntryStore, schema: Schema, filter: Filter): Candidates | undefined {
   if (filter.kind === 'and') {
-    let best: readonly number[] | undefined;
     for (const part of filter.filters) {
-      const ids = gather(store, schema, part);
-      if (ids !== undefined && (best === undefined || ids.length < best.length)) best = ids;
+      const plan = planValues(store, schema, part);
+      if (plan !== undefined) return plan;
     }
-    return best;
+    return undefined;
   }
-  return undefined;
+  if (filter.kind !== 'substrings') return undefined;
+  const type = schema.attributeType(filter.attribute);
+  if (type === undefined || type.family.size > 1 || type.key === 'objectclass' || !isIndexed(type.key, '')) return undefined;
+  const { pieceKey } = type.substrings ?? {};
+  const pieces = [filter.initial, ...filter.any, filter.final].flatMap((piece) =>
+    piece === undefined ? [] : (pieceKey?.(piece)?.trim() ?? ''),
+  );
+  const longest = pieces.reduce((a, b) => (b.length > a.length ? b : a), '');
+  if (longest === '') return undefined;
+  let plan: Candidates | undefined;
+  return {
+    by: 'values',
+    on: `${type.key} substring`,
+    async prepare(pause) {
+      const ids = new Set<number>();
+      for (const page of store.idsHolding(type.key, longest)) {
+        for (const id of page) ids.add(id);
+        if (!(await pause())) return false;
+      }
+      plan = fromIds(
+        'values',
+        [...ids].sort((a, b) => a - b),
+      );
+      return true;
+    },
+    next: (afterId) => plan?.next(afterId) ?? [],
+  };
 }
 
 function keyOf(schema: Schema, filter: Filter): IndexKey | undefined {
-  if (filter.kind !== 'equal') return undefined;
-  const type = schema.attributeType(filter.attribute);
+  const type = filter.kind === 'equal' ? schema.attributeType(filter.attribute) : undefined;
+  return type === undefined || filter.kind !== 'equal' ? undefined : indexKeyOf(type, filter.value);
+}
+
+function indexKeyOf(type: AttributeType, asserted: Buffer): IndexKey | undefined {
   // Subtypes are indexed under their own names.
-  if (type?.equality === undefined || type.family.size > 1) return undefined;
-  const value = type.equality.key(filter.value);
+  if (type.equality === undefined || type.family.size > 1) return undefined;
+  const value = type.equality.key(asserted);
   return value !== undefined && isIndexed(type.key, value) ? { attribute: type.key, value } : undefined;
 }

@@ -89,6 +89,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
     return;
   }
   const candidates = sorted !== undefined && 'next' in sorted ? sorted : plan();
+  if (candidates.prepare !== undefined && !(await candidates.prepare(pause))) return;
   const answers = sort === undefined ? [] : [makeSortResponse(failure?.resultCode ?? resultCodes.success, failure?.attribute)];
 
   let cursor = paged === undefined ? 0 : readCursor(paged.cookie);

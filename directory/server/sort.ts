@@ -60,6 +60,7 @@ export async function sortCandidates(
 ): Promise<Candidates | SortFailure | undefined> {
   const found: { readonly id: number; readonly keys: readonly (string | undefined)[] }[] = [];
   let cursor = 0;
+  if (candidates.prepare !== undefined && !(await candidates.prepare(pause))) return undefined;
   for (let page = candidates.next(cursor); page.length > 0; page = candidates.next(cursor)) {
     for (const id of page) {
       cursor = id;

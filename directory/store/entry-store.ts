@@ -33,6 +33,8 @@ export const defaultCacheBytes = 256 * 1_048_576;
 const idsCachedMax = 16;
 /** Entries whose attributes stay decoded: domains and clusters, which every write of an account looks at. */
 const decodedMax = 1000;
+/** Values of an index that are looked at in one piece: a few milliseconds. */
+const valuesAtOnce = 20_000;
 /** Index keys written by one statement. */
 const keysAtOnceMax = 16;
 
@@ -302,6 +304,37 @@ export class EntryStore implements Disposable {
       `${from}\u{10ffff}`,
       limit + 1,
     );
+    return ids.length > limit ? undefined : ids.sort((a, b) => a - b);
+  }
+
+  /**
+   * Entries with a value of this attribute that holds `piece`, page by page; a page may be empty. What is written between two pages may be
+   * missed. Values that the index cuts are taken to hold it.
+   */
+  *idsHolding(attribute: string, piece: string): Generator<number[]> {
+    const attributeId = this.#attributeId(attribute, false);
+    if (attributeId === undefined) return;
+    const above = 'FROM indexed WHERE attributeId = ? AND (value, entryId) > (?, ?) ORDER BY value, entryId';
+    let value = '';
+    let id = -1;
+    for (;;) {
+      yield this.#statements.numbers(
+        `SELECT entryId FROM (SELECT value, entryId ${above} LIMIT ${valuesAtOnce}) WHERE instr(value, ?) > 0 OR length(value) >= ${indexKeyMax}`,
+        attributeId,
+        value,
+        id,
+        piece,
+      );
+      const last = this.#statements.get(`SELECT value, entryId ${above} LIMIT 1 OFFSET ${valuesAtOnce - 1}`, attributeId, value, id);
+      if (last === undefined) return;
+      value = last.value as string;
+      id = last.entryId as number;
+    }
+  }
+
+  /** Entries with a change in the journal whose CSN is `csn` or above, in order of id; `undefined` when there are more than `limit`. */
+  idsChangedSince(csn: string, limit: number): number[] | undefined {
+    const ids = this.#statements.numbers('SELECT DISTINCT entryId FROM journal WHERE csn >= ? LIMIT ?', csn, limit + 1);
     return ids.length > limit ? undefined : ids.sort((a, b) => a - b);
   }
 
