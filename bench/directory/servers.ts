@@ -149,7 +149,7 @@ async function run(program: string, args: readonly string[]): Promise<Took> {
   const look = setInterval(() => {
     if (child.exitCode !== null) return;
     cpu = cpuSeconds(child.pid as number);
-    peakMb = memoryMb(child.pid as number).peak;
+    peakMb = Math.max(peakMb, memoryMb(child.pid as number).peak);
   }, 20);
   const [code] = (await once(child, 'exit')) as [number | null];
   clearInterval(look);
