@@ -19,6 +19,7 @@ import { GroupCommit } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
 import { type EntryRow, packedRow, RowEntry, rowBytes } from './row-entry.ts';
 import { Statements } from './statements.ts';
+import { Tallies } from './tallies.ts';
 import { uuidToBytes } from './uuid.ts';
 import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 
@@ -96,10 +97,7 @@ export class EntryStore implements Disposable {
   #changeBefore = 0;
   /** A name that was just looked for in vain: whoever adds an entry looks twice. */
   #missing = '';
-  /** Counters as of this transaction, those of them that it changed, and what the present work adds to them. */
-  readonly #tallies = new Map<string, number>();
-  readonly #talliesChanged = new Set<string>();
-  readonly #talliesOfWork = new Map<string, number>();
+  readonly #tallies: Tallies;
   /** Whether the present work has changed anything that is remembered. */
   #hasChanged = false;
 
@@ -108,6 +106,7 @@ export class EntryStore implements Disposable {
     this.#database = openDatabase(path, cacheBytes / 4);
     this.#statements = new Statements(this.#database);
     this.#journal = new Journal(this.#statements);
+    this.#tallies = new Tallies(this.#statements);
     this.#uuids = new UuidIndex(this.#statements);
     this.#keysOf = functions.keysOf;
     this.#talliesOf = functions.talliesOf;
@@ -116,7 +115,7 @@ export class EntryStore implements Disposable {
     this.#keyIds = new BoundedCache(cacheBytes / 8, (ids) => 200 + ids.length * 8);
     this.#commit = new GroupCommit(this.#database, {
       begin: () => {
-        this.#mergeTallies();
+        this.#tallies.keep();
         this.#hasChanged = false;
         this.#metaBefore.clear();
         this.#uuids.keep();
@@ -124,7 +123,7 @@ export class EntryStore implements Disposable {
       },
       hasWritten: () => this.#hasChanged,
       beforeCommit: () => {
-        this.#mergeTallies();
+        this.#tallies.keep();
         const boundary = this.#uuids.writeFullLot(this.#lastEntryId);
         if (boundary !== undefined) this.setMeta(uuidBoundary, String(boundary));
         this.#writeMeta();
@@ -340,12 +339,7 @@ export class EntryStore implements Disposable {
 
   /** A counter of entries, see `EntryFunctions.talliesOf`; `entries` counts all. */
   tally(name: string): number {
-    let count = this.#tallies.get(name);
-    if (count === undefined) {
-      count = this.#statements.number('SELECT count FROM tally WHERE name = ?', name) ?? 0;
-      this.#tallies.set(name, count);
-    }
-    return count + (this.#talliesOfWork.get(name) ?? 0);
+    return this.#tallies.get(name);
   }
 
   /** The DN, put together from the parents. */
@@ -405,8 +399,7 @@ export class EntryStore implements Disposable {
       encodeBody(attributes),
     );
     this.#uuids.add(uuid, id);
-    this.#count('entries', 1);
-    for (const name of this.#talliesOf(attributes)) this.#count(name, 1);
+    this.#tallies.count(['entries', ...this.#talliesOf(attributes)], 1);
     this.#addKeys(this.#keysOf(attributes), id);
     if (isJournalled) this.#journal.record('add', content, id, undefined, content);
     return { ...content, id };
@@ -437,10 +430,8 @@ export class EntryStore implements Disposable {
       before.id,
     );
     for (const key of had.values()) this.#removeKey(key, before.id);
-    const counted = this.#talliesOf(before.attributes);
-    const counts = this.#talliesOf(attributes);
-    for (const name of counted) if (!counts.includes(name)) this.#count(name, -1);
-    for (const name of counts) if (!counted.includes(name)) this.#count(name, 1);
+    this.#tallies.count(this.#talliesOf(before.attributes), -1);
+    this.#tallies.count(this.#talliesOf(attributes), 1);
     if (op === 'rename' && this.#ancestors.has(before.id)) this.#ancestors.clear();
     this.#journal.record(op, content, before.id, before, content);
     return { ...content, id: before.id };
@@ -451,7 +442,7 @@ export class EntryStore implements Disposable {
     this.#statements.run('DELETE FROM entry WHERE id = ?', before.id);
     this.#uuids.remove(before.uuid, before.id);
     for (const key of this.#keysOf(before.attributes)) this.#removeKey(key, before.id);
-    for (const name of ['entries', ...this.#talliesOf(before.attributes)]) this.#count(name, -1);
+    this.#tallies.count(['entries', ...this.#talliesOf(before.attributes)], -1);
     this.#ancestors.delete(before.id);
     this.#journal.record('delete', { uuid: before.uuid, csn }, before.id, before, undefined);
   }
@@ -476,19 +467,6 @@ export class EntryStore implements Disposable {
   }
 
   // --- inside
-
-  #count(name: string, by: number): void {
-    this.#talliesOfWork.set(name, (this.#talliesOfWork.get(name) ?? 0) + by);
-  }
-
-  // The work before has stayed: what it counted is part of the transaction.
-  #mergeTallies(): void {
-    for (const name of this.#talliesOfWork.keys()) {
-      this.#tallies.set(name, this.tally(name));
-      this.#talliesChanged.add(name);
-    }
-    this.#talliesOfWork.clear();
-  }
 
   #addKeys(keys: readonly IndexKey[], id: number): void {
     for (let at = 0; at < keys.length; at += keysAtOnceMax) {
@@ -520,14 +498,13 @@ export class EntryStore implements Disposable {
 
   // What was undone may have been read, and remembered, by the very work that wrote it.
   #forget(undone: 'work' | 'batch'): void {
-    this.#talliesOfWork.clear();
     this.#missing = '';
     if (undone === 'batch') {
-      this.#tallies.clear();
-      this.#talliesChanged.clear();
+      this.#tallies.undoBatch();
       this.#readMeta();
       this.#uuids.undoBatch();
     } else {
+      this.#tallies.undoWork();
       for (const [name, value] of this.#metaBefore) {
         if (value !== undefined) this.#meta.set(name, value);
         else if (this.#meta.delete(name)) this.#metaChanged.delete(name);
@@ -590,14 +567,7 @@ export class EntryStore implements Disposable {
       );
     }
     this.#metaChanged.clear();
-    for (const name of this.#talliesChanged) {
-      this.#statements.run(
-        'INSERT INTO tally (name, count) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = excluded.count',
-        name,
-        this.tally(name),
-      );
-    }
-    this.#talliesChanged.clear();
+    this.#tallies.write();
   }
 }
 
