@@ -5,9 +5,9 @@ import { DirectoryAccess, LinkTls, SecretSource, ServerTls } from '#common/confi
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
   {
-    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'http', 'agent', 'routes', 'tcp-table', 'socketmap'], {
+    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'lmtp', 'http', 'agent', 'routes', 'tcp-table', 'socketmap'], {
       description:
-        'What is spoken there; http: health for load balancers, metrics and mail clients’ autoconfiguration; agent: HAProxy’s agent-check, in one line whether connections are wanted and the weight; routes: where an account is, for nginx (auth_http) and Dovecot; tcp-table, socketmap: the same for Postfix.',
+        'What is spoken there; lmtp: mail for accounts, from servers that have checked it, with an answer for each recipient (RFC 2033); http: health for load balancers, metrics and mail clients’ autoconfiguration; agent: HAProxy’s agent-check, in one line whether connections are wanted and the weight; routes: where an account is, for nginx (auth_http) and Dovecot; tcp-table, socketmap: the same for Postfix.',
     }),
     tls: Type.Enum(['implicit', 'starttls', 'none'], {
       default: 'starttls',

@@ -25,8 +25,14 @@ export type { RunningFrontend } from './service.ts';
  * `CONFIG_*` or `NET_CONNECT_FAILED` (a port that cannot be bound).
  *
  * @param environment for secrets that are named as environment variables
+ * @param localMembers members of clusters that run in this process too (a symmetric node)
  */
-export async function startFrontend(config: FrontendConfig, ports: Ports, environment?: Environment): Promise<RunningFrontend> {
+export async function startFrontend(
+  config: FrontendConfig,
+  ports: Ports,
+  environment?: Environment,
+  localMembers: readonly string[] = [],
+): Promise<RunningFrontend> {
   const access = await resolveAccess(config.directory, ports.files, environment);
   const tls =
     config.tls === undefined
@@ -68,6 +74,7 @@ export async function startFrontend(config: FrontendConfig, ports: Ports, enviro
         }),
       snapshots: isFollowing ? snapshots : undefined,
       startSmtp,
+      localMembers,
       foreign: {
         settings: await readForeignSettings(config.foreignClusters ?? [], ports.files, environment),
         verifyPassword: passwordVerifier({ access, reader, ports: directoryPorts }),

@@ -42,6 +42,7 @@ import { defaultDomains } from './session/default-domains.ts';
 import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
 import { type AgentAnswer, startAgent } from './subset/agent.ts';
+import { countPlaces } from './subset/symmetric.ts';
 import { Withdrawal } from './subset/withdrawal.ts';
 import type { ChangingTls } from './tls/frontend-tls.ts';
 
@@ -54,6 +55,8 @@ export interface FrontendDoors {
   /** Routes on disk; missing where none are kept. */
   readonly snapshots: RouteSnapshots | undefined;
   readonly startSmtp: StartSmtp;
+  /** Members of clusters in this process. */
+  readonly localMembers?: readonly string[];
   /** How foreign clusters are spoken to, and who judges passwords for them. */
   readonly foreign: Pick<ForeignOptions, 'settings' | 'verifyPassword'>;
 }
@@ -179,6 +182,7 @@ class Frontend implements RunningFrontend {
       link: doors.link,
       guard: this.#guard,
       rules: this.#rules,
+      countPlace: countPlaces(metrics, config.name, doors.localMembers ?? [], () => this.#routes.topology),
       foreign: this.#foreign,
       ports: this.#ports,
     });
@@ -212,7 +216,7 @@ class Frontend implements RunningFrontend {
       };
       this.#listeners.push(await start({ listener, tls: this.#tls, rules: this.#rules, ports: { ...ports, log } }, session));
     }
-    const forMail = config.listeners.filter(({ protocol }) => protocol === 'smtp' || protocol === 'submission');
+    const forMail = config.listeners.filter(({ protocol }) => protocol === 'smtp' || protocol === 'submission' || protocol === 'lmtp');
     this.#smtp = await this.#doors.startSmtp({
       config,
       listeners: forMail,

@@ -40,6 +40,15 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
       }
     }
     checkFrontendListeners(service, path, report);
+    for (const key of ['domains', 'accounts', 'storage', 'coordinator']) {
+      if (service[key] !== undefined) {
+        report(
+          [...path, key],
+          'is not a frontend’s: it serves no domain itself. Let the accounts’ hostServer name a cluster; a node that shall be frontend and member has a service of role backend-cluster beside this one',
+          true,
+        );
+      }
+    }
     checkDomain(service.defaultDomain, [...path, 'defaultDomain'], report);
     checkForeignClusters(service, path, report);
     checkDirectoryAccess(service, path, report);
@@ -203,9 +212,9 @@ function checkFrontendListeners(service: Group, path: Path, report: Report): voi
       if (isText(entry) && !isAddressOrRange(entry)) {
         report([...at, 'proxyFrom', index], `${shown(entry)} is not an IP address or a range such as 10.1.0.0/16`);
       }
-      const isMail = value.protocol === 'smtp' || value.protocol === 'submission';
+      const isMail = ['smtp', 'submission', 'lmtp'].includes(String(value.protocol));
       if (isMail && isText(entry) && entry.includes('/')) {
-        report([...at, 'proxyFrom', index], `${shown(entry)} is a range; smtp and submission take single addresses`);
+        report([...at, 'proxyFrom', index], `${shown(entry)} is a range; smtp, submission and lmtp take single addresses`);
       }
     }
     for (const [index, entry] of listOf(value.allowFrom).entries()) {

@@ -1,5 +1,6 @@
 /**
- * `archipelago up --config FILE`: runs the services that a node file names, in one process, until SIGTERM or SIGINT; SIGHUP reads certificates anew.
+ * `archipelago up --config FILE`: runs the services that a node file names, in one process, until SIGTERM or SIGINT; SIGHUP reads
+ * certificates and access rules again.
  */
 import { mkdir, readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
@@ -9,15 +10,15 @@ import { problemText } from '#common/config/node-file.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports, RunningService } from '#common/lifecycle.ts';
+import type { Logger } from '#common/log/logger.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
-import type { RunningDirectory } from '#directory/main.ts';
 import { loadServicesFile, type ServiceConfig } from '#operate/config/service-schemas.ts';
 
 const usage =
-  'usage: archipelago up --config FILE\n\nRuns the services that the node file names until SIGTERM or SIGINT; SIGHUP reads certificates anew. "archipelago config check FILE" checks it.\n';
+  'usage: archipelago up --config FILE\n\nRuns the services that the node file names until SIGTERM or SIGINT; SIGHUP reads certificates and access rules again. "archipelago config check FILE" checks it.\n';
 
 /** Order of starting; stopping goes the other way, so that clients leave before what they need does. */
 const startOrder = ['directory', 'replication', 'backend-cluster', 'frontend'];
@@ -46,18 +47,16 @@ async function main(): Promise<void> {
   const stopped = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopped.abort(signal));
   const services: RunningService<unknown>[] = [];
-  process.on('SIGHUP', () => {
-    ports.log.info({}, 'SIGHUP: certificates are read anew');
-    for (const service of services) void service.reload?.();
-  });
+  reloadOnHangup(services, ports.log);
   // Timers of the product do not keep the process alive; this one does, until the end is asked for.
   const keepAlive = setInterval(() => {}, 60_000);
   const started = new AsyncDisposableStack();
   try {
     const coordinators = createEmbeddedCoordinators();
+    const localMembers = config.services.flatMap(({ role, name }) => (role === 'backend-cluster' ? [name] : []));
     const ordered = [...config.services].sort((a, b) => startOrder.indexOf(a.role) - startOrder.indexOf(b.role));
     for (const service of ordered) {
-      services.push(started.use(await startService(service, portsOf(ports, service), coordinators, path)));
+      services.push(started.use(await startService(service, portsOf(ports, service), coordinators, path, localMembers)));
       ports.log.info({ service: service.role, node: service.name }, 'started');
     }
     if (config.admin !== undefined) {
@@ -66,7 +65,6 @@ async function main(): Promise<void> {
       const admin = started.use(await startAdminFromConfig(config.admin, name, services, portsOf(ports, { role: 'operate', name })));
       ports.log.info({ service: 'operate', node: name, url: admin.url }, 'admin API serves');
     }
-    reloadOnHangup(services);
     // For whoever started this process and waits for it: one line, once all listeners are bound.
     process.stdout.write(`archipelago: ${services.map((service) => `${service.role} ${service.name}`).join(', ')} started\n`);
     if (!stopped.signal.aborted) await new Promise((end) => stopped.signal.addEventListener('abort', end, { once: true }));
@@ -120,6 +118,7 @@ async function startService(
   ports: Ports,
   coordinators: ReturnType<typeof createEmbeddedCoordinators>,
   path: string,
+  localMembers: readonly string[],
 ): Promise<RunningService<unknown>> {
   switch (config.role) {
     case 'directory':
@@ -132,16 +131,18 @@ async function startService(
     case 'backend-cluster':
       return (await import('#backend-cluster/main.ts')).startBackend(config, ports, { coordinators });
     case 'frontend':
-      return (await import('#frontend/main.ts')).startFrontend(config, ports);
+      return (await import('#frontend/main.ts')).startFrontend(config, ports, undefined, localMembers);
   }
 }
 
-/** SIGHUP has directory servers read their access rules again; they log what came of it, and keep the old ones when there is a mistake. */
-function reloadOnHangup(services: readonly RunningService<unknown>[]): void {
-  const directories = services.filter((service): service is RunningDirectory => service.role === 'directory');
-  if (directories.length === 0) return;
+/**
+ * SIGHUP has frontends read their certificates again and directory servers their access rules; they log what came of it, and keep the old
+ * ones when there is a mistake. `services` may grow.
+ */
+function reloadOnHangup(services: readonly RunningService<unknown>[], log: Logger): void {
   process.on('SIGHUP', () => {
-    for (const directory of directories) directory.reload().catch(() => {});
+    log.info({}, 'SIGHUP: certificates and access rules are read again');
+    for (const service of services) service.reload?.().catch(() => {});
   });
 }
 

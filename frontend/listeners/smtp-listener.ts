@@ -123,6 +123,7 @@ export class SmtpListener implements AsyncDisposable {
       banner: 'ready',
       heloResponse: '%s',
       secure: mode === 'implicit',
+      lmtp: this.#listener.protocol === 'lmtp',
       ...(tls === undefined ? {} : { cert: tls.cert, key: tls.key, minVersion: tls.minVersion ?? 'TLSv1.2' }),
       ...(this.#listener.proxyFrom === undefined ? {} : { useProxy: [...this.#listener.proxyFrom] }),
       disabledCommands: this.#disabledCommands(),

@@ -37,7 +37,7 @@ export interface RouteIndexImage {
   readonly key: Buffer;
   readonly clusters: readonly ClusterName[];
   readonly refresh: number;
-  readonly segments: readonly { readonly prefix: number; readonly depth: number; readonly memory: SharedArrayBuffer }[];
+  readonly segments: readonly { readonly prefix: number; readonly depth: number; readonly memory: ArrayBuffer }[];
 }
 
 // A value: 15 it is the account's name; 14 the refresh that named it last; 13..0 number of the cluster plus one, 1: none.

@@ -21,7 +21,7 @@ import type { ClusterRecord, DomainRecord } from '#directory/client/records.ts';
 import type { RouteIndexImage } from './route-index.ts';
 import type { KnownRoutes, Routes } from './routes.ts';
 
-const format = 1;
+const format = 2;
 const partBytesMax = 16 * 1024 * 1024;
 
 /** A snapshot, read. */
@@ -113,7 +113,7 @@ export class RouteSnapshots {
       if (crc32(content) !== part.crc) throw unusable(`${part.name} is damaged`);
       let at = 0;
       for (const { prefix, depth, bytes } of part.segments) {
-        const memory = new SharedArrayBuffer(bytes);
+        const memory = new ArrayBuffer(bytes);
         new Uint8Array(memory).set(content.subarray(at, at + bytes));
         segments.push({ prefix, depth, memory });
         at += bytes;

@@ -21,6 +21,7 @@ import type { Delivery, MailLogin, MailLoginResult } from '#frontend/listeners/s
 import type { AccountRoute, AccountRouter } from '#frontend/routing/route-account.ts';
 import type { Routes } from '#frontend/routing/routes.ts';
 import { findHost } from '#frontend/routing/topology.ts';
+import type { CountPlace } from '#frontend/subset/symmetric.ts';
 import { type AuthenticateParams, authenticateMethod, byeMethod, type LinkService, type OpenSession } from '#protocol/link/messages.ts';
 import { type MemberStep, type Reached, type ReachOptions, reachMember } from './reach-member.ts';
 
@@ -97,6 +98,7 @@ export interface SessionOpenerOptions {
   readonly foreign: ForeignClusters;
   readonly guard: LoginGuard;
   readonly rules?: AddressRules;
+  readonly countPlace?: CountPlace;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'log' | 'metrics'>;
 }
 
@@ -162,6 +164,7 @@ export class SessionOpener {
         cluster === undefined ? undefined : tryParseAccountName(request.loginName, request.defaultDomain ?? this.#options.defaultDomain);
       return { ok: false, error, accountName, cluster: cluster?.name, member: member?.name };
     }
+    this.#options.countPlace?.(reached.cluster.name, reached.member.name);
     return { ok: true, ...reached.value, cluster: reached.cluster.name, member: reached.member.name };
   }
 

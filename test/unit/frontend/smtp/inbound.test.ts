@@ -34,6 +34,23 @@ describe('inbound SMTP', () => {
     expect(text).toContain('\r\n\r\nhello\r\n.\r\n..\r\n');
   });
 
+  it('speaks LMTP where the listener says so, with an answer for each recipient, for accounts only', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await h.connect(3);
+    expect(await client.reply()).toBe('220 front1.eu.isp.example LMTP ready');
+    expect(await client.command('EHLO client.example')).toMatch(/^50/);
+    await client.command('LHLO client.example');
+    await client.command('MAIL FROM:<x@other.example>');
+    expect(await client.command('RCPT TO:<alice@isp.example>')).toMatch(/^250/);
+    expect(await client.command('RCPT TO:<nobody@isp.example>')).toMatch(/^550 5\.1\.1/);
+    expect(await client.command('RCPT TO:<x@elsewhere.example>')).toMatch(/^55/);
+    expect(await client.command('RCPT TO:<bob@isp.example>')).toMatch(/^250/);
+    await client.command('DATA');
+    client.send('Subject: x\r\n\r\nhello\r\n.\r\n');
+    expect([await client.reply(), await client.reply()]).toEqual([expect.stringMatching(/^250/), expect.stringMatching(/^250/)]);
+    await expect.poll(async () => (await inbox(h)).length + (await inbox(h, 'alice@isp.example')).length).toBe(2);
+  });
+
   it('offers no login', async () => {
     await using h = await SmtpHarness.start();
     const client = await h.connect();

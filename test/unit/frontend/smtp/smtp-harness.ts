@@ -45,7 +45,7 @@ export class SmtpHarness implements AsyncDisposable {
     const ca = await createThrowawayCa(systemClock, systemRandom);
     const issued = await ca.issue(['localhost', '127.0.0.1', 'front1.eu.isp.example']);
     h.caPem = ca.certificate;
-    const listener = (protocol: 'smtp' | 'submission', tls: 'starttls' | 'implicit'): FrontendListener => ({
+    const listener = (protocol: 'smtp' | 'submission' | 'lmtp', tls: 'starttls' | 'implicit'): FrontendListener => ({
       protocol,
       tls,
       address: '127.0.0.1',
@@ -55,7 +55,12 @@ export class SmtpHarness implements AsyncDisposable {
       allowPlaintextLogin: false,
       ...options.listener,
     });
-    const listeners = [listener('smtp', 'starttls'), listener('submission', 'starttls'), listener('submission', 'implicit')];
+    const listeners = [
+      listener('smtp', 'starttls'),
+      listener('submission', 'starttls'),
+      listener('submission', 'implicit'),
+      listener('lmtp', 'starttls'),
+    ];
     const config: FrontendConfig = {
       role: 'frontend',
       name: 'front1.eu.isp.example',
@@ -96,12 +101,12 @@ export class SmtpHarness implements AsyncDisposable {
   }
 
   /** Port of SMTP, submission, submission with implicit TLS. */
-  port(index: 0 | 1 | 2): number {
+  port(index: 0 | 1 | 2 | 3): number {
     return this.running.listeners()[index]?.port ?? 0;
   }
 
   /** A client that has read the greeting. */
-  async connect(index: 0 | 1 | 2 = 0): Promise<LineClient> {
+  async connect(index: 0 | 1 | 2 | 3 = 0): Promise<LineClient> {
     const tls = index === 2 ? { tls: { ca: this.caPem, serverName: 'localhost' } } : {};
     const client = new LineClient(await nodeNetwork.connect({ host: '127.0.0.1', port: this.port(index), ...tls }));
     this.clients.push(client);
