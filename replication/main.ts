@@ -11,16 +11,19 @@
  * What always holds: a replica's checkpoint never passes what the replica has acknowledged; one entry's changes are applied in order; a
  * refresh never deletes more than the configured share by itself. What may happen: a change is applied twice, which changes nothing.
  */
+
+import { sleep } from '#common/clock.ts';
 import { type Environment, readPem, readSecret } from '#common/config/resolve.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import { cronSchedule, type Schedule, type Scheduled } from '#common/schedule.ts';
 import { openBound } from '#directory/client/access.ts';
-import type { PromotionReport, RepairReport, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
+import type { PromotionReport, RepairReport, ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
 import { contextCsnOf } from '#replication/history.ts';
 import { MasterWatch } from '#replication/master-watch.ts';
 import { promote } from '#replication/promote.ts';
+import { MasterPosition } from '#replication/receive-lag.ts';
 import type { Replicator } from '#replication/replicator.ts';
 import { Scope } from '#replication/scope.ts';
 import { Seat } from '#replication/seat.ts';
@@ -48,6 +51,8 @@ export interface RunningReplication extends RunningService<ReplicationStatus> {
 }
 
 const answerTimeoutMs = 10_000;
+/** A scheduled comparison begins within this time of its schedule. */
+const verifySpreadMs = 600_000;
 
 /** Starts the service. Rejects when its configuration cannot be used; servers that are away are waited for. */
 export async function startReplication(
@@ -82,6 +87,8 @@ class Replication implements RunningReplication {
   readonly #seats = new Map<string, Seat>();
   readonly #configuredMaster: ServerAccess;
   readonly #watch: MasterWatch;
+  readonly #position: MasterPosition;
+  readonly #stop = new AbortController();
   #master: ServerAccess;
   #verifying: Scheduled | undefined;
 
@@ -109,6 +116,15 @@ class Replication implements RunningReplication {
       this.#master = access;
       for (const seat of this.#seats.values()) void seat.follow({ access, term });
     });
+    this.#position = new MasterPosition(
+      () => this.#master,
+      suffix,
+      ports,
+      () =>
+        new Map(
+          [...this.#seats.values()].flatMap(({ name, replicator }) => (replicator === undefined ? [] : [[name, appliedBy(replicator)]])),
+        ),
+    );
     this.#exposeGauges();
   }
 
@@ -120,6 +136,9 @@ class Replication implements RunningReplication {
 
   scheduleVerify(schedule: Schedule): void {
     this.#verifying = schedule(this.#config.verifySchedule, `verification of the replicas of ${this.name}`, async () => {
+      // Services and installations that share a calendar do not all read their masters at the same moment.
+      await sleep(this.#ports.clock, this.#ports.random.integer(verifySpreadMs), this.#stop.signal);
+      if (this.#stop.signal.aborted) return;
       const reports = await this.verify();
       if (this.#config.differences !== 'repair') return;
       for (const { replica, differing } of reports) {
@@ -142,7 +161,7 @@ class Replication implements RunningReplication {
         contextCsn: csns.at(-1),
         lastError: sources.find((one) => one.lastError !== undefined)?.lastError,
       },
-      replicas: this.#shown().map((seat) => seat.status()),
+      replicas: this.#shown().map((seat) => this.#statusOf(seat)),
     };
   }
 
@@ -242,6 +261,8 @@ class Replication implements RunningReplication {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#verifying?.cancel();
+    this.#stop.abort();
+    await this.#position[Symbol.asyncDispose]();
     await this.#watch[Symbol.asyncDispose]();
     await Promise.all([...this.#seats.values()].map((one) => one[Symbol.asyncDispose]()));
   }
@@ -259,6 +280,18 @@ class Replication implements RunningReplication {
       this.#replicator(name).scope,
       listedMax,
     );
+  }
+
+  #statusOf(seat: Seat): ReplicaStatus {
+    const { replicator } = seat;
+    const status = seat.status();
+    if (replicator === undefined) return status;
+    const { ms, changes } = this.#position.lagOf(replicator.receivedCookie, replicator.receivedCsn);
+    return {
+      ...status,
+      receive: { lagMs: ms === undefined ? undefined : Math.round(ms), lagChanges: changes },
+      changesPerSecond: this.#position.rateOf(seat.name),
+    };
   }
 
   // The configured master is a replica only once another server is the master.
@@ -289,12 +322,38 @@ class Replication implements RunningReplication {
     const refused = metrics.gauge('archipelago_replication_refused_entries', 'Entries set aside because a replica refuses them.', [
       'replica',
     ]);
+    const receiveSeconds = metrics.gauge(
+      'archipelago_replication_receive_lag_seconds',
+      'Time between the last change of the master and the last one received, by the master’s clock.',
+      ['replica'],
+    );
+    const receiveChanges = metrics.gauge(
+      'archipelago_replication_receive_lag_changes',
+      'Changes of the master that were not received yet; masters that are not ours do not count theirs.',
+      ['replica'],
+    );
+    const active = metrics.gauge('archipelago_replication_active', '1 where this service writes the replica, 0 where it stands by.', [
+      'replica',
+    ]);
+    const verified = metrics.gauge(
+      'archipelago_replication_verified_timestamp_seconds',
+      'When the replica was compared last; 0 is never.',
+      ['replica'],
+    );
     metrics.onCollect(() => {
       for (const one of this.status().replicas) {
+        receiveSeconds.set({ replica: one.name }, (one.receive?.lagMs ?? 0) / 1000);
+        receiveChanges.set({ replica: one.name }, one.receive?.lagChanges ?? 0);
+        active.set({ replica: one.name }, one.state === 'standby' || one.state === 'master' ? 0 : 1);
+        verified.set({ replica: one.name }, (one.lastVerifiedAtMs ?? 0) / 1000);
         refused.set({ replica: one.name }, one.refused.entries);
         backlog.set({ replica: one.name }, one.backlogChanges);
         lag.set({ replica: one.name }, one.lagMs / 1000);
       }
     });
   }
+}
+
+function appliedBy(replicator: Replicator): number {
+  return Object.values(replicator.status().applied).reduce((sum, count) => sum + count, 0);
 }

@@ -119,6 +119,11 @@ export class Replicator implements AsyncDisposable {
     this.#running = this.#run();
   }
 
+  /** The cookie that came last. */
+  get receivedCookie(): Buffer | undefined {
+    return this.#received;
+  }
+
   /** The latest change of the master that was received. */
   get receivedCsn(): string | undefined {
     return csnOfCookie(this.#received);

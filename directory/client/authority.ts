@@ -17,6 +17,8 @@ const arc = '2.25.11233386167282336856843219451289651251';
 export const authorityOid = `${arc}.3.10`;
 /** OID of the control on a replicator's writes: `<term>.<lease number>`. */
 export const fenceOid = `${arc}.5.10`;
+/** OID of the control on a search or compare that is answered once the server holds everything up to a CSN: `CSN` or `CSN,milliseconds`. */
+export const asOfOid = `${arc}.5.11`;
 /** Attribute of the root DSE: `master 3`, or `replica 3 ldap://where.the.master.is`. */
 export const roleAttribute = 'directoryRole';
 

@@ -7,7 +7,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import { accessRulesOid } from '#directory/client/access-rules.ts';
-import { authorityOid, fenceOid } from '#directory/client/authority.ts';
+import { asOfOid, authorityOid, fenceOid } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
@@ -20,6 +20,7 @@ import { passwordPolicyOid, policyResponse } from '../access/password-policy.ts'
 import { Refusal } from '../schema/refusal.ts';
 import { answerAccessRules } from './access-rules.ts';
 import { addEntry } from './add.ts';
+import { waitAsOf } from './as-of.ts';
 import type { BindContext } from './authenticate.ts';
 import { bind } from './bind.ts';
 import { saslMechanisms } from './bind-sasl.ts';
@@ -123,6 +124,8 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
   };
 
   const searching = async (session: LdapSession, request: SearchRequest, operation: Operation): Promise<void> => {
+    const waiting = waitAsOf(tree, context.clock, operation);
+    if (waiting !== undefined) await waiting;
     const asserted = findControl(operation.controls, controlOids.assertion);
     if (asserted?.critical === true) return search(tree, context.clock, request, operation);
     if (request.scope === 'base') {
@@ -218,7 +221,9 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         return { done: searching(session, request, operation) };
       case 'compareRequest':
         return {
-          done: compare(tree, request, operation).then((resultCode) => operation.send({ type: 'compareResponse', ...success, resultCode })),
+          done: (waitAsOf(tree, context.clock, operation) ?? Promise.resolve())
+            .then(() => compare(tree, request, operation))
+            .then((resultCode) => operation.send({ type: 'compareResponse', ...success, resultCode })),
         };
       case 'extendedRequest': {
         const done = extended(session, request.oid, request.value, operation);
@@ -296,6 +301,7 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',
     [controlOids.relax]: isWrite,
     [fenceOid]: isWrite,
+    [asOfOid]: request.type === 'searchRequest' || request.type === 'compareRequest',
   };
   for (const [index, control] of controls.entries()) {
     if (controls.findIndex(({ oid }) => oid === control.oid) !== index) {

@@ -4,7 +4,7 @@
  */
 
 import { accessRulesOid } from '#directory/client/access-rules.ts';
-import { authorityOid, fenceOid, roleAttribute } from '#directory/client/authority.ts';
+import { asOfOid, authorityOid, fenceOid, roleAttribute } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
 import { imageBatchOid } from '#protocol/ldap/image-batch.ts';
@@ -29,6 +29,7 @@ export const supportedControls: readonly string[] = [
   controlOids.proxiedAuthorization,
   passwordPolicyOid,
   fenceOid,
+  asOfOid,
 ];
 
 /** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */

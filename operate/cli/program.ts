@@ -218,10 +218,11 @@ function addReplica(program: Command, show: Show, api: () => Promise<AskApi>): v
     'archipelago replica wait ldap-eu.isp.example',
     'archipelago replica wait ldap-eu.isp.example --csn 20261122120000.000001Z#000000#001#000000 --within 5',
   )
-    .option('--csn <csn>', 'entryCSN of the change; default: the latest of the master')
+    .option('--change <csn>', 'entryCSN of the change; default: the latest of the master')
+    .option('--csn <csn>', 'the same')
     .option('--within <seconds>', 'give up after so long', wholeNumber, 30)
-    .action((name: string, given: { csn?: string; within: number }) =>
-      act(name, 'wait', { ...(given.csn === undefined ? {} : { csn: given.csn }), withinMs: given.within * 1000 }),
+    .action((name: string, given: { change?: string; csn?: string; within: number }) =>
+      act(name, 'wait', { csn: given.change ?? given.csn, withinMs: given.within * 1000 }),
     );
   verb(
     'allow-deletes',

@@ -19,6 +19,10 @@ export interface ReplicaStatus {
   readonly backlogChanges: number;
   /** Age of the oldest of them, milliseconds; 0 when there is none. */
   readonly lagMs: number;
+  /** What the master has and this service has not received for the replica; `undefined` where it cannot be told, or is not known yet. */
+  readonly receive?: { readonly lagMs: number | undefined; readonly lagChanges: number | undefined };
+  /** Writes to the replica a second, over the last ten seconds or so. */
+  readonly changesPerSecond?: number;
   readonly applied: Readonly<Record<'add' | 'modify' | 'rename' | 'delete', number>>;
   readonly conflicts: number;
   /** Entries set aside because the replica refuses them, and the first few of them. */

@@ -16,12 +16,28 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
     render: (paint, isWide) => {
       const master =
         report.master === undefined ? 'no replication service answered\n' : `master ${report.master.url} ${report.master.state}\n`;
-      const head = ['REPLICA', 'STATE', 'BACKLOG', 'LAG', 'ADDED', 'MODIFIED', 'RENAMED', 'DELETED', 'CONFLICTS', 'REFUSED', 'VERIFIED'];
+      const head = [
+        'REPLICA',
+        'STATE',
+        'BACKLOG',
+        'LAG',
+        'RECEIVE',
+        'RATE',
+        'ADDED',
+        'MODIFIED',
+        'RENAMED',
+        'DELETED',
+        'CONFLICTS',
+        'REFUSED',
+        'VERIFIED',
+      ];
       const rows = replicas.map((replica) => [
         replica.name,
         stateText(paint, replica.state),
         String(replica.backlogChanges),
         duration(replica.lagMs),
+        receiveText(replica),
+        `${replica.changesPerSecond ?? 0}/s`,
         ...(['add', 'modify', 'rename', 'delete'] as const).map((kind) => String(replica.applied[kind])),
         String(replica.conflicts),
         String(replica.refused.entries),
@@ -36,6 +52,12 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         report.writers.some(({ servers }) => servers.some((one) => one.state !== 'current')),
     ),
   };
+}
+
+/** How far what was received is behind the master: changes where they are counted, and time. */
+function receiveText({ receive }: ReplicasReport['replicas'][number]): string {
+  if (receive?.lagMs === undefined) return '-';
+  return receive.lagChanges === undefined ? duration(receive.lagMs) : `${receive.lagChanges} (${duration(receive.lagMs)})`;
 }
 
 /** Who writes all servers at once; nothing where nobody does. */
