@@ -31,7 +31,8 @@ const phcPattern = /^\$(argon2(?:d|i|id))\$v=19\$m=(\d{1,9}),t=(\d{1,9}),p=(\d{1
 
 /** Whether `password` has this hash; a malformed string or one beyond the bounds matches nothing. */
 export async function argon2Verify(phc: string, password: Buffer): Promise<boolean> {
-  const parts = phcPattern.exec(phc);
+  // slapd 2.5 stores the zero that ends its library's string, and what happened to lie behind it, with values that its policy hashes.
+  const parts = phcPattern.exec(phc.split('\0', 1)[0] as string);
   if (parts === null) return false;
   const [, variant, memory, passes, parallelism, salt, tag] = parts as unknown as [string, Variant, string, string, string, string, string];
   const cost: Cost = { memoryKiB: Number(memory), passes: Number(passes), parallelism: Number(parallelism) };

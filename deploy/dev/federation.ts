@@ -51,15 +51,22 @@ export interface FederationOptions {
   readonly portBase?: number;
   /** Accounts and messages to try things with; default true. Nothing is added to a root that already has them. */
   readonly withSamples?: boolean;
+  /** Starts a master directory that is not ours, once certificates and secrets are there; it is stopped last. */
+  readonly startMaster?: (layout: Layout) => Promise<MasterDirectory>;
   readonly ports: Ports;
   /** Told what is being done, for a progress line. */
   readonly onProgress?: (step: string) => void;
 }
 
+/** A master directory of any make; it knows the identities by their DNs and passwords. */
+export interface MasterDirectory extends DirectoryEndpoints, AsyncDisposable {}
+
 /** A running federation. */
 export interface Federation extends AsyncDisposable {
   readonly ready: ReadyDocument;
-  readonly directories: { readonly master: RunningDirectory; readonly eu: RunningDirectory; readonly us: RunningDirectory };
+  /** Our own directory servers; without `master` when that is another's. */
+  readonly directories: { readonly master?: RunningDirectory; readonly eu: RunningDirectory; readonly us: RunningDirectory };
+  readonly master: DirectoryEndpoints;
   readonly replication: RunningReplication;
   readonly members: ReadonlyMap<string, RunningBackend>;
   readonly frontends: ReadonlyMap<string, RunningFrontend>;
@@ -93,8 +100,9 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
   const { consolePassword } = await prepareState(layout, ports.files, ports.clock, ports.random);
 
   progress('directories');
-  const directories = await startDirectories(layout, portOf, portsFor, started);
-  const urls = { master: ldapsUrl(directories.master), eu: ldapsUrl(directories.eu), us: ldapsUrl(directories.us) };
+  const foreign = options.startMaster === undefined ? undefined : started.use(await options.startMaster(layout));
+  const { endpoints: master, ...directories } = await startDirectories(layout, portOf, portsFor, started, foreign);
+  const urls = { master: master.ldapsUrl, eu: ldapsUrl(directories.eu), us: ldapsUrl(directories.us) };
 
   progress('replication');
   const replicationOptions = replicationConfig(layout, urls);
@@ -162,7 +170,7 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
 
   progress('waiting until everything is ready');
   await eventually(ports, () => services.flatMap(failingChecks));
-  const ready = await readyDocument(layout, ports, { directories, clusters, frontends, admin, consolePassword });
+  const ready = await readyDocument(layout, ports, { master, directories, clusters, frontends, admin, consolePassword });
   if (areSamplesNew) {
     progress('delivering sample messages');
     await deliverSamples(ready, (await readText(ports.files, layout.caFile)) ?? '', ports.clock.nowMs());
@@ -170,6 +178,7 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
   }
   return {
     ready,
+    master,
     directories,
     replication,
     members,
@@ -186,13 +195,20 @@ async function startDirectories(
   portOf: PortOf,
   portsFor: PortsFor,
   started: AsyncDisposableStack,
-): Promise<Federation['directories']> {
+  foreign: DirectoryEndpoints | undefined,
+): Promise<Federation['directories'] & { readonly endpoints: DirectoryEndpoints }> {
   const start = async (which: 'master' | 'eu' | 'us', masterUrl?: string): Promise<RunningDirectory> => {
     const config = directoryConfig(layout, which, portOf, masterUrl);
     return started.use(await startDirectory(config, portsFor('directory', config.name)));
   };
-  const master = await start('master');
-  return { master, eu: await start('eu', ldapUrl(master)), us: await start('us', ldapUrl(master)) };
+  const own = foreign === undefined ? await start('master') : undefined;
+  const endpoints = own === undefined ? (foreign as DirectoryEndpoints) : endpointsOf(own);
+  const replicas = { eu: await start('eu', endpoints.url), us: await start('us', endpoints.url) };
+  return { ...(own === undefined ? {} : { master: own }), ...replicas, endpoints };
+}
+
+function endpointsOf(directory: RunningDirectory): DirectoryEndpoints {
+  return { name: directory.name, url: ldapUrl(directory), ldapsUrl: ldapsUrl(directory) };
 }
 
 function ldapUrl(directory: RunningDirectory): string {
@@ -234,6 +250,7 @@ async function readyDocument(
   layout: Layout,
   ports: Ports,
   parts: {
+    master: DirectoryEndpoints;
     directories: Federation['directories'];
     clusters: ReadyDocument['clusters'];
     frontends: ReadonlyMap<string, RunningFrontend>;
@@ -242,11 +259,6 @@ async function readyDocument(
   },
 ): Promise<ReadyDocument> {
   const secret = async (path: string): Promise<string> => ((await readText(ports.files, path)) ?? '').trim();
-  const endpointsOf = (directory: RunningDirectory): DirectoryEndpoints => ({
-    name: directory.name,
-    url: ldapUrl(directory),
-    ldapsUrl: ldapsUrl(directory),
-  });
   const subsets = Object.fromEntries(
     subsetNames.map((subset): [string, SubsetEndpoints] => {
       const frontends = frontendNames(subset).map((name) => frontendEndpoints(parts.frontends.get(name) as RunningFrontend));
@@ -258,7 +270,7 @@ async function readyDocument(
     pid: process.pid,
     directory: {
       suffix,
-      master: endpointsOf(parts.directories.master),
+      master: parts.master,
       replicas: [endpointsOf(parts.directories.eu), endpointsOf(parts.directories.us)],
       adminDn,
       adminPassword: await secret(layout.secret('admin')),

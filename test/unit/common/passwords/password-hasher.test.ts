@@ -11,6 +11,7 @@ const foreign: readonly (readonly [stored: string, password: string])[] = [
   ['{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=', 'secret'],
   ['{PBKDF2-SHA512}1000$c2FsdHNhbHQ$sm09rUzS3..3.cqsWziIoWFO8bEknKwJwGEvyD1ra4PcWJt5OiWFlM/BVv8ybJe4XW8qMpq33ecFrOaibNGiHA', 'secret'],
   ['{ARGON2}$argon2i$v=19$m=4096,t=3,p=1$aRghhrx6zUqTfNYrlLUS3Q$veMF/I+AfDQf3ydPnPfkOPMBzqb/XBGyI5YyHeHv9IQ', 'secret'],
+  ['{ARGON2}$argon2i$v=19$m=4096,t=3,p=1$aRghhrx6zUqTfNYrlLUS3Q$veMF/I+AfDQf3ydPnPfkOPMBzqb/XBGyI5YyHeHv9IQ\0x', 'secret'],
   ['{CRYPT}$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5', 'Hello world!'],
   ['{CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1', 'Hello world!'],
   ['{CRYPT}$5$ab$5ydlOaPxAq0VpamGFK.BZgHF7HlR0erJsH.F7VB19f0', 'x'],
