@@ -62,7 +62,7 @@ describe.each([
       ...['--url', ready.console, '--token-file', layoutOf(root).secret('console'), '--ca-file', ready.caFile],
     ]);
 
-  const valueOf = async (uid: string, attribute: string, url?: string): Promise<string> => {
+  const attributeOf = async (uid: string, attribute: string, url?: string): Promise<string> => {
     const out = await ok('ldapsearch', [...ldapAdmin(ready, url), '-LLL', '-o', 'ldif-wrap=no', '-b', base, `(uid=${uid})`, attribute]);
     return new RegExp(`^${attribute}: (.*)$`, 'mi').exec(out)?.[1] ?? '';
   };
@@ -94,10 +94,10 @@ describe.each([
 
   it('takes an account by ldapadd: both replicas have the same entry, and it logs in through both subsets', async () => {
     await ok('ldapadd', provisioner(), { input: accountLdif('erin', 'erin-secret', 'west.isp.example') });
-    const uuid = await valueOf('erin', 'entryUUID');
+    const uuid = await attributeOf('erin', 'entryUUID');
     for (const { url } of ready.directory.replicas) {
       await until(
-        () => valueOf('erin', 'entryUUID', url),
+        () => attributeOf('erin', 'entryUUID', url),
         (seen) => seen === uuid,
         followedMs,
       );
@@ -125,20 +125,20 @@ describe.each([
     const named = await cli('account', 'create', 'gina@isp.example', '--cluster', 'east.isp.example', '--password-file', password);
     expect(named, named.err).toMatchObject({ code: 0 });
     await inboxesBecome('gina', '0');
-    expect(await valueOf('gina', 'hostServer')).toBe('east.isp.example');
+    expect(await attributeOf('gina', 'hostServer')).toBe('east.isp.example');
     await nodeFiles.replace(password, 'hugo-secret\n');
     const placed = await cli('account', 'create', 'hugo@isp.example', '--password-file', password);
     expect(placed, placed.err).toMatchObject({ code: 0 });
-    expect(clusters).toContain(await valueOf('hugo', 'hostServer'));
+    expect(clusters).toContain(await attributeOf('hugo', 'hostServer'));
     await inboxesBecome('hugo', '0');
   });
 
   it('an account that is added without hostServer is placed by our master; on another one it waits until somebody sets it', async () => {
     await ok('ldapadd', provisioner(), { input: accountLdif('frank', 'frank-secret') });
     if (isOwn) {
-      expect(clusters).toContain(await valueOf('frank', 'hostServer'));
+      expect(clusters).toContain(await attributeOf('frank', 'hostServer'));
     } else {
-      expect(await valueOf('frank', 'hostServer')).toBe('');
+      expect(await attributeOf('frank', 'hostServer')).toBe('');
       const { answer: why } = await until(
         () => cli('user', 'why', 'frank@isp.example'),
         ({ out }) => out.includes('hostServer is missing'),
@@ -164,7 +164,7 @@ describe.each([
     const refused = await run('ldapmodify', provisioner(), { input: change });
     // Ours says that the mail must be moved first; slapd's rules of access let nobody take the value away.
     expect(refused.code).toBe(isOwn ? 53 : 50);
-    expect(await valueOf('erin', 'hostServer')).toBe('west.isp.example');
+    expect(await attributeOf('erin', 'hostServer')).toBe('west.isp.example');
     expect(await inboxes('erin')).toEqual(['2', '2']);
   });
 
@@ -190,14 +190,14 @@ describe.each([
     const renamed = await cli('account', 'rename', 'gina@isp.example', 'gina.new@isp.example');
     expect(renamed, renamed.err).toMatchObject({ code: 0 });
     await inboxesBecome('gina.new', '0');
-    expect(await valueOf('gina.new', 'mail')).toBe('gina.new@isp.example');
+    expect(await attributeOf('gina.new', 'mail')).toBe('gina.new@isp.example');
     const removed = await cli('account', 'remove', 'gina.new@isp.example', '--yes');
     expect(removed, removed.err).toMatchObject({ code: 0 });
-    expect(await valueOf('gina.new', 'uid')).toBe('');
+    expect(await attributeOf('gina.new', 'uid')).toBe('');
   });
 
   it('removes by ldapdelete: logins and recipients are refused, the storage is a tombstone', async () => {
-    const uuid = await valueOf('erin.ebb', 'entryUUID');
+    const uuid = await attributeOf('erin.ebb', 'entryUUID');
     await ok('ldapdelete', [...provisioner(), `uid=erin.ebb,${base}`]);
     await until(
       () => inboxes('erin.ebb'),

@@ -6,8 +6,8 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { directoryNames, type Identity, identityDn, type Layout } from '#deploy/dev/plan.ts';
 import type { MasterDirectory } from '#deploy/dev/federation.ts';
+import { directoryNames, type Identity, identityDn, type Layout } from '#deploy/dev/plan.ts';
 import { freePort } from '../interop/slapd-server.ts';
 import { ok, run, until } from './clients.ts';
 
