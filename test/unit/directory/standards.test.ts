@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Secret } from '#common/secret.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
-import { controlOids, makePagedResults, makeSyncRequest, manageDsaIt, readPagedResults } from '#protocol/ldap/controls.ts';
+import { controlOids, makeAssertion, makePagedResults, makeSyncRequest, manageDsaIt, readPagedResults } from '#protocol/ldap/controls.ts';
 import { LdapDecoder } from '#protocol/ldap/decoder.ts';
 import { encodeMessage } from '#protocol/ldap/encode.ts';
 import { filterFromText, present } from '#protocol/ldap/filter.ts';
@@ -215,6 +215,20 @@ describe('controls (RFC 4511 §4.1.11)', () => {
     expect(await client.answered(4)).toBe('success');
     expect(client.messages.filter(({ id }) => id === 4)).toHaveLength(1);
   });
+});
+
+test('an assertion holds searches and comparisons too (RFC 4528 §3), of a search by its base', async () => {
+  const asserted = (filter: string): Control => makeAssertion(filterFromText(filter));
+  const client = rawClient();
+  client.ask(1, bindAs(identityDn('admin')));
+  const base = { ...search, baseDn: accountDn('u1'), scope: 'base' } as const;
+  client.ask(2, base, asserted('(uid=u1)'));
+  client.ask(3, base, asserted('(uid=u2)'));
+  const comparison: LdapRequest = { type: 'compareRequest', dn: accountDn('u1'), attribute: 'uid', value: Buffer.from('u1') };
+  client.ask(4, comparison, asserted('(sn=u1)'));
+  client.ask(5, comparison, asserted('(sn=u2)'));
+  await client.answered(5);
+  expect([2, 3, 4, 5].map((id) => client.code(id))).toEqual(['success', 'assertionFailed', 'compareTrue', 'assertionFailed']);
 });
 
 describe('limits and faults of requests', () => {
