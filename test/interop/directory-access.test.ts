@@ -2,7 +2,8 @@
  * Access rules as OpenLDAP's tools meet them: a group that administers its own domain, entries that are not shown, rules that are read again, and
  * the command that explains them.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -209,4 +210,45 @@ describe('archipelago directory acl', () => {
     ]);
     expect([ran.code, ran.stderr]).toEqual([1, expect.stringContaining('for the right admin only')]);
   });
+});
+
+test('SIGHUP has a running server read the rules of its node file again; a mistake in them changes nothing', async () => {
+  const node = join(folder, 'node.yaml');
+  const write = (right: string): Promise<void> =>
+    writeFile(
+      node,
+      `log: { level: info, file: ${join(folder, 'log')} }
+services:
+  - role: directory
+    name: ldap.isp.example
+    mode: master
+    dataDirectory: ${join(folder, 'node-data')}
+    listeners: [{ port: 0, tls: none }]
+    identities: []
+    access: ['to dn.base="o=mail" by anonymous ${right} by * break']
+`,
+    );
+  const log = (): Promise<string> => readFile(join(folder, 'log'), 'utf8').catch(() => '');
+  await write('read');
+  const server = spawn(process.execPath, [program, 'up', '--config', node], { stdio: 'ignore' });
+  const ended = new Promise((resolve) => server.once('exit', resolve));
+  try {
+    const listens = /"urls":\["(ldap:[^"]*)"/;
+    await expect.poll(log, { timeout: 30_000 }).toMatch(listens);
+    const url = listens.exec(await log())?.[1] as string;
+    const code = async (): Promise<number> => (await run('ldapsearch', ['-x', '-H', url, '-b', 'o=mail', '-s', 'base'])).code;
+    expect(await code()).toBe(0);
+    await write('reed');
+    server.kill('SIGHUP');
+    await expect.poll(log, { timeout: 30_000 }).toMatch(/"outcome":"refused"[^\n]*access rules were not changed/);
+    expect(await log()).toContain('is none of *, anonymous');
+    expect(await code()).toBe(0);
+    await write('none');
+    server.kill('SIGHUP');
+    await expect.poll(code, { timeout: 30_000 }).toBe(32);
+    expect(server.exitCode).toBeNull();
+  } finally {
+    server.kill('SIGTERM');
+    await ended;
+  }
 });
