@@ -430,6 +430,9 @@ export class StoredAccountOverLog implements StoredAccount {
       // Expunged while it was being read, and then removed by a compaction: no damage.
       if (isGone) findMessage(state.mailboxes.get(mailboxId), uid);
       if (!isDamage(error)) throw new PlatformError('STORE_UNAVAILABLE', `${file} cannot be read: ${messageOf(error)}`, { cause: error });
+      // A host that slept reads by an index of then: its successor has expunged the message since, and compacted the file away. That is no
+      // damage, and the account must not become read-only for it.
+      if (!(await this.checkHeld())) throw new PlatformError('CLUSTER_DEPOSED', 'another opening has the account', { cause: error });
       metrics.corruptionFound();
       const problem = isGone ? 'the file is gone' : messageOf(error);
       const message = `the ${part} of a message is damaged: ${file}: ${problem}; the account is read-only: archipelago store repair ${this.uuid}`;

@@ -106,6 +106,24 @@ export function describeStorage(name: string, start: (undo: AsyncDisposableStack
       expect(await ledger.violations(owner)).toEqual([]);
     });
 
+    it('does not take for damage what a sleeper misses because its successor has removed it', async () => {
+      const ledger = new Ledger();
+      const sleeper = await store.open(uuid, opening('back1'));
+      await ledger.deliver(sleeper, ['one']);
+      const { id } = mailboxOf(sleeper, 'INBOX');
+      const owner = await other.open(uuid, opening('back2'));
+      await owner.expunge(id, [1], true);
+      const message = { raw: Buffer.from('Subject: more\r\n\r\n'), summary: Buffer.from('s'), flags: [], internalDateMs: 0 };
+      for (let i = 0; i < 20; i += 1) await owner.append(id, [message]);
+      await owner.close();
+      // In a bucket it may still have it in memory.
+      expect(['CLUSTER_DEPOSED', 'no failure']).toContain(await codeOf(sleeper.readRaw(id, 1)));
+      expect(sleeper.isReadOnly).toBe(false);
+      const last = await store.open(uuid, opening('back3'));
+      expect(last.isReadOnly).toBe(false);
+      expect(mailboxOf(last, 'INBOX').messageCount).toBe(20);
+    });
+
     it('does not let a sleeper write into numbers that compaction freed', async () => {
       const ledger = new Ledger();
       const sleeper = await store.open(uuid, opening('back1'));

@@ -25,6 +25,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(10_218)).violations).toEqual([]);
   });
 
+  it('does not make an account read-only because a member that slept misses what was removed since: seed 70038', async () => {
+    expect((await runSeed(70_038)).violations).toEqual([]);
+  });
+
   it('shows nobody for longer than a lease what was true before: seed 113', async () => {
     expect((await runSeed(113)).violations).toEqual([]);
   });
