@@ -52,6 +52,15 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
       }
     }
   }
+  for (const directory of picture.directories.filter((each) => each.note !== '')) {
+    const isChanged = /configuration still says/.test(directory.note);
+    add(
+      'warning',
+      directory.name,
+      directory.note,
+      isChanged ? `set "mode: ${directory.mode}" in its configuration` : 'see docs/operate/replication.md, "The master is lost"',
+    );
+  }
   for (const replica of picture.replicas) {
     if (replica.state === 'stopped' || replica.state === 'retrying') {
       add(

@@ -47,9 +47,10 @@ const actions: Readonly<Record<string, Action>> = {
     const withinMs = body.withinMs === undefined ? waitDefaultMs : Number(body.withinMs);
     if (!(withinMs > 0 && withinMs <= waitMaxMs)) throw new PlatformError('ADMIN_BAD_REQUEST', `withinMs is not from 1 to ${waitMaxMs}`);
     const promotion = await able(service, service.promote)(name, { isForced: body.force === true, withinMs });
-    const { term, missing, notTold } = promotion;
+    const { term, missing, notTold, isForced, frozenMs } = promotion;
+    const paused = isForced ? '' : `; no server took writes for ${frozenMs} ms`;
     const later = notTold.length === 0 ? '' : `; to be told when they answer: ${notTold.join(', ')}`;
-    return { result: `is the master, term ${term}${later}${missing === '' ? '' : `. ${missing}`}`, promotion };
+    return { result: `is the master, term ${term}${paused}${later}${missing === '' ? '' : `. ${missing}`}`, promotion };
   },
   async 'allow-deletes'(service, name) {
     able(service, service.allowDeletes)(name);
