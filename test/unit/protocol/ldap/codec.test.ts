@@ -81,6 +81,33 @@ describe('the LDAP codec', () => {
     );
   });
 
+  it('ends broken streams at the same message, whatever the split, and lazily read entries never throw', () => {
+    fc.assert(
+      fc.property(
+        fc.array(message, { minLength: 1, maxLength: 3 }),
+        fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }),
+        fc.array(fc.nat(5000), { maxLength: 12 }),
+        (messages, changes, cuts) => {
+          const writer = new BerWriter();
+          for (const one of messages) writeMessage(writer, one);
+          const bytes = writer.take();
+          for (const [where, what] of changes) bytes[where % bytes.length] = what;
+          const whole = decodeAll([Buffer.from(bytes)], 65_536);
+          const pieces = decodeAll(split(bytes, cuts), 65_536);
+          expect(pieces.messages.map(revealed)).toEqual(whole.messages.map(revealed));
+          expect(pieces.last).toEqual(whole.last);
+          const lazy = new LdapDecoder({ messageBytesMax: 65_536, entriesAreLazy: true });
+          lazy.push(Buffer.from(bytes));
+          for (let next = lazy.next(); next.outcome === 'message'; next = lazy.next()) {
+            const { operation } = next.message;
+            if (operation.type === 'searchResultEntry') expect(Array.isArray(operation.attributes)).toBe(true);
+          }
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
+
   it('never throws on arbitrary bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (array) => {
