@@ -9,27 +9,19 @@ import type { AccountReader } from './account-log.ts';
 import type { AccountState } from './account-state.ts';
 import type { AccountCheck, CheckRequest, Finding } from './account-store.ts';
 import { decodePart } from './body.ts';
-import { readHistory, readSlotContent } from './history.ts';
+import { type AccountHistory, readHistory, readSlotContent } from './history.ts';
 import type { BodyReference } from './records.ts';
 import { decodeSnapshot } from './snapshot.ts';
 
-/** Times that an account is read anew because it changed under way. */
-const attemptsMax = 3;
+/** Times that the account's history is read anew because it changed under way. */
+const attemptsMax = 5;
 
-/** See the header of this file. */
-export async function checkAccount(given: AccountReader, uuid: AccountUuid, pace?: CheckRequest['pace']): Promise<AccountCheck> {
-  const log = pace === undefined ? given : pacedReader(given, pace);
-  let check = await checkOnce(log, uuid);
-  for (let attempt = 1; attempt < attemptsMax && check.findings.length > 0; attempt += 1) {
-    const again = await checkOnce(log, uuid);
-    const isSettled = again.lastSlot === check.lastSlot && again.findings.length === check.findings.length;
-    check = again;
-    if (isSettled) break;
-  }
-  return check;
-}
+/** Something that failed when it was read. */
+type Suspect = { readonly slot: number } | { readonly snapshot: number } | { readonly body: BodyReference };
 
-async function checkOnce(log: AccountReader, uuid: AccountUuid): Promise<AccountCheck> {
+/** See the header of this file. Only the reading of much is paced: what belongs together is read in one go. */
+export async function checkAccount(log: AccountReader, uuid: AccountUuid, pace?: CheckRequest['pace']): Promise<AccountCheck> {
+  const paced = pace === undefined ? log : pacedReader(log, pace);
   let slots: number[];
   try {
     slots = await log.listSlots();
@@ -37,34 +29,19 @@ async function checkOnce(log: AccountReader, uuid: AccountUuid): Promise<Account
     if (errnoOf(error) === 'ENOENT') throw new PlatformError('ACCT_NOT_FOUND', `there is no account ${uuid} in this storage`);
     throw error;
   }
-  const history = await readHistory(log, uuid);
+  const history = await settledHistory(log, uuid);
   const { state } = history;
-  const findings: Finding[] = [...history.findings];
-  const note = (file: string, error: unknown): void => {
-    if (!isDamage(error)) throw error;
-    if (!findings.some((finding) => finding.file === file)) findings.push({ file, problem: messageOf(error) });
+  const suspects: Suspect[] = [];
+  const look = async (suspect: Suspect): Promise<void> => {
+    if ((await problemOf(paced, uuid, suspect)) !== undefined) suspects.push(suspect);
   };
   // What the newest snapshot covers is not needed now, but it is what a damaged snapshot would be replaced with.
-  for (const slot of slots.filter((covered) => covered <= history.snapshotSlot)) {
-    await readSlotContent(log, slot).catch((error: unknown) => note(log.nameOf({ slot }), error));
-  }
-  for (const slot of history.snapshots.filter((older) => older < history.snapshotSlot)) {
-    try {
-      decodeSnapshot(uuid, slot, await log.readSnapshot(slot));
-    } catch (error) {
-      note(log.nameOf({ snapshot: slot }), error);
-    }
-  }
+  for (const slot of slots.filter((covered) => covered <= history.snapshotSlot)) await look({ slot });
+  for (const snapshot of history.snapshots.filter((older) => older < history.snapshotSlot)) await look({ snapshot });
   const bodies = bodiesOf(state);
-  let isComplete = history.isComplete;
-  for (const body of bodies) {
-    try {
-      await verifyBody(log, body);
-    } catch (error) {
-      isComplete = false;
-      note(log.nameOf({ body: body.at }), error);
-    }
-  }
+  for (const body of bodies.values()) await look({ body });
+  const { findings, isComplete } =
+    suspects.length === 0 && history.findings.length === 0 ? { findings: [], isComplete: true } : await confirm(log, uuid, suspects);
   return {
     uuid,
     epoch: state.epoch,
@@ -74,10 +51,61 @@ async function checkOnce(log: AccountReader, uuid: AccountUuid): Promise<Account
     mailboxes: state.mailboxes.size,
     messages: state.messageCount,
     usedBytes: state.usedBytes,
-    bodies: bodies.length,
+    bodies: bodies.size,
     findings,
     isComplete,
   };
+}
+
+/** A history in which something is missing may have been read while its host removed what a new snapshot covers. */
+async function settledHistory(log: AccountReader, uuid: AccountUuid): Promise<AccountHistory> {
+  let history = await readHistory(log, uuid);
+  for (let attempt = 1; attempt < attemptsMax && history.findings.length > 0; attempt += 1) {
+    const again = await readHistory(log, uuid);
+    const isSettled = again.snapshotSlot === history.snapshotSlot && again.findings.length === history.findings.length;
+    history = again;
+    if (isSettled) break;
+  }
+  return history;
+}
+
+/** What is still wrong, and still wanted: reading took its time, and the account went on meanwhile. */
+async function confirm(
+  log: AccountReader,
+  uuid: AccountUuid,
+  suspects: readonly Suspect[],
+): Promise<Pick<AccountCheck, 'findings' | 'isComplete'>> {
+  const history = await settledHistory(log, uuid);
+  const [slots, bodies] = [new Set(await log.listSlots()), bodiesOf(history.state)];
+  const findings: Finding[] = [...history.findings];
+  let { isComplete } = history;
+  for (const suspect of suspects) {
+    const isWanted =
+      'slot' in suspect
+        ? slots.has(suspect.slot) && suspect.slot <= history.snapshotSlot
+        : 'snapshot' in suspect
+          ? history.snapshots.includes(suspect.snapshot)
+          : bodies.has(keyOf(suspect.body));
+    const problem = isWanted ? await problemOf(log, uuid, suspect) : undefined;
+    if (problem === undefined) continue;
+    if ('body' in suspect) isComplete = false;
+    const file = log.nameOf('body' in suspect ? { body: suspect.body.at } : suspect);
+    if (!findings.some((finding) => finding.file === file)) findings.push({ file, problem });
+  }
+  return { findings, isComplete };
+}
+
+/** Reads and verifies; what is wrong, if anything is. Input and output errors are thrown. */
+async function problemOf(log: AccountReader, uuid: AccountUuid, suspect: Suspect): Promise<string | undefined> {
+  try {
+    if ('slot' in suspect) await readSlotContent(log, suspect.slot);
+    else if ('snapshot' in suspect) decodeSnapshot(uuid, suspect.snapshot, await log.readSnapshot(suspect.snapshot));
+    else await verifyBody(log, suspect.body);
+    return undefined;
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    return messageOf(error);
+  }
 }
 
 /** Whether a failure to read says that what is stored is not what was written. */
@@ -104,15 +132,20 @@ function pacedReader(log: AccountReader, pace: (bytes: number) => Promise<void>)
   };
 }
 
-function bodiesOf(state: AccountState): BodyReference[] {
+/** Every body that a message refers to, once. */
+function bodiesOf(state: AccountState): Map<string, BodyReference> {
   const found = new Map<string, BodyReference>();
   for (const { columns } of state.mailboxes.values()) {
     for (let row = 0; row < columns.count; row += 1) {
       const body = columns.bodyOf(row);
-      found.set(`${body.at} ${body.offset}`, body);
+      found.set(keyOf(body), body);
     }
   }
-  return [...found.values()];
+  return found;
+}
+
+function keyOf({ at, offset }: BodyReference): string {
+  return `${at} ${offset}`;
 }
 
 async function verifyBody(log: AccountReader, body: BodyReference): Promise<void> {

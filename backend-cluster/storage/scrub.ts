@@ -124,6 +124,8 @@ export class Scrub {
   /** Begins or goes on with a round, if it is time for one. */
   async #round(signal: AbortSignal): Promise<void> {
     const { clock, store, bytesPerSecond, everyMs, log, mayRun } = this.#options;
+    // Nothing to be done, and nothing to be read for that.
+    if (bytesPerSecond === 0 && !this.#isAsked && this.#status === undefined) return;
     const last = this.#status ?? (await this.#read());
     const isDue = bytesPerSecond > 0 && (last === undefined || clock.nowMs() - last.startedAtMs >= everyMs);
     const goesOn =

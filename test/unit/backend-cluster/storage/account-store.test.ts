@@ -187,6 +187,29 @@ describe('damage on the disk', () => {
   });
 });
 
+describe('a check that takes its time', () => {
+  it('takes nothing for damage that its host removed meanwhile', async () => {
+    const ledger = new Ledger();
+    const account = await store.open(uuid, opening('back1'));
+    for (let i = 0; i < 12; i += 1) await ledger.deliver(account, [`m${i}`], i % 2 === 0 ? 300_000 : 500);
+    let isChanged = false;
+    const check = await store.checkAccount(uuid, {
+      isMarking: true,
+      pace: async () => {
+        if (isChanged) return;
+        isChanged = true;
+        // Everything goes, and compaction follows twice: the bodies that the check wants to read are gone.
+        for (let i = 0; i < 12; i += 1) await ledger.remove(account, `m${i}`);
+        for (let i = 0; i < 12; i += 1) await ledger.deliver(account, [`n${i}`]);
+        await account.close();
+      },
+    });
+    expect(isChanged).toBe(true);
+    expect(check).toMatchObject({ findings: [], isComplete: true });
+    expect(await store.damageOf(uuid)).toBeUndefined();
+  });
+});
+
 describe('a mailbox', () => {
   it.each([
     ['with all the messages it may have', 2 ** 20, 1_048_577],
