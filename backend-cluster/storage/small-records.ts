@@ -21,6 +21,8 @@ export interface SmallRecords {
   has(name: string): Promise<boolean>;
   /** In the order of names. */
   names(): Promise<string[]>;
+  /** Makes durable whatever `names` and `read` have shown: another one may have written it and died before it was. */
+  settle(): Promise<void>;
   /** No failure when there is none. Durable on return. */
   remove(name: string): Promise<void>;
 }
@@ -110,6 +112,10 @@ export class FileRecords implements SmallRecords {
       if (errnoOf(error) !== 'ENOENT') throw storageFailure(error, this.#path(name));
     }
     await this.#sync();
+  }
+
+  settle(): Promise<void> {
+    return this.#sync();
   }
 
   #path(name: string): string {

@@ -9,7 +9,10 @@ import { parseStoredJson, type SmallRecords } from './small-records.ts';
 
 /** Highest term ever claimed; 0 when none was. */
 export async function highestTerm(terms: SmallRecords): Promise<number> {
-  return (await terms.names()).reduce((highest, name) => Math.max(highest, parseNumberName(name) ?? 0), 0);
+  const names = await terms.names();
+  // A member obeys no lower term from now on, also after a power cut.
+  await terms.settle();
+  return names.reduce((highest, name) => Math.max(highest, parseNumberName(name) ?? 0), 0);
 }
 
 /** See `AccountStore.claimTerm`. */

@@ -29,6 +29,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(70_038)).violations).toEqual([]);
   });
 
+  it('goes back to no lower term when the power failed before the one it had seen was durable: seed 30671', async () => {
+    expect((await runSeed(30_671)).violations).toEqual([]);
+  });
+
   it('shows nobody for longer than a lease what was true before: seed 113', async () => {
     expect((await runSeed(113)).violations).toEqual([]);
   });

@@ -53,6 +53,9 @@ export class S3Records implements SmallRecords {
     return names.sort();
   }
 
+  /** An object that is seen is durable. */
+  async settle(): Promise<void> {}
+
   async remove(name: string): Promise<void> {
     const key = this.#key(name);
     if (!this.#uncertain.has(name)) return this.#bucket.remove(key);
