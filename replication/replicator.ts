@@ -29,6 +29,7 @@ import { checkHistory } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { Pipeline, type Queued } from '#replication/pipeline.ts';
+import { entriesOf, Progress } from '#replication/progress.ts';
 import type { Quarantine } from '#replication/quarantine.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
@@ -96,6 +97,7 @@ export class Replicator implements AsyncDisposable {
   #flushedChanges = 0;
   readonly #images: ImageSender;
   #takesImages = false;
+  #progress: Progress | undefined;
   #rewinds = 0;
   /** Ends the present run of the master's stream. */
   #restartSource: (() => void) | undefined;
@@ -154,6 +156,7 @@ export class Replicator implements AsyncDisposable {
       name: this.name,
       url: this.#options.replica.url,
       state: this.#state(),
+      ...(this.#phase === 'refreshing' && this.#progress !== undefined ? { refresh: this.#progress.now() } : {}),
       backlogChanges: this.#pipeline.backlog,
       lagMs: Math.round(this.#pipeline.lagMs),
       applied: { ...this.#lag.applied },
@@ -308,6 +311,9 @@ export class Replicator implements AsyncDisposable {
   async #consume(connection: LdapConnection, signal: AbortSignal, onFollowing: () => void): Promise<void> {
     const { suffix, scope, refreshDeletesMaxPercent, ports } = this.#options;
     await this.#checkHistory(connection);
+    const ofEntries = this.#received === undefined && scope.key === '' ? await entriesOf(connection) : undefined;
+    using progress = new Progress(ports.clock, this.#log, ofEntries);
+    this.#progress = progress;
     await runSource(connection, this.#received, {
       replicaName: this.name,
       suffix,
@@ -327,9 +333,11 @@ export class Replicator implements AsyncDisposable {
         this.#containerMoved = false;
         return moved;
       },
+      onEntry: () => progress.entry(),
       onPhase: (phase) => {
         this.#phase = phase;
         if (phase !== 'following') return;
+        progress.over();
         this.#allowAnyDeletes = false;
         this.#comparesContent = false;
         onFollowing();

@@ -37,6 +37,8 @@ export interface SourceContext {
   /** Entries that the replica may lack because it refuses them. */
   readonly refusedEntries: () => number;
   readonly onPhase: (phase: 'refreshing' | 'following') => void;
+  /** An entry came in the refresh. */
+  readonly onEntry: () => void;
   /** The cookie that a new run starts from if this one ends now. */
   readonly onReceived: (cookie: Buffer) => void;
   /** Entries known to be gone at the master whose deletion is still to come. */
@@ -117,6 +119,7 @@ class Refresh {
   async take(event: SyncEvent): Promise<void> {
     switch (event.type) {
       case 'entry': {
+        this.#context.onEntry();
         // In an index every entry of the replica is there already.
         const isNew = !this.#mustMark || (this.#named.mark(event.uuid) && this.#index !== undefined);
         if (this.#context.doomed.size > 0) this.#context.doomed.delete(event.uuid);

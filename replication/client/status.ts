@@ -9,12 +9,24 @@ export interface RefusedEntry {
   readonly sinceMs: number;
 }
 
+/** How far a refresh is: the first load, or a catch-up. */
+export interface RefreshProgress {
+  /** Entries received from the master so far. */
+  readonly entries: number;
+  readonly perSecond: number;
+  /** Entries that the master has, and the time until all have come; `undefined` where it does not say, and in a catch-up. */
+  readonly ofEntries: number | undefined;
+  readonly etaMs: number | undefined;
+}
+
 /** One replica, as the replication service sees it. */
 export interface ReplicaStatus {
   readonly name: string;
   readonly url: string;
   /** connecting, refreshing: first load or catch-up by comparison; following: changes as they come; stopped: waits for the operator; standby: another service is active; master: it is the master itself. */
   readonly state: 'connecting' | 'refreshing' | 'following' | 'retrying' | 'stopped' | 'standby' | 'master';
+  /** While it is refreshing. */
+  readonly refresh?: RefreshProgress;
   /** Changes received from the master and not yet acknowledged by this replica. */
   readonly backlogChanges: number;
   /** Age of the oldest of them, milliseconds; 0 when there is none. */
