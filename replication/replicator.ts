@@ -413,10 +413,7 @@ export class Replicator implements AsyncDisposable {
   // A batch is on the replica's disk with the checkpoint that covers it. Of what was answered since the last one a loss of power there may
   // have taken any part: it is asked for again from that checkpoint.
   #rewind(): void {
-    this.#log.info(
-      { changes: this.#changes - this.#flushedChanges },
-      'the replica was away before it had stored its last changes: they are repeated',
-    );
+    this.#log.info({}, 'the replica was away before it had stored its last changes: they are repeated');
     this.#rewinds += 1;
     this.#flushedChanges = this.#changes;
     this.#unsaved = undefined;
