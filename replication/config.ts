@@ -60,10 +60,19 @@ export const ReplicationConfig = Type.Object(
       default: '17 3 * * *',
       description: 'cron expression, UTC: when replicas are compared with the master.',
     }),
+    verifyContinuously: Type.Optional(
+      Type.Integer({
+        default: 20,
+        minimum: 0,
+        maximum: 10_000,
+        description:
+          'Beside the schedule, replicas are compared with the master all the time, one replica after the other, so many entries a second; 0 is never.',
+      }),
+    ),
     differences: Type.Optional(
       Type.Enum(['report', 'repair'], {
         description:
-          'What the scheduled comparison does with entries changed at a replica by hand: report (default), or make them the master’s.',
+          'What a comparison by the schedule, or the one that goes on all the time, does with entries changed at a replica by hand: report (default), or make them the master’s.',
       }),
     ),
   },

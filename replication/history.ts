@@ -36,7 +36,7 @@ export async function checkHistory(
   const csn = await contextCsnOf(master, suffix);
   if (csn === undefined || csn >= cookieCsn) return 'same';
   const { connection, keepsCsn } = await replica();
-  const report = await compareServers(name, master, connection, suffix, keepsCsn, scope);
+  const report = await compareServers({ name, master, replica: connection, suffix, keepsCsn, scope });
   if (report.differing === 0) return 'compare';
   throw new PlatformError(
     'REPL_MASTER_WENT_BACK',

@@ -18,8 +18,10 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import { cronSchedule, type Schedule, type Scheduled } from '#common/schedule.ts';
 import { openBound } from '#directory/client/access.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import type { PromotionReport, RepairReport, ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
+import { ContinuousComparison, type ContinuousTarget } from '#replication/continuous.ts';
 import { contextCsnOf } from '#replication/history.ts';
 import { MasterWatch } from '#replication/master-watch.ts';
 import { promote } from '#replication/promote.ts';
@@ -28,7 +30,8 @@ import type { Replicator } from '#replication/replicator.ts';
 import { Scope } from '#replication/scope.ts';
 import { Seat } from '#replication/seat.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
-import { compareServers, describeReport, differencesMax, suspectsMax } from '#replication/verify.ts';
+import { type Comparison, compareServers, describeReport } from '#replication/verify.ts';
+import { scheduleVerify } from '#replication/verify-schedule.ts';
 
 /** The running service. */
 export interface RunningReplication extends RunningService<ReplicationStatus> {
@@ -51,8 +54,8 @@ export interface RunningReplication extends RunningService<ReplicationStatus> {
 }
 
 const answerTimeoutMs = 10_000;
-/** A scheduled comparison begins within this time of its schedule. */
-const verifySpreadMs = 600_000;
+/** How long a comparison waits for changes under way before it looks again at what differed. */
+const settleMs = 5000;
 
 /** Starts the service. Rejects when its configuration cannot be used; servers that are away are waited for. */
 export async function startReplication(
@@ -88,6 +91,7 @@ class Replication implements RunningReplication {
   readonly #configuredMaster: ServerAccess;
   readonly #watch: MasterWatch;
   readonly #position: MasterPosition;
+  readonly #continuous: ContinuousComparison;
   readonly #stop = new AbortController();
   #master: ServerAccess;
   #verifying: Scheduled | undefined;
@@ -125,6 +129,7 @@ class Replication implements RunningReplication {
           [...this.#seats.values()].flatMap(({ name, replicator }) => (replicator === undefined ? [] : [[name, appliedBy(replicator)]])),
         ),
     );
+    this.#continuous = new ContinuousComparison(config.verifyContinuously ?? 0, ports, () => this.#continuousTargets());
     this.#exposeGauges();
   }
 
@@ -135,10 +140,8 @@ class Replication implements RunningReplication {
   }
 
   scheduleVerify(schedule: Schedule): void {
-    this.#verifying = schedule(this.#config.verifySchedule, `verification of the replicas of ${this.name}`, async () => {
-      // Services and installations that share a calendar do not all read their masters at the same moment.
-      await sleep(this.#ports.clock, this.#ports.random.integer(verifySpreadMs), this.#stop.signal);
-      if (this.#stop.signal.aborted) return;
+    const { verifySchedule } = this.#config;
+    this.#verifying = scheduleVerify(schedule, verifySchedule, this.name, this.#ports, this.#stop.signal, async () => {
       const reports = await this.verify();
       if (this.#config.differences !== 'repair') return;
       for (const { replica, differing } of reports) {
@@ -181,9 +184,8 @@ class Replication implements RunningReplication {
       try {
         const report = await this.#compare(name);
         reports.push(report);
-        replicator.noteVerified(describeReport(report));
-        const level = report.differing === 0 ? 'info' : 'error';
-        this.#ports.log[level]({ component: 'verify', replica: name, differing: report.differing }, describeReport(report));
+        this.#noteVerified(replicator, report);
+        this.#continuous.noteEntries(name, report.entries);
       } catch (error) {
         replicator.noteVerified(`failed: ${messageOf(error)}`);
         this.#ports.log.warn({ component: 'verify', replica: name }, `cannot be compared now: ${messageOf(error)}`);
@@ -200,13 +202,17 @@ class Replication implements RunningReplication {
 
   async repair(replica: string, { isDryRun }: { readonly isDryRun: boolean }): Promise<RepairReport> {
     const replicator = this.#replicator(replica);
-    const before = await this.#compare(replica, suspectsMax);
-    const listed = { ...before, differences: before.differences.slice(0, differencesMax) };
-    if (isDryRun) return { before: listed, after: undefined };
-    await replicator.repair(before);
-    const [after] = await this.verify(replica);
+    const before = await this.#compare(replica);
+    if (isDryRun) return { before, after: undefined };
+    let after: VerifyReport | undefined;
+    // More than one report lists is put right in turns, as long as it gets less.
+    for (let left = before; ; left = after) {
+      await replicator.repair(left);
+      [after] = await this.verify(replica);
+      if (after === undefined || !left.isCut || after.differing >= left.differing) break;
+    }
     this.#ports.log.warn({ component: 'repair', replica, before: before.differing, after: after?.differing }, 'the replica was repaired');
-    return { before: listed, after };
+    return { before, after };
   }
 
   async masterCsn(): Promise<string> {
@@ -262,24 +268,74 @@ class Replication implements RunningReplication {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#verifying?.cancel();
     this.#stop.abort();
+    await this.#continuous[Symbol.asyncDispose]();
     await this.#position[Symbol.asyncDispose]();
     await this.#watch[Symbol.asyncDispose]();
     await Promise.all([...this.#seats.values()].map((one) => one[Symbol.asyncDispose]()));
   }
 
-  async #compare(name: string, listedMax = differencesMax): Promise<VerifyReport> {
+  async #compare(name: string): Promise<VerifyReport> {
+    const replicator = this.#replicator(name);
     await using master = await openBound(this.#master.url, this.#master, this.#ports);
     const { access } = this.#seat(name);
     await using replica = await openBound(access.url, access, this.#ports);
-    return await compareServers(
-      name,
-      master,
-      replica,
-      this.#config.suffix,
-      this.#replicator(name).keepsCsn,
-      this.#replicator(name).scope,
-      listedMax,
-    );
+    return await compareServers(this.#comparison(replicator, master, replica));
+  }
+
+  #comparison(replicator: Replicator, master: LdapConnection, replica: LdapConnection): Comparison {
+    const { name, keepsCsn, scope } = replicator;
+    const { suffix } = this.#config;
+    return { name, master, replica, suffix, keepsCsn, scope, settled: () => this.#settled(replicator, master) };
+  }
+
+  // Until the replica has what the master has now, and no longer than that takes when all is well.
+  async #settled(replicator: Replicator, master: LdapConnection): Promise<void> {
+    const late = new AbortController();
+    const timer = this.#ports.clock.after(settleMs, () => late.abort());
+    try {
+      const csn = await contextCsnOf(master, this.#config.suffix);
+      if (csn === undefined) await sleep(this.#ports.clock, settleMs, this.#stop.signal);
+      else await replicator.waitFor(csn, AbortSignal.any([late.signal, this.#stop.signal]));
+    } catch (error) {
+      if (!late.signal.aborted && !this.#stop.signal.aborted) throw error;
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  #noteVerified(replicator: Replicator, report: VerifyReport): void {
+    const text = describeReport(report);
+    replicator.noteVerified(text);
+    const level = report.differing === 0 ? 'info' : 'error';
+    this.#ports.log[level]({ component: 'verify', replica: report.replica, differing: report.differing, underWay: report.underWay }, text);
+  }
+
+  #continuousTargets(): ContinuousTarget[] {
+    return [...this.#seats.values()].flatMap((seat) => {
+      const { replicator } = seat;
+      if (replicator === undefined) return [];
+      return {
+        name: seat.name,
+        waitsFor: () => {
+          if (seat.replicator !== replicator) return 'another service, or another master';
+          const { state } = replicator.status();
+          return state === 'following' ? undefined : state;
+        },
+        open: async () => {
+          await using opening = new AsyncDisposableStack();
+          const open = async (access: ServerAccess): Promise<LdapConnection> =>
+            opening.use(await openBound(access.url, access, this.#ports));
+          const comparison = this.#comparison(replicator, await open(this.#master), await open(seat.access));
+          const walks = [await open(this.#master), await open(seat.access)] as const;
+          const opened = opening.move();
+          return { comparison, walks, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+        },
+        onRound: async (report: VerifyReport) => {
+          this.#noteVerified(replicator, report);
+          if (this.#config.differences === 'repair' && report.differing > 0) await this.repair(seat.name, { isDryRun: false });
+        },
+      };
+    });
   }
 
   #statusOf(seat: Seat): ReplicaStatus {
@@ -290,6 +346,7 @@ class Replication implements RunningReplication {
     return {
       ...status,
       receive: { lagMs: ms === undefined ? undefined : Math.round(ms), lagChanges: changes },
+      continuous: this.#continuous.status(seat.name),
       changesPerSecond: this.#position.rateOf(seat.name),
     };
   }

@@ -15,7 +15,7 @@ export function inOrder(differences: readonly Difference[]): readonly Difference
   return [...puts, ...differences.filter((one) => one.kind === 'extra').sort((a, b) => depth(b) - depth(a))];
 }
 
-/** Queues the repair of everything in `report`. Throws `REPL_TOO_MANY_DELETES` where it would delete more than a refresh may. */
+/** Queues the repair of everything that `report` lists. Throws `REPL_TOO_MANY_DELETES` where it would delete more than a refresh may. */
 export async function queueRepair(
   report: VerifyReport,
   maxPercent: number,
@@ -23,8 +23,7 @@ export async function queueRepair(
   nowMs: () => number,
   signal: AbortSignal,
 ): Promise<void> {
-  const extra = report.differences.filter((one) => one.kind === 'extra').length;
-  checkDeletes(extra, report.entries + extra, maxPercent, report.replica);
+  checkDeletes(report.extra, report.entries + report.extra, maxPercent, report.replica);
   for (const { uuid, dn, kind } of inOrder(report.differences)) {
     while (!pipeline.hasRoom) {
       await pipeline.moved();

@@ -15,7 +15,7 @@ import {
   relax,
 } from '#protocol/ldap/controls.ts';
 import { splitDn } from '#protocol/ldap/dn.ts';
-import { and, equal, type Filter } from '#protocol/ldap/filter.ts';
+import { and, equal, type Filter, or } from '#protocol/ldap/filter.ts';
 import {
   encodeImageBatch,
   type Image,
@@ -185,8 +185,18 @@ function withoutCsn(step: Step): Step {
 
 /** The master's entry with that `entryUUID`, as far as the replica shall have it; `undefined` when there is none. */
 export function findAtMaster(connection: LdapConnection, suffix: string, uuid: string, scope: Scope): Promise<EntryImage | undefined> {
-  const named = masterUuidFilter(uuid);
-  return findEntry(connection, suffix, scope.key === '' ? named : and(named, scope.filter), scope);
+  return findEntry(connection, suffix, atMaster(masterUuidFilter(uuid), scope), scope);
+}
+
+/** The same of several, by UUID. */
+export function findManyAtMaster(connection: LdapConnection, suffix: string, uuids: readonly string[], scope: Scope): Promise<Found> {
+  return findEntries(connection, suffix, atMaster(or(...uuids.map(masterUuidFilter)), scope), scope, uuids.length);
+}
+
+type Found = ReadonlyMap<string, EntryImage>;
+
+function atMaster(named: Filter, scope: Scope): Filter {
+  return scope.key === '' ? named : and(named, scope.filter);
 }
 
 /** A replica's entry with that `entryUUID`; `undefined` when there is none. */
@@ -194,15 +204,25 @@ export function findByUuid(connection: LdapConnection, suffix: string, uuid: str
   return findEntry(connection, suffix, equal('entryUUID', uuid), scope);
 }
 
+/** The same of several, by UUID. */
+export function findManyByUuid(connection: LdapConnection, suffix: string, uuids: readonly string[], scope: Scope): Promise<Found> {
+  return findEntries(connection, suffix, or(...uuids.map((uuid) => equal('entryUUID', uuid))), scope, uuids.length);
+}
+
 async function findEntry(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope): Promise<EntryImage | undefined> {
+  const [entry] = (await findEntries(connection, suffix, filter, scope, 1)).values();
+  return entry;
+}
+
+async function findEntries(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope, limit: number): Promise<Found> {
   try {
-    const [entry] = await connection.searchAll({ baseDn: suffix, filter, attributes: [...scope.selection, ...masterUuidAttributes] }, 1, [
-      manageDsaIt,
-    ]);
-    return entry === undefined ? undefined : scope.trim(inReplicaForm(entry));
+    const search = { baseDn: suffix, filter, attributes: [...scope.selection, ...masterUuidAttributes] };
+    const found = await connection.searchAll(search, limit, [manageDsaIt]);
+    const entries = found.map((one) => inReplicaForm(one));
+    return new Map(entries.map((one) => [uuidOfEntry(one.attributes), scope.trim(one)]));
   } catch (error) {
     // A replica that is still empty has no suffix either.
-    if (resultCodeOf(error) === resultCodes.noSuchObject) return undefined;
+    if (resultCodeOf(error) === resultCodes.noSuchObject) return new Map();
     throw error;
   }
 }
@@ -213,12 +233,13 @@ export async function* readAllEntries(
   suffix: string,
   attributes: readonly string[],
   scope: Scope | undefined = undefined,
+  entriesPerPage = pageSize,
 ): AsyncGenerator<ReadEntry> {
   let cookie: Buffer = Buffer.alloc(0);
   do {
     const search = connection.search(
       { baseDn: suffix, filter: (scope ?? wholeScope).filter, attributes: [...masterUuidAttributes, ...attributes] },
-      [makePagedResults({ size: pageSize, cookie }), manageDsaIt],
+      [makePagedResults({ size: entriesPerPage, cookie }), manageDsaIt],
     );
     try {
       for await (const item of search) {

@@ -1,68 +1,146 @@
 /**
- * Compares a replica with the master, entry by entry: UUID, name, CSN and content. Both are read once; of each entry eight bytes of digest
- * are kept. What differs is read again on both sides, because changes go on meanwhile; what still differs then is reported exactly.
+ * Compares a replica with the master: UUID, name, CSN and content.
+ *
+ *   read both once ──► digests of ranges (digest.ts) ──► equal: done
+ *                         └─ ranges that differ ──► read both again, those entries only ──► suspects
+ *                                                      └──► look at each on both sides ──► wait for changes under way ──► look again
+ *
+ * Changes go on meanwhile. What is equal when it is looked at is no difference, and neither is an entry that the master changed between
+ * the last two looks: it is counted as under way. Memory is bounded: 24 bytes a range, and one lot of entries at a time.
  */
-import { createHash } from 'node:crypto';
+import { PlatformError } from '#common/errors/platform-error.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { UuidTable } from '#directory/client/uuid-table.ts';
-import { normalizeAttributeType, normalizeDnText } from '#protocol/ldap/dn.ts';
-import type { Attribute } from '#protocol/ldap/messages.ts';
 import type { Difference, VerifyReport } from '#replication/client/status.ts';
-import { decide, replicatedAttributes } from '#replication/decide.ts';
-import { findAtMaster, findByUuid, readAllEntries } from '#replication/replica.ts';
+import { decide, type EntryImage } from '#replication/decide.ts';
+import { entryDigest, type Lot, RangeDigests } from '#replication/digest.ts';
+import { findManyAtMaster, findManyByUuid, type ReadEntry, readAllEntries } from '#replication/replica.ts';
 import type { Scope } from '#replication/scope.ts';
 
-/** Differences that are listed. */
-export const differencesMax = 1000;
-/** Differing entries of one run that are looked at again; beyond, something is wrong as a whole. */
-export const suspectsMax = 100_000;
+/** Differences that one comparison lists; beyond, they are counted and the report says that the list is cut. */
+export const differencesMax = 50_000;
+/** Entries of a side that are compared one by one at a time: with more in the ranges that differ, both sides are read once more for each lot. */
+const lotEntriesMax = 250_000;
+/** Entries that are asked for in one search. */
+export const lookAtMax = 100;
 
-/** Compares; `keepsCsn` is false for a replica that has CSNs of its own. At most `listedMax` differences are listed. */
-export async function compareServers(
-  name: string,
-  master: LdapConnection,
-  replica: LdapConnection,
-  suffix: string,
-  keepsCsn: boolean,
-  scope: Scope,
-  listedMax = differencesMax,
-): Promise<VerifyReport> {
-  const table = new UuidTable();
-  for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
-    table.mark(entry.uuid);
-    const [high, low] = digest(entry.dn, scope.trim(entry).attributes, keepsCsn);
-    table.setFingerprint(entry.uuid, high, low);
-  }
-  const entries = table.size;
-  table.clearMarks();
-  const suspects: string[] = [];
-  for await (const entry of readAllEntries(replica, suffix, scope.selection)) {
-    const [high, low] = digest(entry.dn, scope.trim(entry).attributes, keepsCsn);
-    const isEqual = table.hasFingerprint(entry.uuid, high, low);
-    if (table.has(entry.uuid)) table.mark(entry.uuid);
-    if (!isEqual && suspects.length < suspectsMax) suspects.push(entry.uuid);
-  }
-  for (const uuid of table.unmarked()) if (suspects.length < suspectsMax) suspects.push(uuid);
-  const differences: Difference[] = [];
-  let differing = 0;
-  for (const uuid of suspects) {
-    const difference = await lookAgain(master, replica, suffix, uuid, keepsCsn, scope);
-    if (difference === undefined) continue;
-    differing += 1;
-    if (differences.length < listedMax) differences.push(difference);
-  }
-  return { replica: name, entries, differences, differing };
+/** What is compared with what. */
+export interface Comparison {
+  readonly name: string;
+  readonly master: LdapConnection;
+  readonly replica: LdapConnection;
+  readonly suffix: string;
+  /** False for a replica that has CSNs of its own. */
+  readonly keepsCsn: boolean;
+  readonly scope: Scope;
+  /** Resolves when the replica has had time for the changes that are under way. */
+  readonly settled?: () => Promise<void>;
 }
 
-async function lookAgain(
-  master: LdapConnection,
-  replica: LdapConnection,
-  suffix: string,
+/** Compares the whole. `lotMax` and `listedMax` are limits of memory. */
+export async function compareServers(comparison: Comparison, lotMax = lotEntriesMax, listedMax = differencesMax): Promise<VerifyReport> {
+  const { master, replica, suffix, scope } = comparison;
+  const ranges = new RangeDigests();
+  // A master without CSNs leaves the replica its own.
+  let keepsCsn = comparison.keepsCsn;
+  for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
+    if (ranges.entries === 0) keepsCsn &&= entry.attributes.some((one) => one.type.toLowerCase() === 'entrycsn');
+    ranges.addMaster(named(entry, master), entryDigest(entry.uuid, scope.trim(entry), keepsCsn));
+  }
+  for await (const entry of readAllEntries(replica, suffix, scope.selection)) {
+    ranges.addReplica(named(entry, replica), entryDigest(entry.uuid, scope.trim(entry), keepsCsn));
+  }
+  const findings = new Findings(listedMax);
+  for (const lot of ranges.differing(lotMax)) {
+    await lookAt(comparison, await suspectsOf(comparison, lot, keepsCsn), findings);
+  }
+  return findings.report(comparison.name, ranges.entries);
+}
+
+/** Differences as they are found. */
+export class Findings {
+  readonly #listedMax: number;
+  readonly #listed = new Map<string, Difference>();
+  #differing = 0;
+  #extra = 0;
+  #underWay = 0;
+
+  constructor(listedMax = differencesMax) {
+    this.#listedMax = listedMax;
+  }
+
+  get differing(): number {
+    return this.#differing;
+  }
+
+  /** Takes one; the same entry met again counts once. */
+  add(difference: Difference): void {
+    if (this.#listed.has(difference.uuid)) return;
+    this.#differing += 1;
+    if (difference.kind === 'extra') this.#extra += 1;
+    if (this.#listed.size < this.#listedMax) this.#listed.set(difference.uuid, difference);
+  }
+
+  addUnderWay(): void {
+    this.#underWay += 1;
+  }
+
+  report(replica: string, entries: number): VerifyReport {
+    return {
+      replica,
+      entries,
+      differences: [...this.#listed.values()],
+      differing: this.#differing,
+      extra: this.#extra,
+      isCut: this.#differing > this.#listed.size,
+      underWay: this.#underWay,
+    };
+  }
+}
+
+/** Compares these entries one by one, and those that differ once more. */
+export async function lookAt(comparison: Comparison, uuids: readonly string[], findings: Findings): Promise<void> {
+  /** What the master had when the entry differed; '' for nothing. */
+  const differing = new Map<string, string>();
+  await look(comparison, uuids, (uuid, difference, atMaster) => {
+    if (difference !== undefined) differing.set(uuid, atMaster);
+  });
+  if (differing.size === 0) return;
+  await comparison.settled?.();
+  await look(comparison, [...differing.keys()], (uuid, difference, atMaster) => {
+    if (difference === undefined) return;
+    if (atMaster === differing.get(uuid)) findings.add(difference);
+    else findings.addUnderWay();
+  });
+}
+
+type Seen = (uuid: string, difference: Difference | undefined, atMaster: string) => void;
+
+async function look({ master, replica, suffix, keepsCsn, scope }: Comparison, uuids: readonly string[], seen: Seen): Promise<void> {
+  for (let from = 0; from < uuids.length; from += lookAtMax) {
+    const some = uuids.slice(from, from + lookAtMax);
+    const [wanted, present] = await Promise.all([
+      findManyAtMaster(master, suffix, some, scope),
+      findManyByUuid(replica, suffix, some, scope),
+    ]);
+    for (const uuid of some) {
+      const atMaster = wanted.get(uuid);
+      seen(
+        uuid,
+        compareEntry(uuid, atMaster, present.get(uuid), keepsCsn),
+        atMaster === undefined ? '' : entryDigest(uuid, atMaster, true).toString('latin1'),
+      );
+    }
+  }
+}
+
+/** How one entry differs; `undefined` when it does not. */
+export function compareEntry(
   uuid: string,
+  wanted: EntryImage | undefined,
+  present: EntryImage | undefined,
   keepsCsn: boolean,
-  scope: Scope,
-): Promise<Difference | undefined> {
-  const [wanted, present] = await Promise.all([findAtMaster(master, suffix, uuid, scope), findByUuid(replica, suffix, uuid, scope)]);
+): Difference | undefined {
   if (wanted === undefined) return present === undefined ? undefined : { uuid, dn: present.dn, kind: 'extra', what: [] };
   if (present === undefined) return { uuid, dn: wanted.dn, kind: 'missing', what: [] };
   const what = decide(wanted, present, keepsCsn).flatMap((step) =>
@@ -71,16 +149,34 @@ async function lookAgain(
   return what.length === 0 ? undefined : { uuid, dn: wanted.dn, kind: 'different', what: [...new Set(what)] };
 }
 
-function digest(dn: string, attributes: readonly Attribute[], keepsCsn: boolean): readonly [number, number] {
-  const lines: string[] = [];
-  for (const attribute of replicatedAttributes(attributes, keepsCsn)) {
-    const type = normalizeAttributeType(attribute.type);
-    for (const value of attribute.values) lines.push(`${type}:${value.toString('latin1')}`);
+async function suspectsOf({ master, replica, suffix, scope }: Comparison, lot: Lot, keepsCsn: boolean): Promise<string[]> {
+  const table = new UuidTable();
+  for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
+    if (!lot.has(named(entry, master))) continue;
+    table.mark(entry.uuid);
+    table.setFingerprint(entry.uuid, ...fingerprint(entry, scope, keepsCsn));
   }
-  const hash = createHash('sha1').update(normalizeDnText(dn) ?? dn);
-  for (const line of lines.sort()) hash.update('\u0000').update(line, 'latin1');
-  const bytes = hash.digest();
-  return [bytes.readUInt32BE(0), bytes.readUInt32BE(4)];
+  table.clearMarks();
+  const suspects: string[] = [];
+  for await (const entry of readAllEntries(replica, suffix, scope.selection)) {
+    if (!lot.has(named(entry, replica))) continue;
+    if (!table.hasFingerprint(entry.uuid, ...fingerprint(entry, scope, keepsCsn))) suspects.push(entry.uuid);
+    if (table.has(entry.uuid)) table.mark(entry.uuid);
+  }
+  return suspects.concat([...table.unmarked()]);
+}
+
+function fingerprint(entry: ReadEntry, scope: Scope, keepsCsn: boolean): [number, number] {
+  const digest = entryDigest(entry.uuid, scope.trim(entry), keepsCsn);
+  return [digest.readUInt32BE(0), digest.readUInt32BE(4)];
+}
+
+function named({ uuid, dn }: ReadEntry, { url }: LdapConnection): string {
+  if (uuid !== '') return uuid;
+  throw new PlatformError(
+    'DIR_DENIED',
+    `${url} does not show the entryUUID of "${dn}"; give the identity that compares the right to read it`,
+  );
 }
 
 /** One line for status pages. */

@@ -21,7 +21,7 @@ import { queueRepair } from '../repair.ts';
 import { findAtMaster, Replica } from '../replica.ts';
 import { wholeScope } from '../scope.ts';
 import type { ServerAccess } from '../server-access.ts';
-import { compareServers, suspectsMax } from '../verify.ts';
+import { compareServers } from '../verify.ts';
 import type { CopyStatus } from './status.ts';
 
 const pauseFirstMs = 100;
@@ -193,10 +193,15 @@ export class CopyTarget implements AsyncDisposable {
     try {
       const master = await this.#options.master();
       const csn = await contextCsnOf(master, suffix);
-      const report = await compareServers(this.name, master, replica.connection, suffix, replica.keepsCsn, wholeScope, suspectsMax);
-      this.#log.info({ differing: report.differing, entries: report.entries }, 'compared as a whole: changes for it had been dropped');
-      await queueRepair(report, refreshDeletesMaxPercent, this.#pipeline, () => ports.clock.monotonicMs(), signal);
-      await this.#pipeline.passed(signal);
+      for (let isCut = true; isCut; ) {
+        const { name } = this;
+        const { keepsCsn } = replica;
+        const report = await compareServers({ name, master, replica: replica.connection, suffix, keepsCsn, scope: wholeScope });
+        this.#log.info({ differing: report.differing, entries: report.entries }, 'compared as a whole: changes for it had been dropped');
+        await queueRepair(report, refreshDeletesMaxPercent, this.#pipeline, () => ports.clock.monotonicMs(), signal);
+        await this.#pipeline.passed(signal);
+        ({ isCut } = report);
+      }
       if (csn !== undefined) await replica.setContextCsn(csn);
       await onHealed();
     } finally {

@@ -19,6 +19,22 @@ export interface RefreshProgress {
   readonly etaMs: number | undefined;
 }
 
+/** How far the comparison is that goes on all the time. Times are of the service's clock. */
+export interface ContinuousStatus {
+  /** Entries of the present round that were looked at, at the master and then at the replica. */
+  readonly checked: number;
+  /** Share of the round, 0 to 1; `undefined` in the first round, as long as nobody has counted the entries. */
+  readonly share: number | undefined;
+  readonly roundStartedAtMs: number;
+  /** When the last whole round ended, and how many entries differed in it. */
+  readonly lastRoundAtMs: number | undefined;
+  readonly lastRoundDiffering: number | undefined;
+  /** Differences that the present round has found so far. */
+  readonly differing: number;
+  /** Why it waits, where it does: a refresh runs, or a server does not answer. */
+  readonly waitsFor: string | undefined;
+}
+
 /** One replica, as the replication service sees it. */
 export interface ReplicaStatus {
   readonly name: string;
@@ -44,6 +60,8 @@ export interface ReplicaStatus {
   readonly lastAppliedAtMs: number | undefined;
   readonly lastVerifiedAtMs: number | undefined;
   readonly lastVerifyResult: string | undefined;
+  /** The comparison that goes on all the time, where it is configured and has begun. */
+  readonly continuous?: ContinuousStatus | undefined;
   /** Where several services take turns: who writes this replica. */
   readonly lease?: {
     readonly isActive: boolean;
@@ -83,10 +101,15 @@ export interface Difference {
 export interface VerifyReport {
   readonly replica: string;
   readonly entries: number;
-  /** At most 1000 of them. */
+  /** All of them, unless `isCut`: then the first 50,000. */
   readonly differences: readonly Difference[];
   /** Entries that differ, also those beyond the listed ones. */
   readonly differing: number;
+  /** Of these, entries that only the replica has. */
+  readonly extra: number;
+  readonly isCut: boolean;
+  /** Entries that the master changed while they were looked at; the next comparison tells. */
+  readonly underWay: number;
 }
 
 /** Result of a repair: what differed before, and what still does. */

@@ -206,7 +206,7 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[];
     repair: async (name, { isDryRun }) => {
       asked.push(`repair ${name}${isDryRun ? ' dry' : ''}`);
       const bob = { uuid: aliceUuid, dn: 'uid=bob,cn=isp.example,o=mail', kind: 'different', what: ['mail'] } as const;
-      const report = { replica: name, entries: 214, differences: [bob], differing: 1 };
+      const report = { replica: name, entries: 214, differences: [bob], differing: 1, extra: 0, isCut: false, underWay: 0 };
       return { before: report, after: isDryRun ? undefined : { ...report, differences: [], differing: 0 } };
     },
     verify: async (name) => {

@@ -41,10 +41,10 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         ...(['add', 'modify', 'rename', 'delete'] as const).map((kind) => String(replica.applied[kind])),
         String(replica.conflicts),
         String(replica.refused.entries),
-        replica.lastVerifyResult ?? 'never',
-        ...(isWide ? [replica.url, replica.contextCsn ?? '-', replica.lastError ?? '-'] : []),
+        verifiedText(replica),
+        ...(isWide ? [lastVerifiedText(replica), replica.url, replica.contextCsn ?? '-', replica.lastError ?? '-'] : []),
       ]);
-      return `${repliesLine(report.replies, paint)}${master}${table(paint, [...head, ...(isWide ? ['URL', 'CSN', 'LAST ERROR'] : [])], rows)}${writersTable(report, paint)}`;
+      return `${repliesLine(report.replies, paint)}${master}${table(paint, [...head, ...(isWide ? ['VERIFIED AT', 'URL', 'CSN', 'LAST ERROR'] : [])], rows)}${writersTable(report, paint)}`;
     },
     exitCode: exitCodeFor(
       report.replies,
@@ -58,6 +58,20 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
 function receiveText({ receive }: ReplicasReport['replicas'][number]): string {
   if (receive?.lagMs === undefined) return '-';
   return receive.lagChanges === undefined ? duration(receive.lagMs) : `${receive.lagChanges} (${duration(receive.lagMs)})`;
+}
+
+/** What the last comparison said, and how far the one is that goes on all the time. */
+function verifiedText({ lastVerifyResult, continuous }: ReplicasReport['replicas'][number]): string {
+  const last = lastVerifyResult ?? 'never';
+  if (continuous === undefined) return last;
+  const { share, checked, differing, waitsFor } = continuous;
+  const far = share === undefined ? `${checked} entries` : `${Math.floor(share * 100)} %`;
+  const found = differing === 0 ? '' : `, ${differing} differ`;
+  return `${last}; now at ${far}${found}${waitsFor === undefined ? '' : `, waits: ${waitsFor}`}`;
+}
+
+function lastVerifiedText({ lastVerifiedAtMs }: ReplicasReport['replicas'][number]): string {
+  return lastVerifiedAtMs === undefined ? '-' : new Date(lastVerifiedAtMs).toISOString();
 }
 
 /** Who writes all servers at once; nothing where nobody does. */
@@ -93,13 +107,15 @@ export async function replicaAction(
   });
   const differences = answer.before?.differences ?? [];
   const left = (answer.after ?? answer.before)?.differing ?? 0;
+  const cut =
+    answer.before?.isCut === true ? `the list is cut: ${differences.length} of ${answer.before.differing} differences are shown\n` : '';
   return {
     document: answer,
     rows: differences,
     names: answer.before === undefined ? [name] : differences.map((one) => one.dn),
     render: (paint) => {
       const rows = differences.map((one) => [one.kind, one.dn, one.what.join(', '), one.uuid]);
-      return `${answer.replica}: ${answer.result}\n${rows.length === 0 ? '' : table(paint, ['DIFFERENCE', 'ENTRY', 'WHAT', 'UUID'], rows)}`;
+      return `${answer.replica}: ${answer.result}\n${rows.length === 0 ? '' : table(paint, ['DIFFERENCE', 'ENTRY', 'WHAT', 'UUID'], rows)}${cut}`;
     },
     exitCode: left === 0 ? exitCodes.ok : exitCodes.degraded,
   };

@@ -1,0 +1,199 @@
+/** A comparison of whole directories: every difference made by hand is found, named and put right. `VERIFY_ENTRIES` says how large. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { silentLogger } from '#common/log/logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { relax } from '#protocol/ldap/controls.ts';
+import { attribute } from '#protocol/ldap/messages.ts';
+import type { VerifyReport } from '#replication/client/status.ts';
+import { ContinuousComparison } from '#replication/continuous.ts';
+import { wholeScope } from '#replication/scope.ts';
+import { compareServers } from '#replication/verify.ts';
+import { FakeClock } from '#test/fakes/clock.ts';
+import { seededRandom } from '#test/fakes/random.ts';
+import { startOwnDirectory } from './own-directory.ts';
+import { addAccount, addDomain, rename, replicate, type TestServer } from './replication-suite.ts';
+import { startSlapd } from './slapd-server.ts';
+
+const entries = Number(process.env.VERIFY_ENTRIES ?? 2000);
+const kindsOfDifference = 5;
+const eachKind = 8;
+const patience = { timeout: 60_000 + entries * 10, interval: 100 };
+const at = (uid: string): string => `uid=${uid},cn=isp.example,o=mail`;
+
+async function fill(admin: LdapConnection, accounts: number): Promise<void> {
+  await addDomain(admin, 'isp.example');
+  await addDomain(admin, 'other.example');
+  for (let from = 0; from < accounts; from += 100) {
+    const some = Array.from({ length: Math.min(100, accounts - from) }, (_, i) => addAccount(admin, `user${from + i}`));
+    await Promise.all(some);
+  }
+}
+
+/** Makes `eachKind` differences of each kind at the replica and returns them as they should be reported, sorted. */
+async function differ(hand: LdapConnection): Promise<string[]> {
+  const made: string[] = [];
+  const step = Math.floor(entries / (kindsOfDifference * eachKind));
+  let next = 0;
+  const take = (kind: string): string => {
+    const uid = `user${next}`;
+    next += step;
+    made.push(`${kind} ${at(uid)}`);
+    return at(uid);
+  };
+  for (let i = 0; i < eachKind; i += 1) {
+    await hand.delete(take('missing'));
+    await hand.modify(take('different'), [{ kind: 'replace', attribute: attribute('mail', `wrong${i}@isp.example`) }]);
+    await hand.modify(take('different'), [{ kind: 'replace', attribute: attribute('description', 'by hand') }]);
+    await rename(hand, take('different'), `uid=renamed${i}`);
+    await rename(hand, take('different'), `uid=moved${i}`, 'cn=other.example,o=mail');
+    await addAccount(hand, `extra${i}`);
+    made.push(`extra ${at(`extra${i}`)}`);
+  }
+  return made.sort();
+}
+
+async function compared(master: TestServer, replica: TestServer): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-verify-'));
+  await using admin = await master.connect();
+  await fill(admin, entries);
+  const service = await replicate(master, replica, directory);
+  try {
+    await expect.poll(() => service.status().replicas[0]?.state, patience).toBe('following');
+    await expect.poll(() => service.status().replicas[0]?.backlogChanges, patience).toBe(0);
+    expect(await service.verify()).toMatchObject([{ differing: 0, isCut: false }]);
+    await using hand = await replica.connect();
+    const wanted = await differ(hand);
+    globalThis.gc?.();
+    const beforeBytes = process.memoryUsage().rss;
+    const startedMs = performance.now();
+    const { before } = await service.repair('ldap-eu', { isDryRun: true });
+    const { rss } = process.memoryUsage();
+    process.stdout.write(
+      `${before.entries} entries, ${before.differing} differences, ${Math.round(performance.now() - startedMs)} ms, memory +${((rss - beforeBytes) / 1e6).toFixed(1)} MB\n`,
+    );
+    expect(before.differences.map((one) => `${one.kind} ${one.dn}`).sort()).toEqual(wanted);
+    expect(before).toMatchObject({ differing: wanted.length, extra: eachKind, isCut: false });
+    // A dry run has changed nothing.
+    const repaired = await service.repair('ldap-eu', { isDryRun: false });
+    expect(repaired.before.differing).toBe(wanted.length);
+    expect(repaired.after).toMatchObject({ differing: 0, differences: [] });
+  } finally {
+    await service[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function pair(accounts: number) {
+  const started = new AsyncDisposableStack();
+  const servers = [started.use(await startOwnDirectory('master')), started.use(await startOwnDirectory('replica'))] as const;
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-verify-'));
+  started.defer(() => rm(directory, { recursive: true, force: true }));
+  const [admin, hand] = [started.use(await servers[0].connect()), started.use(await servers[1].connect())] as const;
+  await fill(admin, accounts);
+  const service = await replicate(...servers, directory);
+  await expect.poll(async () => (await service.verify())[0]?.differing, patience).toBe(0);
+  await service[Symbol.asyncDispose]();
+  const comparison = { name: 'ldap-eu', master: admin, replica: hand, suffix: 'o=mail', keepsCsn: true, scope: wholeScope };
+  return { servers, admin, hand, comparison, [Symbol.asyncDispose]: () => started.disposeAsync() };
+}
+
+const described = (text: string) => [{ kind: 'replace', attribute: attribute('description', text) }] as const;
+
+describe('comparing while changes are under way', () => {
+  it('does not count what has reached the replica by the second look, nor what the master changes again', async () => {
+    await using servers = await pair(20);
+    const { admin, hand, comparison } = servers;
+    for (const uid of ['user1', 'user2', 'user3']) await admin.modify(at(uid), described('first'));
+    const report = await compareServers({
+      ...comparison,
+      settled: async () => {
+        // The service comes as far as the first, and the second changes once more.
+        const one = await admin.readEntry(at('user1'), ['description', 'entryCSN', 'modifyTimestamp', 'modifiersName']);
+        await hand.modify(
+          at('user1'),
+          (one?.attributes ?? []).map((changed) => ({ kind: 'replace', attribute: changed })),
+          [relax],
+        );
+        await admin.modify(at('user2'), described('again'));
+      },
+    });
+    expect(report).toMatchObject({ differing: 1, underWay: 1, differences: [{ kind: 'different', dn: at('user3') }] });
+  });
+});
+
+describe('the comparison that goes on all the time', () => {
+  it('finds missing, changed and extra entries at its pace, says how far it is, and waits for a refresh', async () => {
+    await using servers = await pair(250);
+    const { admin, hand, comparison } = servers;
+    await hand.delete(at('user7'));
+    await hand.modify(at('user8'), described('by hand'));
+    await addAccount(hand, 'extra');
+    const clock = new FakeClock();
+    const reports: VerifyReport[] = [];
+    let waitsFor: string | undefined = 'refreshing';
+    const target = {
+      name: 'ldap-eu',
+      waitsFor: () => waitsFor,
+      open: async () => {
+        const walks = [await servers.servers[0].connect(), await servers.servers[1].connect()] as const;
+        const close = async (): Promise<void> => void (await Promise.all(walks.map((one) => one[Symbol.asyncDispose]())));
+        return { comparison, walks, [Symbol.asyncDispose]: close };
+      },
+      onRound: async (report: VerifyReport) => void reports.push(report),
+    };
+    const ports = { clock, random: seededRandom(3), network: nodeNetwork, files: nodeFiles, log: silentLogger, metrics: createMetrics() };
+    const perSecond = 10;
+    await using continuous = new ContinuousComparison(perSecond, ports, () => [target]);
+    const pass = async (isSo: () => boolean): Promise<void> => {
+      for (let i = 0; i < 20_000 && !isSo(); i += 1) await clock.advance(1000);
+      expect(isSo()).toBe(true);
+    };
+    await clock.advance(60_000);
+    expect(continuous.status('ldap-eu')).toBeUndefined();
+    waitsFor = undefined;
+    await pass(() => (continuous.status('ldap-eu')?.checked ?? 0) >= 100);
+    expect(continuous.status('ldap-eu')).toMatchObject({ share: undefined, lastRoundAtMs: undefined });
+    waitsFor = 'refreshing';
+    await pass(() => continuous.status('ldap-eu')?.waitsFor === 'refreshing');
+    const held = continuous.status('ldap-eu')?.checked;
+    await clock.advance(100_000);
+    expect(continuous.status('ldap-eu')?.checked).toBe(held);
+    waitsFor = undefined;
+    await pass(() => reports.length === 1);
+    const found = reports[0]?.differences.map((one) => `${one.kind} ${one.dn}`).sort();
+    expect(found).toEqual([`different ${at('user8')}`, `extra ${at('extra')}`, `missing ${at('user7')}`]);
+    const status = continuous.status('ldap-eu');
+    expect(status).toMatchObject({ share: 1, lastRoundDiffering: 3, differing: 3 });
+    // Both sides were read, at ten entries a second.
+    expect(status?.checked).toBe(2 * (reports[0]?.entries ?? 0));
+    const tookMs = (status?.lastRoundAtMs ?? 0) - (status?.roundStartedAtMs ?? 0);
+    expect(tookMs).toBeGreaterThanOrEqual(((status?.checked ?? 0) * 1000) / perSecond);
+    // The second round knows how many there are, and finds nothing once the replica is right again.
+    for (const uid of ['user7', 'user8']) await admin.delete(at(uid));
+    for (const uid of ['user8', 'extra']) await hand.delete(at(uid));
+    await pass(() => (continuous.status('ldap-eu')?.checked ?? 0) === 100);
+    expect(continuous.status('ldap-eu')?.share).toBeCloseTo(100 / (2 * (reports[0]?.entries ?? 1)), 5);
+    await pass(() => reports.length === 2);
+    expect(reports[1]).toMatchObject({ differing: 0 });
+  });
+});
+
+describe('comparing a replica with the master', () => {
+  it('finds each difference made by hand at our replica, and repairs it', async () => {
+    await using master = await startOwnDirectory('master');
+    await using replica = await startOwnDirectory('replica');
+    await compared(master, replica);
+  }, 600_000);
+
+  it('does so at an OpenLDAP replica', async () => {
+    await using master = await startOwnDirectory('master');
+    await using replica = await startSlapd({ withSuffix: false });
+    await compared(master, replica);
+  }, 600_000);
+});
