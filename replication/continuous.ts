@@ -14,7 +14,7 @@ import type { Ports } from '#common/lifecycle.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import type { ContinuousStatus, VerifyReport } from '#replication/client/status.ts';
 import { readAllEntries } from '#replication/replica.ts';
-import { type Comparison, Findings, lookAt, lookAtMax } from '#replication/verify.ts';
+import { type Comparison, Findings, lookAt, lookAtMax, named } from '#replication/verify.ts';
 
 /** A pause between rounds, and after one that failed. */
 const roundPauseMs = 10_000;
@@ -118,9 +118,9 @@ export class ContinuousComparison implements AsyncDisposable {
         lot = [];
       };
       const scope = side === 0 ? comparison.scope : undefined;
-      for await (const { uuid } of readAllEntries(walk, comparison.suffix, [], scope, pageSize)) {
+      for await (const entry of readAllEntries(walk, comparison.suffix, [], scope, pageSize)) {
         if (this.#stop.signal.aborted) return undefined;
-        lot.push(uuid);
+        lot.push(named(entry, walk));
         if (lot.length === pageSize) await flush();
       }
       await flush();

@@ -171,7 +171,8 @@ function fingerprint(entry: ReadEntry, scope: Scope, keepsCsn: boolean): [number
   return [digest.readUInt32BE(0), digest.readUInt32BE(4)];
 }
 
-function named({ uuid, dn }: ReadEntry, { url }: LdapConnection): string {
+/** UUID of an entry that was read. Throws `DIR_DENIED` where it may not be read: it would pass for equal. */
+export function named({ uuid, dn }: ReadEntry, { url }: LdapConnection): string {
   if (uuid !== '') return uuid;
   throw new PlatformError(
     'DIR_DENIED',

@@ -193,14 +193,16 @@ export class CopyTarget implements AsyncDisposable {
     try {
       const master = await this.#options.master();
       const csn = await contextCsnOf(master, suffix);
-      for (let isCut = true; isCut; ) {
+      // More than one report lists is put right in turns, as long as it gets less: what the server refuses stays.
+      for (let before = Number.POSITIVE_INFINITY, isCut = true; isCut; ) {
         const { name } = this;
         const { keepsCsn } = replica;
         const report = await compareServers({ name, master, replica: replica.connection, suffix, keepsCsn, scope: wholeScope });
         this.#log.info({ differing: report.differing, entries: report.entries }, 'compared as a whole: changes for it had been dropped');
         await queueRepair(report, refreshDeletesMaxPercent, this.#pipeline, () => ports.clock.monotonicMs(), signal);
         await this.#pipeline.passed(signal);
-        ({ isCut } = report);
+        isCut = report.isCut && report.differing < before;
+        before = report.differing;
       }
       if (csn !== undefined) await replica.setContextCsn(csn);
       await onHealed();

@@ -127,6 +127,20 @@ describe('comparing while changes are under way', () => {
   });
 });
 
+describe('limits of memory', () => {
+  it('make the comparison take more readings and cut the list, but every difference counts', async () => {
+    await using servers = await pair(20);
+    const { hand, comparison } = servers;
+    for (const uid of ['user1', 'user2']) await hand.modify(at(uid), described('by hand'));
+    await hand.delete(at('user3'));
+    await addAccount(hand, 'extra');
+    const report = await compareServers(comparison, 1, 2);
+    expect(report).toMatchObject({ differing: 4, extra: 1, isCut: true });
+    expect(report.differences).toHaveLength(2);
+    expect(await compareServers(comparison, 1)).toMatchObject({ differing: 4, isCut: false });
+  });
+});
+
 describe('the comparison that goes on all the time', () => {
   it('finds missing, changed and extra entries at its pace, says how far it is, and waits for a refresh', async () => {
     await using servers = await pair(250);
