@@ -170,9 +170,14 @@ export class ForeignClusters {
     }
   }
 
+  /** Whether the account has sessions at a foreign host by this frontend. */
+  isServing(name: AccountName): boolean {
+    return this.#accounts.has(name);
+  }
+
   /** The account's route changed: sessions that are in the wrong place end. `account` is `undefined` when it is on no foreign cluster any more. */
   moved(name: AccountName, account: ForeignAccount | undefined): void {
-    if (!this.#accounts.has(name)) return;
+    if (!this.isServing(name)) return;
     if (account === undefined) {
       this.#sessions.endElsewhere(name, undefined);
       return;
@@ -180,11 +185,6 @@ export class ForeignClusters {
     this.#accounts.set(name, account);
     const choice = this.choose(account);
     if (choice !== undefined) this.#sessions.endElsewhere(name, choice.host.name);
-  }
-
-  /** Ends the account's sessions. Returns how many there were. */
-  kick(name: AccountName): number {
-    return this.#sessions.endElsewhere(name, undefined);
   }
 
   /** Hosts or their state changed: sessions in the wrong place end, by and by. */
