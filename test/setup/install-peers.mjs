@@ -22,6 +22,7 @@ const peers = {
   '/usr/lib/dovecot/lmtp': 'dovecot-lmtpd',
   '/usr/lib/dovecot/managesieve': 'dovecot-managesieved',
   '/usr/lib/dovecot/modules/auth/libauthdb_lua.so': 'dovecot-auth-lua',
+  '/usr/sbin/nginx': 'nginx',
   '/usr/lib/nginx/modules/ngx_mail_module.so': 'libnginx-mod-mail',
   postmap: 'postfix',
   curl: 'curl',
