@@ -92,12 +92,10 @@ export class AccountRouter {
   }
 
   /**
-   * As `route`, with the account's uuid as long as any directory server answers: for what outlives the moment, such as mail in a queue. Never
-   * rejects.
+   * As `route`, with the account's uuid as long as any directory server answers: for what outlives the moment, such as mail in a queue. A name that
+   * an account had until just now is asked for, and not taken from the cache: no member looks at it before the mail is accepted. Never rejects.
    */
   async routeWithUuid(address: AccountName): Promise<AccountRoute> {
-    const cached = this.#cache.find(address);
-    if (cached !== undefined) return this.#counted(await this.#toCluster(cached, address, cached.cluster, 'cache', undefined));
     const found = await this.#look(address);
     const indexed = found.kind === 'temporary' && found.error.code !== 'ROUTE_NO_HOST_SERVER' ? this.#routes.find(address) : undefined;
     return this.#counted(indexed === undefined ? found : await this.#ofIndex(address, indexed));
