@@ -94,6 +94,6 @@ it('serves the others while one address holds all that it may and tries for more
   }
   expect(running.connectionsOf('127.0.0.2')).toBe(100);
   expect(waits.length).toBe(floodSize / atATime);
-  // Each waits behind at most one wave; a second is many times that on a slow machine.
-  expect(waits.sort((a, b) => a - b)[Math.floor(waits.length / 2)]).toBeLessThan(1000);
+  // Each waits behind at most one wave; five seconds are many times that on a slow machine.
+  expect(waits.sort((a, b) => a - b)[Math.floor(waits.length / 2)]).toBeLessThan(5000);
 });
