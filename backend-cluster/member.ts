@@ -362,6 +362,7 @@ class Member implements RunningBackend {
         name: 'member',
         ok: this.#state() === 'active' && !this.#isOver,
         detail: this.#isOver ? 'stopped' : this.#state() === 'active' ? 'takes accounts' : `${this.#state()}: takes no more accounts`,
+        isOrdered: !this.#isOver && (this.#state() === 'draining' || this.#state() === 'cordoned'),
       },
       {
         name: 'directory',

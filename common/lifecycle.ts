@@ -24,6 +24,8 @@ export interface ReadinessCheck {
   readonly ok: boolean;
   /** What is seen, in a sentence, also when all is well. */
   readonly detail: string;
+  /** It is not ok because an operator ordered that: a drain, a cordon. */
+  readonly isOrdered?: boolean;
 }
 
 /** A running service: a frontend, a cluster member, a directory server or the replication service. */

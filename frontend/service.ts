@@ -301,6 +301,7 @@ class Frontend implements RunningFrontend {
         name: 'serving',
         ok: this.#state === 'ready' && this.#withdrawal.state === 'serving',
         detail: `the frontend is ${this.#state === 'ready' ? this.#withdrawal.state : this.#state}`,
+        isOrdered: this.#state === 'ready' && this.#withdrawal.state !== 'serving',
       },
       {
         name: 'routes',

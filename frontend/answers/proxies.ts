@@ -5,13 +5,13 @@
  *   GET /nginx     Auth-User: alice@isp.example, Auth-Protocol: imap   → Auth-Status: OK, Auth-Server: 192.0.2.11, Auth-Port: 143
  *   GET /account?name=alice@isp.example&protocol=imap                  → { "host": "192.0.2.11", "port": 143, "tls": "none", "account": … }
  */
-import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
 import { createHttpServer, type HttpRequest } from '#common/http/server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { addressList } from '#common/network/address-list.ts';
 import { type ForeignProtocol, foreignProtocols } from '#directory/client/records.ts';
 import type { FrontendListener } from '#frontend/config.ts';
-import type { HttpListener } from '#frontend/listeners/http.ts';
+import { type HttpListener, listenHttp } from '#frontend/listeners/http.ts';
 import type { Destination, Destinations } from './destinations.ts';
 
 /** Seconds that nginx waits before it lets the client try again. */
@@ -46,19 +46,7 @@ export async function startProxyAnswers(
     const { host, port, tls: transport, account } = destination;
     return { host, port, tls: transport, account };
   });
-  try {
-    await server.listen({ host: listener.address, port: listener.port });
-  } catch (error) {
-    throw new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${listener.address}:${listener.port}: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
-  const bound = server.server.address();
-  return {
-    address: listener.address,
-    port: typeof bound === 'object' && bound !== null ? bound.port : listener.port,
-    [Symbol.asyncDispose]: () => server.close(),
-  };
+  return await listenHttp(server, listener);
 }
 
 /** What nginx is told. It looks up no names and makes no TLS connections to backends, so a server that needs either is of no use to it. */

@@ -8,7 +8,7 @@
 
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { addHealthRoutes } from '#common/http/health.ts';
-import { createHttpServer } from '#common/http/server.ts';
+import { createHttpServer, type HttpServer } from '#common/http/server.ts';
 import type { RunningService } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
@@ -49,6 +49,11 @@ export async function startHttpListener(options: HttpListenerOptions): Promise<H
       return reply.type('application/xml; charset=utf-8').send(settings);
     });
   }
+  return await listenHttp(server, listener);
+}
+
+/** Binds a server to a listener's address. Rejects with `NET_CONNECT_FAILED` when that cannot be bound. */
+export async function listenHttp(server: HttpServer, listener: FrontendListener): Promise<HttpListener> {
   try {
     await server.listen({ host: listener.address, port: listener.port });
   } catch (error) {

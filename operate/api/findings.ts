@@ -21,7 +21,15 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
     );
   }
   for (const service of services.filter((each) => !each.ready)) {
-    const reasons = service.readiness.filter((check) => !check.ok).map((check) => `${check.name}: ${check.detail}`);
+    const failed = service.readiness.filter((check) => !check.ok);
+    if (failed.length > 0 && failed.every((check) => check.isOrdered)) {
+      // A member says so below, by its state.
+      if (service.role === 'frontend') {
+        add('warning', service.name, failed.map((check) => check.detail).join('; '), `archipelago frontend resume ${service.name}`);
+      }
+      continue;
+    }
+    const reasons = failed.map((check) => `${check.name}: ${check.detail}`);
     add(
       'failure',
       service.name,
@@ -104,7 +112,12 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
       if (member.state === 'dead' || member.state === 'leaving') {
         add('failure', member.name, `is ${member.state}`, 'its accounts are served by the other members; start it again');
       } else if (member.state !== 'active') {
-        add('warning', member.name, `is ${member.state}`, 'wait until it is done');
+        const fix = {
+          joining: 'wait until it is done',
+          draining: `wait, or: archipelago backend drain ${member.name} --abort`,
+          cordoned: `when that is over: archipelago backend uncordon ${member.name}`,
+        }[member.state];
+        add('warning', member.name, `is ${member.state}`, fix);
       }
       for (const other of member.disagreement) {
         add('warning', member.name, `observers disagree on its state (${member.state}): ${other}`, 'see the network between the members');

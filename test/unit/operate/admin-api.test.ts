@@ -195,6 +195,21 @@ describe('the installation', () => {
     expect(status.findings.map((finding) => finding.what)).toContain('is dead');
   });
 
+  it('warns of what an operator has ordered, once each, and calls none of it a failure', async () => {
+    const ordered = (detail: string) => () => [{ name: 'serving', ok: false, detail, isOrdered: true }];
+    const member = fakeMember('back1.west.isp.example', 'west.isp.example', { states: ['draining', 'active'] });
+    const services = [
+      { ...member, readiness: ordered('draining: takes no more accounts') },
+      { ...fakeFrontend('front1.eu.isp.example', 'eu', 0), readiness: ordered('the frontend is cordoned') },
+      fakeFrontend('front2.eu.isp.example', 'eu', 1),
+    ];
+    const { findings } = await ask<StatusReport>(await start({ services }), '/api/v1/status');
+    expect(findings.map((each) => [each.severity, each.about, each.what, each.fix])).toEqual([
+      ['warning', 'front1.eu.isp.example', 'the frontend is cordoned', 'archipelago frontend resume front1.eu.isp.example'],
+      ['warning', 'back1.west.isp.example', 'is draining', 'wait, or: archipelago backend drain back1.west.isp.example --abort'],
+    ]);
+  });
+
   it('calls a replica behind when it is', async () => {
     const status = await ask<StatusReport>(await start({ services: [fakeReplication(45_000)] }), '/api/v1/status');
     expect(status.findings).toMatchObject([{ about: 'ldap-us.isp.example', what: 'is 45 s and 17 changes behind' }]);
