@@ -1,13 +1,15 @@
 /**
- * What operators may ask of a running frontend, by name: the verbs `frontend`, `subset` and `guard` of the command line (operate/cli).
+ * What operators may ask of a running frontend, by name: the verbs `frontend`, `subset`, `guard` and `kick` of the command line (operate/cli).
  */
 import { printable, tryParseAccountName } from '#common/account-name.ts';
+import type { Clock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { FrontendStatus, GuardReport } from '#frontend/client/status.ts';
+import { addressList, isAddressOrRange } from '#common/network/address-list.ts';
+import type { FrontendSession, FrontendStatus, GuardReport, KickReport } from '#frontend/client/status.ts';
 import type { AddressRules } from './guard/address-rules.ts';
 import { clientGroup } from './guard/client-group.ts';
 import { addressFailuresMax, type LoginGuard } from './guard/login-guard.ts';
-import type { Withdrawal } from './subset/withdrawal.ts';
+import type { EndableSession, Withdrawal } from './subset/withdrawal.ts';
 
 /** What the actions work on. */
 export interface ControlOptions {
@@ -16,8 +18,11 @@ export interface ControlOptions {
   readonly withdrawal: Withdrawal;
   readonly guard: LoginGuard;
   readonly rules: AddressRules;
+  readonly clock: Clock;
   /** Connections of an address now, over all listeners. */
   connectionsOf(address: string): number;
+  /** Every client's connection; `snapshot` is `undefined` before its login. */
+  sessions(): Iterable<EndableSession & { snapshot(): FrontendSession | undefined }>;
 }
 
 type Body = Readonly<Record<string, unknown>>;
@@ -25,13 +30,16 @@ type Body = Readonly<Record<string, unknown>>;
 const entriesShown = 200;
 const drainDefaultMs = 300_000;
 const ruleDefaultMs = 86_400_000;
+const kickText = 'Ended by the administrator, connect again';
+/** A session that was asked to end and has not by then is dropped. */
+const kickPatienceMs = 5_000;
 
 /** Runs one action. Rejects with `ADMIN_BAD_REQUEST` or `ADMIN_NOT_FOUND`. */
 export async function controlFrontend(
   options: ControlOptions,
   action: string,
   body: Body,
-): Promise<FrontendStatus['withdrawal'] | GuardReport> {
+): Promise<FrontendStatus['withdrawal'] | GuardReport | KickReport> {
   const { withdrawal, guard, rules } = options;
   switch (action) {
     case 'cordon':
@@ -66,6 +74,8 @@ export async function controlFrontend(
         throw new PlatformError('ADMIN_NOT_FOUND', `${options.frontend} has neither rule nor failures of ${what}`);
       return reportOf(options, undefined);
     }
+    case 'kick':
+      return kick(options, textOf(body, 'what'));
     default:
       throw new PlatformError('ADMIN_NOT_FOUND', `a frontend knows no action ${printable(action)}`);
   }
@@ -94,6 +104,22 @@ function reportOf(options: ControlOptions, what: string | undefined): GuardRepor
               ? 'delayed: each further failed login waits longer'
               : 'nothing is held against it',
   };
+}
+
+/** Ends the sessions of an account, of an address or range, or the one with that id. They may come back at once: `guard block` keeps an address out. */
+function kick(options: ControlOptions, what: string): KickReport {
+  const account = tryParseAccountName(what);
+  const isFrom = isAddressOrRange(what.toLowerCase()) ? addressList([what.toLowerCase()]) : undefined;
+  const sessions: string[] = [];
+  for (const session of [...options.sessions()]) {
+    const shown = session.snapshot();
+    if (shown === undefined) continue;
+    if (shown.sessionId !== what && shown.account !== account && isFrom?.(shown.clientAddress) !== true) continue;
+    sessions.push(shown.sessionId);
+    void session.bye(kickText);
+    options.clock.after(kickPatienceMs, () => session.drop());
+  }
+  return { frontend: options.frontend, subset: options.subset, ended: sessions.length, sessions: sessions.slice(0, entriesShown) };
 }
 
 /** The form under which failures are counted: an account’s folded name, or the address’s group. */

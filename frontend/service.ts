@@ -345,6 +345,8 @@ class Frontend implements RunningFrontend {
         withdrawal: this.#withdrawal,
         guard: this.#guard,
         rules: this.#rules,
+        clock: this.#ports.clock,
+        sessions: () => this.#dialogues(),
         connectionsOf: (address) => this.#listeners.reduce((sum, listener) => sum + listener.connectionsOf(address), 0),
       },
       action,

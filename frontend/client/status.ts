@@ -88,6 +88,15 @@ export interface FrontendSession {
   readonly bytesOut: number;
 }
 
+/** Sessions that a frontend has ended at an operator's word. */
+export interface KickReport {
+  readonly frontend: string;
+  readonly subset: string;
+  readonly ended: number;
+  /** Their ids, the first 200. */
+  readonly sessions: readonly string[];
+}
+
 /** How a frontend would route an address now, step by step: the heart of `archipelago user why`. */
 export interface RouteExplanation {
   readonly address: string;

@@ -17,6 +17,7 @@ export const frontendActions = [
   'guard-block',
   'guard-allow',
   'guard-forget',
+  'kick',
 ] as const;
 export type FrontendAction = (typeof frontendActions)[number];
 

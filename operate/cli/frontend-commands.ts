@@ -1,4 +1,4 @@
-/** The verbs `frontend`, `subset` and `guard`, for program.ts. */
+/** The verbs `frontend`, `subset`, `guard` and `kick`, for program.ts. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { AskApi } from './connect.ts';
 import type { VerbResult } from './output.ts';
@@ -18,6 +18,12 @@ export function addFrontendCommands(program: Command, options: FrontendCommandsO
   addWithdrawal(program, options, 'frontend', 'one frontend server', (name) => ({ frontend: name }), 'front1.eu.isp.example');
   addWithdrawal(program, options, 'subset', 'all frontends of a subset', (name) => ({ subset: name }), 'eu');
   addGuard(program, options);
+  program
+    .command('kick')
+    .argument('<what>', 'account, address or range, or the id of a session')
+    .description('end live sessions on all frontends; their clients may come back at once')
+    .addHelpText('after', options.examples('archipelago kick alice@isp.example', 'archipelago kick 192.0.2.0/24'))
+    .action(async (what: string) => options.show(await (await import('./verbs/frontend.ts')).kick(await options.api(), what)));
 }
 
 function addWithdrawal(

@@ -1,7 +1,10 @@
-/** `archipelago frontend | subset`: taking frontends out of service and back in; `archipelago guard`: what they hold against addresses. */
+/**
+ * `archipelago frontend | subset`: taking frontends out of service and back in; `archipelago guard`: what they hold against addresses;
+ * `archipelago kick`: ending live sessions.
+ */
 import { sleep } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { FrontendStatus, GuardReport } from '#frontend/client/status.ts';
+import type { FrontendStatus, GuardReport, KickReport } from '#frontend/client/status.ts';
 import type { FrontendAction } from '../../api/frontend-actions.ts';
 import type { FrontendView, StatusReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
@@ -72,7 +75,7 @@ export async function drain(terminal: Terminal, ask: AskApi, target: Target, ter
 export async function guardShow(terminal: Terminal, ask: AskApi, what?: string): Promise<VerbResult> {
   return guardResult(
     terminal,
-    await guardEach(ask, what === undefined ? 'guard-ls' : 'guard-why', what === undefined ? {} : { what }),
+    await everyFrontend<GuardReport>(ask, what === undefined ? 'guard-ls' : 'guard-why', what === undefined ? {} : { what }),
     what,
   );
 }
@@ -90,7 +93,29 @@ export async function guardSet(
     ...(given.for === undefined ? {} : { forMs: given.for * 60_000 }),
     ...(given.reason === undefined ? {} : { reason: given.reason }),
   };
-  return guardResult(terminal, await guardEach(ask, action, body), what);
+  return guardResult(terminal, await everyFrontend<GuardReport>(ask, action, body), what);
+}
+
+/** Ends sessions on all frontends: of an account, of an address or range, or one by its id. */
+export async function kick(ask: AskApi, what: string): Promise<VerbResult> {
+  const reports = await everyFrontend<KickReport>(ask, 'kick', { what });
+  const ended = reports.reduce((sum, report) => sum + report.ended, 0);
+  if (ended === 0) {
+    throw new PlatformError('ADMIN_NOT_FOUND', `no live session of ${what}`, { fields: { hint: 'archipelago sessions lists them' } });
+  }
+  const rows = reports.filter((report) => report.ended > 0);
+  return {
+    document: reports,
+    rows,
+    names: rows.flatMap(({ sessions }) => sessions),
+    render: (paint) =>
+      table(
+        paint,
+        ['FRONTEND', 'SUBSET', 'ENDED'],
+        rows.map((row) => [row.frontend, row.subset, String(row.ended)]),
+      ),
+    exitCode: exitCodes.ok,
+  };
 }
 
 async function find(ask: AskApi, target: Target): Promise<{ targets: readonly FrontendView[]; all: readonly FrontendView[] }> {
@@ -125,10 +150,11 @@ function askEach(
   );
 }
 
-async function guardEach(ask: AskApi, action: FrontendAction, body: Readonly<Record<string, unknown>>): Promise<GuardReport[]> {
+/** Asks every frontend of the installation. Rejects when none does it. */
+async function everyFrontend<Report>(ask: AskApi, action: FrontendAction, body: Readonly<Record<string, unknown>>): Promise<Report[]> {
   const report = await ask<StatusReport>('/api/v1/status');
   const names = report.subsets.flatMap((subset) => subset.frontends.map(({ name }) => name));
-  const asked = await Promise.allSettled(names.map((name) => ask<GuardReport>(path(name, action), { method: 'POST', body })));
+  const asked = await Promise.allSettled(names.map((name) => ask<Report>(path(name, action), { method: 'POST', body })));
   const answers = asked.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
   const refusal = asked.find((one) => one.status === 'rejected');
   // Forgetting succeeds where there was something to forget; what all refuse is refused.

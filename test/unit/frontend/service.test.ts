@@ -330,6 +330,33 @@ describe('a frontend on real sockets', () => {
     await back.until('ready\r\n');
   });
 
+  it('ends the sessions of an account, of an address or one by its id, and nobody else’s', async () => {
+    const { port, frontend } = await start();
+    const enter = async () => {
+      const wire = dial(port(0));
+      wire.socket.write('a LOGIN alice wonderland\r\n');
+      await wire.until('Logged in\r\n');
+      return wire;
+    };
+    const [first, second] = [await enter(), await enter()];
+    const silent = dial(port(0));
+    await silent.until('ready\r\n');
+    await expect(frontend.control('kick', { what: 'bob@isp.example' })).resolves.toMatchObject({ ended: 0 });
+    await expect(frontend.control('kick', { what: '192.0.2.0/24' })).resolves.toMatchObject({ ended: 0 });
+    const oldest = frontend.status().sessions[0]?.sessionId;
+    expect(await frontend.control('kick', { what: oldest })).toMatchObject({ ended: 1, sessions: [oldest] });
+    await first.until(() => first.isClosed);
+    expect([second.isClosed, silent.isClosed]).toEqual([false, false]);
+    const third = await enter();
+    expect(await frontend.control('kick', { what: 'Alice@isp.example' })).toMatchObject({ ended: 2 });
+    for (const wire of [second, third]) await wire.until(() => wire.isClosed);
+    const fourth = await enter();
+    expect(await frontend.control('kick', { what: '127.0.0.0/8' })).toMatchObject({ ended: 1 });
+    await fourth.until(() => fourth.isClosed);
+    expect(silent.isClosed).toBe(false);
+    await expect(frontend.control('kick', {})).rejects.toMatchObject({ code: 'ADMIN_BAD_REQUEST' });
+  });
+
   it('says what it holds against an address, and does what operators decide', async () => {
     const { port, frontend } = await start();
     const wire = dial(port(0));

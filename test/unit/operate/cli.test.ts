@@ -190,6 +190,30 @@ describe('verbs', () => {
     ]);
   });
 
+  it('kick: asks every frontend, and says so when nobody had such a session', async () => {
+    const services = fakeServices().map((service) => ({
+      ...service,
+      ...(service.role === 'frontend'
+        ? {
+            control: async (_action: string, body: Readonly<Record<string, unknown>>) => {
+              const ended = body.what === 'alice@isp.example' && service.name === 'front1.eu.isp.example' ? 2 : 0;
+              return { frontend: service.name, subset: 'eu', ended, sessions: ['s1', 's2'].slice(0, ended) };
+            },
+          }
+        : {}),
+    }));
+    await startWith({ services });
+    expect(await run('kick alice@isp.example')).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^front1\.eu\.isp\.example +eu +2$/m),
+    });
+    expect((await run('kick alice@isp.example -o name')).out).toBe('s1\ns2\n');
+    expect(await run('kick nobody@isp.example')).toMatchObject({
+      code: 3,
+      err: expect.stringContaining('no live session of nobody@isp.example'),
+    });
+  });
+
   it.each([
     ['json', (text: string) => expect(JSON.parse(text)).toMatchObject({ total: 6, sessions: expect.any(Array) })],
     [
