@@ -188,6 +188,7 @@ class Frontend implements RunningFrontend {
       ports: this.#ports,
     });
     this.#destinations = new Destinations({
+      domains: this.#routes.domains,
       router: this.#router,
       foreign: this.#foreign,
       defaultDomain: config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain),

@@ -52,6 +52,7 @@ export const errorCatalogue = {
 
   ROUTE_UNKNOWN_ACCOUNT: entry('not-found', 'never', 'The master directory has no account of that name.'),
   ROUTE_NO_HOST_SERVER: entry('unavailable', 'later', 'The account has no hostServer; place it.'),
+  ROUTE_NO_CATCH_ALL: entry('unavailable', 'later', 'The domain’s mailCatchAll names an account that does not exist.'),
   ROUTE_UNKNOWN_CLUSTER: entry('unavailable', 'later', 'The account’s hostServer names no cluster of the topology.'),
   ROUTE_NO_MEMBER: entry('unavailable', 'later', 'No member of the account’s cluster can be reached.'),
   ROUTE_MASTER_BUSY: entry('unavailable', 'later', 'Too many addresses had to be asked for at the master directory in this second.'),

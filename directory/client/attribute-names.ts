@@ -20,6 +20,7 @@ export interface AttributeNames {
   readonly userPassword: string;
   readonly displayName: string;
   readonly mailDomainAlias: string;
+  readonly mailCatchAll: string;
   readonly clusterMember: string;
   readonly clusterWeight: string;
   readonly foreignClass: string;
@@ -44,6 +45,7 @@ export const archipelagoNames: AttributeNames = {
   userPassword: 'userPassword',
   displayName: 'displayName',
   mailDomainAlias: 'mailDomainAlias',
+  mailCatchAll: 'mailCatchAll',
   clusterMember: 'clusterMember',
   clusterWeight: 'clusterWeight',
   foreignClass: 'foreignCluster',
@@ -66,6 +68,7 @@ export function recordAttributes(names: AttributeNames, withPasswords: boolean):
     names.mailRegion,
     names.displayName,
     names.mailDomainAlias,
+    names.mailCatchAll,
     names.clusterMember,
     names.clusterWeight,
     names.foreignService,

@@ -5,7 +5,7 @@
 import type { AccountName, AccountUuid, DomainName } from '#common/account-name.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Secret } from '#common/secret.ts';
-import type { AccountRecord, AccountStatus, ClusterRecord, DirectoryRecord } from '#directory/client/records.ts';
+import type { AccountRecord, AccountStatus, ClusterRecord, DirectoryRecord, DomainRecord } from '#directory/client/records.ts';
 
 /** What following the directory reports, in order. */
 export type DirectoryChange =
@@ -83,8 +83,8 @@ export interface DirectoryReader extends AsyncDisposable {
    */
   findAccount(address: AccountName, options?: { authoritative?: boolean }): Promise<LookupAnswer>;
   findAccountByUuid(uuid: AccountUuid, options?: { authoritative?: boolean }): Promise<LookupAnswer>;
-  /** Whether the domain, or an alias of it, is served here. */
-  findDomain(domain: DomainName): Promise<boolean>;
+  /** The domain of that name or alias, if it is served here. */
+  findDomain(domain: DomainName): Promise<DomainRecord | undefined>;
   /** Accounts, at most `limit`, in no order; for lists. */
   listAccounts(filter: { domain?: DomainName; hostServer?: ClusterName; text?: string }, limit: number): Promise<readonly AccountRecord[]>;
   /** Every cluster of the topology. */

@@ -61,9 +61,9 @@ class Lookup implements DirectoryReader {
     return this.#ask(async (connection) => (await this.#accounts(connection, filter, ambiguousMax))[0], options.authoritative === true);
   }
 
-  async findDomain(domain: DomainName): Promise<boolean> {
+  async findDomain(domain: DomainName): Promise<DomainRecord | undefined> {
     const { answer } = await this.#servers.askAny((connection) => this.#domainOf(connection, domain));
-    return answer !== undefined;
+    return answer;
   }
 
   async listAccounts(

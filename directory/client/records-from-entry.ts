@@ -105,7 +105,8 @@ function domainRecord(entry: Entry, dn: Dn, common: Common, names: AttributeName
     const alias = tryParseDomainName(text);
     if (alias !== undefined && alias !== name) aliases.add(alias);
   }
-  const record: DomainRecord = { kind: 'domain', ...common, name, aliases: [...aliases] };
+  const catchAll = tryParseAccountName(textOf(entry.attributes, names.mailCatchAll) ?? '');
+  const record: DomainRecord = { kind: 'domain', ...common, name, aliases: [...aliases], ...(catchAll === undefined ? {} : { catchAll }) };
   return { outcome: 'record', record };
 }
 

@@ -39,6 +39,8 @@ export interface DomainRecord {
   readonly dn: string;
   readonly name: DomainName;
   readonly aliases: readonly DomainName[];
+  /** Account that takes mail for addresses that nobody has. */
+  readonly catchAll?: AccountName | undefined;
   readonly csn: string;
 }
 

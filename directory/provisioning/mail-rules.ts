@@ -229,7 +229,7 @@ function checkDomain(tree: Tree, draft: EntryDraft): void {
   });
 }
 
-/** Refuses a domain with a name that is none, or that another has; `ownerOf` says who, for a name in lower case. */
+/** Refuses a domain with a name that is none, or that another has, or a catch-all that is no account name; `ownerOf` says who, for a name in lower case. */
 export function checkDomainNames(attributes: readonly Attribute[], ownerOf: (name: string) => string | undefined): void {
   const names = [...textsOf(attributes, 'cn'), ...textsOf(attributes, 'mailDomainAlias')];
   for (const name of names) {
@@ -242,6 +242,10 @@ export function checkDomainNames(attributes: readonly Attribute[], ownerOf: (nam
     if (owner !== undefined) {
       throw new Refusal('constraintViolation', `the domain name ${printable(name)} belongs to ${owner} already`);
     }
+  }
+  const catchAll = textOf(attributes, 'mailCatchAll');
+  if (catchAll !== undefined && tryParseAccountName(catchAll) === undefined) {
+    throw new Refusal('constraintViolation', `mailCatchAll is "${printable(catchAll)}"; it must be an account such as office@isp.example`);
   }
 }
 

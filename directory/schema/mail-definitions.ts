@@ -25,12 +25,13 @@ export const mailAttributeTypes: readonly string[] = [
   `( ${mailOidArc}.1.7 NAME 'clusterMember' DESC 'Member of the cluster: full name, space, host:port' ${ia5Match} SYNTAX ${ia5}{512} )`,
   `( ${mailOidArc}.1.8 NAME 'clusterWeight' DESC 'Share of new accounts, 0 to 100; 0 takes none' ${integerMatch} SYNTAX ${integer} SINGLE-VALUE )`,
   `( ${mailOidArc}.1.9 NAME 'foreignService' DESC 'Service of a foreign cluster: protocol, port, and none, starttls or implicit' ${ia5Match} SYNTAX ${ia5}{64} )`,
+  `( ${mailOidArc}.1.10 NAME 'mailCatchAll' DESC 'Account that takes mail for addresses of the domain that nobody has' ${ia5Match} SYNTAX ${ia5}{320} SINGLE-VALUE )`,
 ];
 
 /** Object classes. */
 export const mailObjectClasses: readonly string[] = [
   `( ${mailOidArc}.2.1 NAME 'mailAccount' DESC 'Account of the mail platform, named uid in a mailDomain' SUP top AUXILIARY MUST uid MAY ( hostServer $ mail $ mailAlternateAddress $ accountStatus $ mailQuota $ mailRegion $ userPassword ) )`,
-  `( ${mailOidArc}.2.2 NAME 'mailDomain' DESC 'Mail domain; its accounts are its children' SUP top STRUCTURAL MUST cn MAY ( mailDomainAlias $ description ) )`,
+  `( ${mailOidArc}.2.2 NAME 'mailDomain' DESC 'Mail domain; its accounts are its children' SUP top STRUCTURAL MUST cn MAY ( mailDomainAlias $ mailCatchAll $ description ) )`,
   `( ${mailOidArc}.2.3 NAME 'mailCluster' DESC 'Backend cluster of the topology' SUP top STRUCTURAL MUST cn MAY ( clusterMember $ clusterWeight $ mailRegion $ description ) )`,
   `( ${mailOidArc}.2.4 NAME 'foreignCluster' DESC 'Added to a mailCluster whose members are plain IMAP, POP3 or LMTP servers' SUP top AUXILIARY MUST foreignService )`,
 ];

@@ -3,10 +3,11 @@
  *
  * An account of a foreign cluster is on one of its hosts; an account of a cluster of ours is reached through a frontend, whose own listeners are named then.
  */
-import { type AccountName, type DomainName, tryParseAccountName } from '#common/account-name.ts';
+import { type AccountName, type DomainName, domainOf, tryParseAccountName } from '#common/account-name.ts';
 import type { ForeignProtocol } from '#directory/client/records.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { ForeignClusters } from '#frontend/foreign/foreign-clusters.ts';
+import type { Domains } from '#frontend/routing/domains.ts';
 import type { AccountRouter } from '#frontend/routing/route-account.ts';
 
 /** What is known of an address. `unknown` is the master's word; everything that stands in the way is `temporary`. */
@@ -28,6 +29,7 @@ export interface DestinationOptions {
   readonly router: AccountRouter;
   readonly foreign: ForeignClusters;
   readonly defaultDomain: DomainName | undefined;
+  readonly domains: Pick<Domains, 'find'>;
   /** This frontend's own listeners. */
   listeners(): FrontendStatus['listeners'];
 }
@@ -48,7 +50,13 @@ export class Destinations {
    */
   async find(login: string, protocol: ForeignProtocol, reached: string): Promise<Destination> {
     const address = tryParseAccountName(login, this.#options.defaultDomain);
-    return address === undefined ? { kind: 'unknown' } : this.#of(address, protocol, reached);
+    if (address === undefined) return { kind: 'unknown' };
+    const found = await this.#of(address, protocol, reached);
+    if (found.kind !== 'unknown' || protocol !== 'lmtp') return found;
+    const catchAll = this.#options.domains.find(domainOf(address))?.catchAll;
+    if (catchAll === undefined || catchAll === address) return found;
+    const other = await this.#of(catchAll, protocol, reached);
+    return other.kind === 'unknown' ? { kind: 'temporary', reason: `mailCatchAll ${catchAll} does not exist` } : other;
   }
 
   async #of(address: AccountName, protocol: ForeignProtocol, reached: string): Promise<Destination> {

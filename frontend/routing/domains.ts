@@ -8,8 +8,8 @@ import type { DomainRecord } from '#directory/client/records.ts';
 /** See the header of this file. */
 export class Domains {
   readonly #records = new Map<AccountUuid, DomainRecord>();
-  /** Name or alias → name. */
-  readonly #names = new Map<DomainName, DomainName>();
+  /** By name and by alias. */
+  readonly #named = new Map<DomainName, DomainRecord>();
   /** Name or alias → how many domains claim it; more than one is a mistake in the directory, and survived. */
   readonly #claims = new Map<DomainName, number>();
 
@@ -41,7 +41,7 @@ export class Domains {
       const left = (this.#claims.get(name) ?? 1) - 1;
       if (left === 0) this.#claims.delete(name);
       else this.#claims.set(name, left);
-      if (this.#names.get(name) === record.name) this.#names.delete(name);
+      if (this.#named.get(name)?.uuid === uuid) this.#named.delete(name);
       isContested ||= left > 0;
     }
     // Another domain claims one of the names as well, and gets it now.
@@ -49,23 +49,28 @@ export class Domains {
     return true;
   }
 
+  /** The domain of that name or alias. */
+  find(domain: DomainName): DomainRecord | undefined {
+    return this.#named.get(domain);
+  }
+
   /** The domain's own name, or `undefined` when it is not served here as far as is known. */
   canonical(domain: DomainName): DomainName | undefined {
-    return this.#names.get(domain);
+    return this.#named.get(domain)?.name;
   }
 
   /** The address at its domain's own name; unchanged when the domain is not known. */
   canonicalAddress(address: AccountName): AccountName {
     const domain = domainOf(address);
-    const canonical = this.#names.get(domain);
+    const canonical = this.canonical(domain);
     return canonical === undefined || canonical === domain ? address : (`${localPartOf(address)}@${canonical}` as AccountName);
   }
 
   /** A domain's own name goes before another's alias. */
   #add(record: DomainRecord): void {
-    this.#names.set(record.name, record.name);
+    this.#named.set(record.name, record);
     for (const alias of record.aliases) {
-      if (this.#names.get(alias) !== alias) this.#names.set(alias, record.name);
+      if (this.#named.get(alias)?.name !== alias) this.#named.set(alias, record);
     }
   }
 }

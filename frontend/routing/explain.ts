@@ -66,6 +66,9 @@ export async function explainRoute(options: ExplainOptions, text: string): Promi
     });
 
   const route = await router.route(address);
+  const catchAll = routes.domains.find(domainOf(address))?.catchAll;
+  if (route.kind === 'unknown' && catchAll !== undefined)
+    steps.push({ what: 'catch-all', found: `nobody logs in by this name; mail for it goes to ${catchAll}` });
   if (route.kind === 'unknown') return { ...base, address, verdict: 'unknown-account', ...nothing };
   if (route.kind === 'temporary') {
     steps.push({ what: 'route', found: `${route.error.code}: ${route.error.message}` });

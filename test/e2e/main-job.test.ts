@@ -129,6 +129,43 @@ describe('an account added over LDAP', () => {
   });
 });
 
+describe('a domain with a catch-all', () => {
+  const modify = (change: string) => ok('ldapmodify', ldapAdmin(ready), { input: `dn: ${base}\nchangetype: modify\n${change}\n` });
+  const send = (to: string) => curlSend(ready, us(ready).smtp, 'alice@isp.example', to, 'for nobody', 'Hello whoever you are.');
+
+  it('has mail for addresses that nobody has go to the account it names, and refuses it again without', async () => {
+    await ok('ldapadd', ldapAdmin(ready), { input: accountLdif('office', 'office-secret', 'east.isp.example') });
+    expect((await send('no.one@isp.example')).code).toBe(55);
+    await modify('replace: mailCatchAll\nmailCatchAll: office@isp.example');
+    await until(
+      () => send('no.one@isp.example'),
+      ({ code }) => code === 0,
+      10_000,
+    );
+    await until(
+      () => curlImap(ready, eu(ready).imaps, 'office@isp.example', 'office-secret', 'STATUS INBOX (MESSAGES)'),
+      ({ out }) => out.includes('MESSAGES 1'),
+      10_000,
+    );
+    // Nobody logs in by it.
+    expect((await curlImap(ready, eu(ready).imaps, 'no.one@isp.example', 'office-secret', 'NOOP')).code).toBe(67);
+    await modify('delete: mailCatchAll');
+    await until(
+      () => send('no.one@isp.example'),
+      ({ code }) => code === 55,
+      10_000,
+    );
+    const after = await curlImap(ready, us(ready).imaps, 'office@isp.example', 'office-secret', 'STATUS INBOX (MESSAGES)');
+    expect(after.out).toContain('MESSAGES 1');
+    expect(
+      await run('ldapmodify', ldapAdmin(ready), { input: `dn: ${base}\nchangetype: modify\nadd: mailCatchAll\nmailCatchAll: a b\n` }),
+    ).toMatchObject({
+      code: 19,
+      err: expect.stringContaining('must be an account such as'),
+    });
+  });
+});
+
 describe('an account added without hostServer', () => {
   it('is placed, and the entry says where', async () => {
     await ok('ldapadd', ldapAdmin(ready), { input: accountLdif('frank', 'frank-secret') });

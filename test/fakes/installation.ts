@@ -285,7 +285,7 @@ export function fakeDirectoryAccess(
         server: 'ldap://ldap-master.isp.example',
         authoritative: true,
       }),
-      findDomain: async () => true,
+      findDomain: async () => undefined,
       listAccounts: async () => records,
       listClusters: async () => clusters,
       servers: async () => [

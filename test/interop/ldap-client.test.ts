@@ -96,8 +96,8 @@ function directoryClientSuite(start: () => Promise<TestServer>, keepsCsn = true)
       expect(await verifyStored(stored as string, Buffer.from('correct horse'))).toBe(true);
     }
     expect((await reader.findAccount(parseAccountName('nobody@isp.example'), { authoritative: true })).record).toBeUndefined();
-    expect(await reader.findDomain(parseDomainName('alias.example'))).toBe(true);
-    expect(await reader.findDomain(parseDomainName('foreign.example'))).toBe(false);
+    expect(await reader.findDomain(parseDomainName('alias.example'))).toMatchObject({ name: 'isp.example' });
+    expect(await reader.findDomain(parseDomainName('foreign.example'))).toBeUndefined();
 
     const renamed = await writer.renameAccount(made.uuid, parseAccountName('alicia@other.example'));
     expect(renamed).toMatchObject({ uuid: made.uuid, name: 'alicia@other.example', addresses: [] });

@@ -50,7 +50,7 @@ export class SimDirectory {
     return {
       findAccount: (name: AccountName) => answer(this.records.find((record) => record.name === name)),
       findAccountByUuid: (uuid: AccountUuid) => answer(this.records.find((record) => record.uuid === uuid)),
-      findDomain: async () => true,
+      findDomain: async () => undefined,
       listAccounts: async () => this.records,
       listClusters: async () => [],
       servers: async () => [],

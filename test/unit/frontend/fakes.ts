@@ -79,7 +79,7 @@ export function cluster(number: number, name: string, members: readonly string[]
 export class FakeDirectory implements DirectoryReader {
   readonly subset = new Map<AccountName, AccountRecord>();
   readonly master = new Map<AccountName, AccountRecord>();
-  readonly domains = new Set<string>();
+  readonly domains = new Map<DomainName, DomainRecord>();
   readonly clusters: ClusterRecord[] = [];
   isSubsetDown = false;
   isMasterDown = false;
@@ -103,9 +103,9 @@ export class FakeDirectory implements DirectoryReader {
     return this.#answer(uuid, options?.authoritative === true, (of) => [...of.values()].find((record) => record.uuid === uuid));
   }
 
-  async findDomain(name: DomainName): Promise<boolean> {
+  async findDomain(name: DomainName): Promise<DomainRecord | undefined> {
     if (this.isSubsetDown) throw new PlatformError('DIR_UNAVAILABLE', 'no server answers');
-    return this.domains.has(name);
+    return this.domains.get(name);
   }
 
   async listAccounts(): Promise<readonly AccountRecord[]> {
@@ -245,7 +245,7 @@ export function federation(
   for (const record of records) {
     routes.apply({ type: 'put', record });
     if (record.kind === 'account') directory.put(record);
-    if (record.kind === 'domain') directory.domains.add(record.name);
+    if (record.kind === 'domain') directory.domains.set(record.name, record);
     if (record.kind === 'cluster') directory.clusters.push(record);
   }
   routes.apply({ type: 'refreshed', cookie: undefined });

@@ -228,11 +228,33 @@ describe('mail’s routing', () => {
     const { mail, directory } = mailRouter();
     expect(await mail.resolve(parseAccountName('a@elsewhere.example'))).toEqual({ kind: 'foreign-domain' });
     const frozen = mailRouter('frozen');
-    frozen.directory.domains.add('new.example');
+    const fresh = domain(4, 'new.example');
+    frozen.directory.domains.set(fresh.name, fresh);
     expect((await frozen.mail.resolve(parseAccountName('a@new.example'))).kind).toBe('unknown');
     frozen.directory.isSubsetDown = true;
     expect((await frozen.mail.resolve(parseAccountName('a@newer.example'))).kind).toBe('temporary');
     expect(directory.asked).toEqual([]);
+  });
+
+  it('gives mail for addresses that nobody has to the domain’s catch-all, by the master’s word only', async () => {
+    const { mail, routes, directory } = mailRouter();
+    routes.apply({ type: 'put', record: { ...domain(1, 'isp.example', ['alias.example']), catchAll: alice } });
+    const toAlice = { kind: 'local', uuid: uuidOf(10), name: alice, cluster: 'west.isp.example' };
+    expect(await mail.resolve(parseAccountName('nobody@isp.example'))).toEqual(toAlice);
+    expect(await mail.resolve(parseAccountName('nobody@alias.example'))).toEqual(toAlice);
+    directory.isMasterDown = true;
+    // It may be an account that was made a moment ago.
+    expect((await mail.resolve(parseAccountName('new@isp.example'))).kind).toBe('temporary');
+    directory.isMasterDown = false;
+    // Of a domain that is not followed the entry says it.
+    const frozen = mailRouter('frozen');
+    const fresh = { ...domain(4, 'new.example'), catchAll: alice };
+    frozen.directory.domains.set(fresh.name, fresh);
+    expect(await frozen.mail.resolve(parseAccountName('a@new.example'))).toEqual(toAlice);
+    // A catch-all that names nobody is a mistake to be mended, not a reason to send mail back.
+    routes.apply({ type: 'put', record: { ...domain(1, 'isp.example'), catchAll: parseAccountName('gone@isp.example') } });
+    expect(await mail.resolve(parseAccountName('nobody@isp.example'))).toMatchObject({ error: { code: 'ROUTE_NO_CATCH_ALL' } });
+    expect(await mail.resolve(parseAccountName('gone@isp.example'))).toEqual({ kind: 'unknown' });
   });
 
   it('follows an account by its uuid to the name it has now', async () => {

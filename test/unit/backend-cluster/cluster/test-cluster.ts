@@ -93,7 +93,7 @@ export class TableDirectory {
     return {
       findAccount: async (address) => answer(() => this.#byName(address)),
       findAccountByUuid: async (uuid) => answer(() => this.records.get(uuid)),
-      findDomain: async () => true,
+      findDomain: async () => undefined,
       listAccounts: async () => [...this.records.values()],
       listClusters: async () => [],
       servers: async () => [],
