@@ -91,8 +91,9 @@ export function stepElection(election: Election, event: ElectionEvent, leaseMs: 
       return { election: { ...election, untilMs: Math.max(election.untilMs, event.askedAtMs + leaseMs) }, effects: [] };
 
     case 'claim': {
+      // A claim of before a step-down, answered late: whoever acts by now acts under a lower term, and has seen a higher one.
+      if (state !== 'claiming') return stepElection(election, { type: 'term-seen', term: event.term }, leaseMs);
       const term = Math.max(election.term, event.term);
-      if (state !== 'claiming') return { election: { ...election, term }, effects: [] };
       if (!event.isMine || event.term < election.term) return stepDown({ ...election, term }, ['release-lease']);
       return { election: { ...election, state: 'collecting', term }, effects: ['collect'] };
     }

@@ -33,6 +33,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(30_671)).violations).toEqual([]);
   });
 
+  it('elects anew when a claim of before a pause is answered after the next one has begun: seed 121036806', async () => {
+    expect((await runSeed(121036806)).violations).toEqual([]);
+  });
+
   it('shows nobody for longer than a lease what was true before: seed 113', async () => {
     expect((await runSeed(113)).violations).toEqual([]);
   });

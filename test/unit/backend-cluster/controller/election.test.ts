@@ -64,6 +64,21 @@ describe('election', () => {
     expect(run(newElection(1), { type: 'stop' }, { type: 'lease', isTaken: true, askedAtMs: 0 }).effects).toEqual(['release-lease']);
   });
 
+  it('is not kept from leading by a claim that is answered after the next one has begun', () => {
+    const { election, effects } = run(
+      newElection(3),
+      { type: 'lease', isTaken: true, askedAtMs: 0 },
+      // The process sleeps for longer than its lease; the first claim is still on its way.
+      { type: 'heartbeat', nowMs: leaseMs },
+      { type: 'lease', isTaken: true, askedAtMs: leaseMs },
+      { type: 'claim', isMine: true, term: 4 },
+      { type: 'claim', isMine: true, term: 5 },
+      { type: 'collected', term: 4 },
+    );
+    expect(election).toEqual({ state: 'backup', term: 5, untilMs: 0 });
+    expect(effects).toEqual(['claim-term', 'step-down', 'claim-term', 'collect', 'step-down', 'release-lease']);
+  });
+
   it('never lets a term go down, never leads a term that it did not claim, and leads only within a lease', () => {
     const event: fc.Arbitrary<ElectionEvent> = fc.oneof(
       fc.record({ type: fc.constant('heartbeat' as const), nowMs: fc.integer({ min: 0, max: 50_000 }) }),
