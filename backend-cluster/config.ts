@@ -1,6 +1,6 @@
 /** Options of one member of a Backend Dynamic Cluster. */
 import { type Static, Type } from 'typebox';
-import { DirectoryAccess, LinkTls, ListenAddress, SecretSource } from '#common/config/options.ts';
+import { DirectoryAccess, LinkTls, ListenAddress, OAuthOptions, SecretSource } from '#common/config/options.ts';
 
 /** Where the members' election, leases and hints live. */
 export const CoordinatorConfig = Type.Object(
@@ -79,6 +79,7 @@ export const BackendConfig = Type.Object(
     coordinator: CoordinatorConfig,
     directory: DirectoryAccess,
     link: Type.Optional(LinkTls),
+    oauth: Type.Optional(OAuthOptions),
     heartbeatMs: Type.Integer({
       default: 1000,
       minimum: 50,

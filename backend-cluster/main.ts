@@ -5,6 +5,7 @@
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
+import { openTokenVerifier } from '#common/oauth/token-verifier.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { resolveAccess } from '#directory/client/access.ts';
 import { followDirectory } from '#directory/client/follow.ts';
@@ -70,6 +71,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
       writer: await openConfiguredWriter(config.directory, ports, { hasher }),
     },
     hasher,
+    tokens: config.oauth === undefined ? undefined : await openTokenVerifier(config.oauth, ports, shared.env),
     protocols: {
       imap: { serve: createImapServer(), capabilities: imapCapabilities },
       pop3: { serve: servePop3, capabilities: pop3Capabilities },

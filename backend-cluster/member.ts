@@ -20,6 +20,7 @@ import type { AccountUuid } from '#common/account-name.ts';
 import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, clusterOf, type MemberName, parseMemberName } from '#common/host-server.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
+import type { TokenVerifier } from '#common/oauth/token-verifier.ts';
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
 import type { DirectoryChange, DirectoryFollower, DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
 import { collectMethod } from '#protocol/link/messages.ts';
@@ -87,6 +88,8 @@ export interface MemberOptions {
     readonly writer: DirectoryWriter;
   };
   readonly hasher: PasswordHasher;
+  /** Judges access tokens; missing where none are taken. */
+  readonly tokens?: TokenVerifier | undefined;
   readonly protocols: Readonly<Record<'imap' | 'pop3', SessionProtocol>>;
 }
 
@@ -149,7 +152,7 @@ class Member implements RunningBackend {
     this.#settings = new ClusterSettings(store.notes);
     this.#sessions = new SessionRegistry(clock, random, log, metrics);
     this.#locator = new Locator(this.#cluster, this.#registry, directory.reader);
-    this.#logins = new LoginCheck(this.#locator, new Authenticator(options.hasher, clock, random));
+    this.#logins = new LoginCheck(this.#locator, new Authenticator(options.hasher, clock, random, options.tokens));
     this.#link = createLinkClient({
       name,
       role: 'backend-cluster',

@@ -1,6 +1,6 @@
 /** Options of one frontend server. */
 import { type Static, Type } from 'typebox';
-import { DirectoryAccess, LinkTls, SecretSource, ServerTls } from '#common/config/options.ts';
+import { DirectoryAccess, LinkTls, OAuthOptions, SecretSource, ServerTls } from '#common/config/options.ts';
 
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
@@ -197,6 +197,7 @@ export const FrontendConfig = Type.Object(
     ),
     listeners: Type.Array(FrontendListener, { minItems: 1 }),
     tls: Type.Optional(FrontendTlsConfig),
+    oauth: Type.Optional(OAuthOptions),
     directory: DirectoryAccess,
     routing: RoutingOptions,
     link: Type.Optional(LinkTls),

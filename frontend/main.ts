@@ -16,6 +16,7 @@ import { readForeignSettings } from './foreign/settings.ts';
 import { startSmtp } from './listeners/smtp.ts';
 import { RouteSnapshots } from './routing/route-snapshot.ts';
 import { type RunningFrontend, startFrontendService } from './service.ts';
+import { readSaslSettings, tokenJudge } from './session/sasl-settings.ts';
 import { FrontendTls } from './tls/frontend-tls.ts';
 
 export type { RunningFrontend } from './service.ts';
@@ -50,6 +51,8 @@ export async function startFrontend(
     clock,
     log: log.child({ component: 'routes' }),
   });
+  const sasl = await readSaslSettings(config, { ...ports, log: log.child({ component: 'sasl' }) }, environment);
+  const tokens = sasl.tokens?.verifier;
   const reader = openDirectoryReader({ access, withPasswords: false, ports: directoryPorts });
   return startFrontendService(
     config,
@@ -78,7 +81,9 @@ export async function startFrontend(
       foreign: {
         settings: await readForeignSettings(config.foreignClusters ?? [], ports.files, environment),
         verifyPassword: passwordVerifier({ access, reader, ports: directoryPorts }),
+        ...(tokens === undefined ? {} : { verifyToken: tokenJudge(tokens, reader) }),
       },
+      sasl,
     },
     ports,
   );

@@ -38,6 +38,7 @@ import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
 import { SnapshotKeeper } from './routing/snapshot-keeper.ts';
 import { findHost } from './routing/topology.ts';
+import type { SaslSettings } from './session/credentials.ts';
 import { defaultDomains } from './session/default-domains.ts';
 import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
@@ -58,7 +59,9 @@ export interface FrontendDoors {
   /** Members of clusters in this process. */
   readonly localMembers?: readonly string[];
   /** How foreign clusters are spoken to, and who judges passwords for them. */
-  readonly foreign: Pick<ForeignOptions, 'settings' | 'verifyPassword'>;
+  readonly foreign: Pick<ForeignOptions, 'settings' | 'verifyPassword' | 'verifyToken'>;
+  /** What is taken beside passwords. */
+  readonly sasl?: SaslSettings;
 }
 
 /** A running frontend. */
@@ -185,6 +188,7 @@ class Frontend implements RunningFrontend {
       rules: this.#rules,
       countPlace: countPlaces(metrics, config.name, doors.localMembers ?? [], () => this.#routes.topology),
       foreign: this.#foreign,
+      ...(doors.sasl === undefined ? {} : { sasl: doors.sasl }),
       ports: this.#ports,
     });
     this.#destinations = new Destinations({
@@ -214,7 +218,8 @@ class Frontend implements RunningFrontend {
         tls: this.#tls,
         loginTimeoutMs: config.loginTimeoutMs,
         defaultDomain: defaultDomains(config, listener),
-        ports: { clock: ports.clock, log },
+        ...(this.#doors.sasl === undefined ? {} : { sasl: this.#doors.sasl }),
+        ports: { clock: ports.clock, random: ports.random, log },
       };
       this.#listeners.push(await start({ listener, tls: this.#tls, rules: this.#rules, ports: { ...ports, log } }, session));
     }
@@ -232,6 +237,8 @@ class Frontend implements RunningFrontend {
         foreign: this.#foreign,
       }),
       authenticate: (login) => this.#opener.authenticate(login),
+      scramSalt: (login) => this.#opener.scramSalt(login),
+      ...(this.#doors.sasl === undefined ? {} : { sasl: this.#doors.sasl }),
       openDelivery: (cluster) => this.#opener.openDelivery(cluster),
       ports,
     });

@@ -2,15 +2,15 @@
  * From a frontend's route and a client's credentials to the account's entry. A route may be older than a rename or a move, so what does
  * not fit is `LINK_NOT_HERE` or `LINK_MOVED`, upon which the frontend asks the master; only a wrong password is `AUTH_FAILED`.
  */
-import { type AccountName, type AccountUuid, tryParseAccountName, tryParseAccountUuid } from '#common/account-name.ts';
+import { type AccountName, type AccountUuid, printable, tryParseAccountName, tryParseAccountUuid } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
-import type { OpenSession } from '#protocol/link/messages.ts';
+import type { LinkLogin, ScramSalt } from '#protocol/link/messages.ts';
 import type { Authenticator } from './authenticate.ts';
 import type { Locator } from './locate.ts';
 
-/** Credentials as the frontend sends them. */
-export type Login = NonNullable<OpenSession['login']>;
+/** What an account is looked for by. */
+type Sought = { readonly uuid: string; readonly name: string };
 
 /** Checks logins of accounts that this cluster hosts. */
 export class LoginCheck {
@@ -26,7 +26,11 @@ export class LoginCheck {
    * Finds the account of a route, by its uuid if the frontend knows that, else by its name: `LINK_MOVED` (with `hostServer` in `fields`),
    * `LINK_NOT_HERE`, `DIR_NO_MASTER`.
    */
-  async find(account: { readonly uuid: string; readonly name: string }, login: Login): Promise<AccountRecord> {
+  async find(account: Sought, login: LinkLogin): Promise<AccountRecord> {
+    return this.#find(account, () => this.#authenticator.verifyNothing(login));
+  }
+
+  async #find(account: Sought, ifAbsent: () => Promise<void>): Promise<AccountRecord> {
     const uuid = tryParseAccountUuid(account.uuid);
     const name = account.uuid === '' ? tryParseAccountName(account.name) : undefined;
     if (uuid === undefined && name === undefined) {
@@ -39,17 +43,34 @@ export class LoginCheck {
         fields: { hostServer: located.hostServer },
       });
     }
-    await this.#authenticator.verifyNothing(login);
+    await ifAbsent();
     throw new PlatformError('LINK_NOT_HERE', `the master has no account ${uuid ?? name}`);
   }
 
-  /** The name that the client gave must be the account's, and the password right. Rejects as `Authenticator.verify` does, or with `LINK_NOT_HERE`. */
-  async verify(record: AccountRecord, name: string, login: Login): Promise<void> {
+  /** What a SCRAM exchange with the account begins with. Rejects as `find` does. */
+  async saltOf(account: Sought): Promise<ScramSalt> {
+    const record = await this.#find(account, () => Promise.resolve());
+    const isItsName = (await this.#uuidOf(account.name)) === record.uuid;
+    return isItsName ? this.#authenticator.saltOf(record) : {};
+  }
+
+  /**
+   * The name that the client gave must be the account's, and what it showed right. Resolves with SCRAM's server signature, if there is one. Rejects as
+   * `Authenticator.verify` does, or with `LINK_NOT_HERE`.
+   */
+  async verify(record: AccountRecord, name: string, login: LinkLogin): Promise<string | undefined> {
     if ((await this.#uuidOf(name)) !== record.uuid) {
       await this.#authenticator.verifyNothing(login);
       throw new PlatformError('LINK_NOT_HERE', `${name} is not a name of account ${record.uuid}, which is ${record.name} now`);
     }
-    await this.#authenticator.verify(record, login);
+    if (login.mechanism === 'BEARER') {
+      // RFC 7628 §3.2: the token decides whose account it is for, whatever name the client gave.
+      const owner = await this.#authenticator.tokenOwner(login.token);
+      if ((await this.#uuidOf(owner)) !== record.uuid) {
+        throw new PlatformError('AUTH_FAILED', `the access token is for ${printable(owner)}, and ${record.name} is another account`);
+      }
+    }
+    return this.#authenticator.verify(record, login);
   }
 
   async #uuidOf(text: string): Promise<AccountUuid | undefined> {

@@ -6,7 +6,7 @@
  *   store.*                            the admin API, members: what operators ask of the store; the Controller does it
  *   members.*, settings.*              the admin API and members: an operator's business
  *   accounts.where-is, status          everybody on the link
- *   authenticate                       everybody on the link: a password verified for submission
+ *   authenticate, scram.salt           everybody on the link: a login judged for submission; what a SCRAM exchange begins with
  *   sessions.bye                       the frontend whose session it is
  *   sessions.collect                   members of this cluster: a session that was handed over
  */
@@ -19,8 +19,17 @@ import type { Upkeep } from '#backend-cluster/controller/upkeep.ts';
 import { type AccountUuid, parseAccountUuid, printable } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, clusterOf, parseMemberName } from '#common/host-server.ts';
-import { type AuthenticateParams, type AuthenticateResult, authenticateMethod, byeMethod, collectMethod } from '#protocol/link/messages.ts';
-import type { LinkPeer } from './server.ts';
+import {
+  type AuthenticateParams,
+  type AuthenticateResult,
+  authenticateMethod,
+  byeMethod,
+  collectMethod,
+  type LinkLogin,
+  type ScramSalt,
+  scramSaltMethod,
+} from '#protocol/link/messages.ts';
+import { isLinkLogin, type LinkPeer } from './server.ts';
 
 /** What the calls work on. */
 export interface CallsOptions {
@@ -87,18 +96,26 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
       return { ended: options.byeSession(String(params.sessionId), peer.name, printable(String(params.text)).slice(0, byeLengthMax)) };
     }
     if (method === authenticateMethod) return authenticate(options.logins, params);
+    if (method === scramSaltMethod) return scramSalt(options.logins, params);
     if (method === 'status') return options.clusterStatus();
     throw new PlatformError('LINK_PROTOCOL', `the call ${printable(method)} is unknown to this release`);
   };
 }
 
 async function authenticate(logins: LoginCheck, params: Record<string, unknown>): Promise<AuthenticateResult> {
-  const { uuid, name, password } = params as unknown as AuthenticateParams;
-  if (typeof uuid !== 'string' || typeof name !== 'string' || typeof password !== 'string' || password.length > passwordLengthMax) {
-    throw new PlatformError('LINK_PROTOCOL', 'a request to verify a password is malformed');
+  const { uuid, name, password, login: shown } = params as unknown as AuthenticateParams;
+  const isWell = typeof password === 'string' && password.length <= passwordLengthMax && (shown === undefined || isLinkLogin(shown));
+  if (typeof uuid !== 'string' || typeof name !== 'string' || !isWell) {
+    throw new PlatformError('LINK_PROTOCOL', 'a request to verify a login is malformed');
   }
-  const login = { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password } as const;
+  const login: LinkLogin = shown ?? { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password };
   const record = await logins.find({ uuid, name }, login);
-  await logins.verify(record, name, login);
-  return { ok: true, name: record.name };
+  const serverSignature = await logins.verify(record, name, login);
+  return { ok: true, name: record.name, ...(serverSignature === undefined ? {} : { serverSignature }) };
+}
+
+async function scramSalt(logins: LoginCheck, params: Record<string, unknown>): Promise<ScramSalt> {
+  const { uuid, name } = params;
+  if (typeof uuid !== 'string' || typeof name !== 'string') throw new PlatformError('LINK_PROTOCOL', 'a request for a salt is malformed');
+  return logins.saltOf({ uuid, name });
 }

@@ -13,7 +13,7 @@ import type { Metrics } from '#common/metrics/metrics.ts';
 import type { Connection, Network } from '#common/network/network.ts';
 import { frameTypes } from '#protocol/link/frames.ts';
 import { commonVersion, type Hello, helloOf, type LinkRole, type LinkStatus, parseHello } from '#protocol/link/hello.ts';
-import { hopsMax, type LinkCallAnswer, type OpenSession, type OpenSessionAnswer } from '#protocol/link/messages.ts';
+import { hopsMax, type LinkCallAnswer, type LinkLogin, type OpenSession, type OpenSessionAnswer } from '#protocol/link/messages.ts';
 import { clusterNetwork } from './cluster-network.ts';
 
 /** Connections accepted at a time, all peers together. */
@@ -213,11 +213,7 @@ export function parseOpenSession(message: Record<string, unknown>): OpenSession 
     isText(service, 32) &&
     isText(sessionId, 128) &&
     (account === undefined || (isText(account.uuid, 64) && isText(account.name, 512))) &&
-    (login === undefined ||
-      (login.mechanism === 'PLAIN' &&
-        isText(login.authorizationId, 1024) &&
-        isText(login.authenticationId, 1024) &&
-        isText(login.password, 4096))) &&
+    (login === undefined || isLinkLogin(login)) &&
     (resume === undefined ||
       (isText(resume.member, 255) && isText(resume.host, 255) && Number.isInteger(resume.port) && isText(resume.ticket, 64))) &&
     isText(client?.address, 64) &&
@@ -227,6 +223,15 @@ export function parseOpenSession(message: Record<string, unknown>): OpenSession 
   if (!isWell) throw new PlatformError('LINK_PROTOCOL', 'a request to open a session is malformed');
   if (hops > hopsMax) throw new PlatformError('ROUTE_LOOP', `session ${sessionId} was passed on more than ${hopsMax} times`);
   return request;
+}
+
+/** Whether it is a login of one of the kinds that this release knows, of lengths that are looked at. */
+export function isLinkLogin(login: LinkLogin): boolean {
+  const isText = (value: unknown, max: number): boolean => typeof value === 'string' && value.length <= max;
+  if (!isText(login?.authenticationId, 1024)) return false;
+  if (login.mechanism === 'PLAIN') return isText(login.authorizationId, 1024) && isText(login.password, 4096);
+  if (login.mechanism === 'BEARER') return isText(login.token, 16_384);
+  return login.mechanism === 'SCRAM-SHA-256' && isText(login.authMessage, 32_768) && isText(login.proof, 128);
 }
 
 /** Names a refused peer once a minute; remembers at most `refusalsRemembered` of them. */

@@ -106,11 +106,13 @@ async function decide(options: ServeSessionOptions, peer: LinkPeer, request: Ope
     const host = await options.hostElsewhere(uuid);
     if (host !== undefined) return at(host);
   }
-  await options.logins.verify(record, account.name, login);
+  const serverSignature = await options.logins.verify(record, account.name, login);
   const acquired = await options.hosted.acquire(uuid);
   if (acquired.outcome === 'at') return at(acquired.host);
 
-  return serving(options, peer, request, service, record, acquired, undefined);
+  const decision = serving(options, peer, request, service, record, acquired, undefined);
+  if (serverSignature === undefined || decision.answer.outcome !== 'opened') return decision;
+  return { ...decision, answer: { ...decision.answer, serverSignature } };
 }
 
 /** Goes on with a session that another member has handed over: its frontend logged it in there. */

@@ -96,6 +96,40 @@ export const DirectoryAccess = Type.Object(
 );
 export type DirectoryAccess = Static<typeof DirectoryAccess>;
 
+/** Whose access tokens stand for accounts, and how they are verified. */
+export const OAuthOptions = Type.Object(
+  {
+    issuer: Type.String({ description: 'Who issues the tokens: their claim iss, as it stands there.' }),
+    audience: Type.String({ description: 'Whom they must be for: one of the values of their claim aud.' }),
+    jwksFile: Type.Optional(Type.String({ description: 'File: the issuer’s public keys, a JWK Set; read anew when a key is missing.' })),
+    jwksUrl: Type.Optional(
+      Type.String({ description: 'The same by https://; kept for ten minutes, and as long as the URL does not answer.' }),
+    ),
+    introspectionUrl: Type.Optional(
+      Type.String({
+        description: 'URL of the issuer’s token introspection (RFC 7662), for tokens that are no JWTs; good ones are kept for a minute.',
+      }),
+    ),
+    clientId: Type.Optional(Type.String({ description: 'introspectionUrl: name of this installation there.' })),
+    clientSecret: Type.Optional(SecretSource),
+    claim: Type.String({ default: 'email', description: 'Claim that names the account: its name or one of its addresses.' }),
+    domain: Type.Optional(Type.String({ description: 'Domain of a claim that has none.' })),
+    scope: Type.Optional(Type.String({ description: 'Scope that a token must have.' })),
+    configurationUrl: Type.Optional(
+      Type.String({ description: 'URL of the issuer’s OpenID configuration, told to clients whose token is refused (RFC 7628).' }),
+    ),
+    caFile: Type.Optional(Type.String({ description: 'PEM file: CA of the issuer’s server; without it the system’s.' })),
+    clockSkewSeconds: Type.Integer({ default: 30, minimum: 0, maximum: 600, description: 'Difference allowed between clocks, seconds.' }),
+    timeoutMs: Type.Integer({ default: 5000, minimum: 100, description: 'Time for an answer of the issuer’s server, milliseconds.' }),
+  },
+  {
+    additionalProperties: false,
+    description:
+      'Access tokens (OAUTHBEARER, XOAUTH2) as log-ins. Exactly one of jwksFile, jwksUrl, introspectionUrl says how they are verified.',
+  },
+);
+export type OAuthOptions = Static<typeof OAuthOptions>;
+
 /** A TCP address to listen on. */
 export const ListenAddress = Type.Object(
   {

@@ -51,6 +51,7 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
     }
     checkDomain(service.defaultDomain, [...path, 'defaultDomain'], report);
     checkForeignClusters(service, path, report);
+    checkOAuth(service.oauth, [...path, 'oauth'], report);
     checkDirectoryAccess(service, path, report);
   },
   'backend-cluster'(service, path, report) {
@@ -102,6 +103,7 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
         true,
       );
     }
+    checkOAuth(service.oauth, [...path, 'oauth'], report);
     checkDirectoryAccess(service, path, report);
   },
   directory(service, path, report) {
@@ -136,6 +138,30 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
     }
   },
 };
+
+/** Tokens are verified in one way, and what that takes is there. */
+function checkOAuth(oauth: unknown, path: Path, report: Report): void {
+  if (!isGroup(oauth)) return;
+  const ways = ['jwksFile', 'jwksUrl', 'introspectionUrl'].filter((key) => oauth[key] !== undefined);
+  if (ways.length !== 1) {
+    const seen = ways.length === 0 ? 'none is' : `${ways.join(', ')} are`;
+    report(path, `exactly one of jwksFile, jwksUrl, introspectionUrl says how tokens are verified; ${seen} set`, true);
+  }
+  for (const key of ['clientId', 'clientSecret']) {
+    if (ways.includes('introspectionUrl') && oauth[key] === undefined)
+      report([...path, key], 'is missing: introspectionUrl needs it', true);
+  }
+  for (const key of ['jwksUrl', 'introspectionUrl', 'configurationUrl']) checkUrl(oauth[key], ['https:', 'http:'], [...path, key], report);
+  for (const key of ['jwksUrl', 'introspectionUrl']) {
+    const url = oauth[key];
+    if (!isText(url) || !URL.canParse(url)) continue;
+    const { protocol, hostname } = new URL(url);
+    if (protocol === 'http:' && !isLoopback(hostname.replace(/^\[|\]$/g, ''))) {
+      report([...path, key], `${shown(url)} is in clear: whoever is on the way could answer in its name; use https`);
+    }
+  }
+  checkDomain(oauth.domain, [...path, 'domain'], report);
+}
 
 const storageKeys: Readonly<Record<string, { readonly needed: readonly string[]; readonly optional: readonly string[] }>> = {
   posix: { needed: ['path'], optional: [] },

@@ -48,6 +48,12 @@ export const errorCatalogue = {
   AUTH_FAILED: entry('auth', 'never', 'Wrong name or password.'),
   AUTH_ACCOUNT_LOCKED: entry('auth', 'never', 'The account is locked or closed (accountStatus).'),
   AUTH_ACCOUNT_MAINTENANCE: entry('unavailable', 'later', 'The account is in maintenance (accountStatus); try later.'),
+  AUTH_TOKEN_UNVERIFIED: entry('unavailable', 'later', 'An access token cannot be judged: its issuer’s keys or server do not answer.'),
+  AUTH_MECHANISM: entry(
+    'unavailable',
+    'later',
+    'The cluster that hosts the account does not take this kind of login; configure it there as on the frontends.',
+  ),
   AUTH_BUSY: entry('limit', 'later', 'Too many passwords are being verified at this moment.'),
 
   ROUTE_UNKNOWN_ACCOUNT: entry('not-found', 'never', 'The master directory has no account of that name.'),

@@ -13,6 +13,8 @@ export interface TlsFacts {
   readonly serverName: string | undefined;
   /** DNS and URI names in the verified peer certificate; empty when the peer showed none. */
   readonly peerNames: readonly string[];
+  /** What binds a login to this connection, `tls-exporter` (RFC 9266); missing before TLS 1.3, where it would not be unique. */
+  readonly channelBinding?: () => Buffer;
 }
 
 /** What a connection reports. Handlers may be replaced at any time by `handle`. */

@@ -398,6 +398,9 @@ function tlsFactsOf(socket: TLSSocket): TlsFacts {
     protocol: socket.getProtocol() ?? '',
     cipher: socket.getCipher()?.name ?? '',
     serverName: typeof socket.servername === 'string' && socket.servername !== '' ? socket.servername : undefined,
+    ...(socket.getProtocol() === 'TLSv1.3'
+      ? { channelBinding: () => socket.exportKeyingMaterial(32, 'EXPORTER-Channel-Binding', Buffer.alloc(0)) }
+      : {}),
     peerNames: names === '' ? [] : names.split(', ').map((name) => name.replace(/^(?:DNS|URI):/, '')),
   };
 }

@@ -6,6 +6,7 @@
 import { createHash, pbkdf2, timingSafeEqual } from 'node:crypto';
 import { argon2Verify } from './argon2.ts';
 import { cryptVerify } from './crypt-thread.ts';
+import { matchesScramKeys, parseScramKeys, type ScramKeys } from './scram-keys.ts';
 
 /** More PBKDF2 rounds than this match nothing: a login would cost seconds. */
 const pbkdf2RoundsMax = 1_000_000;
@@ -35,6 +36,9 @@ const pbkdf2Schemes: Readonly<Record<string, string>> = {
 const argon2Schemes: readonly string[] = ['ARGON2', 'ARGON2I', 'ARGON2ID'];
 const cryptSchemes: readonly string[] = ['CRYPT', 'BCRYPT', 'BLF-CRYPT', 'SHA256-CRYPT', 'SHA512-CRYPT'];
 
+/** SCRAM keys (RFC 5803), which verify a password as well. */
+export const scramScheme = 'SCRAM-SHA-256';
+
 const schemePattern = /^\{([A-Za-z0-9][A-Za-z0-9_/.-]{0,30})\}(.*)$/s;
 
 /** Splits `{SCHEME}data`; `undefined` for a password in clear. The scheme is in upper case. */
@@ -54,8 +58,22 @@ export async function verifyStored(stored: string, password: Buffer): Promise<bo
   if (prf !== undefined) return verifyPbkdf2(prf, data, password);
   if (argon2Schemes.includes(scheme)) return argon2Verify(data, password);
   if (cryptSchemes.includes(scheme)) return cryptVerify(data, password);
+  if (scheme === scramScheme) {
+    const keys = parseScramKeys(data);
+    return keys !== undefined && matchesScramKeys(keys, password.toString('utf8'));
+  }
   if (scheme === 'CLEARTEXT' || scheme === 'PLAIN') return equal(Buffer.from(data), password);
   return false;
+}
+
+/** The first SCRAM keys among stored values. */
+export function scramKeysOf(stored: readonly string[]): ScramKeys | undefined {
+  for (const value of stored) {
+    const parts = schemeOf(value);
+    const keys = parts?.scheme === scramScheme ? parseScramKeys(parts.data) : undefined;
+    if (keys !== undefined) return keys;
+  }
+  return undefined;
 }
 
 function verifyDigest(algorithm: string, salted: boolean, data: string, password: Buffer): boolean {

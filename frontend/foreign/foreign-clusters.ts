@@ -17,6 +17,7 @@ import type { Ports } from '#common/lifecycle.ts';
 import type { Connection } from '#common/network/network.ts';
 import type { Secret } from '#common/secret.ts';
 import type { ClusterMember, ClusterRecord, ForeignProtocol, ForeignService } from '#directory/client/records.ts';
+import type { Credentials } from '#frontend/session/credentials.ts';
 import { encodeProxyHeader } from '#protocol/proxy/encode.ts';
 import { chooseHost, type HostChoice } from './choose-host.ts';
 import { converse, dial, type ForeignConnection, type ForeignTarget } from './connect.ts';
@@ -47,7 +48,7 @@ export interface ForeignAccount {
 /** A login there. */
 export interface ForeignLogin {
   readonly sessionId: string;
-  readonly password: Secret<string>;
+  readonly credentials: Credentials;
   readonly client: { readonly address: string; readonly port: number };
 }
 
@@ -64,6 +65,8 @@ export interface ForeignOptions {
   readonly settings: ReadonlyMap<ClusterName, ForeignSettings>;
   /** Whether the account's password is that; for master-user logins. Rejects when no directory server can say. */
   verifyPassword(account: AccountName, password: Secret<string>): Promise<boolean>;
+  /** Whether the access token is for the account; for master-user logins. Rejects when that cannot be known. Missing where no tokens are taken. */
+  verifyToken?(account: AccountName, token: Secret<string>): Promise<boolean>;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'log' | 'metrics' | 'network'>;
 }
 
@@ -227,7 +230,7 @@ export class ForeignClusters {
       if (isSession && this.#sessions.endElsewhere(account.name, host.name) > 0) await sleep(this.#clock, moveGraceMs);
       const target = this.#target(account.cluster, host, service);
       try {
-        const reached = await this.#reach(target, protocol, credentialsOf(account.name, login.password, settings), login, settings);
+        const reached = await this.#reach(target, protocol, credentialsOf(account, login.credentials, settings), login, settings);
         this.#health.succeeded(host.name);
         this.#outcomes.add({ cluster: account.cluster.name, outcome: 'ok' });
         return { reached, host };
@@ -287,8 +290,16 @@ export class ForeignClusters {
   }
 
   async #verify(account: ForeignAccount, login: ForeignLogin): Promise<void> {
-    if (await this.#options.verifyPassword(account.name, login.password)) return;
-    throw new PlatformError('AUTH_FAILED', `the directory refused the password of ${account.name}`);
+    const { credentials } = login;
+    const { verifyPassword, verifyToken } = this.#options;
+    if (credentials.kind === 'password') {
+      if (await verifyPassword(account.name, credentials.password)) return;
+      throw new PlatformError('AUTH_FAILED', `the directory refused the password of ${account.name}`);
+    }
+    if (credentials.kind === 'scram') throw noScram(account);
+    if (verifyToken === undefined) throw new PlatformError('AUTH_MECHANISM', 'no oauth: is configured on this frontend');
+    if (await verifyToken(account.name, credentials.token)) return;
+    throw new PlatformError('AUTH_FAILED', `the access token is not for ${account.name}`);
   }
 
   /** Notes what the failure says of the host, and makes of it what the client may be told. */
@@ -337,14 +348,27 @@ function noService(cluster: ClusterRecord, wanted: string): PlatformError {
   );
 }
 
-function credentialsOf(name: AccountName, password: Secret<string>, settings: ForeignSettings): ForeignCredentials {
+/** A foreign server's SCRAM keys are its own: the exchange that the client had with us proves nothing there. */
+function noScram(account: ForeignAccount): PlatformError {
+  return new PlatformError(
+    'AUTH_FAILED',
+    `${account.name} is on the foreign cluster ${account.cluster.name}, where no SCRAM exchange can be passed on`,
+  );
+}
+
+function credentialsOf(account: ForeignAccount, credentials: Credentials, settings: ForeignSettings): ForeignCredentials {
   const { login } = settings;
-  const account = settings.names === 'local' ? localPartOf(name) : name;
-  if (login.kind === 'passed') return { authenticationId: account, authorizationId: '', password: password.reveal() };
+  const name = settings.names === 'local' ? localPartOf(account.name) : account.name;
+  if (login.kind === 'passed') {
+    if (credentials.kind === 'scram') throw noScram(account);
+    const common = { authenticationId: name, authorizationId: '' };
+    if (credentials.kind === 'password') return { ...common, password: credentials.password.reveal() };
+    return { ...common, password: '', token: { mechanism: credentials.mechanism, value: credentials.token.reveal() } };
+  }
   const secret = login.password.reveal();
   return login.form === 'sasl'
-    ? { authenticationId: login.name, authorizationId: account, password: secret }
-    : { authenticationId: `${account}${login.separator}${login.name}`, authorizationId: '', password: secret };
+    ? { authenticationId: login.name, authorizationId: name, password: secret }
+    : { authenticationId: `${name}${login.separator}${login.name}`, authorizationId: '', password: secret };
 }
 
 const nobody: ForeignCredentials = { authenticationId: '', authorizationId: '', password: '' };

@@ -8,10 +8,11 @@ import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Connection } from '#common/network/network.ts';
-import type { Secret } from '#common/secret.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
 import type { AddressRules } from '#frontend/guard/address-rules.ts';
+import type { Credentials, SaslSettings } from '#frontend/session/credentials.ts';
+import type { SaltAnswer } from '#frontend/session/open-session.ts';
 import type { ChangingTls } from '#frontend/tls/frontend-tls.ts';
 
 /** What the frontend knows of a recipient's address now. */
@@ -41,7 +42,7 @@ export interface MailRouter {
 export interface MailLogin {
   /** As the client gave it: short or full. */
   readonly loginName: string;
-  readonly password: Secret<string>;
+  readonly credentials: Credentials;
   readonly sessionId: string;
   /** Domain of a short name; the frontend's own default where it is missing. */
   readonly defaultDomain?: DomainName | undefined;
@@ -49,7 +50,9 @@ export interface MailLogin {
 }
 
 /** What became of a login. `error` decides the reply by its kind; delays against guessing have been served when it comes. */
-export type MailLoginResult = { readonly ok: true; readonly name: AccountName } | { readonly ok: false; readonly error: PlatformError };
+export type MailLoginResult =
+  | { readonly ok: true; readonly name: AccountName; readonly serverSignature?: string }
+  | { readonly ok: false; readonly error: PlatformError };
 
 /** A connection to a server that takes mail by LMTP. `isGreeted`: its greeting has been read already. */
 export interface Delivery {
@@ -68,6 +71,10 @@ export interface SmtpOptions {
   readonly rules?: AddressRules | undefined;
   readonly router: MailRouter;
   authenticate(login: MailLogin): Promise<MailLoginResult>;
+  /** What a SCRAM exchange begins with. Never rejects. */
+  scramSalt(login: Pick<MailLogin, 'loginName' | 'defaultDomain' | 'client'>): Promise<SaltAnswer>;
+  /** What is taken beside passwords. */
+  readonly sasl?: SaslSettings;
   /** An LMTP channel to a ready member of the cluster, or to the host of a foreign one that `cluster` names. Rejects with `ROUTE_*`, `NET_*` or `LINK_*`. */
   openDelivery(cluster: ClusterName): Promise<Delivery>;
   readonly ports: Ports;

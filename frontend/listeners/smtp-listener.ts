@@ -14,16 +14,17 @@ import type { Timer } from '#common/clock.ts';
 import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { smtpReplies } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
-import { Secret } from '#common/secret.ts';
 import { normaliseLineEnds } from '#protocol/mime/summary.ts';
 import type { FrontendStatus } from '../client/status.ts';
 import type { FrontendListener } from '../config.ts';
 import type { QueuedRecipient } from '../queue/envelope.ts';
 import type { MailQueue } from '../queue/queue.ts';
+import { type Credentials, mechanismsOf } from '../session/credentials.ts';
 import { defaultDomains } from '../session/default-domains.ts';
-import type { SmtpOptions } from './smtp-contract.ts';
+import type { MailLogin, SmtpOptions } from './smtp-contract.ts';
 import type { Receiving } from './smtp-message.ts';
 import { judgeRecipient, judgeSubmissionSender, type PolicyOptions, type Refusal, refused } from './smtp-policy.ts';
+import { type JudgedLogin, openSaslDoor } from './smtp-sasl.ts';
 import { hopCount, hopsMax, missingHeaders, receivedHeader } from './smtp-trace.ts';
 
 /** Recipients of one message: five times what every client may count on (RFC 5321 §4.5.3.1.8); more get 452 and come in another message. */
@@ -34,7 +35,8 @@ const loginFailuresMax = 3;
 const refusalsMax = 100;
 /** A client that sends nothing for so long is closed (RFC 5321 §4.5.3.2.7). */
 const silenceMaxMs = 5 * 60_000;
-const commandBytesMax = 4096;
+/** RFC 4954 §4: of AUTH with a response; other commands are far shorter. */
+const commandBytesMax = 12_288;
 /** Commands of the library that no server should offer. */
 const neverCommands = ['XCLIENT', 'XFORWARD', 'WIZ', 'SHELL', 'KILL', 'HELP'];
 
@@ -128,7 +130,7 @@ export class SmtpListener implements AsyncDisposable {
       ...(this.#listener.proxyFrom === undefined ? {} : { useProxy: [...this.#listener.proxyFrom] }),
       disabledCommands: this.#disabledCommands(),
       hideENHANCEDSTATUSCODES: true,
-      authMethods: ['PLAIN', 'LOGIN'],
+      authMethods: [...mechanismsOf(this.#options.sasl ?? {}, undefined)],
       // Whether a password may come in clear is decided for each session in #connected: AUTH is then not offered at all.
       allowInsecureAuth: true,
       authRequiredMessage: '5.7.0 Log in first',
@@ -143,19 +145,17 @@ export class SmtpListener implements AsyncDisposable {
       logger: false,
       onConnect: (session, done) => this.#connected(session, done),
       onSecure: (_socket, session, done) => this.#secured(session, done),
-      onAuth: (auth, session, done) => {
-        const { username = '', password } = auth;
-        void this.#login(session, username, new Secret(password ?? '')).then(
-          (user) => done(null, { user }),
-          (refusal: Error) => done(refusal),
-        );
-      },
       onMailFrom: (address, session, done) => this.#answer(session, done, this.#mail(session, address.address)),
       onRcptTo: (address, session, done) => this.#answer(session, done, this.#rcpt(session, address.address)),
       onData: (stream, session, done) => void this.#data(stream, session).then((text) => done(null, text), done),
       onClose: (session) => this.#closed(session),
     });
     tls?.onChange?.(() => server.updateSecureContext({ cert: tls.cert, key: tls.key }));
+    openSaslDoor(server, {
+      exchange: { settings: this.#options.sasl ?? {}, tls: undefined, random: this.#options.ports.random, hasFinalData: false },
+      salt: (session, loginName) => this.#options.scramSalt({ loginName, ...this.#clientOf(session) }),
+      logIn: (session, loginName, credentials) => this.#login(session, loginName, credentials),
+    });
     // Of clients: resets, failed handshakes. They end their own session only.
     server.on('error', (error) => this.#log.debug({ err: error }, `connection failed: ${messageOf(error)}`));
     server.server.on('connection', (socket: Socket) => {
@@ -249,31 +249,28 @@ export class SmtpListener implements AsyncDisposable {
     state.log.info({ durationMs, messages, refusals, account: login?.name, tls: session.secure }, 'session ended');
   }
 
-  /** The account's name, or rejects with the reply. */
-  async #login(session: SMTPServerSession, loginName: string, password: Secret<string>): Promise<string> {
-    const state = this.#stateOf(session);
+  #clientOf(session: SMTPServerSession): Pick<MailLogin, 'client' | 'defaultDomain'> {
     const client = { address: session.remoteAddress, port: session.remotePort, tls: session.secure };
-    const result = await this.#options.authenticate({
-      loginName,
-      password,
-      sessionId: state.sessionId,
-      client,
-      defaultDomain: this.#defaultDomain(session.localAddress),
-    });
+    return { client, defaultDomain: this.#defaultDomain(session.localAddress) };
+  }
+
+  async #login(session: SMTPServerSession, loginName: string, credentials: Credentials): Promise<JudgedLogin> {
+    const state = this.#sessions.get(session.id);
+    if (state === undefined) return { result: { ok: false, error: new PlatformError('NET_CLOSED', 'the client has gone') }, reply: putOff };
+    const login = { loginName, credentials, sessionId: state.sessionId, ...this.#clientOf(session) };
+    const result = await this.#options.authenticate(login);
     if (result.ok) {
       state.loginDeadline?.cancel();
       const route = await this.#options.router.resolve(result.name);
       state.login = { name: result.name, uuid: route.kind === 'local' ? route.uuid : undefined };
-      return result.name;
+      return { result, reply: putOff };
     }
     state.loginFailures += 1;
     const { error } = result;
     state.log.info({ errCode: error.code, failures: state.loginFailures }, 'login refused');
-    if (state.loginFailures >= loginFailuresMax) throw replyError(421, '4.7.0', 'Too many failed logins');
-    if (error.kind === 'auth' || error.kind === 'not-found') throw replyError(535, '5.7.8', smtpReplies.auth.text);
-    if (error.kind === 'denied' || error.kind === 'protocol') throw replyError(535, '5.7.8', smtpReplies.auth.text);
-    // RFC 4954 §6: 454 asks the client to try again and not for another password.
-    throw replyError(454, '4.7.0', 'Temporary authentication failure, try again later');
+    if (state.loginFailures >= loginFailuresMax) return { result, reply: { code: 421, text: '4.7.0 Too many failed logins' } };
+    const isWrong = error.kind === 'auth' || error.kind === 'not-found' || error.kind === 'denied' || error.kind === 'protocol';
+    return { result, reply: isWrong ? { code: 535, text: `5.7.8 ${smtpReplies.auth.text}` } : putOff };
   }
 
   async #mail(session: SMTPServerSession, sender: string): Promise<Refusal | undefined> {
@@ -370,6 +367,9 @@ export class SmtpListener implements AsyncDisposable {
     return state;
   }
 }
+
+/** RFC 4954 §6: 454 asks the client to try again and not for another password. */
+const putOff = { code: 454, text: '4.7.0 Temporary authentication failure, try again later' } as const;
 
 /** An error that the library answers with: the code from `responseCode`, the rest is its message. */
 type ReplyError = Error & { readonly responseCode: number };

@@ -6,21 +6,17 @@
 import type { PlatformError } from '#common/errors/platform-error.ts';
 import { imapReplies } from '#common/errors/wire.ts';
 import { ImapLoginDecoder, type ImapLoginEvent } from '#protocol/imap/login-decoder.ts';
-import { decodeSaslBase64, loginPrompts, parsePlain } from '#protocol/sasl/plain.ts';
-import { LoginDialogue } from './login-dialogue.ts';
-
-interface Exchange {
-  readonly tag: string;
-  readonly mechanism: 'PLAIN' | 'LOGIN';
-  /** LOGIN: the name, once it is known. */
-  user: string | undefined;
-}
+import { mechanismsOf, passwordOf } from './credentials.ts';
+import type { LoginResult } from './open-session.ts';
+import { SaslDialogue } from './sasl-dialogue.ts';
 
 /** See the header of this file. */
-export class ImapLogin extends LoginDialogue {
+export class ImapLogin extends SaslDialogue {
   readonly protocol = 'imap';
+  protected readonly hasFinalData = false;
   #decoder = new ImapLoginDecoder();
-  #exchange: Exchange | undefined;
+  /** Tag of the exchange under way. */
+  #tag: string | undefined;
 
   protected override greet(): void {
     this.write(`* OK [CAPABILITY ${this.#capabilities()}] IMAP server ready\r\n`);
@@ -36,7 +32,7 @@ export class ImapLogin extends LoginDialogue {
 
   protected override reset(): void {
     this.#decoder = new ImapLoginDecoder();
-    this.#exchange = undefined;
+    this.breakOff();
   }
 
   protected override farewell(why: 'timeout' | 'limit' | 'unavailable' | 'protocol', text: string): string {
@@ -51,7 +47,7 @@ export class ImapLogin extends LoginDialogue {
         this.write('+ Ready for the literal\r\n');
         return true;
       case 'line':
-        this.#answer(event.text);
+        this.answer(event.text);
         return true;
       case 'bad':
         if (this.countCommand('bad-command')) this.write(this.#badReply(event));
@@ -66,8 +62,8 @@ export class ImapLogin extends LoginDialogue {
   }
 
   #badReply(event: Extract<ImapLoginEvent, { type: 'bad' }>): string {
-    const tag = this.#exchange?.tag ?? event.tag;
-    this.#exchange = undefined;
+    const tag = this.isExchanging ? this.#tag : event.tag;
+    this.breakOff();
     const code = event.reason === 'literal too large' ? '[TOOBIG] ' : '';
     return `${tag ?? '*'} BAD ${code}${capitalised(event.reason)}\r\n`;
   }
@@ -108,49 +104,22 @@ export class ImapLogin extends LoginDialogue {
     const mechanism = given[0]?.toUpperCase();
     if (mechanism === undefined || given.length > 2) {
       this.write(`${tag} BAD AUTHENTICATE takes a mechanism and at most one response\r\n`);
-    } else if (mechanism !== 'PLAIN' && mechanism !== 'LOGIN') {
+    } else if (!mechanismsOf(this.options.sasl ?? {}, this.connection.tls).includes(mechanism)) {
       this.write(`${tag} NO [CANNOT] Unknown mechanism\r\n`);
     } else if (this.#mayLogIn(tag)) {
-      this.#exchange = { tag, mechanism, user: undefined };
-      const initial = given[1];
+      this.#tag = tag;
       // RFC 4959 §3: the response may come with the command.
-      if (initial !== undefined) this.#answer(initial);
-      else this.#ask(mechanism === 'PLAIN' ? '' : loginPrompts.user);
+      this.authenticate(mechanism, given[1], {
+        welcome: (capabilities) => welcome(tag, capabilities),
+        refusal: (error) => `${tag} ${refusalOf(error)}\r\n`,
+        broken: (why, text) => (why === 'malformed' ? `${tag} BAD ${text}\r\n` : `${tag} NO [AUTHORIZATIONFAILED] ${text}\r\n`),
+      });
     }
   }
 
-  #ask(challenge: string): void {
+  protected override ask(challenge: string): void {
     this.#decoder.expectLine();
     this.write(`+ ${challenge}\r\n`);
-  }
-
-  /** The client's next message in AUTHENTICATE. */
-  #answer(text: string): void {
-    const exchange = this.#exchange;
-    if (exchange === undefined) return;
-    this.#exchange = undefined;
-    const { tag, mechanism } = exchange;
-    // RFC 9051 §6.2.2: a lone `*` cancels.
-    const message = text === '*' ? undefined : decodeSaslBase64(text);
-    if (message === undefined) {
-      this.write(`${tag} BAD ${text === '*' ? 'Cancelled' : 'Not base64'}\r\n`);
-      return;
-    }
-    if (mechanism === 'LOGIN') {
-      if (exchange.user !== undefined) {
-        this.#logIn(tag, exchange.user, message);
-      } else {
-        this.#exchange = { ...exchange, user: message };
-        this.#ask(loginPrompts.password);
-      }
-      return;
-    }
-    const plain = parsePlain(message);
-    if (plain === undefined) this.write(`${tag} BAD Malformed PLAIN message\r\n`);
-    else if (plain.authorizationId !== '' && plain.authorizationId !== plain.authenticationId) {
-      // RFC 4616 §2: acting for somebody else is a right that nobody has here.
-      this.write(`${tag} NO [AUTHORIZATIONFAILED] Not permitted\r\n`);
-    } else this.#logIn(tag, plain.authenticationId, plain.password);
   }
 
   #mayLogIn(tag: string): boolean {
@@ -160,20 +129,23 @@ export class ImapLogin extends LoginDialogue {
   }
 
   #logIn(tag: string, name: string, password: string): void {
-    this.login(name, password, {
-      welcome: (capabilities) => `${tag} OK [CAPABILITY ${memberCapabilities(capabilities)}] Logged in\r\n`,
-      refusal: (error) => `${tag} ${refusalOf(error)}\r\n`,
-    });
+    const words = (result: LoginResult): string =>
+      result.ok ? welcome(tag, result.capabilities) : `${tag} ${refusalOf(result.error)}\r\n`;
+    this.login(name, passwordOf(password), { judged: words, settled: words });
   }
 
   #capabilities(): string {
     const words = ['IMAP4rev1', 'LITERAL+', 'SASL-IR', 'ID'];
     if (this.maySecure) words.push('STARTTLS');
-    if (this.mayLogIn) words.push('AUTH=PLAIN', 'AUTH=LOGIN');
+    if (this.mayLogIn) words.push(...this.mechanisms.map((name) => `AUTH=${name}`));
     // RFC 9051 §6.2.3
     else words.push('LOGINDISABLED');
     return words.join(' ');
   }
+}
+
+function welcome(tag: string, capabilities: readonly string[]): string {
+  return `${tag} OK [CAPABILITY ${memberCapabilities(capabilities)}] Logged in\r\n`;
 }
 
 /** RFC 9051 §7.2.2: the list names the protocol itself; a member may leave that to us. */

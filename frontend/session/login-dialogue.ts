@@ -13,11 +13,11 @@ import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Connection, TlsServerOptions } from '#common/network/network.ts';
-import { Secret } from '#common/secret.ts';
 import type { FrontendSession } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import { type Splice, type SpliceEnd, splice } from '#frontend/relay/splice.ts';
-import { type ClientFacts, isWrongLogin, type LoginResult, type SessionOpener } from './open-session.ts';
+import type { Credentials, SaslSettings } from './credentials.ts';
+import { type ClientFacts, isWrongLogin, type LoginResult, type SaltAnswer, type SessionOpener } from './open-session.ts';
 
 /** Bytes that a client may send before it is logged in. */
 export const loginBytesMax = 65_536;
@@ -39,9 +39,19 @@ export interface DialogueOptions {
   readonly loginTimeoutMs: number;
   /** Domain of login names that have none, by the address that the client reached. */
   readonly defaultDomain?: (localAddress: string) => DomainName | undefined;
-  readonly ports: Pick<Ports, 'clock' | 'log'>;
+  /** What is taken beside passwords; nothing where it is missing. */
+  readonly sasl?: SaslSettings;
+  readonly ports: Pick<Ports, 'clock' | 'random' | 'log'>;
   /** Called once, when the connection is gone. */
   ended(session: LoginDialogue): void;
+}
+
+/** What a client is told of its login. */
+export interface LoginReplies {
+  /** The words; or `hold` when it has been asked something first, after which `settleLogin` or `abandonLogin` is called. */
+  judged(result: LoginResult): string | 'hold';
+  /** The words after that. */
+  settled(result: LoginResult): string;
 }
 
 /** The states; see the header of this file. */
@@ -70,6 +80,8 @@ export abstract class LoginDialogue {
   readonly #startedWallMs: number;
   #login: LoginResult | undefined;
   #relay: Splice | undefined;
+  /** A login that was judged, of a client that has to hear something before it is told. */
+  #held: { readonly result: LoginResult; readonly replies: LoginReplies } | undefined;
 
   constructor(connection: Connection, options: DialogueOptions) {
     this.connection = connection;
@@ -183,48 +195,71 @@ export abstract class LoginDialogue {
     this.#timer = this.options.ports.clock.after(closeMs, () => this.connection.destroy());
   }
 
-  /**
-   * Logs in and, when a member took the session, relays. The client is not read meanwhile.
-   *
-   * @param welcome what the client is told when it is in, given the member's capabilities
-   * @param refusal what it is told when it is not; the dialogue goes on after it, unless there were too many
-   */
-  protected login(
-    loginName: string,
-    password: string,
-    replies: { welcome(capabilities: readonly string[]): string; refusal(error: PlatformError): string },
-  ): void {
+  /** Logs in and, when a member took the session, relays. The client is not read meanwhile. */
+  protected login(loginName: string, credentials: Credentials, replies: LoginReplies): void {
     const { connection } = this;
     this.#become(dialogueStates.busy);
     const client = clientFacts(connection);
     const defaultDomain = this.options.defaultDomain?.(connection.localAddress);
-    const request = { service: this.protocol, sessionId: this.sessionId, loginName, defaultDomain, password: new Secret(password), client };
+    const request = { service: this.protocol, sessionId: this.sessionId, loginName, defaultDomain, credentials, client };
     void this.options.opener.open(request).then((result) => {
       this.#login = result;
       if (this.#state !== dialogueStates.busy) {
         // The client left while the member was being asked.
-        if (result.ok) {
-          result.channel.destroy();
-          result.ended?.();
-        }
+        if (result.ok) giveUp(result);
         return;
       }
-      if (result.ok) {
-        connection.write(replies.welcome(result.capabilities));
-        if (result.early !== undefined && result.early.length > 0) connection.write(result.early);
-        this.#startRelay(result.channel);
-        return;
-      }
-      const { error } = result;
-      const fields = { sessionId: this.sessionId, protocol: this.protocol, errCode: error.code, hostServer: result.cluster };
-      if (isWrongLogin(error) || error.kind === 'limit') this.#log.debug(fields, `login refused: ${error.message}`);
-      else this.#log.warn(fields, `login not possible: ${error.message}`);
-      this.#outcome = error.code;
-      this.write(replies.refusal(error));
-      if (isWrongLogin(error)) this.#wrongLogins += 1;
-      if (this.#wrongLogins >= wrongLoginsMax) this.finish(this.farewell('limit', 'Too many failed logins'), error.code);
-      else this.#become(dialogueStates.talking);
+      const words = replies.judged(result);
+      if (words === 'hold') {
+        this.#held = { result, replies };
+        this.#become(dialogueStates.talking);
+      } else this.#settle(result, words);
     });
+  }
+
+  /** The client has heard what its mechanism had to say after the judgement. */
+  protected settleLogin(): void {
+    const held = this.#held;
+    this.#held = undefined;
+    if (held !== undefined) this.#settle(held.result, held.replies.settled(held.result));
+  }
+
+  /** A client that was to hear more before its login is settled gave up. */
+  protected abandonLogin(): void {
+    const held = this.#held;
+    this.#held = undefined;
+    if (held?.result.ok === true) giveUp(held.result);
+  }
+
+  /** Finds what a SCRAM exchange begins with; the client is not read meanwhile. */
+  protected scramSalt(loginName: string, then: (answer: SaltAnswer) => void): void {
+    this.#become(dialogueStates.busy);
+    const client = clientFacts(this.connection);
+    const defaultDomain = this.options.defaultDomain?.(this.connection.localAddress);
+    void this.options.opener.scramSalt({ loginName, defaultDomain, client }).then((answer) => {
+      if (this.#state !== dialogueStates.busy) return;
+      then(answer);
+      this.#become(dialogueStates.talking);
+    });
+  }
+
+  #settle(result: LoginResult, words: string): void {
+    const { connection } = this;
+    if (result.ok) {
+      connection.write(words);
+      if (result.early !== undefined && result.early.length > 0) connection.write(result.early);
+      this.#startRelay(result.channel);
+      return;
+    }
+    const { error } = result;
+    const fields = { sessionId: this.sessionId, protocol: this.protocol, errCode: error.code, hostServer: result.cluster };
+    if (isWrongLogin(error) || error.kind === 'limit') this.#log.debug(fields, `login refused: ${error.message}`);
+    else this.#log.warn(fields, `login not possible: ${error.message}`);
+    this.#outcome = error.code;
+    this.write(words);
+    if (isWrongLogin(error)) this.#wrongLogins += 1;
+    if (this.#wrongLogins >= wrongLoginsMax) this.finish(this.farewell('limit', 'Too many failed logins'), error.code);
+    else if (this.#state === dialogueStates.busy) this.#become(dialogueStates.talking);
   }
 
   /** Goes over to TLS; `go` is what the client waits for. */
@@ -343,6 +378,7 @@ export abstract class LoginDialogue {
     this.#timer?.cancel();
     const login = this.#login;
     if (this.#relay !== undefined && login?.ok === true) login.ended?.();
+    this.abandonLogin();
     const fields = {
       sessionId: this.sessionId,
       protocol: this.protocol,
@@ -365,6 +401,12 @@ export abstract class LoginDialogue {
     else this.#log.debug(fields, `connection ended in ${this.#step}`);
     this.options.ended(this);
   }
+}
+
+/** Gives back a session that nobody will use. */
+function giveUp(session: Extract<LoginResult, { ok: true }>): void {
+  session.channel.destroy();
+  session.ended?.();
 }
 
 /** The client, as members and logs are told of it. */

@@ -4,6 +4,7 @@
  * What always holds: a client hears `auth` only when a member refused the password or the master knows no such account, and the two
  * look and time alike (guard/login-guard.ts); whatever else goes wrong is temporary. A password leaves here only over the link.
  */
+import { createHmac } from 'node:crypto';
 import type { LinkClient, MemberAddress, SessionChannel } from '#backend-cluster/client/cluster-client.ts';
 import { type AccountName, type DomainName, parseAccountName, printable, tryParseAccountName } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
@@ -22,7 +23,17 @@ import type { AccountRoute, AccountRouter } from '#frontend/routing/route-accoun
 import type { Routes } from '#frontend/routing/routes.ts';
 import { findHost } from '#frontend/routing/topology.ts';
 import type { CountPlace } from '#frontend/subset/symmetric.ts';
-import { type AuthenticateParams, authenticateMethod, byeMethod, type LinkService, type OpenSession } from '#protocol/link/messages.ts';
+import {
+  type AuthenticateParams,
+  type AuthenticateResult,
+  authenticateMethod,
+  byeMethod,
+  type LinkService,
+  type OpenSession,
+  type ScramSalt,
+  scramSaltMethod,
+} from '#protocol/link/messages.ts';
+import { type Credentials, linkLoginOf, type SaslSettings } from './credentials.ts';
 import { type MemberStep, type Reached, type ReachOptions, reachMember } from './reach-member.ts';
 
 /** The client, as members are told of it. */
@@ -36,9 +47,14 @@ export interface LoginRequest {
   readonly loginName: string;
   /** Domain of a short name; the frontend's own default where it is missing. */
   readonly defaultDomain?: DomainName | undefined;
-  readonly password: Secret<string>;
+  readonly credentials: Credentials;
   readonly client: ClientFacts;
 }
+
+/** What a SCRAM exchange begins with, real or made up, or why that cannot be said now. */
+export type SaltAnswer =
+  | { readonly ok: true; readonly salt: string; readonly iterations: number }
+  | { readonly ok: false; readonly error: PlatformError };
 
 /** A session that a member serves from now on. */
 export interface OpenedSession {
@@ -47,6 +63,8 @@ export interface OpenedSession {
   readonly capabilities: readonly string[];
   /** The account's name now. */
   readonly accountName: string;
+  /** Of SCRAM: for the client to check that the server knows the account's keys. */
+  readonly serverSignature?: string;
   /** What a foreign server has said already after its login; it goes to the client first. */
   readonly early?: Buffer;
   /** To be called once the session is over. */
@@ -99,6 +117,7 @@ export interface SessionOpenerOptions {
   readonly guard: LoginGuard;
   readonly rules?: AddressRules;
   readonly countPlace?: CountPlace;
+  readonly sasl?: SaslSettings;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'log' | 'metrics'>;
 }
 
@@ -111,6 +130,9 @@ interface LoginQuestion<T> {
 /** Time for a member to verify a password without opening a session, milliseconds. */
 const authenticateTimeoutMs = 10_000;
 const byeTimeoutMs = 3_000;
+/** Least time to the answer what a SCRAM exchange begins with: longer than it takes to ask the master for an account or a member for its keys. */
+const saltFloorMs = 50;
+const saltBytes = 16;
 
 /** See the header of this file. */
 export class SessionOpener {
@@ -139,21 +161,23 @@ export class SessionOpener {
 
   /** Logs a client in and opens its session. Never rejects. */
   async open(request: LoginRequest): Promise<LoginResult> {
-    const { service, sessionId, password, client } = request;
+    const { service, sessionId, credentials, client } = request;
     const reached = await this.#login<OpenedSession>(service, request, {
       member: async (member, uuid, name, hops) => {
         const { answer, channel } = await this.#options.link.openSession(member, {
           ...this.#opening(service, sessionId, client, hops),
           canMove: service === 'imap',
           account: { uuid, name },
-          login: { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password: password.reveal() },
+          login: linkLoginOf(name, credentials),
         });
         if (answer.outcome !== 'opened') return stepOf(answer);
         if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
-        return { kind: 'done', value: { channel, capabilities: answer.capabilities, accountName: answer.accountName } };
+        const { capabilities, accountName, serverSignature } = answer;
+        const value = { channel, capabilities, accountName, ...(serverSignature === undefined ? {} : { serverSignature }) };
+        return { kind: 'done', value };
       },
       foreign: async (account) => {
-        const session = await this.#options.foreign.openSession(account, service, { sessionId, password, client });
+        const session = await this.#options.foreign.openSession(account, service, { sessionId, credentials, client });
         const { connection: channel, host } = session;
         return { value: { ...session, channel, accountName: account.name }, host };
       },
@@ -197,28 +221,60 @@ export class SessionOpener {
 
   /** Verifies a submission client's password. Never rejects. */
   async authenticate(login: MailLogin): Promise<MailLoginResult> {
-    const reached = await this.#login<AccountName>('submission', login, {
-      member: async (member, uuid, name) => {
-        const params: AuthenticateParams = { uuid, name, password: login.password.reveal(), client: login.client };
-        try {
-          const result = (await this.#options.link.call(member, authenticateMethod, params, authenticateTimeoutMs)) as { name?: unknown };
-          return { kind: 'done', value: parseAccountName(typeof result?.name === 'string' ? result.name : name) };
-        } catch (thrown) {
-          const error = asPlatformError(thrown);
-          // What the member said of the account is an answer; what kept it from being asked is not.
-          if (error.kind === 'bug' || (error.kind !== 'moved' && /^(NET|LINK)_/.test(error.code))) throw error;
-          return { kind: 'refused', error };
-        }
-      },
-      foreign: async (account) => ({ value: account.name, host: await this.#options.foreign.authenticate(account, login) }),
+    const { credentials, client } = login;
+    const reached = await this.#login<{ name: AccountName; serverSignature?: string }>('submission', login, {
+      member: (member, uuid, name) =>
+        this.#call(async () => {
+          const shown =
+            credentials.kind === 'password'
+              ? { password: credentials.password.reveal() }
+              : { password: '', login: linkLoginOf(name, credentials) };
+          const params: AuthenticateParams = { uuid, name, ...shown, client };
+          const answer = await this.#options.link.call(member, authenticateMethod, params, authenticateTimeoutMs);
+          const { name: itsName, serverSignature } = (answer ?? {}) as Partial<AuthenticateResult>;
+          const value = { name: parseAccountName(typeof itsName === 'string' ? itsName : name) };
+          return typeof serverSignature === 'string' ? { ...value, serverSignature } : value;
+        }),
+      foreign: async (account) => ({ value: { name: account.name }, host: await this.#options.foreign.authenticate(account, login) }),
     });
-    if (reached.ok) return { ok: true, name: reached.value };
+    if (reached.ok) return { ok: true, ...reached.value };
     // SMTP has an answer of its own for an address that does not exist, which a stranger's login must not bring out.
     const error =
       reached.error.kind === 'not-found'
         ? new PlatformError('AUTH_FAILED', reached.error.message, { cause: reached.error })
         : reached.error;
     return { ok: false, error };
+  }
+
+  /**
+   * What a SCRAM exchange with the account begins with. An account that does not exist, or has no keys, gets a salt of its own that is always the same,
+   * and the answer takes the same time: who asks learns nothing of accounts. Never rejects.
+   */
+  async scramSalt(login: Pick<LoginRequest, 'loginName' | 'defaultDomain' | 'client'>): Promise<SaltAnswer> {
+    const { clock } = this.#options.ports;
+    const scram = this.#options.sasl?.scram;
+    if (scram === undefined) return { ok: false, error: new PlatformError('BUG_UNEXPECTED', 'SCRAM is not offered here') };
+    const startedAtMs = clock.monotonicMs();
+    const address = tryParseAccountName(login.loginName, login.defaultDomain ?? this.#options.defaultDomain);
+    const reached: Reached<ScramSalt> | undefined =
+      address === undefined
+        ? undefined
+        : await this.#ask<ScramSalt>(address, await this.#options.router.route(address), {
+            member: (member, uuid, name) =>
+              this.#call(
+                async () => (await this.#options.link.call(member, scramSaltMethod, { uuid, name }, authenticateTimeoutMs)) as ScramSalt,
+              ),
+            // A foreign server keeps its own keys, and its exchange would be another.
+            foreign: async ({ cluster }) => ({ value: {}, host: cluster.members[0] as ClusterMember }),
+          });
+    await sleep(clock, Math.max(0, saltFloorMs - (clock.monotonicMs() - startedAtMs)));
+    if (reached !== undefined && !reached.ok && !isWrongLogin(reached.error)) return { ok: false, error: reached.error };
+    const { salt, iterations } = reached?.ok === true ? reached.value : {};
+    if (typeof salt === 'string' && typeof iterations === 'number') return { ok: true, salt, iterations };
+    const madeUp = createHmac('sha256', scram.secret.reveal())
+      .update(`scram salt ${address ?? login.loginName}`)
+      .digest();
+    return { ok: true, salt: madeUp.subarray(0, saltBytes).toString('base64'), iterations: scram.iterations };
   }
 
   /** Opens an LMTP channel to a ready member of the cluster. Rejects with `ROUTE_*`, `NET_*`, `LINK_*` or what the member refused with. */
@@ -270,13 +326,16 @@ export class SessionOpener {
 
   async #login<T>(
     protocol: string,
-    login: { readonly loginName: string; readonly defaultDomain?: DomainName | undefined; readonly client: ClientFacts },
+    login: Pick<LoginRequest, 'loginName' | 'credentials' | 'defaultDomain' | 'client'>,
     ask: LoginQuestion<T>,
   ): Promise<Reached<T>> {
     const { clock } = this.#options.ports;
     const { guard, router } = this.#options;
-    const address = tryParseAccountName(login.loginName, login.defaultDomain ?? this.#options.defaultDomain);
-    const account = address ?? printable(login.loginName);
+    const { loginName, defaultDomain, credentials } = login;
+    const given = tryParseAccountName(loginName, defaultDomain ?? this.#options.defaultDomain);
+    // A token may be all that a client gives; then failures count for nobody's account.
+    const isNameless = loginName === '' && credentials.kind === 'token';
+    const account = given ?? (isNameless ? `token-from-${clientGroup(login.client.address)}` : printable(loginName));
     const from = clientGroup(login.client.address);
     // An allowed address is never delayed or refused; what it fails at still counts for the account.
     const isAllowed = this.#options.rules?.find(login.client.address)?.verdict === 'allow';
@@ -290,15 +349,30 @@ export class SessionOpener {
     }
     if (delayMs > 0) await sleep(clock, delayMs);
     const startedAtMs = clock.monotonicMs();
-    const reached: Reached<T> =
-      address === undefined
-        ? { ok: false, error: new PlatformError('AUTH_FAILED', 'the login name is no account name'), cluster: undefined, member: undefined }
-        : await this.#ask(address, await router.route(address), ask);
+    let reached: Reached<T>;
+    try {
+      const address = isNameless ? await this.#ownerOf(credentials.token, defaultDomain) : given;
+      if (address === undefined) throw new PlatformError('AUTH_FAILED', 'the login name is no account name');
+      reached = await this.#ask(address, await router.route(address), ask);
+    } catch (thrown) {
+      reached = { ok: false, error: asPlatformError(thrown), cluster: undefined, member: undefined };
+    }
     const tookMs = clock.monotonicMs() - startedAtMs;
     this.#durations.observe({ protocol }, tookMs / 1000);
     if (reached.ok) guard.succeeded(from, account);
     else if (isWrongLogin(reached.error)) await sleep(clock, guard.failed(from, account, tookMs));
     return this.#counted(protocol, reached);
+  }
+
+  /** A question by a call. What the member said of the account is an answer; what kept it from being asked is not. */
+  async #call<T>(ask: () => Promise<T>): Promise<MemberStep<T>> {
+    try {
+      return { kind: 'done', value: await ask() };
+    } catch (thrown) {
+      const error = asPlatformError(thrown);
+      if (error.kind === 'bug' || (error.kind !== 'moved' && /^(NET|LINK)_/.test(error.code))) throw error;
+      return { kind: 'refused', error };
+    }
   }
 
   async #ask<T>(address: AccountName, found: AccountRoute, ask: LoginQuestion<T>): Promise<Reached<T>> {
@@ -320,6 +394,11 @@ export class SessionOpener {
     } catch (thrown) {
       return { ok: false, error: asPlatformError(thrown), cluster, member: undefined };
     }
+  }
+
+  async #ownerOf(token: Secret<string>, defaultDomain: DomainName | undefined): Promise<AccountName | undefined> {
+    const owner = await this.#options.sasl?.tokens?.verifier.accountOf(token);
+    return owner === undefined ? undefined : tryParseAccountName(owner, defaultDomain ?? this.#options.defaultDomain);
   }
 
   #counted<T>(protocol: string, reached: Reached<T>): Reached<T> {

@@ -5,17 +5,17 @@
 import type { PlatformError } from '#common/errors/platform-error.ts';
 import { pop3Replies } from '#common/errors/wire.ts';
 import { Pop3LoginDecoder } from '#protocol/pop3/login-decoder.ts';
-import { decodeSaslBase64, loginPrompts, parsePlain } from '#protocol/sasl/plain.ts';
-import { LoginDialogue } from './login-dialogue.ts';
+import { mechanismsOf, passwordOf } from './credentials.ts';
+import type { LoginResult } from './open-session.ts';
+import { SaslDialogue } from './sasl-dialogue.ts';
 
 /** See the header of this file. */
-export class Pop3Login extends LoginDialogue {
+export class Pop3Login extends SaslDialogue {
   readonly protocol = 'pop3';
+  protected readonly hasFinalData = false;
   #decoder = new Pop3LoginDecoder();
   /** Name given by USER. */
   #user: string | undefined;
-  /** AUTH under way; `user` is LOGIN's name once it is known. */
-  #exchange: { readonly mechanism: 'PLAIN' | 'LOGIN'; readonly user: string | undefined } | undefined;
 
   protected override greet(): void {
     this.write('+OK POP3 server ready\r\n');
@@ -32,7 +32,7 @@ export class Pop3Login extends LoginDialogue {
   protected override reset(): void {
     this.#decoder = new Pop3LoginDecoder();
     this.#user = undefined;
-    this.#exchange = undefined;
+    this.breakOff();
   }
 
   protected override farewell(why: 'timeout' | 'limit' | 'unavailable' | 'protocol', text: string): string {
@@ -45,10 +45,10 @@ export class Pop3Login extends LoginDialogue {
     if (event === undefined) return false;
     if (event.type === 'fatal') this.finish('-ERR Line too long\r\n', 'protocol-error');
     else if (event.type === 'bad') {
-      this.#exchange = undefined;
+      this.breakOff();
       if (this.countCommand('bad-command'))
         this.write(`-ERR ${event.reason === 'NUL is not allowed' ? event.reason : 'Lines end with CRLF'}\r\n`);
-    } else if (this.#exchange !== undefined) this.#answer(event.text);
+    } else if (this.isExchanging) this.answer(event.text);
     else this.#command(event.text);
     return true;
   }
@@ -98,46 +98,26 @@ export class Pop3Login extends LoginDialogue {
   #authenticate(argument: string): void {
     if (argument === '') {
       // Before RFC 5034 clients asked for the list of mechanisms like this, and some still do.
-      this.write(this.mayLogIn ? '+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n' : '+OK\r\n.\r\n');
+      this.write(['+OK', ...this.mechanisms, '.', ''].join('\r\n'));
       return;
     }
     const [mechanism, initial, ...more] = argument.split(' ');
     const name = mechanism?.toUpperCase();
-    if (name !== 'PLAIN' && name !== 'LOGIN') this.write('-ERR Unknown mechanism\r\n');
-    else if (more.length > 0) this.write('-ERR AUTH takes a mechanism and at most one response\r\n');
+    if (name === undefined || !mechanismsOf(this.options.sasl ?? {}, this.connection.tls).includes(name)) {
+      this.write('-ERR Unknown mechanism\r\n');
+    } else if (more.length > 0) this.write('-ERR AUTH takes a mechanism and at most one response\r\n');
     else if (this.#mayLogIn()) {
-      this.#exchange = { mechanism: name, user: undefined };
       // RFC 5034 §4: the response may come with the command.
-      if (initial !== undefined) this.#answer(initial);
-      else this.write(`+ ${name === 'PLAIN' ? '' : loginPrompts.user}\r\n`);
+      this.authenticate(name, initial, {
+        welcome: () => '+OK Logged in\r\n',
+        refusal: refusalOf,
+        broken: (why, text) => `-ERR ${why === 'malformed' ? '' : '[AUTH] '}${text}\r\n`,
+      });
     }
   }
 
-  /** The client's next message in AUTH. */
-  #answer(text: string): void {
-    const exchange = this.#exchange;
-    if (exchange === undefined) return;
-    this.#exchange = undefined;
-    // RFC 5034 §4: a lone `*` cancels.
-    const message = text === '*' ? undefined : decodeSaslBase64(text);
-    if (message === undefined) {
-      this.write(text === '*' ? '-ERR Cancelled\r\n' : '-ERR Not base64\r\n');
-      return;
-    }
-    if (exchange.mechanism === 'LOGIN') {
-      if (exchange.user !== undefined) this.#logIn(exchange.user, message);
-      else {
-        this.#exchange = { mechanism: 'LOGIN', user: message };
-        this.write(`+ ${loginPrompts.password}\r\n`);
-      }
-      return;
-    }
-    const plain = parsePlain(message);
-    if (plain === undefined) this.write('-ERR Malformed PLAIN message\r\n');
-    else if (plain.authorizationId !== '' && plain.authorizationId !== plain.authenticationId) {
-      // RFC 4616 §2: acting for somebody else is a right that nobody has here.
-      this.write('-ERR [AUTH] Not permitted\r\n');
-    } else this.#logIn(plain.authenticationId, plain.password);
+  protected override ask(challenge: string): void {
+    this.write(`+ ${challenge}\r\n`);
   }
 
   #mayLogIn(): boolean {
@@ -146,17 +126,15 @@ export class Pop3Login extends LoginDialogue {
   }
 
   #logIn(name: string, password: string): void {
-    this.login(name, password, {
-      welcome: () => '+OK Logged in\r\n',
-      refusal: (error) => refusalOf(error),
-    });
+    const words = (result: LoginResult): string => (result.ok ? '+OK Logged in\r\n' : refusalOf(result.error));
+    this.login(name, passwordOf(password), { judged: words, settled: words });
   }
 
   #capabilities(): string[] {
     // RFC 2449 §6; TOP and UIDL are the member's and always there. PIPELINING: what follows the login is handed on to the member.
     const words = ['TOP', 'UIDL', 'RESP-CODES', 'AUTH-RESP-CODE', 'PIPELINING'];
     if (this.maySecure) words.push('STLS');
-    if (this.mayLogIn) words.push('USER', 'SASL PLAIN LOGIN');
+    if (this.mayLogIn) words.push('USER', `SASL ${this.mechanisms.join(' ')}`);
     return words;
   }
 }

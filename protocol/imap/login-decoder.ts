@@ -8,8 +8,8 @@
  * starts, the event is `fatal` and nothing more comes.
  */
 
-/** Longest command line without its literals, octets. */
-export const lineBytesMax = 8192;
+/** Longest command line without its literals, octets: an access token fits. */
+export const lineBytesMax = 12_288;
 /** Longest literal before login, octets: the size that LITERAL- (RFC 7888 §5) allows. */
 export const literalBytesMax = 4096;
 /** Most arguments of one command; ID has up to 30 pairs (RFC 2971 §3.3). */

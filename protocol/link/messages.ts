@@ -12,6 +12,28 @@ export const linkVersion = 2;
  * archive of the account; only the admin API may. */
 export type LinkService = 'imap' | 'pop3' | 'lmtp' | 'deliver' | 'export' | 'import';
 
+/** What a client shows to be somebody. The member judges it; the frontend only reads from it whose account to look for. */
+export type LinkLogin =
+  | {
+      readonly mechanism: 'PLAIN';
+      readonly authorizationId: string;
+      readonly authenticationId: string;
+      readonly password: string;
+    }
+  /** An access token. Members of version 1 and 2 releases without it refuse it as malformed: upgrade them before frontends offer it. */
+  | { readonly mechanism: 'BEARER'; readonly authenticationId: string; readonly token: string }
+  /**
+   * A finished SCRAM exchange (RFC 5802). The frontend has seen to nonces and channel binding; the proof is checked against keys that
+   * never leave the cluster.
+   */
+  | {
+      readonly mechanism: 'SCRAM-SHA-256';
+      readonly authenticationId: string;
+      /** The three messages that the proof is over, joined (RFC 5802 §3, AuthMessage). */
+      readonly authMessage: string;
+      readonly proof: string;
+    };
+
 /** Asks a member to serve a client's session. */
 export interface OpenSession {
   readonly service: LinkService;
@@ -29,12 +51,7 @@ export interface OpenSession {
     readonly name: string;
   };
   /** Missing for `lmtp`: the frontend's certificate is its right to deliver. */
-  readonly login?: {
-    readonly mechanism: 'PLAIN';
-    readonly authorizationId: string;
-    readonly authenticationId: string;
-    readonly password: string;
-  };
+  readonly login?: LinkLogin;
   readonly client: {
     readonly address: string;
     readonly port: number;
@@ -77,8 +94,16 @@ export const hopsMax = 3;
 
 /** Answer to `OpenSession`. */
 export type OpenSessionAnswer =
-  /** The channel is open. `capabilities`: what the member's protocol server offers after login, for the frontend's answer. */
-  | { readonly outcome: 'opened'; readonly capabilities: readonly string[]; readonly accountName: string }
+  /**
+   * The channel is open. `capabilities`: what the member's protocol server offers after login, for the frontend's answer. `serverSignature`: of
+   * SCRAM, for the client to check.
+   */
+  | {
+      readonly outcome: 'opened';
+      readonly capabilities: readonly string[];
+      readonly accountName: string;
+      readonly serverSignature?: string;
+    }
   /** Ask that member: it is the account's current host. */
   | { readonly outcome: 'at'; readonly member: string; readonly host: string; readonly port: number }
   /** The account is hosted by another cluster (`hostServer` when known): re-read the entry from the master and try once more. */
@@ -109,7 +134,10 @@ export const authenticateMethod = 'authenticate';
 export interface AuthenticateParams {
   readonly uuid: string;
   readonly name: string;
+  /** Empty where `login` is given. */
   readonly password: string;
+  /** What is shown instead of a password. */
+  readonly login?: LinkLogin;
   readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
 }
 
@@ -118,4 +146,19 @@ export interface AuthenticateResult {
   readonly ok: true;
   /** The account's name now, which the entry decides and not what the client typed. */
   readonly name: string;
+  /** Of SCRAM. */
+  readonly serverSignature?: string;
+}
+
+/**
+ * The call by which a frontend learns what a SCRAM exchange begins with: `{ uuid, name }` as in `OpenSession`. It rejects with `LINK_NOT_HERE` or
+ * `LINK_MOVED` as `authenticateMethod` does.
+ */
+export const scramSaltMethod = 'scram.salt';
+
+/** Result of `scramSaltMethod`; `{}` for an account without SCRAM keys, which a client must not be able to tell from one with them. */
+export interface ScramSalt {
+  /** Base64. */
+  readonly salt?: string;
+  readonly iterations?: number;
 }

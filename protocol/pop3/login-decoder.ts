@@ -6,7 +6,7 @@
  */
 
 /** Longest line with its end, octets. */
-export const lineBytesMax = 8192;
+export const lineBytesMax = 12_288;
 
 /** What the decoder found. */
 export type Pop3LoginEvent =

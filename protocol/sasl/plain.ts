@@ -2,8 +2,8 @@
  * SASL PLAIN (RFC 4616) and the older LOGIN exchange, as far as a server needs them: the client's messages, decoded.
  */
 
-/** Longest client message accepted, octets after base64. */
-export const saslMessageBytesMax = 4096;
+/** Longest client message accepted, octets after base64: with the command before it, RFC 4954 §4 gives a line 12,288. */
+export const saslMessageBytesMax = 9000;
 
 /** What PLAIN carries; the password is what the client sent, unprepared. */
 export interface PlainMessage {

@@ -58,7 +58,7 @@ async function tlsOf(name: string, more: Partial<FrontendTlsConfig> = {}): Promi
 
 async function listening(options: { listener?: Partial<FrontendListener>; tls: FrontendTls | undefined }) {
   const world = federation();
-  const ports = { clock: systemClock, network: nodeNetwork, log: world.log, metrics: createMetrics() };
+  const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: world.log, metrics: createMetrics() };
   const listener: FrontendListener = {
     protocol: 'imap',
     tls: 'implicit',

@@ -3,6 +3,7 @@
  * knows no sockets, so a test feeds it text. Each protocol has one, beside this file.
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { bearerMessage } from '#protocol/sasl/bearer.ts';
 
 /** Whom to log in, and as whom. */
 export interface ForeignCredentials {
@@ -11,6 +12,8 @@ export interface ForeignCredentials {
   readonly password: string;
   /** Set when the two names differ and the server is told so by SASL. */
   readonly authorizationId: string;
+  /** Passed on instead of a password. */
+  readonly token?: { readonly mechanism: 'OAUTHBEARER' | 'XOAUTH2'; readonly value: string };
 }
 
 /** The client, as the server is told of it; `undefined` tells it nothing. */
@@ -64,8 +67,20 @@ export function failed(
   return { kind: 'failed', error: new PlatformError(code, message) };
 }
 
-/** The PLAIN message (RFC 4616), base64. */
-export function plainMessage(credentials: ForeignCredentials): string {
-  const { authorizationId, authenticationId, password } = credentials;
-  return Buffer.from(`${authorizationId}\0${authenticationId}\0${password}`).toString('base64');
+/** The mechanism, and its first message in base64: PLAIN (RFC 4616), or the one that the client's token came by. */
+export function saslOf(credentials: ForeignCredentials): { readonly mechanism: string; readonly message: string } {
+  const { authorizationId, authenticationId, password, token } = credentials;
+  if (token === undefined) return { mechanism: 'PLAIN', message: base64(`${authorizationId}\0${authenticationId}\0${password}`) };
+  return { mechanism: token.mechanism, message: base64(bearerMessage(token.mechanism, { name: authenticationId, token: token.value })) };
+}
+
+/** What to say to a challenge: to an empty one the message, which the server has not taken with the command; to a token's refusal the last word. */
+export function answerTo(credentials: ForeignCredentials, challenge: string): string {
+  if (challenge.trim() === '') return saslOf(credentials).message;
+  // RFC 7628 §3.2.3: a lone 0x01.
+  return credentials.token?.mechanism === 'OAUTHBEARER' ? 'AQ==' : credentials.token === undefined ? '*' : '';
+}
+
+function base64(text: string): string {
+  return Buffer.from(text).toString('base64');
 }

@@ -5,7 +5,7 @@
  *   greeting ──► [T STARTTLS ──► TLS] ──► [I ID …] L LOGIN … ──► L OK ──► done
  *                                                                   └─ no capabilities in it ──► C CAPABILITY ──► done
  */
-import { type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, plainMessage, read } from './dialogue.ts';
+import { answerTo, type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, read, saslOf } from './dialogue.ts';
 
 /** Response codes of a tagged NO that say nothing about name and password (RFC 5530 §3, RFC 9051 §7.1). */
 const passingCodes = /^\[(?:UNAVAILABLE|SERVERBUG|LIMIT|INUSE|CONTACTADMIN|OVERQUOTA)\b/i;
@@ -41,9 +41,9 @@ export class ForeignImap implements ForeignDialogue {
     if (this.#state === 'capability') {
       return text.startsWith('C ') ? { kind: 'done', capabilities: afterLogin(this.#capabilities ?? []) } : read;
     }
-    if (text.startsWith('+') && this.#options.credentials.authorizationId !== '') {
+    if (text.startsWith('+') && this.#usesSasl) {
       // A server without SASL-IR asks for the message it has been sent already as part of the line.
-      return { kind: 'send', bytes: `${plainMessage(this.#options.credentials)}\r\n` };
+      return { kind: 'send', bytes: `${answerTo(this.#options.credentials, text.slice(1))}\r\n` };
     }
     if (!text.startsWith('L ')) return read;
     return this.#loggedIn(text.slice(2));
@@ -82,11 +82,16 @@ export class ForeignImap implements ForeignDialogue {
       client === undefined
         ? ''
         : `I ID ("x-originating-ip" "${client.address}" "x-originating-port" "${client.port}" "x-connected-ip" "${client.localAddress}" "x-connected-port" "${client.localPort}" "x-session-id" "${client.sessionId}")\r\n`;
-    const { authenticationId, authorizationId, password } = credentials;
-    // RFC 9051 §9: a quoted string holds neither line ends nor NUL, and before ENABLE UTF8 no octets above 127.
-    const isQuotable = /^[\x20-\x7e]*$/.test(authenticationId + password);
-    if (authorizationId === '' && isQuotable) return `${id}L LOGIN ${quoted(authenticationId)} ${quoted(password)}\r\n`;
-    return `${id}L AUTHENTICATE PLAIN ${plainMessage(credentials)}\r\n`;
+    const { authenticationId, password } = credentials;
+    if (!this.#usesSasl) return `${id}L LOGIN ${quoted(authenticationId)} ${quoted(password)}\r\n`;
+    const { mechanism, message } = saslOf(credentials);
+    return `${id}L AUTHENTICATE ${mechanism} ${message}\r\n`;
+  }
+
+  // RFC 9051 §9: a quoted string holds neither line ends nor NUL, and before ENABLE UTF8 no octets above 127.
+  get #usesSasl(): boolean {
+    const { authenticationId, authorizationId, password, token } = this.#options.credentials;
+    return token !== undefined || authorizationId !== '' || !/^[\x20-\x7e]*$/.test(authenticationId + password);
   }
 }
 

@@ -2,7 +2,7 @@
  * POP3 at a foreign server: XCLIENT if wanted, STLS if wanted (RFC 2595 §4), then USER and PASS in one piece (RFC 2449 §6.6), or AUTH PLAIN (RFC 5034) for
  * master users and for passwords that no line can hold.
  */
-import { type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, plainMessage, read } from './dialogue.ts';
+import { answerTo, type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, read, saslOf } from './dialogue.ts';
 
 /** Response codes that say nothing about name and password (RFC 2449 §8.1, RFC 3206 §4). */
 const passingCodes = /^-ERR \[(?:SYS\/|IN-USE|LOGIN-DELAY)/i;
@@ -51,7 +51,7 @@ export class ForeignPop3 implements ForeignDialogue {
       case 'auth':
         if (text.startsWith('+ ') || text === '+') {
           this.#awaited.push('auth');
-          return { kind: 'send', bytes: `${plainMessage(this.#options.credentials)}\r\n` };
+          return { kind: 'send', bytes: `${answerTo(this.#options.credentials, text.slice(1))}\r\n` };
         }
         return this.#loggedIn(text, isOk);
       default:
@@ -72,9 +72,10 @@ export class ForeignPop3 implements ForeignDialogue {
       lines.push(`XCLIENT ADDR=${client.address} PORT=${client.port} SESSION=${client.sessionId}`);
       this.#awaited.push('xclient');
     }
-    const { authenticationId, authorizationId, password } = credentials;
-    if (authorizationId !== '' || /[\r\n\0]/.test(authenticationId + password) || /\s/.test(authenticationId)) {
-      lines.push(`AUTH PLAIN ${plainMessage(credentials)}`);
+    const { authenticationId, authorizationId, password, token } = credentials;
+    if (token !== undefined || authorizationId !== '' || /[\r\n\0]/.test(authenticationId + password) || /\s/.test(authenticationId)) {
+      const { mechanism, message } = saslOf(credentials);
+      lines.push(`AUTH ${mechanism} ${message}`);
       this.#awaited.push('auth');
     } else {
       lines.push(`USER ${authenticationId}`, `PASS ${password}`);

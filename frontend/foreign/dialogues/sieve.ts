@@ -1,7 +1,7 @@
 /**
  * ManageSieve at a foreign server (RFC 5804): its capabilities up to OK, STARTTLS if wanted, XCLIENT if wanted, AUTHENTICATE PLAIN.
  */
-import { type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, plainMessage, read } from './dialogue.ts';
+import { answerTo, type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, read, saslOf } from './dialogue.ts';
 
 /** See the header of this file. */
 export class ForeignSieve implements ForeignDialogue {
@@ -21,7 +21,11 @@ export class ForeignSieve implements ForeignDialogue {
 
   line(text: string): ForeignStep {
     const verdict = /^(OK|NO|BYE)\b/i.exec(text)?.[1]?.toUpperCase();
-    if (verdict === undefined) return read;
+    if (verdict === undefined) {
+      // A challenge (RFC 5804 §2.1), as a quoted string or a literal: why a token is refused.
+      if (this.#state !== 'login' || !/^(?:"|\{)/.test(text)) return read;
+      return { kind: 'send', bytes: `"${answerTo(this.#options.credentials, text.replaceAll('"', ''))}"\r\n` };
+    }
     if (verdict === 'BYE') return failed('NET_CLOSED', `the server said goodbye: ${text}`);
     switch (this.#state) {
       case 'greeting':
@@ -53,6 +57,7 @@ export class ForeignSieve implements ForeignDialogue {
   }
 
   #authenticate(): string {
-    return `AUTHENTICATE "PLAIN" "${plainMessage(this.#options.credentials)}"\r\n`;
+    const { mechanism, message } = saslOf(this.#options.credentials);
+    return `AUTHENTICATE "${mechanism}" "${message}"\r\n`;
   }
 }

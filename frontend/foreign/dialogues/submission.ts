@@ -3,7 +3,7 @@
  * STARTTLS (RFC 3207): EHLO or LHLO, STARTTLS if wanted, XCLIENT if wanted, AUTH PLAIN.
  */
 import { parseReplyLine } from '#protocol/smtp/reply.ts';
-import { type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, plainMessage, read } from './dialogue.ts';
+import { answerTo, type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, read, saslOf } from './dialogue.ts';
 
 /** See the header of this file. */
 export class ForeignSubmission implements ForeignDialogue {
@@ -56,6 +56,7 @@ export class ForeignSubmission implements ForeignDialogue {
         this.#state = 'auth';
         return { kind: 'send', bytes: this.#auth() };
       case 'auth':
+        if (reply.code === 334) return { kind: 'send', bytes: `${answerTo(this.#options.credentials, reply.text)}\r\n` };
         return this.#judged(reply.code, text);
     }
   }
@@ -71,7 +72,8 @@ export class ForeignSubmission implements ForeignDialogue {
   }
 
   #auth(): string {
-    return `AUTH PLAIN ${plainMessage(this.#options.credentials)}\r\n`;
+    const { mechanism, message } = saslOf(this.#options.credentials);
+    return `AUTH ${mechanism} ${message}\r\n`;
   }
 
   #judged(code: number, text: string): ForeignStep {

@@ -180,7 +180,7 @@ export class FakeLink implements LinkClient {
 /** A member that knows one password for everybody. */
 export function memberWithPassword(password: string, capabilities: readonly string[] = ['IMAP4rev1', 'IDLE']): MemberBehaviour {
   return (request) =>
-    request.login === undefined || request.login.password === password
+    request.login === undefined || (request.login.mechanism === 'PLAIN' && request.login.password === password)
       ? { outcome: 'opened', capabilities, accountName: request.account?.name ?? '' }
       : { outcome: 'refused', code: 'AUTH_FAILED', kind: 'auth', message: 'wrong password' };
 }

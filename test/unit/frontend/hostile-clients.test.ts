@@ -3,10 +3,10 @@ import { Client } from '#test/transcripts/frontend/dialogue.ts';
 import { federation } from './fakes.ts';
 
 describe('a hostile client', () => {
-  it.each(['imap', 'pop3'] as const)('that sends a line without end is sent away after 8 kB (%s)', async (protocol) => {
+  it.each(['imap', 'pop3'] as const)('that sends a line without end is sent away after 12 kB (%s)', async (protocol) => {
     const client = new Client(federation(), protocol);
     await client.take();
-    for (let i = 0; i < 9; i += 1) client.send(Buffer.alloc(1000, 'x'));
+    for (let i = 0; i < 13; i += 1) client.send(Buffer.alloc(1000, 'x'));
     expect(await client.take()).toMatch(/^(\* BYE|-ERR) Line too long\r\n$/);
     client.connection.end();
     await client.take();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { Secret } from '#common/secret.ts';
+import { passwordOf } from '#frontend/session/credentials.ts';
 import type { LoginResult } from '#frontend/session/open-session.ts';
 import { settle } from '#test/fakes/clock.ts';
 import { account, type Federation, federation, memberWithPassword, west } from './fakes.ts';
@@ -13,7 +13,7 @@ const client = { address: '192.0.2.1', port: 4711, tls: true };
 /** Logs in; time moves on by itself. */
 async function login(world: Federation, loginName = 'alice@isp.example', password = 'wonderland'): Promise<LoginResult> {
   let result: LoginResult | undefined;
-  void world.opener.open({ service: 'imap', sessionId: 's1', loginName, password: new Secret(password), client }).then((answer) => {
+  void world.opener.open({ service: 'imap', sessionId: 's1', loginName, credentials: passwordOf(password), client }).then((answer) => {
     result = answer;
   });
   for (let i = 0; i < 200 && result === undefined; i += 1) await world.clock.advance(100);
@@ -191,7 +191,7 @@ describe('a login', () => {
 });
 
 describe('verifying a password for submission', () => {
-  const request = (loginName: string) => ({ loginName, password: new Secret('x'), sessionId: 's', client });
+  const request = (loginName: string) => ({ loginName, credentials: passwordOf('x'), sessionId: 's', client });
 
   it('asks a member by a call and gives the account’s own name', async () => {
     const world = federation();
@@ -218,7 +218,7 @@ describe('verifying a password for submission', () => {
 describe('a login for submission', () => {
   it('fails alike for an account that does not exist and for a wrong password', async () => {
     const world = federation();
-    const result = world.opener.authenticate({ loginName: 'nobody', password: new Secret('x'), sessionId: 's', client });
+    const result = world.opener.authenticate({ loginName: 'nobody', credentials: passwordOf('x'), sessionId: 's', client });
     await settle();
     await world.clock.advance(1000);
     expect(await result).toMatchObject({ ok: false, error: { code: 'AUTH_FAILED', kind: 'auth' } });

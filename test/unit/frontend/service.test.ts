@@ -66,7 +66,7 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
     metrics: ports.metrics,
     status: () => ({ sessions: 0, openAccounts: 0, state: 'active' }),
     open: async (_peer, request) =>
-      request.login?.password === 'wonderland'
+      request.login?.mechanism === 'PLAIN' && request.login.password === 'wonderland'
         ? {
             answer: { outcome: 'opened', capabilities: ['IMAP4rev1'], accountName: request.account?.name ?? '' },
             serve: options.serve ?? echo,

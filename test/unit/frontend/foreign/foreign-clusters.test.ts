@@ -3,6 +3,7 @@ import { parseClusterName, parseMemberName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
 import type { ClusterRecord, ForeignService } from '#directory/client/records.ts';
 import { defaultForeignSettings, type ForeignSettings } from '#frontend/foreign/settings.ts';
+import { passwordOf } from '#frontend/session/credentials.ts';
 import type { LoginResult } from '#frontend/session/open-session.ts';
 import type { MemoryConnection } from '#test/fakes/memory-connection.ts';
 import { account, domain, type Federation, federation, uuidOf } from '../fakes.ts';
@@ -75,7 +76,7 @@ function world(settings?: Partial<ForeignSettings>, cluster = foreignCluster()) 
 async function login(made: Federation, loginName = 'alice@isp.example', password = 'wonderland'): Promise<LoginResult> {
   let result: LoginResult | undefined;
   const client = { address: '192.0.2.1', port: 4711, tls: true };
-  void made.opener.open({ service: 'imap', sessionId: 's1', loginName, password: new Secret(password), client }).then((answer) => {
+  void made.opener.open({ service: 'imap', sessionId: 's1', loginName, credentials: passwordOf(password), client }).then((answer) => {
     result = answer;
   });
   for (let i = 0; i < 200 && result === undefined; i += 1) await made.clock.advance(100);

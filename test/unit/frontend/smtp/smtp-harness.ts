@@ -18,6 +18,7 @@ import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
 import { type FrontendConfig, type FrontendListener, routingDefaults } from '#frontend/config.ts';
 import { startSmtp } from '#frontend/listeners/smtp.ts';
 import type { MailLogin, RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
+import type { SaslSettings } from '#frontend/session/credentials.ts';
 import { LmtpMember } from '#test/fakes/lmtp-member.ts';
 import { LineClient } from '#test/transcripts/line-transcript.ts';
 import { FakeRouter } from '../queue/queue-harness.ts';
@@ -26,6 +27,7 @@ export interface SmtpHarnessOptions {
   readonly config?: Partial<FrontendConfig>;
   readonly listener?: Partial<FrontendListener>;
   readonly files?: Files;
+  readonly sasl?: SaslSettings;
 }
 
 /** See the header of this file. Listeners: SMTP with STARTTLS, submission with STARTTLS, submission with implicit TLS, in this order. */
@@ -82,11 +84,16 @@ export class SmtpHarness implements AsyncDisposable {
       authenticate: async (login) => {
         h.logins.push(login);
         if (h.router.isDown) return { ok: false, error: new PlatformError('ROUTE_NO_MEMBER', 'no member is up') };
-        const ok = login.password.reveal() === 'open sesame' && login.loginName.startsWith('alice');
+        const { credentials } = login;
+        const shown =
+          credentials.kind === 'password' ? credentials.password.reveal() : credentials.kind === 'token' ? credentials.token.reveal() : '';
+        const ok = ['open sesame', 'good-token'].includes(shown) && login.loginName.startsWith('alice');
         return ok
           ? { ok: true, name: parseAccountName('alice@isp.example') }
           : { ok: false, error: new PlatformError('AUTH_FAILED', 'wrong password') };
       },
+      scramSalt: async () => ({ ok: true, salt: 'W22ZaJ0SNY7soEsUEjb6gQ==', iterations: 4096 }),
+      ...(options.sasl === undefined ? {} : { sasl: options.sasl }),
       openDelivery: async () => ({ connection: h.member.open(), isGreeted: false }),
       ports: {
         clock: systemClock,

@@ -158,3 +158,42 @@ describe('submission', () => {
     expect(both).toContain('<mine@isp.example>');
   });
 });
+
+describe('a submission client with an access token', () => {
+  const sasl = { tokens: { verifier: { accountOf: async () => 'alice@isp.example' }, hints: {} } };
+  const message = (token: string): string => Buffer.from(`n,a=alice@isp.example,\x01auth=Bearer ${token}\x01\x01`).toString('base64');
+
+  it('logs in by OAUTHBEARER or XOAUTH2, and hears why where it may not', async () => {
+    await using h = await SmtpHarness.start({ sasl });
+    const client = await h.connect(2);
+    await client.reply();
+    await client.command('EHLO client.example');
+    expect(await client.command(`AUTH OAUTHBEARER ${message('bad-token')}`)).toMatch(/^334 eyJ/);
+    expect(await client.command('AQ==')).toMatch(/^535 5\.7\.8 /);
+    expect(await client.command('AUTH OAUTHBEARER')).toBe('334 ');
+    expect(await client.command('*')).toBe('501 5.5.2 Cancelled');
+    expect(await client.command('AUTH SCRAM-SHA-256')).toMatch(/^504 /);
+    expect(await client.command(`AUTH OAUTHBEARER ${message('good-token')}`)).toMatch(/^235 /);
+    expect(h.logins.at(-1)).toMatchObject({ loginName: 'alice@isp.example', credentials: { kind: 'token', mechanism: 'OAUTHBEARER' } });
+    const transport = nodemailer.createTransport({
+      host: '127.0.0.1',
+      port: h.port(2),
+      secure: true,
+      auth: { type: 'OAUTH2', user: 'alice@isp.example', accessToken: 'good-token' },
+      tls: { ca: h.caPem, servername: 'localhost' },
+    });
+    await transport.sendMail({ from: 'alice@isp.example', to: 'bob@isp.example', text: 'hello' });
+    transport.close();
+    await expect.poll(async () => (await h.member.texts('bob@isp.example')).length, { timeout: 20_000 }).toBe(1);
+  });
+
+  it('is not offered them where nothing judges tokens, and may not act for another account', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await h.connect(2);
+    await client.reply();
+    await client.command('EHLO client.example');
+    expect(await client.command(`AUTH XOAUTH2 ${message('good-token')}`)).toMatch(/^504 /);
+    const forAnother = Buffer.from('bob@isp.example\0alice\0open sesame').toString('base64');
+    expect(await client.command(`AUTH PLAIN ${forAnother}`)).toBe('535 5.7.8 Not permitted');
+  });
+});
