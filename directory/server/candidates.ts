@@ -6,7 +6,8 @@ import type { Filter } from '#protocol/ldap/filter.ts';
 import type { SearchScope } from '#protocol/ldap/messages.ts';
 import { isIndexed } from '../schema/mail-schema.ts';
 import type { AttributeType, Schema } from '../schema/schema.ts';
-import { type EntryStore, type IndexKey, rootId, type StoredEntry } from '../store/entry-store.ts';
+import { type EntryStore, rootId, type StoredEntry } from '../store/entry-store.ts';
+import type { IndexKey } from '../store/key-index.ts';
 
 /** Ids are fetched in pages of so many; a page with fewer is the last. */
 export const pageSize = 256;

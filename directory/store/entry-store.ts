@@ -10,13 +10,14 @@
  *
  * Nothing here knows LDAP rules: directory/server decides what may be written, and gives keys and normalised names.
  */
-import { backup, type DatabaseSync, type SQLInputValue } from 'node:sqlite';
+import { backup, type DatabaseSync } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { BoundedCache } from './bounded-cache.ts';
 import { openDatabase } from './database.ts';
 import { encodeBody } from './entry-body.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
+import { type IndexKey, KeyIndex } from './key-index.ts';
 import { type EntryRow, packedRow, RowEntry, rowBytes } from './row-entry.ts';
 import { Statements } from './statements.ts';
 import { Tallies } from './tallies.ts';
@@ -25,19 +26,11 @@ import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 
 /** Parent of the suffix entry. */
 export const rootId = 0;
-/** Index keys are cut here: candidates are looked at anyway. */
-export const indexKeyMax = 128;
 const ancestorsCachedMax = 100_000;
 /** Memory for what was read, bytes: a half for rows, an eighth each for names and index lists, a quarter for pages of the file. */
 export const defaultCacheBytes = 256 * 1_048_576;
-/** Index lists up to so many entries are remembered. */
-const idsCachedMax = 16;
 /** Entries whose attributes stay decoded: domains and clusters, which every write of an account looks at. */
 const decodedMax = 1000;
-/** Values of an index that are looked at in one piece: a few milliseconds. */
-const valuesAtOnce = 20_000;
-/** Index keys written by one statement. */
-const keysAtOnceMax = 16;
 
 /** An entry as stored. */
 export interface StoredEntry {
@@ -50,13 +43,6 @@ export interface StoredEntry {
   readonly csn: string;
   /** User attributes and the stored operational ones; not entryUUID and entryCSN, which are the columns above. */
   readonly attributes: readonly Attribute[];
-}
-
-/** One key of the index. */
-export interface IndexKey {
-  /** Canonical attribute name in lower case. */
-  readonly attribute: string;
-  readonly value: string;
 }
 
 /** Everything of an entry that a write gives. */
@@ -81,12 +67,11 @@ export class EntryStore implements Disposable {
   readonly #statements: Statements;
   readonly #journal: Journal;
   readonly #uuids: UuidIndex;
-  readonly #attributeIds = new Map<string, number>();
+  readonly #keys: KeyIndex;
   readonly #ancestors = new Map<number, { readonly parentId: number; readonly dn: string }>();
   readonly #onCommit = new Set<() => void>();
   readonly #rows: BoundedCache<number, EntryRow>;
   readonly #children: BoundedCache<string, number>;
-  readonly #keyIds: BoundedCache<string, readonly number[]>;
   readonly #decoded = new Map<number, RowEntry>();
   #meta = new Map<string, string>();
   readonly #metaChanged = new Set<string>();
@@ -112,17 +97,19 @@ export class EntryStore implements Disposable {
     this.#talliesOf = functions.talliesOf;
     this.#rows = new BoundedCache(cacheBytes / 2, rowBytes);
     this.#children = new BoundedCache(cacheBytes / 8, () => 150);
-    this.#keyIds = new BoundedCache(cacheBytes / 8, (ids) => 200 + ids.length * 8);
+    this.#keys = new KeyIndex(this.#statements, cacheBytes / 8);
     this.#commit = new GroupCommit(this.#database, {
-      begin: () => {
+      begin: (isCareful) => {
         this.#tallies.keep();
         this.#hasChanged = false;
         this.#metaBefore.clear();
         this.#uuids.keep();
         this.#changeBefore = this.#journal.last;
+        if (isCareful) this.#writeRows();
       },
       hasWritten: () => this.#hasChanged,
       beforeCommit: () => {
+        this.#writeRows();
         this.#tallies.keep();
         const boundary = this.#uuids.writeFullLot(this.#lastEntryId);
         if (boundary !== undefined) this.setMeta(uuidBoundary, String(boundary));
@@ -163,7 +150,7 @@ export class EntryStore implements Disposable {
 
   /** What the caches hold, bytes; pages of the file come to at most a quarter of `cacheBytes` beside it. */
   get cachedBytes(): number {
-    return this.#rows.bytes + this.#children.bytes + this.#keyIds.bytes;
+    return this.#rows.bytes + this.#children.bytes + this.#keys.cachedBytes;
   }
 
   get commits(): number {
@@ -261,78 +248,27 @@ export class EntryStore implements Disposable {
 
   /** Entries with this key, in order of id, above `afterId`, at most `limit`. */
   idsWithKey(key: IndexKey, afterId: number, limit: number): number[] {
-    const attributeId = this.#attributeId(key.attribute, false);
-    if (attributeId === undefined) return [];
-    const value = key.value.slice(0, indexKeyMax);
-    const name = `${attributeId}/${value}`;
-    const known = this.#keyIds.get(name);
-    if (known !== undefined) return known.filter((id) => id > afterId).slice(0, limit);
-    const ids = this.#statements.numbers(
-      'SELECT entryId AS id FROM indexed WHERE attributeId = ? AND value = ? AND entryId > ? ORDER BY entryId LIMIT ?',
-      attributeId,
-      value,
-      afterId,
-      limit,
-    );
-    // Whole lists only, and no empty ones: what is not there is mostly asked for once, by an add.
-    if (afterId === 0 && ids.length > 0 && ids.length < limit && ids.length <= idsCachedMax) this.#keyIds.set(name, ids);
-    return ids;
+    return this.#keys.idsWithKey(key, afterId, limit);
   }
 
   /** Whether any entry has this value in one of two attributes. */
-  hasKeyOf([first, second]: readonly [string, string], value: string): boolean {
-    const ids = [this.#attributeId(first, false) ?? -1, this.#attributeId(second, false) ?? -1] as const;
-    return (
-      this.#statements.number(
-        'SELECT 1 FROM indexed WHERE attributeId IN (?, ?) AND value = ? LIMIT 1',
-        ...ids,
-        value.slice(0, indexKeyMax),
-      ) !== undefined
-    );
+  hasKeyOf(attributes: readonly [string, string], value: string): boolean {
+    return this.#keys.hasKeyOf(attributes, value);
   }
 
   /** Entries with a key that starts so, in order of id; `undefined` when there are more than `limit`. */
   idsWithPrefix(prefix: IndexKey, limit: number): number[] | undefined {
-    const attributeId = this.#attributeId(prefix.attribute, false);
-    if (attributeId === undefined) return [];
-    const from = prefix.value.slice(0, indexKeyMax);
-    const ids = this.#statements.numbers(
-      'SELECT DISTINCT entryId AS id FROM indexed WHERE attributeId = ? AND value >= ? AND value < ? LIMIT ?',
-      attributeId,
-      from,
-      `${from}\u{10ffff}`,
-      limit + 1,
-    );
-    return ids.length > limit ? undefined : ids.sort((a, b) => a - b);
+    return this.#keys.idsWithPrefix(prefix, limit);
   }
 
-  /**
-   * Entries with a value of this attribute that holds `piece`, page by page; a page may be empty. What is written between two pages may be
-   * missed. Values that the index cuts are taken to hold it.
-   */
-  *idsHolding(attribute: string, piece: string): Generator<number[]> {
-    const attributeId = this.#attributeId(attribute, false);
-    if (attributeId === undefined) return;
-    const above = 'FROM indexed WHERE attributeId = ? AND (value, entryId) > (?, ?) ORDER BY value, entryId';
-    let value = '';
-    let id = -1;
-    for (;;) {
-      yield this.#statements.numbers(
-        `SELECT entryId FROM (SELECT value, entryId ${above} LIMIT ${valuesAtOnce}) WHERE instr(value, ?) > 0 OR length(value) >= ${indexKeyMax}`,
-        attributeId,
-        value,
-        id,
-        piece,
-      );
-      const last = this.#statements.get(`SELECT value, entryId ${above} LIMIT 1 OFFSET ${valuesAtOnce - 1}`, attributeId, value, id);
-      if (last === undefined) return;
-      value = last.value as string;
-      id = last.entryId as number;
-    }
+  /** Entries with a value of this attribute that holds `piece`, page by page, see key-index.ts. */
+  idsHolding(attribute: string, piece: string): Generator<number[]> {
+    return this.#keys.idsHolding(attribute, piece);
   }
 
   /** Entries with a change in the journal whose CSN is `csn` or above, in order of id; `undefined` when there are more than `limit`. */
   idsChangedSince(csn: string, limit: number): number[] | undefined {
+    this.#journal.flush();
     const ids = this.#statements.numbers('SELECT DISTINCT entryId FROM journal WHERE csn >= ? LIMIT ?', csn, limit + 1);
     return ids.length > limit ? undefined : ids.sort((a, b) => a - b);
   }
@@ -400,7 +336,7 @@ export class EntryStore implements Disposable {
     );
     this.#uuids.add(uuid, id);
     this.#tallies.count(['entries', ...this.#talliesOf(attributes)], 1);
-    this.#addKeys(this.#keysOf(attributes), id);
+    this.#keys.add(this.#keysOf(attributes), id);
     if (isJournalled) this.#journal.record('add', content, id, undefined, content);
     return { ...content, id };
   }
@@ -425,11 +361,11 @@ export class EntryStore implements Disposable {
       this.#uuids.add(content.uuid, before.id);
     }
     const had = new Map(this.#keysOf(before.attributes).map((key) => [`${key.attribute}=${key.value}`, key]));
-    this.#addKeys(
+    this.#keys.add(
       this.#keysOf(attributes).filter((key) => !had.delete(`${key.attribute}=${key.value}`)),
       before.id,
     );
-    for (const key of had.values()) this.#removeKey(key, before.id);
+    for (const key of had.values()) this.#keys.remove(key, before.id);
     this.#tallies.count(this.#talliesOf(before.attributes), -1);
     this.#tallies.count(this.#talliesOf(attributes), 1);
     if (op === 'rename' && this.#ancestors.has(before.id)) this.#ancestors.clear();
@@ -441,7 +377,7 @@ export class EntryStore implements Disposable {
     this.#touch(before);
     this.#statements.run('DELETE FROM entry WHERE id = ?', before.id);
     this.#uuids.remove(before.uuid, before.id);
-    for (const key of this.#keysOf(before.attributes)) this.#removeKey(key, before.id);
+    for (const key of this.#keysOf(before.attributes)) this.#keys.remove(key, before.id);
     this.#tallies.count(['entries', ...this.#talliesOf(before.attributes)], -1);
     this.#ancestors.delete(before.id);
     this.#journal.record('delete', { uuid: before.uuid, csn }, before.id, before, undefined);
@@ -468,27 +404,6 @@ export class EntryStore implements Disposable {
 
   // --- inside
 
-  #addKeys(keys: readonly IndexKey[], id: number): void {
-    for (let at = 0; at < keys.length; at += keysAtOnceMax) {
-      const some = keys.length <= keysAtOnceMax ? keys : keys.slice(at, at + keysAtOnceMax);
-      const values: SQLInputValue[] = [];
-      for (const key of some) {
-        const attributeId = this.#attributeId(key.attribute, true) as number;
-        const value = key.value.length > indexKeyMax ? key.value.slice(0, indexKeyMax) : key.value;
-        this.#keyIds.delete(`${attributeId}/${value}`);
-        values.push(attributeId, value, id);
-      }
-      this.#statements.run(insertKeys[some.length] as string, ...values);
-    }
-  }
-
-  #removeKey(key: IndexKey, id: number): void {
-    const attributeId = this.#attributeId(key.attribute, true) as number;
-    const value = key.value.slice(0, indexKeyMax);
-    this.#keyIds.delete(`${attributeId}/${value}`);
-    this.#statements.run('DELETE FROM indexed WHERE attributeId = ? AND value = ? AND entryId = ?', attributeId, value, id);
-  }
-
   #touch(before: StoredEntry): void {
     this.#hasChanged = true;
     this.#rows.delete(before.id);
@@ -514,21 +429,13 @@ export class EntryStore implements Disposable {
       this.#uuids.undoWork();
       this.#journal.last = this.#changeBefore;
     }
+    // A work that had written was undone with its savepoint, before which nothing waited: what waits is its own.
+    this.#keys.forget();
+    this.#journal.forget();
     this.#rows.clear();
     this.#decoded.clear();
     this.#children.clear();
-    this.#keyIds.clear();
     this.#ancestors.clear();
-    this.#attributeIds.clear();
-  }
-
-  #attributeId(name: string, create: boolean): number | undefined {
-    const known = this.#attributeIds.get(name);
-    if (known !== undefined) return known;
-    let id = this.#statements.number('SELECT id FROM attribute WHERE name = ?', name);
-    if (id === undefined && create) id = this.#statements.run('INSERT INTO attribute (name) VALUES (?)', name);
-    if (id !== undefined) this.#attributeIds.set(name, id);
-    return id;
   }
 
   #ancestor(id: number): { readonly parentId: number; readonly dn: string } {
@@ -542,6 +449,12 @@ export class EntryStore implements Disposable {
     if (this.#ancestors.size >= ancestorsCachedMax) this.#ancestors.clear();
     this.#ancestors.set(id, node);
     return node;
+  }
+
+  /** Index keys and journal records are written by statements for many. */
+  #writeRows(): void {
+    this.#keys.flush();
+    this.#journal.flush();
   }
 
   #readMeta(): void {
@@ -570,8 +483,3 @@ export class EntryStore implements Disposable {
     this.#tallies.write();
   }
 }
-
-const insertKeys = Array.from(
-  { length: keysAtOnceMax + 1 },
-  (_, count) => `INSERT OR IGNORE INTO indexed (attributeId, value, entryId) VALUES ${Array(count).fill('(?, ?, ?)').join(', ')}`,
-);

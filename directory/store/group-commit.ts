@@ -140,14 +140,16 @@ export class GroupCommit {
     try {
       // A neighbour's failure may have ended the transaction: SQLITE_FULL and SQLITE_IOERR do. What is written now would commit by itself.
       if (!this.#database.isTransaction) throw new PlatformError('DIR_BUSY', 'an earlier write of this moment failed; try again');
-      this.#hooks.begin();
+      this.#hooks.begin(batch.isCareful);
       if (batch.isCareful) this.#savepoint.run();
       member.outcome = member.run();
       if (batch.isCareful) this.#release.run();
     } catch (error) {
       const failure = writeFailure(error);
       member.outcome = () => member.reject(failure);
-      if (!this.#database.isTransaction || !this.#hooks.hasWritten()) {
+      if (!this.#database.isTransaction) {
+        this.#hooks.undone('batch');
+      } else if (!this.#hooks.hasWritten()) {
         this.#hooks.undone('work');
       } else if (batch.isCareful) {
         this.#database.exec('ROLLBACK TO work');
@@ -177,8 +179,8 @@ export class GroupCommit {
 
 /** What the store does around a commit. */
 export interface CommitHooks {
-  /** A work begins. */
-  begin(): void;
+  /** A work begins; `isCareful` when a savepoint is about to be opened for it. */
+  begin(isCareful: boolean): void;
   /** Whether the present work has written. */
   hasWritten(): boolean;
   /** Last statements of the transaction. */

@@ -9,7 +9,8 @@ import type { Attribute } from '#protocol/ldap/messages.ts';
 import { attributesOf } from './body-of-row.ts';
 import { isDamage } from './damage.ts';
 import { allIndexes, derivedTables, openDatabase } from './database.ts';
-import { type EntryFunctions, indexKeyMax, rootId } from './entry-store.ts';
+import { type EntryFunctions, rootId } from './entry-store.ts';
+import { indexKeyMax } from './key-index.ts';
 import { uuidToText } from './uuid.ts';
 import { uuidBoundary } from './uuid-index.ts';
 

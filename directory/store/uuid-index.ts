@@ -13,18 +13,26 @@ import { uuidToBytes, uuidToText } from './uuid.ts';
 /** UUIDs that are kept in memory before they are written: 2 MB, and some 20 ms to write or to read at a start. */
 export const uuidLotMax = 16_384;
 
+/** UUIDs of a lot that one statement writes. */
+const rowsAtOnce = 64;
+
 /** Name of the boundary among the meta values. */
 export const uuidBoundary = 'uuidsIndexedTo';
+
+interface Done {
+  readonly uuid: string;
+  readonly before: number | undefined;
+}
 
 /** See the header of this file. All but `idOf` inside a transaction. */
 export class UuidIndex {
   readonly #statements: Statements;
   #recent = new Map<string, number>();
   #boundary = 0;
-  /** What the present work did to `#recent`: the id that each UUID had before. */
-  readonly #before = new Map<string, number | undefined>();
-  /** The same for all works before it since the last commit. */
-  readonly #beforeBatch = new Map<string, number | undefined>();
+  /** What was done to `#recent` since the last commit: each UUID with the id that it had before. */
+  readonly #done: Done[] = [];
+  /** How much of it was done before the present work. */
+  #doneBefore = 0;
   /** What was written as a lot in this transaction, and the boundary before. */
   #lot: { readonly recent: Map<string, number>; readonly boundary: number } | undefined;
 
@@ -58,30 +66,28 @@ export class UuidIndex {
 
   /** The work before has stayed. */
   keep(): void {
-    if (this.#before.size === 0) return;
-    for (const [uuid, id] of this.#before) if (!this.#beforeBatch.has(uuid)) this.#beforeBatch.set(uuid, id);
-    this.#before.clear();
+    this.#doneBefore = this.#done.length;
   }
 
   /** The present work is undone. */
   undoWork(): void {
-    this.#restore(this.#before);
+    this.#undoTo(this.#doneBefore);
   }
 
   /** All since the last commit is undone. */
   undoBatch(): void {
-    this.#restore(this.#before);
     if (this.#lot !== undefined) {
       this.#recent = this.#lot.recent;
       this.#boundary = this.#lot.boundary;
       this.#lot = undefined;
     }
-    this.#restore(this.#beforeBatch);
+    this.#undoTo(0);
+    this.#doneBefore = 0;
   }
 
   committed(): void {
-    this.#before.clear();
-    this.#beforeBatch.clear();
+    this.#done.length = 0;
+    this.#doneBefore = 0;
     this.#lot = undefined;
   }
 
@@ -89,23 +95,27 @@ export class UuidIndex {
   writeFullLot(lastEntryId: number): number | undefined {
     if (this.#recent.size < uuidLotMax) return undefined;
     const lot = [...this.#recent].sort(([a], [b]) => (a < b ? -1 : 1));
-    for (const [uuid, id] of lot) this.#statements.run('INSERT OR REPLACE INTO uuid (uuid, entryId) VALUES (?, ?)', uuidToBytes(uuid), id);
+    for (let at = 0, count = rowsAtOnce; at < lot.length; at += count) {
+      while (count > lot.length - at) count /= 2;
+      const values = lot.slice(at, at + count).flatMap(([uuid, id]) => [uuidToBytes(uuid), id]);
+      this.#statements.run(`INSERT OR REPLACE INTO uuid (uuid, entryId) VALUES ${Array(count).fill('(?, ?)').join(', ')}`, ...values);
+    }
     this.#lot = { recent: this.#recent, boundary: this.#boundary };
     this.#recent = new Map();
     this.#boundary = lastEntryId;
     return lastEntryId;
   }
 
-  #restore(before: Map<string, number | undefined>): void {
-    for (const [uuid, id] of before) {
-      if (id === undefined) this.#recent.delete(uuid);
-      else this.#recent.set(uuid, id);
+  #undoTo(count: number): void {
+    for (let one = this.#done.length; one > count; one -= 1) {
+      const { uuid, before } = this.#done.pop() as Done;
+      if (before === undefined) this.#recent.delete(uuid);
+      else this.#recent.set(uuid, before);
     }
-    before.clear();
   }
 
   #change(uuid: string, id: number | undefined): void {
-    if (!this.#before.has(uuid)) this.#before.set(uuid, this.#recent.get(uuid));
+    this.#done.push({ uuid, before: this.#recent.get(uuid) });
     if (id === undefined) this.#recent.delete(uuid);
     else this.#recent.set(uuid, id);
   }

@@ -15,7 +15,7 @@ import type { Schema } from '../schema/schema.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { canonicalAttributes, withNamingValues } from '../server/draft.ts';
 import { encodeBody } from '../store/entry-body.ts';
-import { indexKeyMax } from '../store/entry-store.ts';
+import { indexKeyMax } from '../store/key-index.ts';
 
 /** What an entry is to the rules of mail. */
 export type PreparedKind = 'account' | 'domain' | 'cluster' | 'other';
