@@ -9,7 +9,7 @@ import { clusterOf, parseMemberName, tryParseClusterName } from '#common/host-se
 import { foreignProtocols } from '#directory/client/records.ts';
 import { parseForeignMember, parseForeignService } from '#directory/client/records-from-entry.ts';
 import type { Rdn } from '#protocol/ldap/dn.ts';
-import { type Attribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
+import { type Attribute, findAttribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
 import { hostTally, rdnKey } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Tree } from '../server/tree.ts';
@@ -47,9 +47,18 @@ export function checkMailRules(tree: Tree, draft: EntryDraft): void {
 }
 
 /** The names of a domain entry: `cn`, then its aliases. Empty when the entry is no domain. */
-export function domainNames(domain: StoredEntry | undefined): string[] {
-  return domain === undefined || !hasClass(domain, 'maildomain') ? [] : namesOfDomain(domain.attributes);
+export function domainNames(domain: StoredEntry | undefined): readonly string[] {
+  if (domain === undefined) return [];
+  // Domains stay decoded while accounts are added to them (`byIdOften`), so the list is found again by the attributes that it is made of.
+  let names = knownDomains.get(domain.attributes);
+  if (names === undefined) {
+    names = hasClass(domain, 'maildomain') ? namesOfDomain(domain.attributes) : [];
+    knownDomains.set(domain.attributes, names);
+  }
+  return names;
 }
+
+const knownDomains = new WeakMap<readonly Attribute[], readonly string[]>();
 
 /** The same by a domain's attributes. */
 export function namesOfDomain(attributes: readonly Attribute[]): string[] {
@@ -306,5 +315,6 @@ function memberCluster(member: string): string | undefined {
 }
 
 function hasClass(entry: StoredEntry, key: string): boolean {
-  return textsOf(entry.attributes, 'objectClass').some((name) => name.toLowerCase() === key);
+  const classes = findAttribute(entry.attributes, 'objectClass')?.values ?? [];
+  return classes.some((value) => value.length === key.length && value.toString('latin1').toLowerCase() === key);
 }

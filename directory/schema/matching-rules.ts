@@ -11,6 +11,8 @@ export interface MatchingRule {
   readonly syntaxOid: string;
   /** Key of a value; `undefined` when it is no value of the rule's syntax. */
   key(value: Buffer): string | undefined;
+  /** Whether every value has a key. */
+  readonly hasKeyAlways?: boolean;
   /** Key of a piece of a value, for substrings: insignificant spaces at the cut are kept. */
   pieceKey?(piece: Buffer): string | undefined;
 }
@@ -35,6 +37,7 @@ function preparedPiece(text: string, fold: boolean): string {
 
 function textKeys(fold: boolean) {
   return {
+    hasKeyAlways: true,
     key: (value: Buffer) => preparedText(value.toString('utf8'), fold),
     pieceKey: (piece: Buffer) => preparedPiece(piece.toString('utf8'), fold),
   };
@@ -81,7 +84,7 @@ const booleanKey = (value: Buffer): string | undefined => (/^(TRUE|FALSE)$/i.tes
 const uuidKey = (value: Buffer): string | undefined =>
   /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value.toString('latin1')) ? lowered(value) : undefined;
 
-function rule(oid: string, name: string, syntax: string, keys: Pick<MatchingRule, 'key' | 'pieceKey'>): MatchingRule {
+function rule(oid: string, name: string, syntax: string, keys: Pick<MatchingRule, 'key' | 'pieceKey' | 'hasKeyAlways'>): MatchingRule {
   return { oid, name, syntaxOid: syntax.includes('.') ? syntax : `${arc}.${syntax}`, ...keys };
 }
 

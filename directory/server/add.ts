@@ -2,13 +2,15 @@
  * Add (RFC 4511 §4.7). On the master an account without `hostServer` is placed, and one without `mail` gets its name as `mail`.
  */
 import { printable, tryParseAccountUuid } from '#common/account-name.ts';
-import { formatDn, type Rdn } from '#protocol/ldap/dn.ts';
+import { formatDn, formatRdn, type Rdn } from '#protocol/ldap/dn.ts';
 import { type AddRequest, type Attribute, attribute, type Control, textOf } from '#protocol/ldap/messages.ts';
+import { allows } from '../access/view.ts';
 import { generalizedTime } from '../changelog/csn.ts';
 import { accountNameOf, knownClusters } from '../provisioning/mail-rules.ts';
 import { placeAccount } from '../provisioning/place.ts';
 import { Refusal } from '../schema/refusal.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
+import type { StoredEntry } from '../store/entry-store.ts';
 import { canonicalAttributes, classKeysOf, structuralClassOf, withAttribute, withNamingValues } from './draft.ts';
 import { demand, draftTarget, requireEntry, targetOf } from './guard.ts';
 import { checkReferral } from './referrals.ts';
@@ -28,7 +30,7 @@ import {
 /** Adds an entry; inside `store.write`. Returns the response controls. */
 export function addEntry(context: WriteContext, operation: AddRequest, request: WriteRequest): Control[] {
   const { tree } = context;
-  const name = tree.parseName(operation.dn);
+  const name = tree.parseNewName(operation.dn);
   checkMode(context, request, operation.dn);
   const relaxed = isRelaxed(request);
   if (name.keys.length === 0) throw new Refusal('entryAlreadyExists', 'the root DSE cannot be added');
@@ -38,9 +40,11 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   const sent = canonicalAttributes(tree.schema, operation.attributes, relaxed && tree.mode === 'replica');
   const given = withNamingValues(tree.schema, sent, name.dn[0] as Rdn);
   checkReferral(tree, request, name);
-  checkMayAdd(context, request, name, given);
-  if (tree.find(name) !== undefined) throw new Refusal('entryAlreadyExists', `there is an entry "${printable(operation.dn)}" already`);
-  const place = tree.requireParent(name);
+  const parent = checkMayAdd(context, request, name, given);
+  const rdnNorm = name.keys[0] as string;
+  const isThere = parent === undefined ? tree.find(name) !== undefined : tree.store.childId(parent.id, rdnNorm) !== undefined;
+  if (isThere) throw new Refusal('entryAlreadyExists', `there is an entry "${printable(operation.dn)}" already`);
+  const place = parent === undefined ? tree.requireParent(name) : { parentId: parent.id, rdn: formatRdn(name.dn[0] as Rdn), rdnNorm };
   const kept = takeOperational(context, given, relaxed);
   const classKeys = classKeysOf(tree.schema, kept.attributes);
   let attributes = kept.attributes;
@@ -69,21 +73,26 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   return post === undefined ? [] : [post];
 }
 
-// The place, the entry and each of its attributes; what the server adds by itself is not asked about.
-function checkMayAdd(context: WriteContext, request: WriteRequest, name: EntryName, given: readonly Attribute[]): void {
+// The place, the entry and each of its attributes; what the server adds by itself is not asked about. Gives the entry above; the base has none.
+function checkMayAdd(context: WriteContext, request: WriteRequest, name: EntryName, given: readonly Attribute[]): StoredEntry | undefined {
   const { tree } = context;
   const { view } = request;
   const target = draftTarget(name.keys, given);
+  let parent: StoredEntry | undefined;
   if (name.keys.length > tree.suffix.keys.length) {
-    const above = requireEntry(tree, view, { text: formatDn(name.dn.slice(1)), dn: name.dn.slice(1), keys: name.keys.slice(1) });
-    demand(view, targetOf(tree, above), 'add', 'children', `entries below ${printable(tree.store.dnOf(above))}`);
+    const dn = name.dn.slice(1);
+    parent = requireEntry(tree, view, name.above ?? { text: formatDn(dn), dn, keys: name.keys.slice(1) });
+    const mayAddBelow = allows(view.decide('add', 'children'), targetOf(tree, parent));
+    if (!mayAddBelow) throw new Refusal('insufficientAccessRights', `no add access to entries below ${printable(tree.store.dnOf(parent))}`);
   }
-  demand(view, target, 'add', 'entry', `an entry "${printable(name.text)}"`);
+  if (!allows(view.decide('add', 'entry'), target))
+    throw new Refusal('insufficientAccessRights', `no add access to an entry "${printable(name.text)}"`);
   checkMayRelax(request, target);
   for (const { type } of given) {
     const described = tree.schema.description(type, true)?.type;
     if (described !== undefined) demand(view, target, 'add', described.key, `attribute ${described.name}`);
   }
+  return parent;
 }
 
 interface KeptOperational {

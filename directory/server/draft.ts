@@ -4,7 +4,7 @@
 import { printable } from '#common/account-name.ts';
 import type { Rdn } from '#protocol/ldap/dn.ts';
 import { type Attribute, attribute, findAttribute } from '#protocol/ldap/messages.ts';
-import { classesOf } from '../schema/check-entry.ts';
+import { tryClassesOf } from '../schema/check-entry.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { Schema } from '../schema/schema.ts';
 
@@ -29,7 +29,9 @@ export function withAttribute(attributes: readonly Attribute[], type: string, ..
 }
 
 /** All classes, with those above them, as keys. Unknown classes count by their name. */
-export function classKeysOf(schema: Schema, attributes: readonly Attribute[]): Set<string> {
+export function classKeysOf(schema: Schema, attributes: readonly Attribute[]): ReadonlySet<string> {
+  const known = tryClassesOf(schema, attributes);
+  if (known !== undefined) return known.keys;
   const keys = new Set<string>();
   for (const value of findAttribute(attributes, 'objectClass')?.values ?? []) {
     const name = value.toString('utf8');
@@ -40,12 +42,7 @@ export function classKeysOf(schema: Schema, attributes: readonly Attribute[]): S
 
 /** Name of the structural class; undefined when the classes are not all known, which a replica takes over as they are. */
 export function structuralClassOf(schema: Schema, attributes: readonly Attribute[]): string | undefined {
-  try {
-    return classesOf(schema, attributes).structural.name;
-  } catch (error) {
-    if (error instanceof Refusal) return undefined;
-    throw error;
-  }
+  return tryClassesOf(schema, attributes)?.structural.name;
 }
 
 /** Whether the attributes hold this value, by the attribute's own equality. */

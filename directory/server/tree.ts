@@ -4,7 +4,7 @@
  */
 import { printable } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
-import { type Dn, formatRdn, parseDn } from '#protocol/ldap/dn.ts';
+import { type Dn, dnLevelsMax, dnTextMax, formatRdn, parseDn, parseRdn, splitDn } from '#protocol/ldap/dn.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { CsnSource } from '../changelog/csn.ts';
 import { rdnKey } from '../schema/mail-schema.ts';
@@ -24,6 +24,8 @@ export interface EntryName {
   readonly text: string;
   readonly dn: Dn;
   readonly keys: readonly string[];
+  /** The same of the level above, where it was at hand. */
+  readonly above?: EntryName;
 }
 
 /** See the header of this file. */
@@ -34,6 +36,7 @@ export class Tree {
   readonly csns: CsnSource;
   /** What the configuration says; a promotion changes `mode`, not this. */
   readonly configuredMode: 'master' | 'replica';
+  readonly #suffixKey: string;
   readonly #names = new Map<string, EntryName>();
 
   constructor(options: { store: EntryStore; schema: Schema; suffix: string; clock: Clock; mode: 'master' | 'replica' }) {
@@ -41,6 +44,7 @@ export class Tree {
     this.schema = options.schema;
     this.configuredMode = options.mode;
     this.suffix = this.parseName(options.suffix);
+    this.#suffixKey = this.keyOf(this.suffix);
     this.csns = new CsnSource(options.clock, 0, this.contextCsn);
   }
 
@@ -84,10 +88,29 @@ export class Tree {
     const dn = parseDn(text);
     if (dn === undefined) throw new Refusal('invalidDNSyntax', `"${printable(text)}" is not a distinguished name (RFC 4514)`);
     const name = { text, dn, keys: dn.map((rdn) => rdnKey(this.schema, rdn)) };
-    // The same few bases come again and again.
-    if (this.#names.size >= namesMax) this.#names.clear();
-    if (text.length <= nameTextMax) this.#names.set(text, name);
+    this.#remember(name);
     return name;
+  }
+
+  /** The same for the name of an entry that is about to be: it will hardly be asked again, but what is above it will. */
+  parseNewName(text: string): EntryName {
+    const split = text.length <= dnTextMax ? splitDn(text) : undefined;
+    const known = split === undefined || split.parent === '' ? undefined : this.#names.get(split.parent);
+    if (split === undefined || split.parent === '' || (known !== undefined && known.dn.length >= dnLevelsMax)) return this.parseName(text);
+    const rdn = parseRdn(split.rdn);
+    if (known !== undefined && rdn !== undefined) {
+      return { text, dn: [rdn, ...known.dn], keys: [rdnKey(this.schema, rdn), ...known.keys], above: known };
+    }
+    const name = this.parseName(text);
+    const above = { text: split.parent, dn: name.dn.slice(1), keys: name.keys.slice(1) };
+    this.#remember(above);
+    return { ...name, above };
+  }
+
+  // The same few bases come again and again.
+  #remember(name: EntryName): void {
+    if (this.#names.size >= namesMax) this.#names.clear();
+    if (name.text.length <= nameTextMax) this.#names.set(name.text, name);
   }
 
   /** The key of a whole name. */
@@ -122,7 +145,7 @@ export class Tree {
   /** The parent that a new entry of that name would have. */
   requireParent(name: EntryName): { parentId: number; rdn: string; rdnNorm: string } {
     const levels = name.keys.length - this.suffix.keys.length;
-    if (levels === 0) return { parentId: rootId, rdn: name.text, rdnNorm: this.keyOf(this.suffix) };
+    if (levels === 0) return { parentId: rootId, rdn: name.text, rdnNorm: this.#suffixKey };
     const parent = this.require({ text: name.text, dn: name.dn.slice(1), keys: name.keys.slice(1) });
     return { parentId: parent.id, rdn: formatRdn(name.dn[0] as Dn[number]), rdnNorm: name.keys[0] as string };
   }
@@ -144,7 +167,7 @@ export class Tree {
 
   #descend(name: EntryName): { entry: StoredEntry | undefined; nearest: StoredEntry | undefined } {
     if (!this.isWithinSuffix(name)) return { entry: undefined, nearest: undefined };
-    let entry = this.store.child(rootId, this.keyOf(this.suffix));
+    let entry = this.store.child(rootId, this.#suffixKey);
     let nearest: StoredEntry | undefined;
     for (let i = name.keys.length - this.suffix.keys.length - 1; entry !== undefined && i >= 0; i -= 1) {
       nearest = entry;

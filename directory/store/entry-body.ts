@@ -26,6 +26,12 @@ const commonValues: readonly (readonly Buffer[])[] = [
   'mailDomain',
   'active',
 ].map((list) => list.split(' ').map((value) => Buffer.from(value)));
+/** Places of common lists by the length of their first value: lengths tell most values apart, for less than a comparison costs. */
+const commonByLength = new Map<number, readonly number[]>();
+for (const [place, list] of commonValues.entries()) {
+  const { length } = list[0] as Buffer;
+  commonByLength.set(length, [...(commonByLength.get(length) ?? []), place]);
+}
 const commonNumbers = new Map(commonDescriptions.map((description, number) => [description, number]));
 
 /** Attributes to octets. */
@@ -36,63 +42,82 @@ export function encodeBody(attributes: readonly Attribute[]): Buffer {
     room += type.length * 3 + 10;
     for (const value of values) room += value.length + 5;
   }
-  const body = Buffer.allocUnsafe(room);
+  if (room > scratch.length) return written(attributes, Buffer.allocUnsafe(room));
+  return Buffer.from(written(attributes, scratch));
+}
+
+/** Bodies are put together here, where they fit. */
+const scratch = Buffer.allocUnsafeSlow(16_384);
+
+/** The part of `body` that was written. */
+function written(attributes: readonly Attribute[], body: Buffer): Buffer {
   let at = 0;
-  const varint = (value: number): void => {
-    let rest = value;
-    while (rest > 127) {
-      body[at] = (rest & 127) | 128;
-      at += 1;
-      rest >>>= 7;
-    }
-    body[at] = rest;
-    at += 1;
-  };
-  for (const [position, { type, values }] of attributes.entries()) {
+  for (let position = 0; position < attributes.length; position += 1) {
+    const { type, values } = attributes[position] as Attribute;
     const number = commonNumbers.get(type);
     if (number === undefined) {
-      varint(Buffer.byteLength(type));
+      at = putVarint(body, at, Buffer.byteLength(type));
       at += body.write(type, at);
     } else {
-      varint(0);
-      varint(number);
+      body[at] = 0;
+      at = putVarint(body, at + 1, number);
     }
     const known = knownValues(attributes, position);
-    varint(known === undefined ? values.length : 0);
     if (known !== undefined) {
-      varint(known);
+      body[at] = 0;
+      at = putVarint(body, at + 1, known);
       continue;
     }
+    at = putVarint(body, at, values.length);
     for (const value of values) {
-      varint(value.length);
-      at += value.copy(body, at);
+      at = putVarint(body, at, value.length);
+      body.set(value, at);
+      at += value.length;
     }
   }
   return body.subarray(0, at);
 }
 
+function putVarint(body: Buffer, from: number, value: number): number {
+  let at = from;
+  let rest = value;
+  while (rest > 127) {
+    body[at] = (rest & 127) | 128;
+    at += 1;
+    rest >>>= 7;
+  }
+  body[at] = rest;
+  return at + 1;
+}
+
 // Times and names of creation and last change are mostly the same; two octets of a value are too few to save any.
 function knownValues(attributes: readonly Attribute[], position: number): number | undefined {
   const { values } = attributes[position] as Attribute;
-  for (let common = 0; common < commonValues.length; common += 1) {
+  const first = values[0];
+  if (first === undefined) return undefined;
+  for (const common of commonByLength.get(first.length) ?? noPlaces) {
     if (areSame(values, commonValues[common] as readonly Buffer[])) return positionsMax + common;
   }
-  const first = values[0];
-  if (values.length !== 1 || first === undefined || first.length < 3) return undefined;
-  for (let before = 0; before < Math.min(position, positionsMax); before += 1) {
-    if (areSame(values, (attributes[before] as Attribute).values)) return before;
+  if (values.length !== 1 || first.length < 3) return undefined;
+  for (let before = 0; before < position && before < positionsMax; before += 1) {
+    const others = (attributes[before] as Attribute).values;
+    if (others.length === 1 && isEqual(others[0] as Buffer, first)) return before;
   }
   return undefined;
 }
 
-// Lengths tell most of them apart, for less than a comparison costs.
+const noPlaces: readonly number[] = [];
+
 function areSame(a: readonly Buffer[], b: readonly Buffer[]): boolean {
   if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i += 1) {
-    const [one, other] = [a[i] as Buffer, b[i] as Buffer];
-    if (one.length !== other.length || !one.equals(other)) return false;
-  }
+  for (let i = 0; i < a.length; i += 1) if (!isEqual(a[i] as Buffer, b[i] as Buffer)) return false;
   return true;
+}
+
+// Last octets tell values of one length apart that begin alike, as times and names do; the call into the runtime costs more than both looks.
+function isEqual(a: Buffer, b: Buffer): boolean {
+  const { length } = a;
+  return length === b.length && a[length - 1] === b[length - 1] && a.equals(b);
 }
 
 /** Octets to attributes; the values are views into `body`. */
