@@ -146,6 +146,14 @@ export const DirectoryConfig = Type.Object(
         { additionalProperties: false, description: 'master: locks entries after failed binds. Identities are never locked.' },
       ),
     ),
+    scramIterations: Type.Optional(
+      Type.Integer({
+        minimum: 4096,
+        maximum: 1_000_000,
+        description:
+          'master: keys for SCRAM-SHA-256 log-ins, of so many rounds, are made beside the hash of each new password. Without it none are made.',
+      }),
+    ),
     backupDirectory: Type.Optional(
       Type.String({ description: 'Directory for copies made while the server runs; without it none are made on request.' }),
     ),

@@ -112,7 +112,7 @@ export async function startDirectory(
       tree,
       access,
       identities,
-      hasher: createPasswordHasher(random),
+      hasher: createPasswordHasher(random, { scramIterations: config.scramIterations }),
       guard,
       socketIdentity: socketIdentityOf(config, tree, identities),
       passwordsInClear: config.passwordsInClear ?? 'loopback',

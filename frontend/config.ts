@@ -198,6 +198,24 @@ export const FrontendConfig = Type.Object(
     listeners: Type.Array(FrontendListener, { minItems: 1 }),
     tls: Type.Optional(FrontendTlsConfig),
     oauth: Type.Optional(OAuthOptions),
+    scram: Type.Optional(
+      Type.Object(
+        {
+          secret: SecretSource,
+          iterations: Type.Integer({
+            default: 4096,
+            minimum: 4096,
+            maximum: 1_000_000,
+            description: 'Rounds that an account without keys is said to have; as the directory’s scramIterations.',
+          }),
+        },
+        {
+          additionalProperties: false,
+          description:
+            'SCRAM-SHA-256 log-ins, for accounts that have keys (the directory’s scramIterations). Of the secret the salts of accounts without keys are made: the same on all frontends, or comparing two of them would tell which accounts exist.',
+        },
+      ),
+    ),
     directory: DirectoryAccess,
     routing: RoutingOptions,
     link: Type.Optional(LinkTls),

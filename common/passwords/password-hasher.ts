@@ -7,7 +7,8 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Random } from '#common/random.ts';
 import type { Secret } from '#common/secret.ts';
 import { argon2Cost, argon2Hash } from './argon2.ts';
-import { schemeOf, verifyStored } from './schemes.ts';
+import { schemeOf, scramScheme, verifyStored } from './schemes.ts';
+import { formatScramKeys, scramKeys, scramSaltBytes } from './scram-keys.ts';
 
 /** Longest password that is looked at, bytes; a longer one matches nothing and is not hashed. */
 export const passwordBytesMax = 1024;
@@ -20,6 +21,8 @@ export interface PasswordHasherLimits {
   readonly runningMax?: number;
   /** Callers that may wait for their turn. Default 512. */
   readonly waitingMax?: number;
+  /** Rounds of SCRAM keys that are made beside the hash of a new password; none are made without it. */
+  readonly scramIterations?: number | undefined;
 }
 
 /** See the header of this file. */
@@ -28,6 +31,8 @@ export interface PasswordHasher {
   verifyPassword(stored: readonly string[], given: Secret<string>): Promise<boolean>;
   /** A new `{ARGON2}` value. Rejects with `AUTH_BUSY` at the bound, `PROTO_TOO_LONG` for an overlong password. */
   hashPassword(given: Secret<string>): Promise<string>;
+  /** What is to be stored of a new password: an `{ARGON2}` value, and SCRAM keys where they are wanted. Rejects as `hashPassword` does. */
+  storedValues(given: Secret<string>): Promise<readonly string[]>;
   /**
    * Takes as long as verifying a value made by `hashPassword` does, and is false: for names that do not exist, so that the time of an
    * answer does not tell which do.
@@ -49,18 +54,20 @@ export function createPasswordHasher(random: Random, limits: PasswordHasherLimit
       turns.run(async () => {
         const password = Buffer.from(given.reveal());
         if (password.length > passwordBytesMax) return false;
-        for (const value of stored.slice(0, storedValuesMax)) {
+        // SCRAM keys are made beside a hash of the same password: where one is, they would only cost time, and tell that they are there.
+        const hashes = stored.filter((value) => schemeOf(value)?.scheme !== scramScheme);
+        for (const value of (hashes.length > 0 ? hashes : stored).slice(0, storedValuesMax)) {
           if (await verifyStored(value, password)) return true;
         }
         return false;
       }),
-    hashPassword: (given) =>
+    hashPassword: (given) => turns.run(() => hashOf(random, given)),
+    storedValues: (given) =>
       turns.run(async () => {
-        const password = Buffer.from(given.reveal());
-        if (password.length > passwordBytesMax) {
-          throw new PlatformError('PROTO_TOO_LONG', `a password has ${password.length} bytes; at most ${passwordBytesMax} are allowed`);
-        }
-        return `{ARGON2}${await argon2Hash(password, random.bytes(argon2Cost.saltBytes))}`;
+        const hash = await hashOf(random, given);
+        if (limits.scramIterations === undefined) return [hash];
+        const keys = await scramKeys(given.reveal(), random.bytes(scramSaltBytes), limits.scramIterations);
+        return [hash, `{${scramScheme}}${formatScramKeys(keys)}`];
       }),
     verifyNothing: (given) =>
       turns.run(async () => {
@@ -68,6 +75,14 @@ export function createPasswordHasher(random: Random, limits: PasswordHasherLimit
         return false as const;
       }),
   };
+}
+
+async function hashOf(random: Random, given: Secret<string>): Promise<string> {
+  const password = Buffer.from(given.reveal());
+  if (password.length > passwordBytesMax) {
+    throw new PlatformError('PROTO_TOO_LONG', `a password has ${password.length} bytes; at most ${passwordBytesMax} are allowed`);
+  }
+  return `{ARGON2}${await argon2Hash(password, random.bytes(argon2Cost.saltBytes))}`;
 }
 
 /** Runs at most `runningMax` works at a time; the others wait in order, at most `waitingMax` of them. */

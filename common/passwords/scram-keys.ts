@@ -17,6 +17,8 @@ export interface ScramKeys {
 export const scramIterationsMax = 1_000_000;
 /** RFC 7677 §4: at least 4096. */
 export const scramIterationsMin = 4096;
+/** Salt of new keys; made-up ones for accounts that have none are as long. */
+export const scramSaltBytes = 16;
 const hashBytes = 32;
 
 /** Checks a client's proof; the server's signature (base64), or `undefined` when the proof is wrong. */

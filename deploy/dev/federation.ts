@@ -5,6 +5,7 @@
  * members, the topology entries that name them, frontends, the admin API. It stops in the reverse order.
  */
 import { join } from 'node:path';
+import type { BackendConfig } from '#backend-cluster/config.ts';
 import { createEmbeddedCoordinators } from '#backend-cluster/coordination/embedded.ts';
 import { type RunningBackend, startBackend } from '#backend-cluster/main.ts';
 import { sleep } from '#common/clock.ts';
@@ -12,7 +13,9 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, RunningService } from '#common/lifecycle.ts';
 import { Secret } from '#common/secret.ts';
 import { startAdminApi } from '#deploy/run/admin.ts';
+import type { DirectoryConfig } from '#directory/config.ts';
 import { type RunningDirectory, startDirectory } from '#directory/main.ts';
+import type { FrontendConfig } from '#frontend/config.ts';
 import { type RunningFrontend, startFrontend } from '#frontend/main.ts';
 import type { RunningAdmin } from '#operate/api/admin-server.ts';
 import { type RunningReplication, startReplication } from '#replication/main.ts';
@@ -53,6 +56,12 @@ export interface FederationOptions {
   readonly withSamples?: boolean;
   /** Starts a master directory that is not ours, once certificates and secrets are there; it is stopped last. */
   readonly startMaster?: (layout: Layout) => Promise<MasterDirectory>;
+  /** Changes to what is configured. */
+  readonly adjust?: {
+    readonly directory?: Partial<DirectoryConfig>;
+    readonly member?: Partial<BackendConfig>;
+    readonly frontend?: Partial<FrontendConfig>;
+  };
   readonly ports: Ports;
   /** Told what is being done, for a progress line. */
   readonly onProgress?: (step: string) => void;
@@ -101,7 +110,14 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
 
   progress('directories');
   const foreign = options.startMaster === undefined ? undefined : started.use(await options.startMaster(layout));
-  const { endpoints: master, ...directories } = await startDirectories(layout, portOf, portsFor, started, foreign);
+  const { endpoints: master, ...directories } = await startDirectories(
+    layout,
+    portOf,
+    portsFor,
+    started,
+    foreign,
+    options.adjust?.directory,
+  );
   const urls = { master: master.ldapsUrl, eu: ldapsUrl(directories.eu), us: ldapsUrl(directories.us) };
 
   progress('replication');
@@ -115,7 +131,8 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
     // Each cluster reads the replica of one subset, the other one when that is down.
     const servers = index === 0 ? [urls.us, urls.eu] : [urls.eu, urls.us];
     for (const name of memberNames(cluster)) {
-      const config = memberConfig(layout, cluster, name, portOf, directoryAccess(layout, 'cluster', servers, urls.master));
+      const access = directoryAccess(layout, 'cluster', servers, urls.master);
+      const config = { ...memberConfig(layout, cluster, name, portOf, access), ...options.adjust?.member };
       members.set(name, started.use(await startBackend(config, portsFor('backend-cluster', name), { coordinators })));
     }
   }
@@ -136,7 +153,8 @@ async function startAll(options: FederationOptions, started: AsyncDisposableStac
   for (const subset of subsetNames) {
     const servers = subset === 'eu' ? [urls.eu, urls.us] : [urls.us, urls.eu];
     for (const name of frontendNames(subset)) {
-      const config = frontendConfig(layout, subset, name, portOf, directoryAccess(layout, 'frontend', servers, urls.master));
+      const access = directoryAccess(layout, 'frontend', servers, urls.master);
+      const config = { ...frontendConfig(layout, subset, name, portOf, access), ...options.adjust?.frontend };
       frontends.set(name, started.use(await startFrontend(config, portsFor('frontend', name))));
     }
   }
@@ -196,9 +214,10 @@ async function startDirectories(
   portsFor: PortsFor,
   started: AsyncDisposableStack,
   foreign: DirectoryEndpoints | undefined,
+  adjust: Partial<DirectoryConfig> | undefined,
 ): Promise<Federation['directories'] & { readonly endpoints: DirectoryEndpoints }> {
   const start = async (which: 'master' | 'eu' | 'us', masterUrl?: string): Promise<RunningDirectory> => {
-    const config = directoryConfig(layout, which, portOf, masterUrl);
+    const config = { ...directoryConfig(layout, which, portOf, masterUrl), ...adjust };
     return started.use(await startDirectory(config, portsFor('directory', config.name)));
   };
   const own = foreign === undefined ? await start('master') : undefined;

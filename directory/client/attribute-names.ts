@@ -18,6 +18,8 @@ export interface AttributeNames {
   readonly mailQuota: string;
   readonly mailRegion: string;
   readonly userPassword: string;
+  /** RFC 3112; of other masters, which may keep SCRAM keys there. */
+  readonly authPassword: string;
   readonly displayName: string;
   readonly mailDomainAlias: string;
   readonly mailCatchAll: string;
@@ -43,6 +45,7 @@ export const archipelagoNames: AttributeNames = {
   mailQuota: 'mailQuota',
   mailRegion: 'mailRegion',
   userPassword: 'userPassword',
+  authPassword: 'authPassword',
   displayName: 'displayName',
   mailDomainAlias: 'mailDomainAlias',
   mailCatchAll: 'mailCatchAll',
@@ -75,5 +78,5 @@ export function recordAttributes(names: AttributeNames, withPasswords: boolean):
     ...uuidAttributes(names),
     names.entryCsn,
   ];
-  return withPasswords ? [...list, names.userPassword] : list;
+  return withPasswords ? [...list, names.userPassword, names.authPassword] : list;
 }

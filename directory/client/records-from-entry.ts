@@ -79,7 +79,11 @@ function accountRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNam
     const address = tryParseAccountName(text);
     if (address !== undefined && address !== name) addresses.add(address);
   }
-  const passwords = textsOf(entry.attributes, names.userPassword);
+  const passwords = [
+    ...textsOf(entry.attributes, names.userPassword),
+    // RFC 3112 §2.5 and RFC 5803 §2: scheme, `$`, the rest.
+    ...textsOf(entry.attributes, names.authPassword).map((text) => text.trim().replace(/^([A-Z0-9-]{0,15}[A-Z0-9])\s*\$\s*/, '{$1}')),
+  ];
   const record: AccountRecord = {
     kind: 'account',
     ...common,

@@ -56,13 +56,13 @@ export async function modifyPassword(
     request.newPassword === undefined
       ? Array.from({ length: 16 }, () => alphabet[context.random.integer(alphabet.length)]).join('')
       : undefined;
-  const hash = await binding.hasher.hashPassword(new Secret(request.newPassword ?? (made as string)));
+  const stored = await binding.hasher.storedValues(new Secret(request.newPassword ?? (made as string)));
   await tree.store.write(() => {
     const before = tree.require(name);
     const attributes = stampModified(
       context,
       operation.who,
-      withAttribute(own ? afterOwnChange(before.attributes) : before.attributes, 'userPassword', hash),
+      withAttribute(own ? afterOwnChange(before.attributes) : before.attributes, 'userPassword', ...stored),
     );
     tree.store.replace('modify', before, { ...before, uuid: before.uuid, csn: csnFor(context, undefined, before), attributes });
   });

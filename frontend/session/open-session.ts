@@ -12,6 +12,7 @@ import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts
 import { type ClusterName, parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Connection } from '#common/network/network.ts';
+import { scramSaltBytes } from '#common/passwords/scram-keys.ts';
 import type { Secret } from '#common/secret.ts';
 import type { ClusterMember } from '#directory/client/records.ts';
 import type { ForeignAccount, ForeignClusters } from '#frontend/foreign/foreign-clusters.ts';
@@ -132,7 +133,6 @@ const authenticateTimeoutMs = 10_000;
 const byeTimeoutMs = 3_000;
 /** Least time to the answer what a SCRAM exchange begins with: longer than it takes to ask the master for an account or a member for its keys. */
 const saltFloorMs = 50;
-const saltBytes = 16;
 
 /** See the header of this file. */
 export class SessionOpener {
@@ -274,7 +274,7 @@ export class SessionOpener {
     const madeUp = createHmac('sha256', scram.secret.reveal())
       .update(`scram salt ${address ?? login.loginName}`)
       .digest();
-    return { ok: true, salt: madeUp.subarray(0, saltBytes).toString('base64'), iterations: scram.iterations };
+    return { ok: true, salt: madeUp.subarray(0, scramSaltBytes).toString('base64'), iterations: scram.iterations };
   }
 
   /** Opens an LMTP channel to a ready member of the cluster. Rejects with `ROUTE_*`, `NET_*`, `LINK_*` or what the member refused with. */

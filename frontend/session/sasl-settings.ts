@@ -3,7 +3,7 @@
  * frontend, which no member of ours makes.
  */
 import { type AccountName, tryParseAccountName } from '#common/account-name.ts';
-import type { Environment } from '#common/config/resolve.ts';
+import { type Environment, readSecret } from '#common/config/resolve.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { openTokenVerifier, type TokenVerifier } from '#common/oauth/token-verifier.ts';
@@ -14,14 +14,20 @@ import type { SaslSettings } from './credentials.ts';
 
 /** Throws `CONFIG_*` when a file or a secret cannot be read. */
 export async function readSaslSettings(
-  config: Pick<FrontendConfig, 'oauth'>,
+  config: Pick<FrontendConfig, 'oauth' | 'scram'>,
   ports: Pick<Ports, 'clock' | 'random' | 'files' | 'log'>,
   environment?: Environment,
 ): Promise<SaslSettings> {
-  const { oauth } = config;
-  if (oauth === undefined) return {};
-  const verifier = await openTokenVerifier(oauth, ports, environment);
-  return { tokens: { verifier, hints: { scope: oauth.scope, configuration: oauth.configurationUrl } } };
+  const { oauth, scram } = config;
+  const tokens =
+    oauth === undefined
+      ? undefined
+      : {
+          verifier: await openTokenVerifier(oauth, ports, environment),
+          hints: { scope: oauth.scope, configuration: oauth.configurationUrl },
+        };
+  if (scram === undefined) return { tokens };
+  return { tokens, scram: { secret: await readSecret(scram.secret, ports.files, environment), iterations: scram.iterations } };
 }
 
 /**

@@ -26,6 +26,9 @@ const peers = {
   '/usr/lib/nginx/modules/ngx_mail_module.so': 'libnginx-mod-mail',
   postmap: 'postfix',
   curl: 'curl',
+  gsasl: 'gsasl',
+  mbsync: 'isync',
+  '/usr/lib/*/sasl2/libscram.so': 'libsasl2-modules',
   // Chaos: hosts, cuts between them, volumes that can be filled and frozen.
   '/usr/sbin/ip': 'iproute2',
   '/usr/sbin/iptables': 'iptables',

@@ -46,6 +46,7 @@ export interface Surroundings {
 const plainHasher: PasswordHasher = {
   verifyPassword: async (stored, given: Secret<string>) => stored.includes(`{CLEARTEXT}${given.reveal()}`),
   hashPassword: async (given) => `{CLEARTEXT}${given.reveal()}`,
+  storedValues: async (given) => [`{CLEARTEXT}${given.reveal()}`],
   verifyNothing: async () => false,
 };
 

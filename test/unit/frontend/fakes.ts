@@ -18,6 +18,7 @@ import { LoginGuard } from '#frontend/guard/login-guard.ts';
 import { AccountRouter } from '#frontend/routing/route-account.ts';
 import { RouteCache } from '#frontend/routing/route-cache.ts';
 import { Routes } from '#frontend/routing/routes.ts';
+import type { SaslSettings } from '#frontend/session/credentials.ts';
 import { SessionOpener } from '#frontend/session/open-session.ts';
 import type { OpenSession, OpenSessionAnswer } from '#protocol/link/messages.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
@@ -227,7 +228,12 @@ export class FakeForeignHosts implements Network {
 
 /** A frontend's routing and login parts around a fake directory and fake members, with isp.example hosted by `west`. */
 export function federation(
-  options: { password?: string; records?: readonly DirectoryRecord[]; foreignSettings?: ReadonlyMap<ClusterName, ForeignSettings> } = {},
+  options: {
+    password?: string;
+    records?: readonly DirectoryRecord[];
+    foreignSettings?: ReadonlyMap<ClusterName, ForeignSettings>;
+    sasl?: SaslSettings;
+  } = {},
 ) {
   const clock = new FakeClock();
   const random = seededRandom(7);
@@ -264,7 +270,8 @@ export function federation(
     ports: { ...ports, network: foreignHosts },
   });
   const defaultDomain = parseDomainName('isp.example');
-  const opener = new SessionOpener({ name: 'front1.eu.isp.example', defaultDomain, routes, router, link, foreign, guard, ports });
+  const { sasl = {} } = options;
+  const opener = new SessionOpener({ name: 'front1.eu.isp.example', defaultDomain, routes, router, link, foreign, guard, sasl, ports });
   return { clock, random, metrics, log, lines, directory, link, routes, router, cache, guard, opener, ports, foreign, foreignHosts };
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { Secret } from '#common/secret.ts';
 import { passwordOf } from '#frontend/session/credentials.ts';
-import type { LoginResult } from '#frontend/session/open-session.ts';
+import type { LoginResult, SaltAnswer } from '#frontend/session/open-session.ts';
 import { settle } from '#test/fakes/clock.ts';
 import { account, type Federation, federation, memberWithPassword, west } from './fakes.ts';
 
@@ -239,5 +240,41 @@ describe('a delivery', () => {
     const world = federation();
     world.link.members.clear();
     await expect(world.opener.openDelivery(west)).rejects.toMatchObject({ code: 'ROUTE_NO_MEMBER', kind: 'unavailable' });
+  });
+});
+
+describe('what a SCRAM exchange begins with', () => {
+  const sasl = { scram: { secret: new Secret('site secret'), iterations: 4096 } };
+
+  async function salt(world: Federation, loginName: string): Promise<SaltAnswer> {
+    let answer: SaltAnswer | undefined;
+    void world.opener.scramSalt({ loginName, client }).then((found) => {
+      answer = found;
+    });
+    for (let i = 0; i < 400 && answer === undefined; i += 1) await world.clock.advance(100);
+    if (answer === undefined) throw new Error('no answer within 40 s');
+    return answer;
+  }
+
+  it('is the account’s own, or for everybody else a salt that stays the same', async () => {
+    const world = federation({ sasl });
+    world.link.answerCall = () => ({ salt: 'c2FsdA==', iterations: 8192 });
+    expect(await salt(world, 'alice@isp.example')).toEqual({ ok: true, salt: 'c2FsdA==', iterations: 8192 });
+    world.link.answerCall = () => ({});
+    const [keyless, unknown, again] = [
+      await salt(world, 'alice@isp.example'),
+      await salt(world, 'nobody@isp.example'),
+      await salt(federation({ sasl }), 'nobody@isp.example'),
+    ];
+    for (const made of [keyless, unknown])
+      expect(made).toMatchObject({ ok: true, salt: expect.stringMatching(/^[A-Za-z0-9+/]{22}==$/), iterations: 4096 });
+    expect(again).toEqual(unknown);
+    expect(keyless).not.toEqual(unknown);
+  });
+
+  it('is not made up for an account that cannot be asked for', async () => {
+    const world = federation({ sasl });
+    world.link.members.clear();
+    expect(await salt(world, 'alice@isp.example')).toMatchObject({ ok: false, error: { code: 'ROUTE_NO_MEMBER' } });
   });
 });

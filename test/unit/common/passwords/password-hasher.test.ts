@@ -102,3 +102,17 @@ describe('the password hasher', () => {
     expect(isHashed('secret{SSHA}')).toBe(false);
   });
 });
+
+describe('SCRAM keys beside a hash', () => {
+  test('are made where they are wanted, of the same password', async () => {
+    expect(await createPasswordHasher(seededRandom(5)).storedValues(new Secret('pencil'))).toHaveLength(1);
+    const both = createPasswordHasher(seededRandom(5), { scramIterations: 4096 });
+    const [hash, keys] = await both.storedValues(new Secret('pencil'));
+    expect(hash).toMatch(/^\{ARGON2\}/);
+    expect(keys).toMatch(/^\{SCRAM-SHA-256\}4096:/);
+    for (const stored of [hash, keys] as string[]) {
+      expect(await both.verifyPassword([stored], new Secret('pencil'))).toBe(true);
+      expect(await both.verifyPassword([stored], new Secret('pen'))).toBe(false);
+    }
+  });
+});
