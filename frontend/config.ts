@@ -5,10 +5,13 @@ import { DirectoryAccess, LinkTls, OAuthOptions, SecretSource, ServerTls } from 
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
   {
-    protocol: Type.Enum(['imap', 'pop3', 'smtp', 'submission', 'lmtp', 'http', 'agent', 'routes', 'tcp-table', 'socketmap'], {
-      description:
-        'What is spoken there; lmtp: mail for accounts, from servers that have checked it, with an answer for each recipient (RFC 2033); http: health for load balancers, metrics and mail clients’ autoconfiguration; agent: HAProxy’s agent-check, in one line whether connections are wanted and the weight; routes: where an account is, for nginx (auth_http) and Dovecot; tcp-table, socketmap: the same for Postfix.',
-    }),
+    protocol: Type.Enum(
+      ['imap', 'pop3', 'managesieve', 'smtp', 'submission', 'lmtp', 'http', 'agent', 'routes', 'tcp-table', 'socketmap'],
+      {
+        description:
+          'What is spoken there; lmtp: mail for accounts, from servers that have checked it, with an answer for each recipient (RFC 2033); http: health for load balancers, metrics and mail clients’ autoconfiguration; agent: HAProxy’s agent-check, in one line whether connections are wanted and the weight; routes: where an account is, for nginx (auth_http) and Dovecot; tcp-table, socketmap: the same for Postfix.',
+      },
+    ),
     tls: Type.Enum(['implicit', 'starttls', 'none'], {
       default: 'starttls',
       description: 'implicit: TLS from the first byte; starttls: on command; none: never (loopback and tests).',
@@ -36,6 +39,13 @@ export const FrontendListener = Type.Object(
     domain: Type.Optional(
       Type.String({
         description: 'Domain of login names that have none, of clients that reached this listener; instead of defaultDomain.',
+      }),
+    ),
+    sieveExtensions: Type.Optional(
+      Type.String({
+        pattern: '^[a-z0-9.;+_-]*( [a-z0-9.;+_-]+)*$',
+        description:
+          'managesieve: extensions of Sieve that the greeting names, as the servers with the accounts have them, separated by spaces. Without it none; clients ask again after login.',
       }),
     ),
     allowFrom: Type.Optional(

@@ -17,7 +17,7 @@ import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts
 import type { Listener } from '#common/network/network.ts';
 import type { DirectoryReader, FollowedPosition, ResumableFollower } from '#directory/client/directory.ts';
 import type { FrontendSession, FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
-import type { FrontendConfig } from '#frontend/config.ts';
+import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
 import { Destinations } from './answers/destinations.ts';
 import { startPostfixTable } from './answers/postfix.ts';
 import { startProxyAnswers } from './answers/proxies.ts';
@@ -28,6 +28,7 @@ import { LoginGuard } from './guard/login-guard.ts';
 import { type HttpListener, startHttpListener } from './listeners/http.ts';
 import { startImap } from './listeners/imap.ts';
 import type { RunningMailListener } from './listeners/mail-listener.ts';
+import { startManageSieve } from './listeners/managesieve.ts';
 import { startPop3 } from './listeners/pop3.ts';
 import type { RunningSmtp, StartSmtp } from './listeners/smtp-contract.ts';
 import { explainRoute } from './routing/explain.ts';
@@ -71,6 +72,13 @@ export interface RunningFrontend extends RunningService<FrontendStatus> {
   /** What operators may ask of it; see control.ts. */
   control(action: string, body: Readonly<Record<string, unknown>>): ReturnType<typeof controlFrontend>;
 }
+
+/** Listeners whose sessions are relayed after login. */
+const sessionListeners: Partial<Record<FrontendListener['protocol'], typeof startImap>> = {
+  imap: startImap,
+  pop3: startPop3,
+  managesieve: startManageSieve,
+};
 
 /** Time that starting waits for the routes; without them every login is a look-up, so serving goes on regardless. */
 const warmUpMs = 3000;
@@ -209,8 +217,8 @@ class Frontend implements RunningFrontend {
       await Promise.race([this.#follower.whenRefreshed(gaveUp.signal).catch(() => {}), sleep(ports.clock, warmUpMs, gaveUp.signal)]);
     gaveUp.abort();
     for (const listener of config.listeners) {
-      if (listener.protocol !== 'imap' && listener.protocol !== 'pop3') continue;
-      const start = listener.protocol === 'imap' ? startImap : startPop3;
+      const start = sessionListeners[listener.protocol];
+      if (start === undefined) continue;
       const log = ports.log.child({ component: listener.protocol });
       const session = {
         opener: this.#opener,
@@ -401,7 +409,7 @@ class Frontend implements RunningFrontend {
         const listener = bound[kind].shift();
         return listener === undefined ? [] : [{ protocol, tls, address: listener.address, port: listener.port, sessions: 0 }];
       }
-      const next = protocol === 'imap' || protocol === 'pop3' ? ofSessions.shift() : ofMail.shift();
+      const next = protocol in sessionListeners ? ofSessions.shift() : ofMail.shift();
       return next === undefined ? [] : [next];
     });
   }
@@ -458,6 +466,7 @@ class Frontend implements RunningFrontend {
       const byProtocol = new Map([
         ['imap', 0],
         ['pop3', 0],
+        ['managesieve', 0],
       ]);
       for (const listener of this.#listeners) {
         const { protocol } = listener.status();

@@ -32,6 +32,20 @@ export const pop3Replies: Record<ErrorKind, { code: string | undefined; text: st
   bug: { code: 'SYS/PERM', text: 'Internal error' },
 };
 
+/** ManageSieve response code and text after `NO` (RFC 5804 §1.3). */
+export const sieveReplies: Record<ErrorKind, { code: string | undefined; text: string }> = {
+  auth: { code: undefined, text: 'Authentication failed' },
+  'not-found': { code: 'NONEXISTENT', text: 'No such script' },
+  conflict: { code: 'ALREADYEXISTS', text: 'Already exists' },
+  moved: { code: 'TRYLATER', text: 'Temporarily unavailable, try again' },
+  unavailable: { code: 'TRYLATER', text: 'Temporarily unavailable, try again' },
+  limit: { code: 'QUOTA', text: 'A limit was reached' },
+  protocol: { code: undefined, text: 'Command not understood' },
+  denied: { code: undefined, text: 'Not permitted' },
+  config: { code: undefined, text: 'Internal error' },
+  bug: { code: undefined, text: 'Internal error' },
+};
+
 /** SMTP and LMTP reply code, enhanced status code (RFC 3463) and text. */
 export const smtpReplies: Record<ErrorKind, { code: number; enhanced: string; text: string }> = {
   auth: { code: 535, enhanced: '5.7.8', text: 'Authentication credentials invalid' },

@@ -318,6 +318,7 @@ function frontendEndpoints(frontend: RunningFrontend): FrontendEndpoints {
     imaps: find('imap', 'implicit'),
     pop3: find('pop3', 'starttls'),
     pop3s: find('pop3', 'implicit'),
+    sieve: find('managesieve', 'starttls'),
     smtp: find('smtp', 'starttls'),
     submission: find('submission', 'starttls'),
     http: find('http', 'none'),

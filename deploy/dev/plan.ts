@@ -53,7 +53,7 @@ const offsets = {
   directoryTls: { master: 636, eu: 637, us: 638 },
   console: 80,
   member: 700,
-  frontend: { imap: 143, imaps: 993, pop3: 110, pop3s: 995, smtp: 25, submission: 587, http: 880 },
+  frontend: { imap: 143, imaps: 993, pop3: 110, pop3s: 995, smtp: 25, submission: 587, http: 880, sieve: 419 },
 } as const;
 
 /** Name of a listener in the ready file. */
@@ -225,6 +225,7 @@ export function frontendConfig(layout: Layout, subset: SubsetName, name: string,
       listener('smtp', 'smtp', 'starttls'),
       listener('submission', 'submission', 'starttls'),
       listener('http', 'http', 'none'),
+      listener('sieve', 'managesieve', 'starttls'),
     ],
     tls: layout.tls(name),
     directory: access,

@@ -13,6 +13,8 @@ export interface FrontendEndpoints {
   readonly smtp: string;
   readonly submission: string;
   readonly http: string;
+  /** ManageSieve. */
+  readonly sieve: string;
 }
 
 /** A subset answers at its first frontend's addresses; `frontends` lists all of them. */

@@ -17,7 +17,7 @@ import type { FrontendSession } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import { type Splice, type SpliceEnd, splice } from '#frontend/relay/splice.ts';
 import type { Credentials, SaslSettings } from './credentials.ts';
-import { type ClientFacts, isWrongLogin, type LoginResult, type SaltAnswer, type SessionOpener } from './open-session.ts';
+import { type ClientFacts, isWrongLogin, type LoginResult, type MailService, type SaltAnswer, type SessionOpener } from './open-session.ts';
 
 /** Bytes that a client may send before it is logged in. */
 export const loginBytesMax = 65_536;
@@ -60,7 +60,7 @@ type DialogueState = (typeof dialogueStates)[keyof typeof dialogueStates];
 
 /** One client's connection, from its greeting to its end. */
 export abstract class LoginDialogue {
-  abstract readonly protocol: 'imap' | 'pop3';
+  abstract readonly protocol: MailService;
   readonly sessionId: string;
   protected readonly connection: Connection;
   protected readonly options: DialogueOptions;
@@ -155,6 +155,8 @@ export abstract class LoginDialogue {
   protected abstract takeRest(): Buffer;
   /** Starts anew after a TLS handshake: nothing said before it counts (RFC 9051 §6.2.1, RFC 2595 §4). */
   protected abstract reset(): void;
+  /** TLS has been started on command. */
+  protected secured(): void {}
   /** The last words to a client that is sent away. */
   protected abstract farewell(why: 'timeout' | 'limit' | 'unavailable' | 'protocol', text: string): string;
 
@@ -274,7 +276,9 @@ export abstract class LoginDialogue {
     this.connection.startTls(tls).then(
       () => {
         this.#isSecuring = false;
-        if (this.#state === dialogueStates.busy) this.#become(dialogueStates.talking);
+        if (this.#state !== dialogueStates.busy) return;
+        this.secured();
+        this.#become(dialogueStates.talking);
       },
       (error: PlatformError) => {
         this.#outcome = error.code;

@@ -40,9 +40,12 @@ import { type MemberStep, type Reached, type ReachOptions, reachMember } from '.
 /** The client, as members are told of it. */
 export type ClientFacts = OpenSession['client'];
 
+/** What a session may be of. */
+export type MailService = 'imap' | 'pop3' | 'managesieve';
+
 /** A login to an account's mail. */
 export interface LoginRequest {
-  readonly service: 'imap' | 'pop3';
+  readonly service: MailService;
   readonly sessionId: string;
   /** As the client gave it: short or full. */
   readonly loginName: string;
@@ -74,7 +77,7 @@ export interface OpenedSession {
 
 /** A session between two members. */
 export interface MovedSession {
-  readonly service: 'imap' | 'pop3';
+  readonly service: MailService;
   readonly sessionId: string;
   readonly client: ClientFacts;
   readonly accountName: string;

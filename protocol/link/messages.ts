@@ -10,7 +10,7 @@ export const linkVersion = 2;
 
 /** What a channel carries once it is open. `deliver`: a message from one member to the current host; only members may. `export`, `import`: an
  * archive of the account; only the admin API may. */
-export type LinkService = 'imap' | 'pop3' | 'lmtp' | 'deliver' | 'export' | 'import';
+export type LinkService = 'imap' | 'pop3' | 'managesieve' | 'lmtp' | 'deliver' | 'export' | 'import';
 
 /** What a client shows to be somebody. The member judges it; the frontend only reads from it whose account to look for. */
 export type LinkLogin =

@@ -28,6 +28,7 @@ const peers = {
   curl: 'curl',
   gsasl: 'gsasl',
   mbsync: 'isync',
+  'sieve-connect': 'sieve-connect',
   '/usr/lib/*/sasl2/libscram.so': 'libsasl2-modules',
   // Chaos: hosts, cuts between them, volumes that can be filled and frozen.
   '/usr/sbin/ip': 'iproute2',

@@ -4,7 +4,9 @@
 import type { FrontendListener } from '#frontend/config.ts';
 import { ImapLogin } from '#frontend/session/imap-login.ts';
 import type { DialogueOptions, LoginDialogue } from '#frontend/session/login-dialogue.ts';
+import type { MailService } from '#frontend/session/open-session.ts';
 import { Pop3Login } from '#frontend/session/pop3-login.ts';
+import { SieveLogin } from '#frontend/session/sieve-login.ts';
 import { settle } from '#test/fakes/clock.ts';
 import { connectionPair, type MemoryConnection } from '#test/fakes/memory-connection.ts';
 import type { Federation } from '#test/unit/frontend/fakes.ts';
@@ -19,7 +21,7 @@ export class Client {
 
   constructor(
     federation: Federation,
-    protocol: 'imap' | 'pop3',
+    protocol: MailService,
     options: { from?: string; listener?: Partial<FrontendListener>; loginTimeoutMs?: number } = {},
   ) {
     const [near, far] = connectionPair({ clientAddress: options.from ?? '127.0.0.1' });
@@ -52,7 +54,8 @@ export class Client {
         this.isClosed = true;
       },
     });
-    this.dialogue = protocol === 'imap' ? new ImapLogin(far, session) : new Pop3Login(far, session);
+    const dialogues = { imap: ImapLogin, pop3: Pop3Login, managesieve: SieveLogin };
+    this.dialogue = new dialogues[protocol](far, session);
     this.dialogue.start();
   }
 
