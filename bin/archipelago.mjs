@@ -2,8 +2,10 @@
 // The `archipelago` command. Plain JavaScript, because an old Node must be able to read it: it sees to Node 24 and picks the program.
 // `demo` and `up` put services together, `directory` works on a directory server's files, `store` with --path or --config on a cluster's
 // storage, and all live in deploy/; everything else speaks to a running installation and lives in operate/.
+import { useCompileCache } from './compile-cache.mjs';
 import { underNode24 } from './node24.mjs';
 
+useCompileCache();
 const args = process.argv.slice(2);
 const composes = {
   demo: '../deploy/dev/demo.ts',

@@ -70,7 +70,7 @@ export interface Took {
 
 /** Imports an LDIF into an empty data directory of ours, as an operator does. */
 export function importOwn(dataDirectory: string, ldif: string): Promise<Took> {
-  return run(node, [join(import.meta.dirname, '../../deploy/run/directory.ts'), 'import', '--data', dataDirectory, ldif]);
+  return run(node, [join(import.meta.dirname, '../../bin/archipelago.mjs'), 'directory', 'import', '--data', dataDirectory, ldif]);
 }
 
 /** Writes a configuration of slapd and gives its path: back-mdb, indexes as ours, durable writes, no statistics log. */

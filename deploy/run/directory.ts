@@ -38,7 +38,7 @@ const usage = directoryUsage();
 
 const mistakesShown = 20;
 /** Bytes of a file that are read, and prepared by a thread, at a time. */
-const importChunkBytes = 1_048_576;
+const importChunkBytes = 262_144;
 const importSteps = {
   names: 'all entries are read; sorting the names',
   uuids: 'sorting the entryUUIDs',

@@ -65,6 +65,11 @@ export function isIndexed(attributeKey: string, valueKey: string): boolean {
   return attributeKey === 'objectclass' ? indexedClasses.has(valueKey) : indexedAttributes.has(attributeKey);
 }
 
+/** Whether every value of this attribute is in the index; of classes only some are. */
+export function hasIndex(attributeKey: string): boolean {
+  return indexedAttributes.has(attributeKey);
+}
+
 /** The index keys of an entry. */
 export function indexKeys(schema: Schema, attributes: readonly Attribute[]): { attribute: string; value: string }[] {
   const keys: { attribute: string; value: string }[] = [];

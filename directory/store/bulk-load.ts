@@ -28,8 +28,10 @@ export interface LoadedRow {
   readonly body: Uint8Array;
 }
 
-/** Index keys written by one statement: each call costs as much as several rows. */
+/** Index keys and entries written by one statement: each call costs as much as several rows. */
 const keysAtOnce = 64;
+const rowsAtOnce = 16;
+const rowColumns = 7;
 
 /** Why an entry that was loaded does not stay. */
 export interface DroppedRow {
@@ -50,6 +52,8 @@ export class BulkLoad implements Disposable {
   #lastId: number;
   /** Keys that are not written yet: attribute, value and entry in turn. */
   #keys: SQLInputValue[] = [];
+  /** Columns of entries that are not written yet, one after the other. */
+  #rows: SQLInputValue[] = [];
   #hasNames = true;
 
   /** @param scratch a file that may be overwritten; the caller removes it */
@@ -77,16 +81,10 @@ export class BulkLoad implements Disposable {
   /** Adds an entry and gives its id. */
   insert(row: LoadedRow): number {
     this.#lastId += 1;
-    this.#statements.run(
-      'INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?, ?)',
-      this.#lastId,
-      row.parentId,
-      row.rdnNorm,
-      row.rdn === row.rdnNorm ? null : row.rdn,
-      row.uuid,
-      row.csn,
-      row.body,
-    );
+    const { parentId, rdnNorm, rdn, uuid, csn, body } = row;
+    this.#rows.push(this.#lastId, parentId, rdnNorm, rdn === rdnNorm ? null : rdn, uuid, csn, body);
+    // A name that is taken shows at once where names are indexed.
+    if (this.#hasNames || this.#rows.length === rowsAtOnce * rowColumns) this.#writeRows();
     this.tally('entries', 1);
     return this.#lastId;
   }
@@ -150,6 +148,14 @@ export class BulkLoad implements Disposable {
     this.#database.close();
   }
 
+  #writeRows(): void {
+    const values = this.#rows;
+    if (values.length === 0) return;
+    this.#rows = [];
+    const rows = values.length / rowColumns;
+    this.#statements.run(rows === rowsAtOnce ? insertFullRows : insertRows(rows), ...values);
+  }
+
   #writeKeys(): void {
     const values = this.#keys;
     if (values.length === 0) return;
@@ -162,6 +168,7 @@ export class BulkLoad implements Disposable {
     if (this.#hasNames) return;
     this.#hasNames = true;
     this.#writeKeys();
+    this.#writeRows();
     const [names, parents] = entryIndexes;
     this.#database.exec(parents);
     try {
@@ -213,6 +220,12 @@ export class BulkLoad implements Disposable {
     }
     return dn;
   }
+}
+
+const insertFullRows = insertRows(rowsAtOnce);
+
+function insertRows(rows: number): string {
+  return `INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES ${Array(rows).fill('(?, ?, ?, ?, ?, ?, ?)').join(', ')}`;
 }
 
 const insertFull = insertKeys(keysAtOnce);

@@ -30,7 +30,7 @@ export function createPrepareBlock(ports: {
     nextCsn: () => csns.next(),
   });
   return async (block) => {
-    const writer = new BatchWriter();
+    const writer = new BatchWriter(block.length);
     const mistakes: PreparedMistake[] = [];
     const take = (record: ContentRecord): void => {
       try {

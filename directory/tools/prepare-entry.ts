@@ -2,16 +2,16 @@
  * The part of an import that looks at one entry alone and needs no store, so that other threads can do it: names, schema, stamps and index keys
  * of a record, as an Add would make them. What depends on other entries is left to place-entry.ts.
  */
-import { printable, tryParseAccountName, tryParseAccountUuid } from '#common/account-name.ts';
+import { printable, tryParseAccountName } from '#common/account-name.ts';
 import type { Random } from '#common/random.ts';
 import { parseRdn, type Rdn, splitDn } from '#protocol/ldap/dn.ts';
 import type { LdifRecord } from '#protocol/ldap/ldif.ts';
 import { type Attribute, attribute } from '#protocol/ldap/messages.ts';
 import { checkAccountValues, uidOf } from '../provisioning/mail-rules.ts';
 import { checkAttribute, checkEntry, classesOf } from '../schema/check-entry.ts';
-import { indexKeys, rdnKey, tallies } from '../schema/mail-schema.ts';
+import { hasIndex, hostTally, indexKeys, rdnKey, tallies } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
-import type { Schema } from '../schema/schema.ts';
+import type { AttributeType, ParsedDescription, Schema } from '../schema/schema.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { canonicalAttributes, withNamingValues } from '../server/draft.ts';
 import { encodeBody } from '../store/entry-body.ts';
@@ -63,13 +63,19 @@ export interface PrepareContext {
  */
 interface Form {
   readonly types: readonly string[];
-  readonly classes: readonly Buffer[];
+  readonly classes: Buffer[];
+  /** Values that were found good last, by place, where there was only one: the reader of a file gives the same one again. */
+  readonly good: (Buffer | undefined)[];
   /** Places of what goes into the body, and of the attributes kept elsewhere; -1 without one. */
   readonly stored: readonly number[];
   readonly uuidAt: number;
   readonly csnAt: number;
   /** Operational attributes that the file does not give. */
   readonly completed: readonly Attribute[];
+  readonly kind: PreparedKind;
+  /** Types with an index key for each value, and where they are; keys of the classes. */
+  readonly indexed: readonly { readonly at: number; readonly type: AttributeType }[];
+  readonly classKeys: readonly string[];
 }
 
 /** Prepares entries one after the other. */
@@ -97,10 +103,21 @@ export class EntryPreparer {
     const stored: Attribute[] = [];
     for (const at of form.stored) {
       const one = attributes[at] as Attribute;
-      checkAttribute(schema, one);
+      const only = one.values.length === 1 ? one.values[0] : undefined;
+      // The classes are those of the form.
+      if (one.type !== 'objectClass' && (only === undefined || only !== form.good[at])) checkAttribute(schema, one);
+      form.good[at] = only;
       stored.push(one);
     }
     stored.push(...form.completed);
+    const keys = [...form.classKeys];
+    for (const { at, type } of form.indexed) {
+      for (const value of (attributes[at] as Attribute).values) {
+        const key = type.equality?.key(value);
+        if (key !== undefined) keys.push(type.key, cutKey(key));
+      }
+    }
+    const account = form.kind === 'account' ? accountOf(stored, rdn) : noAccount;
     const csn = form.csnAt < 0 ? undefined : csnOf(attributes[form.csnAt] as Attribute);
     return {
       line: record.line,
@@ -109,7 +126,11 @@ export class EntryPreparer {
       rdnNorm: rdnKey(schema, rdn),
       uuid: form.uuidAt < 0 ? uuidOctets(random.uuid()) : entryUuid(attributes[form.uuidAt] as Attribute),
       csn: csn ?? this.#context.nextCsn(),
-      ...contentOf(schema, stored, rdn),
+      body: encodeBody(stored),
+      kind: form.kind,
+      keys,
+      tallies: talliesOf(schema, form.kind, stored, account.host),
+      ...account,
     };
   }
 }
@@ -119,12 +140,17 @@ function hasForm(attributes: readonly Attribute[], form: Form): boolean {
   for (let at = 0; at < attributes.length; at += 1) {
     const { type, values } = attributes[at] as Attribute;
     if (type !== form.types[at]) return false;
-    if (
-      type === 'objectClass' &&
-      !(values.length === form.classes.length && values.every((one, i) => one.equals(form.classes[i] as Buffer)))
-    )
+    if (type === 'objectClass' && !(values.length === form.classes.length && values.every((one, i) => isSame(one, form.classes, i))))
       return false;
   }
+  return true;
+}
+
+// What was equal once is found by identity the next time.
+function isSame(value: Buffer, known: Buffer[], at: number): boolean {
+  if (value === known[at]) return true;
+  if (!value.equals(known[at] as Buffer)) return false;
+  known[at] = value;
   return true;
 }
 
@@ -132,11 +158,28 @@ function hasForm(attributes: readonly Attribute[], form: Form): boolean {
 function formOf({ schema, now }: PrepareContext, attributes: readonly Attribute[]): Form | undefined {
   const types = attributes.map(({ type }) => type);
   if (new Set(types).size !== types.length || types.some((type) => schema.description(type)?.canonical !== type)) return undefined;
-  const classes = (attributes.find(({ type }) => type === 'objectClass')?.values ?? []).map((value) => Buffer.from(value));
+  const classes = [...(attributes.find(({ type }) => type === 'objectClass')?.values ?? [])];
   const { structural } = classesOf(schema, attributes);
   const completed = completionsOf(structural.name, now).filter(({ type }) => !types.includes(type));
   const stored = types.flatMap((type, at) => (notStored.has(type) ? [] : [at]));
-  return { types, classes, stored, uuidAt: types.indexOf('entryUUID'), csnAt: types.indexOf('entryCSN'), completed };
+  const indexed = stored.flatMap((at) => {
+    const { type } = schema.description(types[at] as string) as ParsedDescription;
+    return type.equality !== undefined && hasIndex(type.key) ? [{ at, type }] : [];
+  });
+  const ofClasses = attributes.filter(({ type }) => type === 'objectClass');
+  const classKeys = indexKeys(schema, ofClasses).flatMap(({ attribute: name, value }) => [name, cutKey(value)]);
+  return {
+    types,
+    classes,
+    good: [],
+    stored,
+    uuidAt: types.indexOf('entryUUID'),
+    csnAt: types.indexOf('entryCSN'),
+    completed,
+    kind: kindOf(schema, attributes),
+    indexed,
+    classKeys,
+  };
 }
 
 // Whether the one value of the name is the one value of its attribute, letter by letter.
@@ -206,16 +249,29 @@ export function contentOf(
 ): Pick<PreparedEntry, 'body' | 'kind' | 'keys' | 'tallies' | 'local' | 'host' | 'addresses'> {
   const kind = kindOf(schema, attributes);
   const keys: string[] = [];
-  for (const { attribute: name, value } of indexKeys(schema, attributes)) {
-    keys.push(name, value.length > indexKeyMax ? value.slice(0, indexKeyMax) : value);
-  }
-  const common = { body: encodeBody(attributes), kind, keys, tallies: tallies(schema, attributes) };
-  if (kind !== 'account') return { ...common, local: '', host: undefined, addresses: [] };
-  checkAccountValues(attributes);
+  for (const { attribute: name, value } of indexKeys(schema, attributes)) keys.push(name, cutKey(value));
+  const account = kind === 'account' ? accountOf(attributes, rdn) : noAccount;
+  return { body: encodeBody(attributes), kind, keys, tallies: talliesOf(schema, kind, attributes, account.host), ...account };
+}
+
+function cutKey(key: string): string {
+  return key.length > indexKeyMax ? key.slice(0, indexKeyMax) : key;
+}
+
+function talliesOf(schema: Schema, kind: PreparedKind, attributes: readonly Attribute[], host: string | undefined): readonly string[] {
+  if (kind !== 'account') return tallies(schema, attributes);
+  return host === undefined ? ['accounts'] : ['accounts', hostTally(host)];
+}
+
+const noAccount = { local: '', host: undefined, addresses: [] } as const;
+
+function accountOf(attributes: readonly Attribute[], rdn: Rdn): Pick<PreparedEntry, 'local' | 'host' | 'addresses'> {
   const addresses: string[] = [];
   let host: string | undefined;
+  let hasLimited = false;
   for (const { type, values } of attributes) {
     if (type === 'hostServer') host = values[0]?.toString('utf8').toLowerCase();
+    else if (type === 'accountStatus' || type === 'mailQuota') hasLimited = true;
     if (!addressTypes.includes(type)) continue;
     for (const value of values) {
       const address = tryParseAccountName(value.toString('utf8'));
@@ -228,9 +284,10 @@ export function contentOf(
       addresses.push(address);
     }
   }
+  if (hasLimited) checkAccountValues(attributes);
   const local = uidOf(rdn);
   if (local === undefined) throw new Refusal('namingViolation', 'an account is named by its uid: uid=<local part>,<domain entry>');
-  return { ...common, local, host, addresses };
+  return { local, host, addresses };
 }
 
 function kindOf(schema: Schema, attributes: readonly Attribute[]): PreparedKind {
@@ -243,9 +300,40 @@ function kindOf(schema: Schema, attributes: readonly Attribute[]): PreparedKind 
 }
 
 function entryUuid(one: Attribute): Buffer {
-  const uuid = tryParseAccountUuid(one.values[0]?.toString('latin1') ?? '');
-  if (uuid === undefined || one.values.length !== 1) throw new Refusal('invalidAttributeSyntax', 'entryUUID is not a UUID');
-  return uuidOctets(uuid);
+  const [value] = one.values;
+  const uuid = value === undefined || one.values.length !== 1 ? undefined : octetsOfUuid(value);
+  if (uuid === undefined) throw new Refusal('invalidAttributeSyntax', 'entryUUID is not a UUID');
+  return uuid;
+}
+
+const uuidTextLength = 36;
+
+// The 16 octets of a UUID in text of either case (RFC 4530 §2.1); undefined when it is none. Every entry of an export has one.
+function octetsOfUuid(text: Buffer): Buffer | undefined {
+  if (text.length !== uuidTextLength) return undefined;
+  const octets = Buffer.allocUnsafe(16);
+  let digits = 0;
+  let high = 0;
+  for (let at = 0; at < uuidTextLength; at += 1) {
+    const char = text[at] as number;
+    if (at === 8 || at === 13 || at === 18 || at === 23) {
+      if (char !== 45) return undefined;
+      continue;
+    }
+    const digit = hexDigits[char] as number;
+    if (digit === 255) return undefined;
+    if (digits % 2 === 0) high = digit << 4;
+    else octets[digits >> 1] = high | digit;
+    digits += 1;
+  }
+  return octets;
+}
+
+const hexDigits = new Uint8Array(256).fill(255);
+for (let digit = 0; digit < 16; digit += 1) {
+  const char = digit.toString(16);
+  hexDigits[char.charCodeAt(0)] = digit;
+  hexDigits[char.toUpperCase().charCodeAt(0)] = digit;
 }
 
 function uuidOctets(uuid: string): Buffer {

@@ -31,11 +31,16 @@ export interface PreparedBatch {
 
 /** Packs entries. */
 export class BatchWriter {
-  readonly #texts: string[] = [];
-  readonly #octets: Buffer[] = [];
+  #texts = '';
+  #octets: Uint8Array<ArrayBuffer>;
   #octetCount = 0;
   readonly #numbers: number[] = [];
   readonly #words = new Map<string, number>();
+
+  /** @param octetsExpected room for UUIDs and bodies at first; it grows */
+  constructor(octetsExpected: number) {
+    this.#octets = new Uint8Array(octetsExpected);
+  }
 
   add(entry: PreparedEntry): void {
     const numbers = this.#numbers;
@@ -45,8 +50,8 @@ export class BatchWriter {
     this.#text(entry.csn);
     this.#text(entry.local);
     numbers.push(entry.body.length);
-    this.#octets.push(entry.uuid, entry.body);
-    this.#octetCount += uuidBytes + entry.body.length;
+    this.#take(entry.uuid);
+    this.#take(entry.body);
     numbers.push(entry.keys.length / 2);
     for (let i = 0; i < entry.keys.length; i += 2) {
       numbers.push(this.#word(entry.keys[i] as string));
@@ -59,25 +64,30 @@ export class BatchWriter {
   }
 
   finish(mistakes: readonly PreparedMistake[], lines: number): PreparedBatch {
-    // In memory of their own, which can be moved to another thread; what Buffer.concat gives may be shared.
-    const octets = new Uint8Array(this.#octetCount);
-    let at = 0;
-    for (const one of this.#octets) {
-      octets.set(one, at);
-      at += one.length;
-    }
     return {
-      text: this.#texts.join(''),
-      octets,
-      numbers: Int32Array.from(this.#numbers),
+      text: this.#texts,
+      // Moved to the other thread whole, which costs nothing; what is not filled was never touched.
+      octets: this.#octets.subarray(0, this.#octetCount),
+      numbers: new Int32Array(this.#numbers),
       words: [...this.#words.keys()],
       mistakes,
       lines,
     };
   }
 
+  #take(octets: Uint8Array): void {
+    const end = this.#octetCount + octets.length;
+    if (end > this.#octets.length) {
+      const grown = new Uint8Array(Math.max(end, this.#octets.length * 2));
+      grown.set(this.#octets.subarray(0, this.#octetCount));
+      this.#octets = grown;
+    }
+    this.#octets.set(octets, this.#octetCount);
+    this.#octetCount = end;
+  }
+
   #text(text: string): void {
-    this.#texts.push(text);
+    this.#texts += text;
     this.#numbers.push(text.length);
   }
 

@@ -7,7 +7,7 @@
 import { isAscii } from 'node:buffer';
 import type { LdifMistake } from './ldif.ts';
 import { LdifReader, type LdifRecord, ldifRecordBytesMax } from './ldif.ts';
-import type { Attribute } from './messages.ts';
+import { type Attribute, findAttribute } from './messages.ts';
 
 const lineFeed = 10;
 
@@ -69,10 +69,31 @@ export interface LdifBlockHandlers {
   onMistake(mistake: LdifMistake): void;
 }
 
-/** Reads a block; gives the number of its lines. Values of records are views into the block. */
+/** A line of the record before: its attribute, and its value with where that stands in the text. */
+interface KnownLine {
+  readonly type: string;
+  /** `type: ` */
+  readonly start: string;
+  value: Buffer;
+  text: string;
+}
+
+/** Lines of a record that are remembered; what comes behind them is read without help. */
+const knownLinesMax = 256;
+
+/**
+ * Reads a block; gives the number of its lines. Values of records are views into the block.
+ *
+ * Most records have the attributes of the one before them in the same order, and many of its values. So each line is first compared with the line
+ * that stood there in the record before: where it is the same, so are the string of the type and the view of the value, and whoever looks
+ * at them later can tell by identity.
+ */
 export function readLdifBlock(block: Buffer, handlers: LdifBlockHandlers): number {
   const text = block.toString('latin1');
   const length = block.length;
+  // Where everything is ASCII, which is nearly always, no record has to be asked.
+  const isWholeAscii = isAscii(block);
+  const known: KnownLine[] = [];
   let line = 1;
   let at = 0;
   while (at < length) {
@@ -81,6 +102,9 @@ export function readLdifBlock(block: Buffer, handlers: LdifBlockHandlers): numbe
     const start = at;
     let isPlain = text.startsWith('dn: ', at);
     const attributes: { type: string; values: Buffer[] }[] = [];
+    // As long as types come as in the record before, none can be there twice.
+    let isAsBefore = true;
+    let valueLine = 0;
     let dnEnd = -1;
     let last: { type: string; values: Buffer[] } | undefined;
     let end = length;
@@ -96,30 +120,60 @@ export function readLdifBlock(block: Buffer, handlers: LdifBlockHandlers): numbe
       }
       if (isPlain) {
         const valueEnd = block[lineEnd - 1] === 13 ? lineEnd - 1 : lineEnd;
-        const colon = text.indexOf(':', at);
-        let from = colon + 2;
-        if (colon <= at || from >= valueEnd || block[colon + 1] !== 32) {
-          isPlain = false;
-        } else if (dnEnd < 0) {
+        const before = isAsBefore ? known[valueLine] : undefined;
+        if (dnEnd < 0) {
           dnEnd = valueEnd;
-        } else {
+          if (at + 4 >= valueEnd) isPlain = false;
+        } else if (before !== undefined && text.startsWith(before.start, at)) {
+          valueLine += 1;
+          let from = at + before.start.length;
           while (block[from] === 32) from += 1;
-          const type = text.slice(at, colon);
-          const value = block.subarray(from, valueEnd);
-          if (last?.type === type) {
-            last.values.push(value);
-          } else if (isReserved(type) || attributes.some((one) => one.type === type)) {
+          if (from >= valueEnd) {
             isPlain = false;
           } else {
-            last = { type, values: [value] };
-            attributes.push(last);
+            if (valueEnd - from !== before.text.length || !text.startsWith(before.text, from)) {
+              before.value = block.subarray(from, valueEnd);
+              before.text = text.slice(from, valueEnd);
+            }
+            if (last?.type === before.type) {
+              last.values.push(before.value);
+            } else {
+              last = { type: before.type, values: [before.value] };
+              attributes.push(last);
+            }
+          }
+        } else {
+          isAsBefore = false;
+          known.length = Math.min(known.length, valueLine);
+          const colon = text.indexOf(':', at);
+          let from = colon + 2;
+          if (colon <= at || from >= valueEnd || block[colon + 1] !== 32) {
+            isPlain = false;
+          } else {
+            while (block[from] === 32) from += 1;
+            const value = block.subarray(from, valueEnd);
+            const type = text.slice(at, colon);
+            if (from >= valueEnd) {
+              isPlain = false;
+            } else if (last?.type === type) {
+              last.values.push(value);
+            } else if (isReserved(type) || findAttribute(attributes, type) !== undefined) {
+              isPlain = false;
+            } else {
+              last = { type, values: [value] };
+              attributes.push(last);
+            }
+            if (isPlain && last !== undefined && known.length === valueLine && valueLine < knownLinesMax) {
+              known.push({ type: last.type, start: `${type}: `, value, text: text.slice(from, valueEnd) });
+              valueLine += 1;
+            }
           }
         }
       }
       at = next;
     }
     if (end === start) continue;
-    if (isPlain && dnEnd > 0 && isAscii(block.subarray(start, end))) {
+    if (isPlain && dnEnd > 0 && (isWholeAscii || isAscii(block.subarray(start, end)))) {
       handlers.onRecord({
         line: recordLine,
         dn: text.slice(start + 4, dnEnd).trimStart(),
