@@ -52,23 +52,27 @@ export function allows(decision: Decision, target: Target): boolean {
 
 /** Compiles the view of one requester. */
 export function compileView(rules: readonly Rule[], asker: Asker, groups: Groups): View {
-  const decided = new Map<string, Decision>();
+  const decided = new Map<Privilege, Map<string, Decision>>();
   return {
     decide(privilege, attributeKey) {
-      const name = `${privilege} ${attributeKey}`;
-      let decision = decided.get(name);
+      let ofPrivilege = decided.get(privilege);
+      if (ofPrivilege === undefined) {
+        ofPrivilege = new Map();
+        decided.set(privilege, ofPrivilege);
+      }
+      let decision = ofPrivilege.get(attributeKey);
       if (decision === undefined) {
         decision = decisionOf(questionsOf(rules, asker, groups, privilegeBits[privilege], attributeKey));
         // Names of unknown attributes come from clients.
-        if (decided.size >= decisionsMax) decided.clear();
-        decided.set(name, decision);
+        if (ofPrivilege.size >= decisionsMax) ofPrivilege.clear();
+        ofPrivilege.set(attributeKey, decision);
       }
       return decision;
     },
   };
 }
 
-/** Decisions kept with a view. */
+/** Decisions kept with a view, for each privilege. */
 const decisionsMax = 2000;
 
 type Node = boolean | { readonly test: (target: Target) => boolean; readonly yes: Node; readonly no: Node };

@@ -8,6 +8,7 @@ import { isIndexed } from '../schema/mail-schema.ts';
 import type { AttributeType, Schema } from '../schema/schema.ts';
 import { type EntryStore, rootId, type StoredEntry } from '../store/entry-store.ts';
 import type { IndexKey } from '../store/key-index.ts';
+import { indexKeyMax } from '../store/key-index.ts';
 
 /** Ids are fetched in pages of so many; a page with fewer is the last. */
 export const pageSize = 256;
@@ -198,6 +199,12 @@ function planValues(store: EntryStore, schema: Schema, filter: Filter): Candidat
     },
     next: (afterId) => plan?.next(afterId) ?? [],
   };
+}
+
+/** The key that answers an equality by itself: whichever entries have it match, and no others. */
+export function exactKeyOf(schema: Schema, filter: Filter): IndexKey | undefined {
+  const key = keyOf(schema, filter);
+  return key !== undefined && key.value.length < indexKeyMax ? key : undefined;
 }
 
 function keyOf(schema: Schema, filter: Filter): IndexKey | undefined {

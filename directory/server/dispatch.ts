@@ -34,6 +34,7 @@ import { isMonitorName, searchMonitor } from './monitor.ts';
 import { checkMustChange, mustChangeFirst } from './must-change.ts';
 import type { Operation } from './operation.ts';
 import { modifyPassword } from './password-modify.ts';
+import { PointSearch } from './point-search.ts';
 import { hasClearPassword, withHashedPasswords } from './prepare-passwords.ts';
 import { mayBeOnBehalf, onBehalf } from './proxied-authorization.ts';
 import { search } from './search.ts';
@@ -77,6 +78,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
   const counts: Record<string, number> = {};
   const writeLog = new WriteLog(context.log, context.clock);
   const images = new ImageWriter(tree);
+  const points = new PointSearch(tree);
   const total = context.metrics.counter('archipelago_directory_operations_total', 'LDAP operations begun', ['operation']);
   const duration = context.metrics.histogram('archipelago_directory_operation_seconds', 'Time until an LDAP operation was answered', [
     'operation',
@@ -218,7 +220,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         return { done, started: done };
       }
       case 'searchRequest':
-        return { done: searching(session, request, operation) };
+        return points.answer(request, operation) ? {} : { done: searching(session, request, operation) };
       case 'compareRequest':
         return {
           done: (waitAsOf(tree, context.clock, operation) ?? Promise.resolve())
@@ -253,7 +255,8 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         return { done: Promise.reject(error) };
       }
       const observed = (): void => duration.observe({ operation: name }, (context.clock.monotonicMs() - beganAtMs) / 1000);
-      begun.done.then(observed, observed);
+      if (begun.done === undefined) observed();
+      else begun.done.then(observed, observed);
       return begun;
     },
   };

@@ -41,10 +41,10 @@ const unreadBytesMax = 1_048_576;
 /** What a session hands requests to. */
 export interface Dispatcher {
   /**
-   * Starts an operation. The returned promise settles when it has been answered; `exclusive` holds back the requests behind it until `started`
-   * resolves.
+   * Starts an operation. `done` settles when it has been answered, and is missing when it has been already; requests behind it wait until `started`
+   * resolves, where that is there.
    */
-  dispatch(session: LdapSession, request: LdapRequest, operation: Operation): { done: Promise<void>; started?: Promise<unknown> };
+  dispatch(session: LdapSession, request: LdapRequest, operation: Operation): { done?: Promise<void>; started?: Promise<unknown> };
 }
 
 /** What a session is made with. */
@@ -271,12 +271,12 @@ export class LdapSession implements OperationHost {
     const operation = new RunningOperation(this, id, request as LdapRequest, controls);
     this.#running.set(id, operation);
     const { done, started } = this.#options.dispatcher.dispatch(this, request as LdapRequest, operation);
+    if (done === undefined) {
+      this.#ended(id);
+      return;
+    }
     const over = (): void => {
-      this.#running.delete(id);
-      if (this.#running.size <= 1 && this.#aloneAgain !== undefined) {
-        this.#aloneAgain();
-        this.#aloneAgain = undefined;
-      }
+      this.#ended(id);
       if (this.#paused) this.#pump();
     };
     done.then(over, (error: unknown) => {
@@ -292,6 +292,13 @@ export class LdapSession implements OperationHost {
       };
       started.then(release, release);
     }
+  }
+
+  #ended(id: number): void {
+    this.#running.delete(id);
+    if (this.#running.size > 1 || this.#aloneAgain === undefined) return;
+    this.#aloneAgain();
+    this.#aloneAgain = undefined;
   }
 
   // The one place where a failure becomes an answer.

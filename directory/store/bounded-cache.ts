@@ -1,60 +1,71 @@
 /**
- * A cache bounded by the bytes it holds, which keeps what is used: two generations, of which the old one is dropped when the young one has
- * filled half of the room. Reading costs one look into a map, where a list in order of use would write on every read.
+ * A cache bounded by the bytes it holds, which keeps what is used: when it is full a hand goes round its entries, and drops those that nobody has
+ * read since it came by last ("clock"). Reading costs one look into a map and a mark, and the room is always full, where a list in order of use
+ * would write on every read.
  */
 export class BoundedCache<Key, Value> {
-  readonly #halfBytes: number;
+  readonly #bytesMax: number;
   readonly #bytesOf: (value: Value) => number;
-  #young = new Map<Key, Value>();
-  #old = new Map<Key, Value>();
-  #youngBytes = 0;
-  #oldBytes = 0;
+  readonly #entries = new Map<Key, { value: Value; isUsed: boolean }>();
+  #hand: Iterator<[Key, { value: Value; isUsed: boolean }]> = this.#entries.entries();
+  #bytes = 0;
 
-  /** @param bytesOf rough size of a value with its key */
+  /** @param bytesOf rough size of a value with its key; the same whenever it is asked */
   constructor(bytesMax: number, bytesOf: (value: Value) => number) {
-    this.#halfBytes = bytesMax / 2;
+    this.#bytesMax = bytesMax;
     this.#bytesOf = bytesOf;
   }
 
-  /** What it holds, by `bytesOf`; what was deleted or moved out of the old generation counts until that is dropped. */
+  /** What it holds, by `bytesOf`. */
   get bytes(): number {
-    return this.#youngBytes + this.#oldBytes;
+    return this.#bytes;
   }
 
   get(key: Key): Value | undefined {
-    const young = this.#young.get(key);
-    if (young !== undefined) return young;
-    const old = this.#old.get(key);
-    if (old === undefined) return undefined;
-    this.#old.delete(key);
-    this.set(key, old);
-    return old;
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return undefined;
+    entry.isUsed = true;
+    return entry.value;
   }
 
   set(key: Key, value: Value): void {
-    this.#youngBytes += this.#bytesOf(value);
-    if (this.#youngBytes > this.#halfBytes) {
-      this.#old = this.#young;
-      this.#oldBytes = this.#youngBytes - this.#bytesOf(value);
-      this.#young = new Map();
-      this.#youngBytes = this.#bytesOf(value);
+    this.#bytes += this.#bytesOf(value);
+    const entry = this.#entries.get(key);
+    if (entry === undefined) {
+      this.#entries.set(key, { value, isUsed: false });
+    } else {
+      this.#bytes -= this.#bytesOf(entry.value);
+      entry.value = value;
     }
-    this.#young.set(key, value);
+    while (this.#bytes > this.#bytesMax && this.#entries.size > 1) this.#dropOne();
   }
 
   delete(key: Key): void {
-    const young = this.#young.get(key);
-    if (young !== undefined) {
-      this.#youngBytes -= this.#bytesOf(young);
-      this.#young.delete(key);
-    }
-    this.#old.delete(key);
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    this.#bytes -= this.#bytesOf(entry.value);
+    this.#entries.delete(key);
   }
 
   clear(): void {
-    this.#young.clear();
-    this.#old.clear();
-    this.#youngBytes = 0;
-    this.#oldBytes = 0;
+    this.#entries.clear();
+    this.#bytes = 0;
+  }
+
+  // The second time round at the latest finds one that is not marked.
+  #dropOne(): void {
+    for (;;) {
+      const next = this.#hand.next();
+      if (next.done === true) {
+        this.#hand = this.#entries.entries();
+        continue;
+      }
+      const [key, entry] = next.value;
+      if (entry.isUsed) entry.isUsed = false;
+      else {
+        this.delete(key);
+        return;
+      }
+    }
   }
 }

@@ -45,6 +45,12 @@ export interface StoredEntry {
   readonly attributes: readonly Attribute[];
 }
 
+/** An entry as it was read. */
+export interface ReadEntry extends StoredEntry {
+  /** What an answer shows of it, as octets; `make` is asked when the last who looked was shown something else. `by` stands for what is shown. */
+  shown(by: object, make: () => Buffer): Buffer;
+}
+
 /** Everything of an entry that a write gives. */
 export type EntryContent = Omit<StoredEntry, 'id'>;
 
@@ -175,7 +181,7 @@ export class EntryStore implements Disposable {
 
   // --- reading
 
-  byId(id: number): StoredEntry | undefined {
+  byId(id: number): ReadEntry | undefined {
     let row = this.#rows.get(id);
     if (row === undefined) {
       const found = this.#statements.get('SELECT * FROM entry WHERE id = ?', id) as EntryRow | undefined;
@@ -247,7 +253,7 @@ export class EntryStore implements Disposable {
   }
 
   /** Entries with this key, in order of id, above `afterId`, at most `limit`. */
-  idsWithKey(key: IndexKey, afterId: number, limit: number): number[] {
+  idsWithKey(key: IndexKey, afterId: number, limit: number): readonly number[] {
     return this.#keys.idsWithKey(key, afterId, limit);
   }
 

@@ -105,13 +105,13 @@ export class KeyIndex {
   }
 
   /** Entries with this key, in order of id, above `afterId`, at most `limit`. */
-  idsWithKey(key: IndexKey, afterId: number, limit: number): number[] {
+  idsWithKey(key: IndexKey, afterId: number, limit: number): readonly number[] {
     const attributeId = this.#attributeId(key.attribute);
     if (attributeId === undefined) return [];
     const value = key.value.slice(0, indexKeyMax);
     const name = `${attributeId}/${value}`;
     const known = this.#ids.get(name);
-    if (known !== undefined) return known.filter((id) => id > afterId).slice(0, limit);
+    if (known !== undefined) return afterId === 0 && known.length <= limit ? known : known.filter((id) => id > afterId).slice(0, limit);
     if (this.#waiting.get(attributeId)?.values.has(value) === true) this.flush();
     const ids = this.#statements.numbers(
       'SELECT entryId AS id FROM indexed WHERE attributeId = ? AND value = ? AND entryId > ? ORDER BY entryId LIMIT ?',

@@ -81,7 +81,8 @@ function writeFields(writer: BerWriter, operation: Constructed): void {
       return;
     case 'searchResultEntry': {
       writer.text(operation.dn);
-      writeAttributes(writer, operation.attributes);
+      if (operation.attributesBer === undefined) writeAttributes(writer, operation.attributes);
+      else writer.raw(operation.attributesBer);
       return;
     }
     case 'searchResultReference':

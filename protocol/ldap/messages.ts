@@ -71,7 +71,7 @@ export interface SearchResultEntry {
   readonly type: 'searchResultEntry';
   readonly dn: string;
   readonly attributes: readonly Attribute[];
-  /** The attributes as they came, for those who pass them on; only where the reader of the messages asked for it. */
+  /** The attributes as they came, or as they are to be sent in the place of `attributes`: for those who pass them on. */
   readonly attributesBer?: Buffer | undefined;
 }
 
