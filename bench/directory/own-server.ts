@@ -1,9 +1,10 @@
 /**
- * Our server as a process: `own-server.ts DATA CERT KEY`. Prints its ports as a line of JSON, for each line of its
- * standard input what its caches hold, and ends with it.
+ * Our server as a process: `own-server.ts DATA CERT KEY`. Prints its ports as a line of JSON, and then a line for each line of its standard input:
+ * `cache` is answered with what its caches hold; `rules built-in` and `rules none` put other access rules in force. It ends with its input.
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
@@ -18,6 +19,9 @@ const secret = join(dataDirectory, 'secret');
 await nodeFiles.mkdirAll(dataDirectory);
 await writeFile(secret, adminPassword);
 const metrics = createMetrics();
+// Behind a rule that allows all of everybody no other is looked at.
+const noRules = ['to * by * manage'];
+let rules: readonly string[] = [];
 const running = await startDirectory(
   {
     role: 'directory',
@@ -45,14 +49,22 @@ const running = await startDirectory(
     log: createLogger('info', {}, join(dataDirectory, 'log.jsonl')),
     metrics,
   },
+  { readRules: () => Promise.resolve(rules) },
 );
 const [port, tlsPort] = running.urls.map((url) => Number(new URL(url).port));
 process.stdout.write(`${JSON.stringify({ port, tlsPort })}\n`);
-process.stdin.on('data', async () => {
+const input = createInterface(process.stdin);
+input.on('line', async (line) => {
+  if (line.startsWith('rules ')) {
+    rules = line === 'rules none' ? noRules : [];
+    await running.reload();
+    process.stdout.write('done\n');
+    return;
+  }
   const [, bytes] = /^archipelago_directory_cache_bytes(?:\{.*\})? (\S+)$/m.exec(await metrics.render()) ?? [];
   process.stdout.write(`${bytes}\n`);
 });
-process.stdin.once('end', async () => {
+input.once('close', async () => {
   await running[Symbol.asyncDispose]();
   process.exit(0);
 });

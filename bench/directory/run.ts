@@ -81,7 +81,8 @@ async function main(): Promise<void> {
   if (parts.has('search')) await searches('searches', own, slapd, false, 1.5);
   if (parts.has('tls')) await searches('searches under TLS', own, slapd, true, 1.2);
   if (parts.has('add')) {
-    const [ours, theirs] = await inTurns(own, slapd, { tls: false, what: 'add', connections: 4, depth: 32 });
+    const sides = [own, slapd].map((server) => ({ server, rules: 'built-in' as const }));
+    const [ours, theirs] = (await inTurns(sides, { tls: false, what: 'add', connections: 4, depth: 32 })) as [Measured[], Measured[]];
     compare('durable adds 4x32, adds/s', rate(ours), rate(theirs), 20);
     compare('durable adds 4x32, adds per CPU second', middle(ours, 'perCpuSecond'), middle(theirs, 'perCpuSecond'));
     latency('durable adds 4x32', ours, theirs);
@@ -94,28 +95,39 @@ async function main(): Promise<void> {
   }
 }
 
+// Without access rules on either side, and ours once more with those that an installation has.
 async function searches(what: string, own: BenchServer, slapd: BenchServer, tls: boolean, wanted: number): Promise<void> {
   for (const [connections, depth] of [
     [4, 32],
     [1, 1],
   ] as const) {
-    const [ours, theirs] = await inTurns(own, slapd, { tls, what: 'search', connections, depth });
+    const sides = [
+      { server: own, rules: 'none' },
+      { server: slapd, rules: 'none' },
+      { server: own, rules: 'built-in' },
+    ] as const;
+    const [ours, theirs, ruled] = (await inTurns(sides, { tls, what: 'search', connections, depth })) as [
+      Measured[],
+      Measured[],
+      Measured[],
+    ];
     const title = `${what} ${connections}x${depth}`;
     compare(`${title}, per CPU second`, middle(ours, 'perCpuSecond'), middle(theirs, 'perCpuSecond'), depth > 1 ? wanted : undefined);
+    compare('  ours with its built-in access rules', middle(ruled, 'perCpuSecond'), middle(theirs, 'perCpuSecond'));
     compare(`${title}, per second`, rate(ours), rate(theirs));
     latency(title, ours, theirs);
   }
 }
 
 async function inTurns(
-  own: BenchServer,
-  slapd: BenchServer,
+  sides: readonly { readonly server: BenchServer; readonly rules: 'built-in' | 'none' }[],
   load: Pick<LoadOptions, 'tls' | 'what' | 'connections' | 'depth'>,
-): Promise<[Measured[], Measured[]]> {
-  const results: [Measured[], Measured[]] = [[], []];
+): Promise<Measured[][]> {
+  const results: Measured[][] = sides.map(() => []);
   // One turn to warm up, which does not count: compilers and caches, the system's too, are then where a running server has them.
   for (let round = 0; round <= rounds; round += 1) {
-    for (const [i, server] of [own, slapd].entries()) {
+    for (const [i, { server, rules }] of sides.entries()) {
+      await server.useRules(rules);
       const measured = await underLoad(server, {
         ...load,
         seconds: round === 0 && load.depth > 1 ? warmUpSeconds : seconds,

@@ -16,6 +16,8 @@ export interface BenchServer {
   readonly tlsPort: number;
   /** What its caches hold, MB, where the server can tell. */
   cachedMb(): Promise<number | undefined>;
+  /** Puts the built-in access rules in force, or none; slapd has none here. */
+  useRules(which: 'built-in' | 'none'): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -46,15 +48,19 @@ export async function startOwn(dataDirectory: string, tls: TlsFiles, nodeArgumen
   const lines = createInterface(child.stdout);
   const [line] = (await once(lines, 'line')) as [string];
   const { port, tlsPort } = JSON.parse(line) as { port: number; tlsPort: number };
+  const ask = async (question: string): Promise<string> => {
+    const told = once(lines, 'line') as Promise<[string]>;
+    child.stdin.write(`${question}\n`);
+    return (await told)[0];
+  };
   return {
     name: 'archipelago',
     pid: child.pid as number,
     port,
     tlsPort,
-    async cachedMb() {
-      const told = once(lines, 'line') as Promise<[string]>;
-      child.stdin.write('cache\n');
-      return Math.round(Number((await told)[0]) / 1_048_576);
+    cachedMb: async () => Math.round(Number(await ask('cache')) / 1_048_576),
+    useRules: async (which) => {
+      await ask(`rules ${which}`);
     },
     stop: () => stopChild(child, () => child.stdin.end()),
   };
@@ -70,7 +76,7 @@ export interface Took {
 
 /** Imports an LDIF into an empty data directory of ours, as an operator does. */
 export function importOwn(dataDirectory: string, ldif: string): Promise<Took> {
-  return run(node, [join(import.meta.dirname, '../../bin/archipelago.mjs'), 'directory', 'import', '--data', dataDirectory, ldif]);
+  return run(node, [join(import.meta.dirname, '../../deploy/run/directory.ts'), 'import', '--data', dataDirectory, ldif]);
 }
 
 /** Writes a configuration of slapd and gives its path: back-mdb, indexes as ours, durable writes, no statistics log. */
@@ -125,6 +131,7 @@ export async function startSlapd(configuration: string): Promise<BenchServer> {
     port,
     tlsPort,
     cachedMb: () => Promise.resolve(undefined),
+    useRules: () => Promise.resolve(),
     stop: () => stopChild(child, () => child.kill('SIGTERM')),
   };
 }
