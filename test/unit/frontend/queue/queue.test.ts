@@ -137,7 +137,7 @@ describe('the queue', () => {
     await expect.poll(() => attempts).toBe(2);
     // Each step waits for the attempt that it caused.
     const times: number[] = [];
-    for (let seen = 2; seen < 14; seen = attempts) {
+    for (let seen = 2; seen < 26; seen = attempts) {
       await h.clock.advance(1000);
       for (let turn = 0; turn < 20; turn += 1) await new Promise<void>((resolve) => setImmediate(resolve));
       if (attempts > seen) times.push(h.clock.monotonicMs());
