@@ -9,10 +9,11 @@ import { isServerFailure, resultCodeOf } from '#directory/client/ldap-errors.ts'
 import { normalizeDnText, splitDn } from '#protocol/ldap/dn.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
-import { decide, type EntryImage } from '#replication/decide.ts';
+import { decide, decideKnown, type EntryImage, type Step } from '#replication/decide.ts';
 import type { LagMeter } from '#replication/lag.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import { findAtMaster, type Replica } from '#replication/replica.ts';
+import type { Shadow } from '#replication/store/shadow.ts';
 
 /** Times that one change is tried with something moved out of its way in between. */
 const attemptsMax = 8;
@@ -36,29 +37,31 @@ export interface ApplyContext {
   readonly isDoomed: (uuid: string) => boolean;
   /** Resolves when every change received before this one of an entry below that name is done: a rename takes the name from them. */
   readonly earlierBelowDone: (dn: string) => Promise<void>;
+  /** What the replica is known to hold; it is told what becomes of that. */
+  readonly shadow: Pick<Shadow, 'find' | 'put' | 'forget' | 'renamed'> | undefined;
+  /** Whether a write may rely on it. */
+  readonly mayRely: boolean;
   /** Set during a refresh: told that an entry with others below it got another name. */
   readonly onContainerMoved: (() => void) | undefined;
 }
 
 /** Applies an entry's new state. `isNew`: the replica is not expected to have it, so that no look-up is spent. */
 export async function applyPut(context: ApplyContext, uuid: string, received: EntryImage, isNew: boolean): Promise<void> {
-  const { replica, lag } = context;
+  const { replica } = context;
   let master = received;
   let expectsNothing = isNew;
   let lastError: unknown;
+  if (!isNew && (await putKnown(context, uuid, received))) return;
   for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
     const present = expectsNothing ? undefined : await replica.find(uuid);
     expectsNothing = false;
     const steps = decide(master, present, replica.keepsCsn);
     try {
-      for (const step of steps) {
-        if (step.kind === 'rename') await beforeRename(context, step.dn);
-        await replica.write(step, uuid);
-        lag.wrote(step.kind);
-      }
+      await writeSteps(context, uuid, steps, master);
       return;
     } catch (error) {
       lastError = error;
+      context.shadow?.forget(uuid);
       await clearTheWay(context, uuid, master, present !== undefined, error, attempt);
       if (attempt < 2 || resultCodeOf(error) !== resultCodes.noSuchObject) continue;
       // The name it was given is of a parent that has another by now: what counts is the master's state of today.
@@ -71,12 +74,38 @@ export async function applyPut(context: ApplyContext, uuid: string, received: En
   throw targetRefused(replica, master.dn, lastError, master);
 }
 
+async function writeSteps(context: ApplyContext, uuid: string, steps: readonly Step[], master: EntryImage): Promise<void> {
+  for (const step of steps) {
+    if (step.kind === 'rename') await beforeRename(context, step.dn);
+    await context.replica.write(step, uuid);
+    if (step.kind === 'rename') context.shadow?.renamed(step.dn, master.dn);
+    context.lag.wrote(step.kind);
+  }
+  context.shadow?.put(uuid, master.dn, master.attributes);
+}
+
+/** Writes a change by what the replica is known to hold; false when that does not do and the entry must be read. */
+async function putKnown(context: ApplyContext, uuid: string, master: EntryImage): Promise<boolean> {
+  const known = context.mayRely ? context.shadow?.find(uuid) : undefined;
+  const steps = known === undefined ? [] : decideKnown(master, known, context.replica.keepsCsn);
+  if (steps.length === 0) return false;
+  try {
+    await writeSteps(context, uuid, steps, master);
+    return true;
+  } catch (error) {
+    context.shadow?.forget(uuid);
+    if (isServerFailure(error)) throw error;
+    return false;
+  }
+}
+
 /** Applies a deletion; an entry that is not there is done. `lastDn`, where it probably is, saves a look-up. */
 export async function applyDelete(context: ApplyContext, uuid: string, lastDn?: string): Promise<void> {
   const { replica, lag } = context;
   let lastError: unknown;
   // Only where the replica makes sure itself that the name is still this entry's.
-  let guess = replica.asserts ? lastDn : undefined;
+  let guess = replica.asserts ? (lastDn ?? context.shadow?.find(uuid)?.dn) : undefined;
+  context.shadow?.forget(uuid);
   for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
     const present = guess === undefined ? await replica.find(uuid) : { dn: guess };
     guess = undefined;
@@ -152,18 +181,18 @@ async function freeTheName(context: ApplyContext, uuid: string, master: EntryIma
   if (context.onContainerMoved !== undefined && (await hasChildren(replica, master.dn))) context.onContainerMoved();
   if (context.isPendingLater(holder)) {
     // A swap, or a chain met from its end: whoever holds the name is moved when its own change comes.
-    await replica.displace(master.dn, holder);
+    await displace(context, master.dn, holder);
     return;
   }
   const current = context.isDoomed(holder) ? undefined : await findAtMaster(await context.master(), replica.suffix, holder, replica.scope);
   if (current !== undefined && normalizeDnText(current.dn) !== normalizeDnText(master.dn)) {
-    await replica.displace(master.dn, holder);
+    await displace(context, master.dn, holder);
     await applyPut(context, holder, current, false);
     return;
   }
   if (current !== undefined) {
     // By now the master has the holder under this name: our change is old, and the one behind it will say where this entry went.
-    await replica.displace(master.dn, holder);
+    await displace(context, master.dn, holder);
     return;
   }
   // During a refresh it may simply not have been named yet.
@@ -174,8 +203,14 @@ async function freeTheName(context: ApplyContext, uuid: string, master: EntryIma
   // Adopted, an entry would have the other's content under its own UUID for a moment: a new user the password of the one before. What holds
   // others below it cannot be removed.
   const isRemovable = wasThere || context.isDoomed(holder) || !(await hasChildren(replica, master.dn));
-  if (isRemovable) await applyDelete(context, holder);
-  else await replica.adopt(master.dn, uuid);
+  if (isRemovable) return applyDelete(context, holder);
+  context.shadow?.forget(holder);
+  await replica.adopt(master.dn, uuid);
+}
+
+async function displace(context: ApplyContext, dn: string, holder: string): Promise<void> {
+  context.shadow?.forget(holder);
+  await context.replica.displace(dn, holder);
 }
 
 /** Children that keep a deleted entry in place and that the master does not know were made at the replica by hand. */

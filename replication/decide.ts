@@ -16,6 +16,15 @@ export interface EntryImage {
   readonly attributesBer?: Buffer | undefined;
 }
 
+/** An entry of the replica as it was acknowledged, of which only digests are kept (store/shadow.ts). */
+export interface KnownEntry {
+  readonly dn: string;
+  /** Types of its attributes, normalised. */
+  readonly types: Iterable<string>;
+  /** Whether it has that attribute with these very values. */
+  holds(attribute: Attribute): boolean;
+}
+
 /** One write at the replica. */
 export type Step =
   | { readonly kind: 'add'; readonly dn: string; readonly attributes: readonly Attribute[] }
@@ -52,13 +61,43 @@ export function decide(master: EntryImage, replica: EntryImage | undefined, mayK
   }
   const changes = difference(wanted, present);
   if (changes.length === 0 && rename === undefined) return steps;
+  addStamps(wanted, changes);
+  if (changes.length > 0) steps.push({ kind: 'modify', dn: rename === undefined ? replica.dn : master.dn, changes });
+  return steps;
+}
+
+/** The same where the replica's entry is known by digests; none also when it cannot be told, and the entry must be read. */
+export function decideKnown(master: EntryImage, known: KnownEntry, mayKeepCsn: boolean): readonly Step[] {
+  const keepsCsn = mayKeepCsn && master.attributes.some((one) => one.type.toLowerCase() === 'entrycsn');
+  const wanted = replicatedAttributes(master.attributes, keepsCsn);
+  const rename = decideRename(master, { dn: known.dn, attributes: [] });
+  // What a Modify DN makes of the naming attributes cannot be told from digests: they are written as well.
+  const naming = new Set(
+    rename === undefined
+      ? []
+      : [master.dn, known.dn].flatMap((dn) => (parseDn(dn)?.[0] ?? []).map((ava) => normalizeAttributeType(ava.type))),
+  );
+  const changes: Modification[] = [];
+  const gone = new Set(known.types);
+  if (!keepsCsn) gone.delete('entrycsn');
+  for (const attribute of wanted) {
+    const type = normalizeAttributeType(attribute.type);
+    gone.delete(type);
+    if (naming.has(type) || !known.holds(attribute)) changes.push({ kind: 'replace', attribute });
+  }
+  for (const type of gone) changes.push({ kind: 'replace', attribute: { type, values: [] } });
+  if (changes.length === 0 && rename === undefined) return [];
+  addStamps(wanted, changes);
+  const modify: Step = { kind: 'modify', dn: rename === undefined ? known.dn : master.dn, changes };
+  return rename === undefined ? [modify] : [rename.step, modify];
+}
+
+function addStamps(wanted: readonly Attribute[], changes: Modification[]): void {
   // Every write makes the replica stamp the entry with its own time and our name, unless the master's stamps come with it.
   const isNamed = (type: string): boolean => changes.some((change) => change.attribute.type.toLowerCase() === type.toLowerCase());
   for (const one of wanted) {
     if (stampTypes.has(one.type.toLowerCase()) && !isNamed(one.type)) changes.push({ kind: 'replace', attribute: one });
   }
-  if (changes.length > 0) steps.push({ kind: 'modify', dn: rename === undefined ? replica.dn : master.dn, changes });
-  return steps;
 }
 
 /** The attributes of an entry that are compared and written. */

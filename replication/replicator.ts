@@ -15,27 +15,26 @@
  */
 import { sleep, type Timer } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
-import type { Ports } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { jitteredMs } from '#common/random.ts';
 import { openBound } from '#directory/client/access.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
-import type { LdapConnection, WriteGuard } from '#directory/client/ldap-connection.ts';
+import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
-import { type CheckpointFile, csnOfCookie, csnOfTime } from '#replication/checkpoint.ts';
+import { csnOfCookie, csnOfTime } from '#replication/checkpoint.ts';
 import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { Pipeline, type Queued } from '#replication/pipeline.ts';
 import { entriesOf, Progress } from '#replication/progress.ts';
-import type { Quarantine } from '#replication/quarantine.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
+import type { ReplicatorOptions } from '#replication/replicator-options.ts';
 import type { Scope } from '#replication/scope.ts';
-import type { ServerAccess } from '#replication/server-access.ts';
 import { ReplicaDiverged, runSource } from '#replication/source.ts';
+import type { Shadow } from '#replication/store/shadow.ts';
 
 const pauseFirstMs = 100;
 const pauseMaxMs = 30_000;
@@ -49,21 +48,6 @@ const refusedAgainMaxMs = 60_000;
 const refusedShown = 10;
 /** What only an operator can decide. */
 const operatorCodes: ReadonlySet<string> = new Set(['REPL_TOO_MANY_DELETES', 'REPL_MASTER_WENT_BACK']);
-
-/** What one replicator needs. */
-export interface ReplicatorOptions {
-  readonly name: string;
-  readonly master: ServerAccess;
-  readonly replica: ServerAccess;
-  readonly suffix: string;
-  readonly scope: Scope;
-  readonly refreshDeletesMaxPercent: number;
-  readonly checkpoint: CheckpointFile;
-  readonly quarantine: Quarantine;
-  /** Makes what stands before every write on a new connection to the replica. */
-  readonly guard?: (connection: LdapConnection) => Promise<WriteGuard>;
-  readonly ports: Ports;
-}
 
 /** See the header of this file. */
 export class Replicator implements AsyncDisposable {
@@ -97,6 +81,8 @@ export class Replicator implements AsyncDisposable {
   #flushedChanges = 0;
   readonly #images: ImageSender;
   #takesImages = false;
+  /** Not used for a replica of our own, which compares by itself. */
+  #shadow: Shadow | undefined;
   #progress: Progress | undefined;
   #rewinds = 0;
   /** Ends the present run of the master's stream. */
@@ -222,13 +208,16 @@ export class Replicator implements AsyncDisposable {
     this.#target?.connection.destroy();
     await this.#running;
     await this.#saving;
+    this.#shadow?.[Symbol.dispose]();
   }
 
   async #run(): Promise<void> {
     try {
       await this.#options.quarantine.load();
+      this.#shadow = await this.#options.openShadow?.();
       const checkpoint = await this.#options.checkpoint.load(this.#options.master.url);
       this.#changes = checkpoint?.changes ?? 0;
+      this.#shadow?.resume(checkpoint);
       this.#flushedChanges = this.#changes;
       if (checkpoint !== undefined && checkpoint.scope !== this.#options.scope.key) {
         this.#log.warn({}, 'what the replica is given was changed in the configuration: its whole content is compared');
@@ -239,6 +228,7 @@ export class Replicator implements AsyncDisposable {
       this.#saved = checkpoint?.cookie;
       if (checkpoint !== undefined) this.#acknowledged = { cookie: checkpoint.cookie, csn: csnOfCookie(checkpoint.cookie) };
     } catch (error) {
+      this.#shadow?.clear();
       // Without its checkpoint the replica is compared as a whole, which is slow and right.
       this.#log.error({}, messageOf(error));
     }
@@ -474,6 +464,7 @@ export class Replicator implements AsyncDisposable {
   }
 
   async #apply(replica: Replica, change: Queued): Promise<void> {
+    const isToBeRead = change.isCheck === true || change.isRefused;
     const context: ApplyContext = {
       replica,
       master: () => this.#questions(),
@@ -485,8 +476,11 @@ export class Replicator implements AsyncDisposable {
       isDoomed: (uuid) => this.#doomed.has(uuid),
       earlierBelowDone: (dn) => this.#pipeline.earlierBelowDone(change, dn),
       onContainerMoved: this.#phase === 'following' ? undefined : () => (this.#containerMoved = true),
+      shadow: replica.takesImages ? undefined : this.#shadow,
+      // During a catch-up the replica may be ahead of what was stored. And only where it makes sure itself that a name is still the entry's.
+      mayRely: this.#phase === 'following' && replica.asserts && !isToBeRead,
     };
-    if (change.isCheck === true || change.isRefused) {
+    if (isToBeRead) {
       const current = await findAtMaster(await this.#questions(), this.#options.suffix, change.uuid, replica.scope);
       if (current === undefined && change.wasDisplaced === true) this.#lag.conflicted();
       if (current === undefined) await applyDelete(context, change.uuid);
@@ -539,8 +533,10 @@ export class Replicator implements AsyncDisposable {
         this.#unsaved ??= cookie;
         continue;
       }
+      const state = { master: master.url, cookie, scope: scope.key };
+      if (!this.#takesImages) this.#shadow?.store(state);
       try {
-        await checkpoint.save({ master: master.url, cookie, changes, scope: scope.key });
+        await checkpoint.save({ ...state, changes });
         this.#saved = cookie;
         this.#log.info(
           {
@@ -583,6 +579,7 @@ export class Replicator implements AsyncDisposable {
     this.#received = undefined;
     this.#unsaved = undefined;
     this.#saved = undefined;
+    this.#shadow?.clear();
     await this.#options.checkpoint.remove().catch((error: unknown) => this.#log.error({}, messageOf(error)));
   }
 

@@ -5,6 +5,7 @@
  *   lease ──► standby ⇄ active ───────► replicator          the server is the master itself ──► nothing to do
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { errnoOf } from '#common/files/files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { openBound } from '#directory/client/access.ts';
 import { makeFence } from '#directory/client/authority.ts';
@@ -19,6 +20,7 @@ import { Replicator } from '#replication/replicator.ts';
 import type { Scope } from '#replication/scope.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { ensureSuffix, fenceConnection, type LeaseRecord, openStatePlace, SharedState, type StatePlace } from '#replication/state-place.ts';
+import { Shadow, shadowPath } from '#replication/store/shadow.ts';
 
 /** What a seat is made with. */
 export interface SeatOptions {
@@ -175,6 +177,12 @@ export class Seat implements AsyncDisposable {
       refreshDeletesMaxPercent,
       checkpoint: new CheckpointFile(state, stateDirectory, name),
       quarantine: new Quarantine(state, stateDirectory, name),
+      openShadow: () =>
+        Shadow.open(shadowPath(stateDirectory, name), ports.random.bytes(8), ports.log.child({ replica: name }), async (path) => {
+          await ports.files.unlink(path).catch((error: unknown) => {
+            if (errnoOf(error) !== 'ENOENT') throw error;
+          });
+        }),
       guard:
         lease === undefined
           ? (connection) => fenceConnection(connection, master.term, ports.random)

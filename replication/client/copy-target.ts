@@ -238,6 +238,8 @@ export class CopyTarget implements AsyncDisposable {
       isPendingLater: (uuid) => this.#pipeline.isPendingLater(change, uuid),
       isDoomed: () => false,
       earlierBelowDone: (dn) => this.#pipeline.earlierBelowDone(change, dn),
+      shadow: undefined,
+      mayRely: false,
       onContainerMoved: undefined,
     };
     const current = await findAtMaster(await master(), suffix, change.uuid, wholeScope);

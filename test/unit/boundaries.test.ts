@@ -128,6 +128,7 @@ describe('the world', () => {
     expect(refusedAt('common/network/x.ts', ['node:net', 'node:tls', 'node:fs'])).toEqual(['node:fs']);
     expect(refusedAt('common/passwords/x.ts', ['node:worker_threads', 'node:fs'])).toEqual(['node:fs']);
     expect(refusedAt('directory/store/x.ts', ['node:sqlite', 'node:fs'])).toEqual(['node:fs']);
+    expect(refusedAt('replication/store/x.ts', ['node:sqlite', 'node:fs'])).toEqual(['node:fs']);
   });
 });
 

@@ -19,6 +19,7 @@ import { Quarantine } from '#replication/quarantine.ts';
 import { Replicator } from '#replication/replicator.ts';
 import { Scope } from '#replication/scope.ts';
 import { fenceConnection } from '#replication/state-place.ts';
+import { Shadow } from '#replication/store/shadow.ts';
 import { MemoryDisk } from '#test/fakes/memory-files.ts';
 import { Machine, SimProcess } from '../machine.ts';
 import { SimNetwork } from '../network.ts';
@@ -114,6 +115,7 @@ export async function runReplicationSeed(seed: number, options: ReplicationSeedO
         refreshDeletesMaxPercent: 100,
         checkpoint,
         quarantine: new Quarantine(files, '/state', replica.machine.name),
+        openShadow: () => Shadow.open(':memory:', ports.random.bytes(8), silentLogger, () => Promise.resolve()),
         guard: (connection) => (options.isUnfenced === true ? Promise.resolve(noGuard) : fenceConnection(connection, 1, ports.random)),
         ports,
       });
