@@ -3,7 +3,7 @@
 // `demo` and `up` put services together, `directory` works on a directory server's files, `store` with --path or --config on a cluster's
 // storage, and all live in deploy/; everything else speaks to a running installation and lives in operate/.
 import { useCompileCache } from './compile-cache.mjs';
-import { underNode24 } from './node24.mjs';
+import { serviceOptions, underNode24 } from './node24.mjs';
 
 useCompileCache();
 const args = process.argv.slice(2);
@@ -18,5 +18,5 @@ const isOffline = args.some((arg) => /^--(path|config)(=|$)/.test(arg));
 const isAsking =
   (args[0] === 'demo' && args[1] === 'kill') || (args[0] === 'directory' && args[1] === 'promote') || (args[0] === 'store' && !isOffline);
 const isComposing = args[0] in composes && !isAsking;
-if (isComposing) await underNode24(new URL(composes[args[0]], import.meta.url), args.slice(1));
+if (isComposing) await underNode24(new URL(composes[args[0]], import.meta.url), args.slice(1), serviceOptions);
 else await underNode24(new URL('../operate/cli/main.ts', import.meta.url), args);

@@ -40,9 +40,12 @@ export function makeCertificate(folder: string): TlsFiles {
 const node = process.execPath;
 const sibling = (name: string): string => join(import.meta.dirname, name);
 
+/** What bin/node24.mjs starts services with. */
+const serviceOptions = ['--max-semi-space-size=16'];
+
 /** Our server. */
 export async function startOwn(dataDirectory: string, tls: TlsFiles, nodeArguments: readonly string[] = []): Promise<BenchServer> {
-  const child = spawn(node, [...nodeArguments, sibling('own-server.ts'), dataDirectory, tls.cert, tls.key], {
+  const child = spawn(node, [...serviceOptions, ...nodeArguments, sibling('own-server.ts'), dataDirectory, tls.cert, tls.key], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const lines = createInterface(child.stdout);

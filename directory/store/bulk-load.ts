@@ -17,6 +17,9 @@ import { rootId } from './entry-store.ts';
 import { Statements } from './statements.ts';
 import { uuidBoundary } from './uuid-index.ts';
 
+/** Memory for pages, which are written one after the other; each of the sorts takes as much, three at a time. */
+const pagesBytes = 16 * 1_048_576;
+
 /** An entry as it goes into the file. */
 export interface LoadedRow {
   readonly parentId: number;
@@ -59,7 +62,7 @@ export class BulkLoad implements Disposable {
   /** @param scratch a file that may be overwritten; the caller removes it */
   constructor(path: string, scratch: string, functions: EntryFunctions) {
     this.#functions = functions;
-    this.#database = openDatabase(path);
+    this.#database = openDatabase(path, pagesBytes);
     this.#statements = new Statements(this.#database);
     const sortIn = dirname(path).replaceAll("'", "''");
     this.#database.exec(

@@ -39,6 +39,9 @@ const entriesCopiedMax = 10_000;
 /** Addresses looked up between two looks at the event loop, and entries removed by one commit. */
 const claimsPage = 1000;
 
+/** Memory for what the look for addresses reads: each is looked for once, and in no order. */
+const settleCacheBytes = 32 * 1_048_576;
+
 /** What an import works with. */
 export interface ImportContext {
   readonly dataDirectory: string;
@@ -143,7 +146,7 @@ async function settle(
   counts: ImportCounts,
   handlers: ImportSteps,
 ): Promise<void> {
-  const whole = openOffline(context, context, paths.made);
+  const whole = openOffline(context, context, paths.made, settleCacheBytes);
   const { tree } = whole;
   using store = tree.store;
   handlers.step('addresses');

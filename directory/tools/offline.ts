@@ -10,7 +10,7 @@ import type { SchemaFile } from '../schema/schema-file.ts';
 import { checkSchemaInUse, unknownIn } from '../schema/schema-in-use.ts';
 import { Tree } from '../server/tree.ts';
 import type { WriteContext } from '../server/write-rules.ts';
-import { type EntryFunctions, EntryStore } from '../store/entry-store.ts';
+import { defaultCacheBytes, type EntryFunctions, EntryStore } from '../store/entry-store.ts';
 
 /** Name of the database file in a data directory. */
 export const databaseFile = 'directory.sqlite';
@@ -29,9 +29,10 @@ export function openOffline(
   options: { readonly dataDirectory: string; readonly suffix: string; readonly schemaFiles?: readonly SchemaFile[] },
   ports: { readonly clock: Clock; readonly random: Random },
   path = join(options.dataDirectory, databaseFile),
+  cacheBytes = defaultCacheBytes,
 ): WriteContext {
   const schema = createMailSchema(options.schemaFiles);
-  const store = new EntryStore(path, entryFunctions(schema));
+  const store = new EntryStore(path, entryFunctions(schema), cacheBytes);
   const tree = new Tree({ store, schema, suffix: options.suffix, clock: ports.clock, mode: 'master' });
   try {
     checkSchemaInUse(tree);

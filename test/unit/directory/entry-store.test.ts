@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createMailSchema, indexKeys, tallies } from '#directory/schema/mail-schema.ts';
 import { EntryStore, rootId, type StoredEntry } from '#directory/store/entry-store.ts';
+import { verifyDatabase } from '#directory/store/integrity.ts';
 import { type Attribute, attribute } from '#protocol/ldap/messages.ts';
 
 const schema = createMailSchema();
@@ -79,6 +80,67 @@ describe('the entry store', () => {
     expect(store.meta('contextCsn')).toBeUndefined();
     expect(store.child(root.id, 'cn=c')).toBeDefined();
     expect(store.tally('entries')).toBe(3);
+  });
+
+  test('lets the writes of one transaction see the index keys of those before them, whichever way they look', async () => {
+    using store = open();
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    const key = (value: string) => ({ attribute: 'cn', value });
+    const seen = await Promise.all([
+      store.write(() => addEntry(store, root.id, 'cn=one', [attribute('cn', 'one')]).id),
+      store.write(() => store.hasKeyOf(['mail', 'cn'], 'one')),
+      store.write(() => store.hasKeyOf(['mail', 'cn'], 'two')),
+      store.write(() => store.idsWithKey(key('one'), 0, 10)),
+      store.write(() => addEntry(store, root.id, 'cn=once', [attribute('cn', 'once')]).id),
+      store.write(() => store.idsWithPrefix(key('on'), 10)),
+      store.write(() => [...store.idsHolding('cn', 'nce')].flat()),
+      store.write(() => {
+        const third = addEntry(store, root.id, 'cn=oncemore', [attribute('cn', 'oncemore')]);
+        store.remove(third, 'csn-removed');
+        return store.idsWithPrefix(key('oncemore'), 10);
+      }),
+      store.write(() => store.journalAfter(0, 100).map((record) => record.op)),
+    ]);
+    const [one, , , , once] = seen;
+    expect(seen.slice(1, 8)).toEqual([true, false, [one], once, [one, once], [once], []]);
+    expect(seen[8]).toEqual(['add', 'add', 'add', 'add', 'delete']);
+    expect(store.commits).toBe(2);
+  });
+
+  test('keeps keys, records and UUIDs of a refused write’s neighbours, however many there are', async () => {
+    const path = join(folder, 'directory.sqlite');
+    {
+      using store = open();
+      const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+      const isRefused = (i: number): boolean => i === 7 || i === 1499;
+      const added = await Promise.allSettled(
+        Array.from({ length: 1500 }, (_, i) =>
+          store.write(() => {
+            const entry = addEntry(store, root.id, `cn=${i}`, [
+              attribute('cn', `${i}`),
+              attribute('uid', `u${i}`),
+              attribute('mail', `${i}@x`),
+            ]);
+            if (isRefused(i)) throw new Error('refused');
+            return entry;
+          }),
+        ),
+      );
+      expect(added.flatMap((one, i) => (one.status === 'rejected' ? [i] : []))).toEqual([7, 1499]);
+      for (const [i, one] of added.entries()) {
+        const ids = one.status === 'fulfilled' ? [one.value.id] : [];
+        for (const key of [`cn ${i}`, `uid u${i}`, `mail ${i}@x`]) {
+          const [name = '', value = ''] = key.split(' ');
+          expect(store.idsWithKey({ attribute: name, value }, 0, 10)).toEqual(ids);
+        }
+        if (one.status === 'fulfilled') expect(store.byUuid(one.value.uuid)?.id).toBe(one.value.id);
+      }
+      const records = store.journalAfter(0, 2000);
+      expect(records.map((record) => record.changeNumber)).toEqual(Array.from({ length: 1499 }, (_, i) => i + 1));
+    }
+    const problems: string[] = [];
+    expect(verifyDatabase(path, functions, { problem: (text) => problems.push(text), progress: () => {} })).toBe(1499);
+    expect(problems).toEqual([]);
   });
 
   test('answers a write only when a crash right after would keep it', async () => {
