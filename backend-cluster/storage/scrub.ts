@@ -85,6 +85,7 @@ export class Scrub {
 
   async stop(): Promise<void> {
     this.#stopped.abort();
+    this.#woken.abort();
     await this.#running;
   }
 
@@ -116,8 +117,9 @@ export class Scrub {
       // Asked for while it looked: no rest. Asked of one that does not lead: forgotten.
       if (this.#isAsked && mayRun()) continue;
       this.#isAsked = false;
+      // Not by `AbortSignal.any`: Node keeps such a signal, and all that waits for it, until it is aborted.
       this.#woken = new AbortController();
-      await sleep(clock, restMs, AbortSignal.any([signal, this.#woken.signal]));
+      if (!signal.aborted) await sleep(clock, restMs, this.#woken.signal);
     }
   }
 
