@@ -8,17 +8,19 @@ import { compileSelection } from '../server/selection.ts';
 import type { Tree } from '../server/tree.ts';
 
 /** What is at and below a base and matches, with the attributes asked for. */
-export function* searchOffline(
+export async function* searchOffline(
   tree: Tree,
   baseDn: string,
   filter: Filter,
   requested: readonly string[],
-): Generator<{ readonly dn: string; readonly attributes: readonly Attribute[] }, void, void> {
+): AsyncGenerator<{ readonly dn: string; readonly attributes: readonly Attribute[] }, void, void> {
   const base = tree.require(tree.parseName(baseDn));
   const matches = compileFilter(tree.schema, filter, () => true);
   const selection = compileSelection(tree.schema, requested, false, () => true);
   const needsOperational = selection.wantsOperational || mentionsOperational(tree, filter);
   const candidates = planCandidates(tree.store, tree.schema, base, 'sub', filter);
+  // Nobody else waits for a turn, and nobody goes away.
+  await candidates.prepare?.(() => Promise.resolve(true));
   let last = 0;
   for (let page = candidates.next(0); page.length > 0; page = candidates.next(last)) {
     for (const id of page) {
