@@ -4,11 +4,13 @@
  */
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { SearchScope } from '#protocol/ldap/messages.ts';
+import { orderedTimes } from '../schema/entry-times.ts';
 import { isIndexed } from '../schema/mail-schema.ts';
 import type { AttributeType, Schema } from '../schema/schema.ts';
+import { csnPattern } from '../schema/syntaxes.ts';
 import { type EntryStore, rootId, type StoredEntry } from '../store/entry-store.ts';
-import type { IndexKey } from '../store/key-index.ts';
-import { indexKeyMax } from '../store/key-index.ts';
+import { type IndexKey, indexKeyMax } from '../store/key-index.ts';
+import { timeNumber } from '../store/time-index.ts';
 
 /** Ids are fetched in pages of so many; a page with fewer is the last. */
 export const pageSize = 256;
@@ -44,10 +46,12 @@ export function planCandidates(store: EntryStore, schema: Schema, base: StoredEn
   // Few entries below the base are looked at sooner than the values of all.
   const below = scope === 'one' || base.parentId === rootId ? undefined : store.subtreeIds(base.id, gatheredMax);
   if (below !== undefined) return fromIds('children', below);
-  const byValues = planValues(store, schema, filter);
-  if (byValues !== undefined) return byValues;
-  if (scope === 'one') return { by: 'children', next: (afterId) => store.childIds(base.id, afterId, pageSize) };
-  return { by: 'scan', next: (afterId) => store.idsAfter(afterId, pageSize) };
+  const otherwise = (): Candidates =>
+    planValues(store, schema, filter) ??
+    (scope === 'one'
+      ? { by: 'children', next: (afterId) => store.childIds(base.id, afterId, pageSize) }
+      : { by: 'scan', next: (afterId) => store.idsAfter(afterId, pageSize) });
+  return planTimes(store, schema, filter, otherwise) ?? otherwise();
 }
 
 function fromIds(by: Candidates['by'], ids: readonly number[], on?: string): Candidates {
@@ -112,13 +116,7 @@ function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number
       // Undefined for every entry (RFC 4511 §4.5.1.7): what a client asks of servers of several makes must not cost a scan here.
       if (type === undefined) return schema.description(filter.attribute) === undefined ? { ids: [], on: 'nothing' } : undefined;
       if (filter.kind === 'equal') return gatherEqual(store, type, filter.value, limit);
-      if (filter.kind === 'greaterOrEqual') {
-        // The journal is in order of CSNs, and holds every change above the floor.
-        const csn = type.key === 'entrycsn' ? type.ordering?.key(filter.value) : undefined;
-        const floor = store.meta('floorCsn');
-        if (csn === undefined || floor === undefined || csn <= floor.toLowerCase()) return undefined;
-        return found(store.idsChangedSince(csn, limit), 'entrycsn ordering');
-      }
+      if (filter.kind === 'greaterOrEqual') return gatherSince(store, type, filter.value, limit);
       if (type.family.size > 1 || type.key === 'objectclass' || !isIndexed(type.key, '')) return undefined;
       if (filter.kind === 'present') return found(store.idsWithPrefix({ attribute: type.key, value: '' }, limit), `${type.key} presence`);
       if (filter.kind !== 'substrings' || filter.initial === undefined) return undefined;
@@ -160,6 +158,53 @@ function gatherEqual(store: EntryStore, type: AttributeType, value: Buffer, limi
   if (key === undefined) return undefined;
   const ids = store.idsWithKey(key, 0, limit + 1);
   return ids.length > limit ? undefined : { ids, on: `${key.attribute} equality` };
+}
+
+function gatherSince(store: EntryStore, type: AttributeType, value: Buffer, limit: number): Found | undefined {
+  const on = `${type.key} ordering`;
+  if (type.key === 'entrycsn') {
+    // The journal is in order of CSNs, and holds every change above the floor. Other spellings have another place among its texts.
+    const csn = value.toString('latin1');
+    const floor = store.meta('floorCsn');
+    if (!csnPattern.test(csn) || floor === undefined || csn <= floor) return undefined;
+    const ids = store.idsChangedSince(csn, limit);
+    return ids === undefined ? undefined : { ids, on };
+  }
+  const which = orderedTimes[type.key];
+  const key = which === undefined ? undefined : type.ordering?.key(value);
+  if (which === undefined || key === undefined || store.times?.isCurrent() !== true) return undefined;
+  const ids = store.times.idsSince(which, timeNumber(key), limit);
+  return ids === undefined ? undefined : { ids, on };
+}
+
+// The first who asks for what was changed since a time waits until the order of times is known; the search is planned again then.
+function planTimes(store: EntryStore, schema: Schema, filter: Filter, otherwise: () => Candidates): Candidates | undefined {
+  const { times } = store;
+  if (times === undefined || !times.isPossible || !restsOnTimes(store, schema, filter) || times.isCurrent()) return undefined;
+  let plan: Candidates | undefined;
+  return {
+    by: 'values',
+    on: 'times',
+    async prepare(pause) {
+      if (!(await times.learn(pause))) return false;
+      plan = planFilter(store, schema, filter) ?? otherwise();
+      return (await plan.prepare?.(pause)) ?? true;
+    },
+    next: (afterId) => plan?.next(afterId) ?? [],
+  };
+}
+
+function restsOnTimes(store: EntryStore, schema: Schema, filter: Filter): boolean {
+  switch (filter.kind) {
+    case 'greaterOrEqual':
+      return orderedTimes[schema.attributeType(filter.attribute)?.key ?? ''] !== undefined;
+    case 'and':
+      return filter.filters.some((part) => restsOnTimes(store, schema, part));
+    case 'or':
+      return filter.filters.every((part) => restsOnTimes(store, schema, part) || gather(store, schema, part, gatheredMax) !== undefined);
+    default:
+      return false;
+  }
 }
 
 // Pieces in the middle or at the end of a value: no order helps, but the values of one attribute in the index are read some twenty times

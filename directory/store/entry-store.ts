@@ -21,6 +21,7 @@ import { type IndexKey, KeyIndex } from './key-index.ts';
 import { type EntryRow, packedRow, RowEntry, rowBytes } from './row-entry.ts';
 import { Statements } from './statements.ts';
 import { Tallies } from './tallies.ts';
+import { type EntryTimes, TimeIndex } from './time-index.ts';
 import { uuidToBytes } from './uuid.ts';
 import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 
@@ -60,6 +61,8 @@ export interface EntryFunctions {
   keysOf(attributes: readonly Attribute[]): readonly IndexKey[];
   /** Names of the counters in which the entry counts. */
   talliesOf(attributes: readonly Attribute[]): readonly string[];
+  /** When an entry was created and changed; without it no search by time gets candidates. */
+  timesOf?(attributes: readonly Attribute[]): EntryTimes;
   /** What of an entry no definition of the schema knows, for the check of a whole database. */
   unknownIn?(attributes: readonly Attribute[]): readonly string[];
 }
@@ -89,6 +92,8 @@ export class EntryStore implements Disposable {
   /** A name that was just looked for in vain: whoever adds an entry looks twice. */
   #missing = '';
   readonly #tallies: Tallies;
+  /** Entries in order of time, where the functions of this store tell times. */
+  readonly times: TimeIndex | undefined;
   /** Whether the present work has changed anything that is remembered. */
   #hasChanged = false;
 
@@ -104,6 +109,18 @@ export class EntryStore implements Disposable {
     this.#rows = new BoundedCache(cacheBytes / 2, rowBytes);
     this.#children = new BoundedCache(cacheBytes / 8, () => 150);
     this.#keys = new KeyIndex(this.#statements, cacheBytes / 8);
+    const { timesOf } = functions;
+    this.times =
+      timesOf === undefined
+        ? undefined
+        : new TimeIndex({
+            statements: this.#statements,
+            journal: this.#journal,
+            timesOf,
+            attributesOf: (id) => this.byId(id)?.attributes,
+            lastId: () => this.#lastEntryId,
+            journalFrom: () => (this.meta('floorCsn') === undefined ? undefined : Number(this.meta('trimmedTo') ?? 0)),
+          });
     this.#commit = new GroupCommit(this.#database, {
       begin: (isCareful) => {
         this.#tallies.keep();
@@ -154,9 +171,9 @@ export class EntryStore implements Disposable {
     return () => this.#onCommit.delete(listener);
   }
 
-  /** What the caches hold, bytes; pages of the file come to at most a quarter of `cacheBytes` beside it. */
+  /** What the caches hold, and the order of times once somebody asked for it, bytes; pages of the file come to at most a quarter of `cacheBytes` beside it. */
   get cachedBytes(): number {
-    return this.#rows.bytes + this.#children.bytes + this.#keys.cachedBytes;
+    return this.#rows.bytes + this.#children.bytes + this.#keys.cachedBytes + (this.times?.bytes ?? 0);
   }
 
   get commits(): number {

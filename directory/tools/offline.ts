@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { Clock } from '#common/clock.ts';
 import type { Random } from '#common/random.ts';
+import { entryTimes } from '../schema/entry-times.ts';
 import { createMailSchema, indexKeys, tallies } from '../schema/mail-schema.ts';
 import type { SchemaFile } from '../schema/schema-file.ts';
 import { checkSchemaInUse, unknownIn } from '../schema/schema-in-use.ts';
@@ -20,6 +21,7 @@ export function entryFunctions(schema = createMailSchema()): EntryFunctions {
   return {
     keysOf: (attributes) => indexKeys(schema, attributes),
     talliesOf: (attributes) => tallies(schema, attributes),
+    timesOf: entryTimes(schema),
     unknownIn: (attributes) => unknownIn(schema, attributes),
   };
 }
