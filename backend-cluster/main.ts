@@ -17,6 +17,7 @@ import type { EmbeddedCoordinators } from './coordination/embedded.ts';
 import { openLeases } from './coordination/open-leases.ts';
 import { type RunningBackend, startMember } from './member.ts';
 import { createImapServer, imapCapabilities } from './sessions/imap/server.ts';
+import { serveManageSieve } from './sessions/managesieve/server.ts';
 import { pop3Capabilities, servePop3 } from './sessions/pop3/server.ts';
 import { openConfiguredStore } from './storage/open-configured.ts';
 
@@ -75,6 +76,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     protocols: {
       imap: { serve: createImapServer(), capabilities: imapCapabilities },
       pop3: { serve: servePop3, capabilities: pop3Capabilities },
+      managesieve: { serve: serveManageSieve, capabilities: [] },
     },
   });
 }

@@ -47,7 +47,7 @@ import { serveLmtp } from './delivery/lmtp-server.ts';
 import { createCalls } from './link/calls.ts';
 import { type LinkPeer, type LinkServer, type SessionDecision, startLinkServer } from './link/server.ts';
 import type { ParkedSession } from './sessions/handovers.ts';
-import { createSessionServing, type SessionProtocol } from './sessions/serve-session.ts';
+import { createSessionServing, type SessionProtocols } from './sessions/serve-session.ts';
 import { SessionRegistry } from './sessions/session-registry.ts';
 
 /** Time for the Controller to do what an operator asked for: closing thousands of accounts takes a while. */
@@ -90,7 +90,7 @@ export interface MemberOptions {
   readonly hasher: PasswordHasher;
   /** Judges access tokens; missing where none are taken. */
   readonly tokens?: TokenVerifier | undefined;
-  readonly protocols: Readonly<Record<'imap' | 'pop3', SessionProtocol>>;
+  readonly protocols: SessionProtocols;
 }
 
 /** A running member. */
@@ -177,7 +177,15 @@ class Member implements RunningBackend {
       onEnd: (uuid, text) => this.#sessions.byeAccount(uuid, text),
       onLeave: (uuid, text) => this.#sessions.moveAccount(uuid, text),
     });
-    this.#deliveries = new Deliveries({ locator: this.#locator, hosted: this.#hosted, link: this.#link, self: { name }, clock, random });
+    this.#deliveries = new Deliveries({
+      locator: this.#locator,
+      hosted: this.#hosted,
+      link: this.#link,
+      self: { name },
+      clock,
+      random,
+      log,
+    });
     this.#controller = new Controller({
       ...options.ports,
       log,

@@ -12,6 +12,7 @@ import { type AccountName, type AccountUuid, parseAccountUuid } from '#common/ac
 import { type Clock, sleep } from '#common/clock.ts';
 import { type ErrorCode, errorCatalogue } from '#common/errors/catalogue.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
+import type { Logger } from '#common/log/logger.ts';
 import type { Connection } from '#common/network/network.ts';
 import { jitteredMs, type Random } from '#common/random.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
@@ -37,6 +38,7 @@ export interface DeliveriesOptions {
   readonly self: { readonly name: string };
   readonly clock: Clock;
   readonly random: Random;
+  readonly log: Logger;
 }
 
 /** See the header of this file. */
@@ -61,7 +63,7 @@ export class Deliveries {
 
   async deliver(recipient: AccountName, message: DeliveredMessage): Promise<void> {
     const { uuid } = await this.#recipient(recipient);
-    await this.#deliverTo(uuid, message, 0);
+    await this.#deliverTo(uuid, { ...message, recipient }, 0);
   }
 
   /** Another member carries a message here, because this member is said to host the account. */
@@ -89,7 +91,7 @@ export class Deliveries {
     for (let attempt = 1; ; attempt += 1) {
       const acquired = await this.#options.hosted.acquire(uuid);
       try {
-        if (acquired.outcome === 'here') await deliverTo(acquired.account, message);
+        if (acquired.outcome === 'here') await deliverTo(acquired.account, message, this.#options.log);
         else await this.#carry(acquired.host, uuid, message, hops);
         if (acquired.outcome === 'here') this.#count += 1;
         return;
@@ -124,9 +126,9 @@ export class Deliveries {
         ? new PlatformError(answer.code, answer.message)
         : new PlatformError('CLUSTER_DEPOSED', `${host.name} does not host ${uuid} any more`);
     }
-    const { raw, deliveryId, sender, receivedAtMs } = message;
+    const { raw, deliveryId, sender, recipient, receivedAtMs } = message;
     const reply = this.#readAll(channel, headLineMax);
-    channel.write(`${JSON.stringify({ deliveryId, sender, receivedAtMs, bytes: raw.length })}\n`);
+    channel.write(`${JSON.stringify({ deliveryId, sender, recipient, receivedAtMs, bytes: raw.length })}\n`);
     channel.write(raw);
     channel.end();
     const result = JSON.parse((await reply).toString('utf8')) as { ok?: unknown; code?: unknown; message?: unknown };
@@ -144,11 +146,12 @@ export class Deliveries {
         if (headEnd < 0 || headEnd > headLineMax) throw new PlatformError('LINK_PROTOCOL', 'a carried message has no head');
         const head = JSON.parse(bytes.subarray(0, headEnd).toString('utf8')) as Record<string, unknown>;
         const raw = bytes.subarray(headEnd + 1);
-        const { deliveryId, sender, receivedAtMs } = head;
+        const { deliveryId, sender, recipient, receivedAtMs } = head;
         if (raw.length !== head.bytes || typeof deliveryId !== 'string' || typeof sender !== 'string' || typeof receivedAtMs !== 'number') {
           throw new PlatformError('LINK_PROTOCOL', 'a carried message is incomplete');
         }
-        await this.#deliverTo(uuid, { raw, deliveryId, sender, receivedAtMs }, hops);
+        const to = typeof recipient === 'string' ? { recipient } : {};
+        await this.#deliverTo(uuid, { raw, deliveryId, sender, receivedAtMs, ...to }, hops);
       } catch (error) {
         const { code, message } = asPlatformError(error);
         answer = { ok: false, code, message: message.slice(0, 1000) };

@@ -26,3 +26,9 @@ export const keywordBytesMax = 100;
 export const flagSetsMax = 10_000;
 /** Octets of a delivery id. */
 export const deliveryIdBytesMax = 200;
+/** Sieve scripts of an account. */
+export const scriptsMax = 32;
+/** Name of a script, octets; RFC 5804 §1.6 asks for 512 characters. */
+export const scriptNameBytesMax = 1_024;
+/** All scripts of an account together, octets: they are in memory while it is open. */
+export const scriptsBytesMax = 256 * 1024;

@@ -111,6 +111,16 @@ export interface OpenAccount {
   expunge(mailboxId: number, uids?: readonly number[], force?: boolean): Promise<readonly number[]>;
   readRaw(mailboxId: number, uid: number): Promise<Buffer>;
   readSummary(mailboxId: number, uid: number): Promise<Buffer>;
+  /** Names of Sieve scripts with their texts, and which one runs at delivery. */
+  scripts(): { readonly texts: ReadonlyMap<string, string>; readonly active: string | undefined };
+  /** Throws `MBOX_LIMIT` when a script has no room. */
+  checkScriptRoom(name: string, bytes: number): void;
+  /** Stores a script that has been checked. Scripts fail with `SCRIPT_*` and `MBOX_LIMIT`. */
+  putScript(name: string, text: string): Promise<void>;
+  deleteScript(name: string): Promise<void>;
+  renameScript(from: string, to: string): Promise<void>;
+  /** Empty: none runs. */
+  activateScript(name: string): Promise<void>;
   /** Bytes stored and allowed (`undefined`: no quota), and messages stored. */
   quota(): { readonly usedBytes: number; readonly limitBytes: number | undefined; readonly messages: number };
   /** Called after each commit (also of this caller's own changes) with the mailboxes concerned, and with `closed` set when the account is closed or deposed. */

@@ -34,6 +34,7 @@ import { createMailboxChange, deleteMailboxChange, renameMailboxChange, subscrib
 import { foldMailboxName } from './mailbox-names.ts';
 import type { AppendedMessage, AppendRequest, FlagOperation, Mailbox } from './open-account.ts';
 import { type AccountLimits, checkQuota } from './quota.ts';
+import { activateScriptChange, checkScriptRoom, deleteScriptChange, putScriptChange, renameScriptChange } from './script-changes.ts';
 import { storeFlagsChange } from './store-flags.ts';
 
 /** When snapshots are taken, and how long storage may take. */
@@ -247,6 +248,31 @@ export class StoredAccountOverLog implements StoredAccount {
 
   async expunge(mailboxId: number, uids?: readonly number[], force = false): Promise<readonly number[]> {
     return this.#change(() => expungeChange(mailboxId, uids, force));
+  }
+
+  scripts(): { texts: ReadonlyMap<string, string>; active: string | undefined } {
+    const { scripts, activeScript } = this.#parts.state;
+    return { texts: scripts, active: activeScript === '' ? undefined : activeScript };
+  }
+
+  checkScriptRoom(name: string, bytes: number): void {
+    checkScriptRoom(this.#parts.state, name, bytes);
+  }
+
+  async putScript(name: string, text: string): Promise<void> {
+    await this.#change(() => putScriptChange(name, text));
+  }
+
+  async deleteScript(name: string): Promise<void> {
+    await this.#change(() => deleteScriptChange(name));
+  }
+
+  async renameScript(from: string, to: string): Promise<void> {
+    await this.#change(() => renameScriptChange(from, to));
+  }
+
+  async activateScript(name: string): Promise<void> {
+    await this.#change(() => activateScriptChange(name));
   }
 
   readRaw(mailboxId: number, uid: number): Promise<Buffer> {

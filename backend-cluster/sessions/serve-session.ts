@@ -34,9 +34,13 @@ export interface SessionProtocol {
   readonly capabilities: readonly string[];
 }
 
+/** Those that a member serves. */
+export type SessionProtocols = Readonly<Record<SessionService, SessionProtocol>>;
+type SessionService = 'imap' | 'pop3' | 'managesieve';
+
 /** What serving sessions takes. */
 export interface ServeSessionOptions {
-  readonly protocols: Readonly<Record<'imap' | 'pop3', SessionProtocol>>;
+  readonly protocols: SessionProtocols;
   readonly registry: AccountRegistry;
   readonly logins: LoginCheck;
   readonly hosted: HostedAccounts;
@@ -86,7 +90,7 @@ export function createSessionServing(options: ServeSessionOptions): (peer: LinkP
 
 async function decide(options: ServeSessionOptions, peer: LinkPeer, request: OpenSession): Promise<SessionDecision> {
   const { service, account, login } = request;
-  if (service !== 'imap' && service !== 'pop3')
+  if (service !== 'imap' && service !== 'pop3' && service !== 'managesieve')
     throw new PlatformError('LINK_PROTOCOL', `the service ${printable(service)} is unknown to this release`);
   if (request.resume !== undefined) return resume(options, peer, request, service);
   if (account === undefined || login === undefined)
@@ -120,7 +124,7 @@ async function resume(
   options: ServeSessionOptions,
   peer: LinkPeer,
   request: OpenSession,
-  service: 'imap' | 'pop3',
+  service: SessionService,
 ): Promise<SessionDecision> {
   const parked = await options.collect(request.resume as NonNullable<OpenSession['resume']>, peer.name);
   const record = options.registry.find(parked.uuid);
@@ -141,7 +145,7 @@ function serving(
   options: ServeSessionOptions,
   peer: LinkPeer,
   request: OpenSession,
-  service: 'imap' | 'pop3',
+  service: SessionService,
   record: AccountRecord,
   acquired: Extract<Acquired, { outcome: 'here' }>,
   state: unknown,

@@ -58,7 +58,7 @@ export class SessionRegistry {
     this.#log = log;
     const open = metrics.gauge('archipelago_member_sessions', 'Sessions that this member serves now.', ['protocol']);
     metrics.onCollect(() => {
-      for (const protocol of ['imap', 'pop3', 'lmtp']) {
+      for (const protocol of ['imap', 'pop3', 'managesieve', 'lmtp']) {
         open.set({ protocol }, [...this.#entries.values()].filter((entry) => entry.facts.service === protocol).length);
       }
     });

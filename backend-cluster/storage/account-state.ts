@@ -36,6 +36,10 @@ export class AccountState {
   readonly byName = new Map<string, MailboxState>();
   /** In the order in which they were stored. */
   readonly deliveries = new Map<string, StoredDelivery>();
+  /** Sieve scripts, by name. */
+  readonly scripts = new Map<string, string>();
+  /** The one that runs at delivery; empty: none. */
+  activeScript = '';
   epoch = 0;
   /** Last slot that is in this state; 0 when there is none. */
   slot = 0;
@@ -51,6 +55,7 @@ export class AccountState {
   get memoryBytes(): number {
     let bytes = 4096 + this.deliveries.size * 200 + this.flagSets.size * 150;
     for (const mailbox of this.mailboxes.values()) bytes += mailbox.memoryBytes;
+    for (const text of this.scripts.values()) bytes += 2 * text.length;
     return bytes;
   }
 
@@ -107,6 +112,17 @@ export class AccountState {
         mailbox.vanishedFloor = Math.max(mailbox.vanishedFloor, record.modseq);
         return mailbox.id;
       }
+      case 'script-put':
+        this.scripts.set(record.name, record.text);
+        return undefined;
+      case 'script-delete':
+        if (!this.scripts.delete(record.name)) throw corrupt('a script is deleted that there is not');
+        if (this.activeScript === record.name) this.activeScript = '';
+        return undefined;
+      case 'script-activate':
+        if (record.name !== '' && !this.scripts.has(record.name)) throw corrupt('a script becomes active that there is not');
+        this.activeScript = record.name;
+        return undefined;
     }
   }
 

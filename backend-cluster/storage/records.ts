@@ -59,7 +59,12 @@ export type LogRecord =
   | { readonly kind: 'mailbox-rename'; readonly mailboxId: number; readonly name: string }
   | { readonly kind: 'subscribe'; readonly name: string; readonly subscribed: boolean }
   /** An import: the mailbox's next numbers are at least these. */
-  | { readonly kind: 'mailbox-numbers'; readonly mailboxId: number; readonly uidNext: number; readonly modseq: number };
+  | { readonly kind: 'mailbox-numbers'; readonly mailboxId: number; readonly uidNext: number; readonly modseq: number }
+  /** A Sieve script, new or in place of the one of that name. */
+  | { readonly kind: 'script-put'; readonly name: string; readonly text: string }
+  | { readonly kind: 'script-delete'; readonly name: string }
+  /** The script that runs at delivery; empty: none. */
+  | { readonly kind: 'script-activate'; readonly name: string };
 
 const kindBytes = {
   open: 1,
@@ -71,6 +76,9 @@ const kindBytes = {
   'mailbox-rename': 7,
   subscribe: 8,
   'mailbox-numbers': 9,
+  'script-put': 10,
+  'script-delete': 11,
+  'script-activate': 12,
 } as const satisfies Record<LogRecord['kind'], number>;
 
 /** Adds one record to `out`. */
@@ -130,6 +138,14 @@ export function writeRecord(out: ByteWriter, record: LogRecord): void {
       out.number(record.mailboxId);
       out.number(record.uidNext);
       out.number(record.modseq);
+      return;
+    case 'script-put':
+      out.string(record.name);
+      out.string(record.text);
+      return;
+    case 'script-delete':
+    case 'script-activate':
+      out.string(record.name);
   }
 }
 
@@ -178,6 +194,12 @@ export function readRecord(from: ByteReader): LogRecord {
       return { kind: 'subscribe', name: from.string(), subscribed: from.u8() === 1 };
     case kindBytes['mailbox-numbers']:
       return { kind: 'mailbox-numbers', mailboxId: from.number(), uidNext: from.number(), modseq: from.number() };
+    case kindBytes['script-put']:
+      return { kind: 'script-put', name: from.string(), text: from.string() };
+    case kindBytes['script-delete']:
+      return { kind: 'script-delete', name: from.string() };
+    case kindBytes['script-activate']:
+      return { kind: 'script-activate', name: from.string() };
     default:
       throw corrupt(`a record is of kind ${kind}, which this version does not know`);
   }

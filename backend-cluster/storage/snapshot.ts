@@ -12,7 +12,9 @@ import type { MailboxState } from './mailbox-state.ts';
 import { MessageColumns } from './message-columns.ts';
 
 const magic = 'APSN';
-const version = 2;
+const version = 3;
+/** Has no scripts; still written for accounts that have none, which older members can then read. */
+const versionWithoutScripts = 2;
 /** Had the columns as they are. */
 const oldVersion = 1;
 const headerBytes = 40;
@@ -56,10 +58,19 @@ export function encodeSnapshot(state: AccountState): Uint8Array[] {
     out.number(delivery.uid);
     out.double(delivery.storedAtMs);
   }
+  const hasScripts = state.scripts.size > 0;
+  if (hasScripts) {
+    out.number(state.scripts.size);
+    for (const [name, text] of state.scripts) {
+      out.string(name);
+      out.string(text);
+    }
+    out.string(state.activeScript);
+  }
   const payload = out.finish();
   const header = Buffer.alloc(headerBytes);
   header.write(magic, 0, 'latin1');
-  header.writeUInt16LE(version, 4);
+  header.writeUInt16LE(hasScripts ? version : versionWithoutScripts, 4);
   header.writeBigUInt64LE(BigInt(state.slot), 8);
   header.writeBigUInt64LE(BigInt(state.epoch), 16);
   header.writeBigUInt64LE(BigInt(payload.length), 24);
@@ -74,7 +85,9 @@ export function decodeSnapshot(uuid: AccountUuid, slot: number, bytes: Buffer): 
   if (bytes.toString('latin1', 0, 4) !== magic) throw corrupt('the file is not a snapshot: its first bytes are others');
   if (crc32(bytes.subarray(0, 36)) !== bytes.readUInt32LE(36)) throw corrupt('the header fails its checksum');
   const written = bytes.readUInt16LE(4);
-  if (written !== version && written !== oldVersion) throw corrupt(`the snapshot is of version ${written}; this member reads ${version}`);
+  if (![version, versionWithoutScripts, oldVersion].includes(written)) {
+    throw corrupt(`the snapshot is of version ${written}; this member reads up to ${version}`);
+  }
   const payload = bytes.subarray(headerBytes);
   if (BigInt(payload.length) !== bytes.readBigUInt64LE(24))
     throw corrupt(`the payload has ${payload.length} bytes, the header says others`);
@@ -99,6 +112,10 @@ export function decodeSnapshot(uuid: AccountUuid, slot: number, bytes: Buffer): 
       uid: from.number(),
       storedAtMs: from.double(),
     });
+  }
+  if (written === version) {
+    for (let count = from.count(); count > 0; count -= 1) state.scripts.set(from.string(), from.string());
+    state.activeScript = from.string();
   }
   if (from.remaining > 0) throw corrupt(`${from.remaining} bytes are left at the end`);
   state.nextMailboxId = Math.max(state.nextMailboxId, nextMailboxId);

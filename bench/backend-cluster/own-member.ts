@@ -43,7 +43,11 @@ const member = await startMember({
   storage: { engine: 'posix', path: root },
   directory: { follow: (onChange) => directory.follow(onChange), reader: directory.reader, writer: directory.writer },
   hasher: createPasswordHasher(systemRandom),
-  protocols: { imap: { serve: servePop3, capabilities: [] }, pop3: { serve: servePop3, capabilities: [] } },
+  protocols: {
+    imap: { serve: servePop3, capabilities: [] },
+    pop3: { serve: servePop3, capabilities: [] },
+    managesieve: { serve: servePop3, capabilities: [] },
+  },
 });
 process.stdout.write(`${JSON.stringify({ address: member.status().linkAddress })}\n`);
 process.stdin.resume().once('end', () => void member[Symbol.asyncDispose]().then(() => process.exit(0)));

@@ -100,6 +100,11 @@ export const errorCatalogue = {
   MBOX_OVER_QUOTA: entry('limit', 'later', 'The account is over its quota.'),
   MBOX_LIMIT: entry('limit', 'later', 'A limit on messages, mailboxes or sizes was reached.'),
 
+  SCRIPT_NOT_FOUND: entry('not-found', 'never', 'There is no Sieve script of that name.'),
+  SCRIPT_EXISTS: entry('conflict', 'never', 'A Sieve script of that name exists.'),
+  SCRIPT_ACTIVE: entry('denied', 'never', 'The Sieve script is active; another one, or none, must be chosen first.'),
+  SCRIPT_INVALID: entry('protocol', 'never', 'A Sieve script, or its name, is not taken; the message says why.'),
+
   PROTO_TOO_LONG: entry('protocol', 'never', 'A line, literal or message passed its stated limit.'),
   PROTO_SYNTAX: entry('protocol', 'never', 'The peer sent something that the protocol does not allow.'),
   PROTO_TLS_REQUIRED: entry('denied', 'never', 'The command needs TLS first.'),

@@ -64,6 +64,43 @@ export function describeStorage(name: string, start: (undo: AsyncDisposableStack
       expect((await store.checkAccount(uuid)).findings).toEqual([]);
     });
 
+    it('keeps scripts, and which one is active, over openings and snapshots', async () => {
+      const ledger = new Ledger();
+      const account = await store.open(uuid, opening('back1'));
+      await account.putScript('lists', 'discard;');
+      await account.putScript('other', 'keep;');
+      await account.activateScript('lists');
+      await account.renameScript('lists', 'Lists für alle');
+      await account.close();
+      const second = await other.open(uuid, opening('back2'));
+      expect([...second.scripts().texts]).toEqual([
+        ['other', 'keep;'],
+        ['Lists für alle', 'discard;'],
+      ]);
+      expect(second.scripts().active).toBe('Lists für alle');
+      expect(await codeOf(second.deleteScript('Lists für alle'))).toBe('SCRIPT_ACTIVE');
+      expect(await codeOf(second.renameScript('other', 'Lists für alle'))).toBe('SCRIPT_EXISTS');
+      expect(await codeOf(second.activateScript('none'))).toBe('SCRIPT_NOT_FOUND');
+      expect(await codeOf(second.putScript('bad\nname', 'keep;'))).toBe('SCRIPT_INVALID');
+      expect(await codeOf(second.putScript('big', 'x'.repeat(300_000)))).toBe('MBOX_LIMIT');
+      for (let i = 0; i < 30; i += 1) await second.putScript(`s${i}`, 'keep;');
+      expect(await codeOf(second.putScript('one more', 'keep;'))).toBe('MBOX_LIMIT');
+      await second.activateScript('');
+      for (let i = 0; i < 30; i += 1) await second.deleteScript(`s${i}`);
+      for (const id of ['a', 'b', 'c', 'd', 'e']) await ledger.deliver(second, [id]);
+      await second.close();
+      const third = await store.open(uuid, opening('back1'));
+      expect([...third.scripts().texts.keys()]).toEqual(['other', 'Lists für alle']);
+      expect(third.scripts().active).toBeUndefined();
+      await third.deleteScript('other');
+      await third.deleteScript('Lists für alle');
+      await third.close();
+      expect((await store.checkAccount(uuid)).findings).toEqual([]);
+      const fourth = await store.open(uuid, opening('back1'));
+      expect(fourth.scripts().texts.size).toBe(0);
+      expect(await ledger.violations(fourth)).toEqual([]);
+    });
+
     it('takes many changes of one account at once', async () => {
       const account = await store.open(uuid, opening('back1'));
       const ledger = new Ledger();

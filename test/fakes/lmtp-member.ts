@@ -63,7 +63,7 @@ export class LmtpMember implements LmtpContext {
   async deliver(recipient: AccountName, message: DeliveredMessage): Promise<void> {
     const failure = this.failures.get(recipient);
     if (failure !== undefined) throw failure;
-    await deliverTo(this.accounts.get(recipient) as MemoryAccount, message);
+    await deliverTo(this.accounts.get(recipient) as MemoryAccount, message, silentLogger);
     this.deliveries.push({ recipient, deliveryId: message.deliveryId });
     this.afterDelivery?.(recipient);
   }

@@ -251,6 +251,39 @@ export class MemoryAccount implements OpenAccount {
     return this.#stored(mailboxId, uid).summary;
   }
 
+  readonly #scripts = new Map<string, string>();
+  #activeScript = '';
+
+  scripts(): { texts: ReadonlyMap<string, string>; active: string | undefined } {
+    return { texts: this.#scripts, active: this.#activeScript === '' ? undefined : this.#activeScript };
+  }
+
+  checkScriptRoom(): void {}
+
+  async putScript(name: string, text: string): Promise<void> {
+    this.#scripts.set(name, text);
+  }
+
+  async deleteScript(name: string): Promise<void> {
+    if (!this.#scripts.has(name)) throw new PlatformError('SCRIPT_NOT_FOUND', name);
+    if (this.#activeScript === name) throw new PlatformError('SCRIPT_ACTIVE', name);
+    this.#scripts.delete(name);
+  }
+
+  async renameScript(from: string, to: string): Promise<void> {
+    const text = this.#scripts.get(from);
+    if (text === undefined) throw new PlatformError('SCRIPT_NOT_FOUND', from);
+    if (this.#scripts.has(to)) throw new PlatformError('SCRIPT_EXISTS', to);
+    this.#scripts.set(to, text);
+    this.#scripts.delete(from);
+    if (this.#activeScript === from) this.#activeScript = to;
+  }
+
+  async activateScript(name: string): Promise<void> {
+    if (name !== '' && !this.#scripts.has(name)) throw new PlatformError('SCRIPT_NOT_FOUND', name);
+    this.#activeScript = name;
+  }
+
   quota(): { usedBytes: number; limitBytes: number | undefined; messages: number } {
     return {
       usedBytes: this.#mailboxes.reduce((sum, mailbox) => sum + mailbox.sizeBytes, 0),

@@ -1,5 +1,5 @@
 /**
- * ManageSieve with sieve-connect, a client that is not ours, through a frontend: to a stock Dovecot as a foreign cluster.
+ * ManageSieve with sieve-connect, a client that is not ours, through a frontend: to a stock Dovecot as a foreign cluster, and to a cluster of ours.
  */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
-import { accountLdif, ldapAdmin, ok, type Ran, run, until } from '../e2e/clients.ts';
+import { accountLdif, curlImap, curlSend, ldapAdmin, ok, type Ran, run, until } from '../e2e/clients.ts';
 import { type DovecotHosts, startDovecots } from './dovecot-server.ts';
 
 const legacy = 'legacy.isp.example';
@@ -93,5 +93,29 @@ describe('scripts on a Dovecot behind a frontend', () => {
     const ran = await sieve('dora@isp.example', 'looking-glass', '--list');
     expect(ran.code).not.toBe(0);
     expect(ran.out + ran.err).toMatch(/Authentication failed/);
+  });
+});
+
+describe('scripts on a cluster of ours', () => {
+  const alice = (...command: string[]): Promise<Ran> => sieve('alice@isp.example', 'alice-secret', ...command);
+
+  it('are taken from sieve-connect when they run, and then file the mail', async () => {
+    const front = federation.ready.subsets.eu?.frontends[0];
+    const [file, bad] = [join(root, 'own.sieve'), join(root, 'bad.sieve')];
+    await writeFile(file, script);
+    await writeFile(bad, 'require "vacation";\r\nvacation "gone";\r\n');
+    expect((await alice('--upload', '--localsieve', bad, '--remotesieve', 'bad')).code).not.toBe(0);
+    const uploaded = await alice('--upload', '--localsieve', file, '--remotesieve', 'lists');
+    expect(uploaded, uploaded.err).toMatchObject({ code: 0 });
+    expect(await alice('--activate', '--remotesieve', 'lists')).toMatchObject({ code: 0 });
+    expect((await alice('--list')).out).toMatch(/^"lists" ACTIVE/m);
+    await curlImap(federation.ready, front?.imaps as string, 'alice@isp.example', 'alice-secret', 'CREATE Lists');
+    await curlSend(federation.ready, front?.smtp as string, 'bob@isp.example', 'alice@isp.example', 'a list', 'hello');
+    const { answer } = await until(
+      () => curlImap(federation.ready, front?.imaps as string, 'alice@isp.example', 'alice-secret', 'STATUS Lists (MESSAGES)'),
+      ({ out }) => out.includes('MESSAGES 1'),
+      60_000,
+    );
+    expect(answer.out).toContain('MESSAGES 1');
   });
 });

@@ -7,6 +7,7 @@ import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-
 import { createLinkClient } from '#backend-cluster/client/link-client.ts';
 import { type RunningBackend, startMember } from '#backend-cluster/member.ts';
 import { createImapServer, imapCapabilities } from '#backend-cluster/sessions/imap/server.ts';
+import { serveManageSieve } from '#backend-cluster/sessions/managesieve/server.ts';
 import { pop3Capabilities, servePop3 } from '#backend-cluster/sessions/pop3/server.ts';
 import { openAccountStore } from '#backend-cluster/storage/open-store.ts';
 import type { Files } from '#common/files/files.ts';
@@ -161,6 +162,7 @@ export class MemberNode {
       protocols: {
         imap: { serve: createImapServer(), capabilities: imapCapabilities },
         pop3: { serve: servePop3, capabilities: pop3Capabilities },
+        managesieve: { serve: serveManageSieve, capabilities: [] },
       },
     });
   }

@@ -15,7 +15,8 @@ const files = readdirSync(import.meta.dirname).filter((name) => name.endsWith('.
 
 async function deliver(account: MemoryAccount, id: string, text: string): Promise<void> {
   const receivedAtMs = Date.UTC(2026, 0, 2);
-  await deliverTo(account, { raw: Buffer.from(text.replaceAll('\n', '\r\n')), deliveryId: id, sender: 'a@b.example', receivedAtMs });
+  const raw = Buffer.from(text.replaceAll('\n', '\r\n'));
+  await deliverTo(account, { raw, deliveryId: id, sender: 'a@b.example', receivedAtMs }, silentLogger);
 }
 
 /** Three messages: plain, with dots at line starts, without a final line end. */

@@ -8,6 +8,7 @@ import type { LinkClient, MemberAddress } from '#backend-cluster/client/cluster-
 import { createLinkClient } from '#backend-cluster/client/link-client.ts';
 import { createEmbeddedCoordinators } from '#backend-cluster/coordination/embedded.ts';
 import { type MemberOptions, type RunningBackend, startMember } from '#backend-cluster/member.ts';
+import { serveManageSieve } from '#backend-cluster/sessions/managesieve/server.ts';
 import { pop3Capabilities, servePop3 } from '#backend-cluster/sessions/pop3/server.ts';
 import type { AccountStore } from '#backend-cluster/storage/account-store.ts';
 import { openAccountStore } from '#backend-cluster/storage/open-store.ts';
@@ -193,7 +194,11 @@ export class TestCluster implements AsyncDisposable {
       storage: { engine: 'posix', path: this.root },
       directory: { follow: (onChange) => this.directory.follow(onChange), reader: this.directory.reader, writer: this.directory.writer },
       hasher: createPasswordHasher(systemRandom),
-      protocols: { imap: { serve: servePop3, capabilities: [] }, pop3: { serve: servePop3, capabilities: pop3Capabilities } },
+      protocols: {
+        imap: { serve: servePop3, capabilities: [] },
+        pop3: { serve: servePop3, capabilities: pop3Capabilities },
+        managesieve: { serve: serveManageSieve, capabilities: [] },
+      },
       ...options,
     });
     this.members.set(label, member);
