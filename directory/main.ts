@@ -13,7 +13,7 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
-import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
+import { createPasswordHasher, type PasswordHasherLimits } from '#common/passwords/password-hasher.ts';
 import { productVersion } from '#common/version.ts';
 import { DirectoryServers } from '#directory/client/directory-servers.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
@@ -52,12 +52,16 @@ export interface RunningDirectory extends RunningService<DirectoryStatus> {
 
 /**
  * Starts a Directory Server; resolves when it listens. `env` is where secrets named by `env` are found; `readRules` gives the access rules as the
- * configuration has them by then.
+ * configuration has them by then; `passwordChecks` bounds the queue of password checks otherwise than by default.
  */
 export async function startDirectory(
   config: DirectoryConfig,
   ports: Ports,
-  options: { readonly env?: Environment; readonly readRules?: () => Promise<readonly string[]> } = {},
+  options: {
+    readonly env?: Environment;
+    readonly readRules?: () => Promise<readonly string[]>;
+    readonly passwordChecks?: Pick<PasswordHasherLimits, 'runningMax' | 'waitingMax'>;
+  } = {},
 ): Promise<RunningDirectory> {
   const { clock, random, files, network, metrics } = ports;
   const log = ports.log.child({ component: 'directory', service: 'directory', node: config.name });
@@ -112,7 +116,7 @@ export async function startDirectory(
       tree,
       access,
       identities,
-      hasher: createPasswordHasher(random, { scramIterations: config.scramIterations }),
+      hasher: createPasswordHasher(random, { ...options.passwordChecks, scramIterations: config.scramIterations }),
       guard,
       socketIdentity: socketIdentityOf(config, tree, identities),
       passwordsInClear: config.passwordsInClear ?? 'loopback',

@@ -36,6 +36,8 @@ const pbkdf2Schemes: Readonly<Record<string, string>> = {
 const argon2Schemes: readonly string[] = ['ARGON2', 'ARGON2I', 'ARGON2ID'];
 const cryptSchemes: readonly string[] = ['CRYPT', 'BCRYPT', 'BLF-CRYPT', 'SHA256-CRYPT', 'SHA512-CRYPT'];
 
+const clearSchemes: readonly string[] = ['CLEARTEXT', 'PLAIN'];
+
 /** SCRAM keys (RFC 5803), which verify a password as well. */
 export const scramScheme = 'SCRAM-SHA-256';
 
@@ -62,8 +64,29 @@ export async function verifyStored(stored: string, password: Buffer): Promise<bo
     const keys = parseScramKeys(data);
     return keys !== undefined && matchesScramKeys(keys, password.toString('utf8'));
   }
-  if (scheme === 'CLEARTEXT' || scheme === 'PLAIN') return equal(Buffer.from(data), password);
+  if (clearSchemes.includes(scheme)) return equal(Buffer.from(data), password);
   return false;
+}
+
+/**
+ * What of a stored value is of no kind that is verified here, such as `{CRYPT}$y$` (yescrypt) or `{FOO}`: for the operator, who sees a right
+ * password refused. Never more than the scheme and the kind. `undefined` for a value that can be tried.
+ */
+export function unknownSchemeOf(stored: string): string | undefined {
+  const parts = schemeOf(stored);
+  if (parts === undefined) return undefined;
+  const { scheme, data } = parts;
+  if (cryptSchemes.includes(scheme)) {
+    if (/^\$(?:2[aby]|5|6)\$/.test(data)) return undefined;
+    return `{${scheme}}${/^\$[a-z0-9]{1,8}\$/i.exec(data)?.[0] ?? ''}`;
+  }
+  const isKnown =
+    scheme in digestSchemes ||
+    scheme in pbkdf2Schemes ||
+    argon2Schemes.includes(scheme) ||
+    clearSchemes.includes(scheme) ||
+    scheme === scramScheme;
+  return isKnown ? undefined : `{${scheme}}`;
 }
 
 /** The first SCRAM keys among stored values. */

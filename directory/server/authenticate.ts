@@ -7,6 +7,7 @@ import { printable } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
+import { unknownSchemeOf } from '#common/passwords/schemes.ts';
 import { Secret } from '#common/secret.ts';
 import { findControl } from '#protocol/ldap/controls.ts';
 import { type Attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
@@ -91,7 +92,7 @@ export async function authenticate(
   }
   if (entry === undefined || !matches) {
     const why =
-      entry === undefined ? 'no such entry' : mayTry ? (stored.length === 0 ? 'no password' : 'wrong password') : 'no auth access';
+      entry === undefined ? 'no such entry' : mayTry ? (stored.length === 0 ? 'no password' : whyNoneMatches(stored)) : 'no auth access';
     return fail(context, shown, operation, why, answer(undefined));
   }
   const status = (textOf(entry.attributes, 'accountStatus') ?? 'active').toLowerCase();
@@ -127,6 +128,14 @@ async function fail(
   context.log.info({ clientIp: operation.remoteAddress, bindDn: printable(shown), why, outcome: 'failed' }, 'bind failed');
   await context.guard.failed(operation.remoteAddress, operation.signal);
   throw new Refusal('invalidCredentials', 'wrong name or password', { controls });
+}
+
+// A right password is refused too when its hash is of a kind that is not known here; the log must not call that a wrong password.
+function whyNoneMatches(stored: readonly string[]): string {
+  const unknown = stored.map(unknownSchemeOf).filter((scheme) => scheme !== undefined);
+  if (unknown.length === 0) return 'wrong password';
+  const which = [...new Set(unknown)].join(', ');
+  return `userPassword holds ${which}, which is not verified here: set the password anew, in clear or by a scheme of docs/operate/directory.md`;
 }
 
 function sameSecret(a: string, b: string): boolean {

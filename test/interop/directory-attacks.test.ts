@@ -1,6 +1,7 @@
 /**
  * A Directory Server in a process of its own under mutated traffic and under load, while an innocent client is served and the server's memory
- * is watched. Short here; by hand longer and larger: FUZZ_SECONDS=600 FUZZ_SEED=7 IDLE_CONNECTIONS=10000.
+ * is watched. Short here; by hand longer and larger: FUZZ_SECONDS=600 FUZZ_SEED=7 IDLE_CONNECTIONS=10000
+ * UNREAD_CLIENTS=40 BIND_CONNECTIONS=64.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -20,6 +21,8 @@ import { run } from './run-tool.ts';
 
 const fuzzSeconds = Number(process.env.FUZZ_SECONDS ?? 4);
 const fuzzSeed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const unreadClients = Number(process.env.UNREAD_CLIENTS ?? 12);
+const bindConnections = Number(process.env.BIND_CONNECTIONS ?? 16);
 const idleConnections = Number(process.env.IDLE_CONNECTIONS ?? 2000);
 /** An innocent client's answer may take so long on a busy machine, milliseconds. */
 const patienceMs = 15_000;
@@ -278,8 +281,8 @@ describe('load', () => {
   }, 150_000);
 
   test('of clients that ask for everything and read nothing is bounded for each', async () => {
-    await whileServed('12 clients that do not read', async () => {
-      for (let i = 0; i < 12; i += 1) {
+    await whileServed(`${unreadClients} clients that do not read`, async () => {
+      for (let i = 0; i < unreadClients; i += 1) {
         const socket = open();
         sockets.push(socket);
         socket.pause();
@@ -297,9 +300,9 @@ describe('load', () => {
   test('of binds with passwords to verify does not stop searches, and what is too much is refused as busy', async () => {
     const seen = new Map<number, number>();
     let answered = 0;
-    await whileServed('a storm of binds on 16 connections', async () => {
+    await whileServed(`a storm of binds on ${bindConnections} connections`, async () => {
       const endMs = performance.now() + 3000;
-      for (let i = 0; i < 16; i += 1) {
+      for (let i = 0; i < bindConnections; i += 1) {
         const socket = open();
         const decoder = new LdapDecoder({ messageBytesMax: 65_536 });
         let id = 1;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createPasswordHasher, isHashed } from '#common/passwords/password-hasher.ts';
+import { unknownSchemeOf } from '#common/passwords/schemes.ts';
 import { Secret } from '#common/secret.ts';
 import { seededRandom } from '#test/fakes/random.ts';
 import { foreignHashes, foreignPassword } from './foreign-hashes.ts';
@@ -94,6 +95,21 @@ describe('the password hasher', () => {
       'AUTH_BUSY',
     ]);
     expect(await small.verifyPassword(['a'], new Secret('a'))).toBe(true);
+  });
+
+  test.each([
+    ['{FOO}secret', '{FOO}'],
+    ['{crypt}$y$j9T$salt$hash', '{CRYPT}$y$'],
+    ['{CRYPT}$1$salt$hash', '{CRYPT}$1$'],
+    ['{CRYPT}ab1234567890.', '{CRYPT}'],
+    ['{CRYPT}$6$salt$hash', undefined],
+    ['{BCRYPT}$2b$06$short', undefined],
+    ['{SSHA}abc', undefined],
+    ['{ARGON2}x', undefined],
+    ['{CLEARTEXT}x', undefined],
+    ['secret', undefined],
+  ])('tells an operator what of %s is not known: %s', (stored, unknown) => {
+    expect(unknownSchemeOf(stored)).toBe(unknown);
   });
 
   test('tells a hashed value from one in clear', () => {
