@@ -55,11 +55,16 @@ export class CheckpointFile {
 
   /** Forgets it: the next start compares everything. */
   async remove(): Promise<void> {
-    try {
-      await this.#files.unlink(this.#path);
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error;
-    }
+    await removeFile(this.#files, this.#path);
+  }
+}
+
+/** Removes a file; one that is not there is removed. */
+export async function removeFile(files: Pick<Files, 'unlink'>, path: string): Promise<void> {
+  try {
+    await files.unlink(path);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
   }
 }
 

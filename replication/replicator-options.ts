@@ -19,6 +19,8 @@ export interface ReplicatorOptions {
   readonly quarantine: Quarantine;
   /** Opens what the replica is known to hold; without, it is read before every change. */
   readonly openShadow?: () => Promise<Shadow | undefined>;
+  /** File for who was named in a refresh of very many; without, they stay in memory. What a killed one left is removed. */
+  readonly namedFile?: string;
   /** Makes what stands before every write on a new connection to the replica. */
   readonly guard?: (connection: LdapConnection) => Promise<WriteGuard>;
   readonly ports: Ports;

@@ -22,7 +22,7 @@ import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
-import { csnOfCookie, csnOfTime } from '#replication/checkpoint.ts';
+import { csnOfCookie, csnOfTime, removeFile } from '#replication/checkpoint.ts';
 import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
@@ -299,8 +299,9 @@ export class Replicator implements AsyncDisposable {
   }
 
   async #consume(connection: LdapConnection, signal: AbortSignal, onFollowing: () => void): Promise<void> {
-    const { suffix, scope, refreshDeletesMaxPercent, ports } = this.#options;
+    const { suffix, scope, refreshDeletesMaxPercent, namedFile, ports } = this.#options;
     await this.#checkHistory(connection);
+    if (namedFile !== undefined) await removeFile(ports.files, namedFile);
     const ofEntries = this.#received === undefined && scope.key === '' ? await entriesOf(connection) : undefined;
     using progress = new Progress(ports.clock, this.#log, ofEntries);
     this.#progress = progress;
@@ -323,6 +324,7 @@ export class Replicator implements AsyncDisposable {
         this.#containerMoved = false;
         return moved;
       },
+      namedFile,
       onEntry: () => progress.entry(),
       onPhase: (phase) => {
         this.#phase = phase;

@@ -4,24 +4,23 @@
  */
 import { createHash } from 'node:crypto';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { UuidTable } from '#directory/client/uuid-table.ts';
 import { normalizeDnText } from '#protocol/ldap/dn.ts';
 import { type Attribute, textOf } from '#protocol/ldap/messages.ts';
 import type { Replica } from '#replication/replica.ts';
+import type { NamedEntries } from '#replication/store/named-entries.ts';
 
 /** Deletions of one refresh that are never questioned, unless they are nearly all there is. */
 const deletesFloor = 20;
 
 /** What a replica holds, for skipping what is equal already. */
 export interface ReplicaIndex {
-  readonly table: UuidTable;
+  readonly table: NamedEntries;
   /** Whether the replica has this entry under this name with this `entryCSN`. */
   isCurrent(uuid: string, dn: string, attributes: readonly Attribute[]): boolean;
 }
 
-/** Reads a replica's UUIDs, names and CSNs. Entries have no mark in the table until the master names them. */
-export async function readReplicaIndex(replica: Replica): Promise<ReplicaIndex> {
-  const table = new UuidTable();
+/** Reads a replica's UUIDs, names and CSNs into `table`. Entries have no mark in it until the master names them. */
+export async function readReplicaIndex(replica: Replica, table: NamedEntries): Promise<ReplicaIndex> {
   for await (const entry of replica.readAll(['entryCSN'])) {
     if (entry.uuid === '') continue;
     table.mark(entry.uuid);
@@ -50,7 +49,7 @@ function fingerprint(dn: string, attributes: readonly Attribute[]): readonly [nu
 /** Entries of the replica that `named` has no mark for, deepest first, and how many the replica has in all. */
 export async function findUnnamed(
   replica: Replica,
-  named: UuidTable,
+  named: NamedEntries,
 ): Promise<{ readonly uuids: readonly string[]; readonly total: number }> {
   const unnamed: { uuid: string; depth: number }[] = [];
   let total = 0;

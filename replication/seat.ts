@@ -5,13 +5,12 @@
  *   lease ──► standby ⇄ active ───────► replicator          the server is the master itself ──► nothing to do
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { errnoOf } from '#common/files/files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { openBound } from '#directory/client/access.ts';
 import { makeFence } from '#directory/client/authority.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { relax } from '#protocol/ldap/controls.ts';
-import { CheckpointFile } from '#replication/checkpoint.ts';
+import { CheckpointFile, removeFile } from '#replication/checkpoint.ts';
 import type { ReplicaStatus } from '#replication/client/status.ts';
 import { replicatedAttributes, replicatedSelection } from '#replication/decide.ts';
 import { Lease } from '#replication/lease.ts';
@@ -20,7 +19,7 @@ import { Replicator } from '#replication/replicator.ts';
 import type { Scope } from '#replication/scope.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { ensureSuffix, fenceConnection, type LeaseRecord, openStatePlace, SharedState, type StatePlace } from '#replication/state-place.ts';
-import { Shadow, shadowPath } from '#replication/store/shadow.ts';
+import { Shadow, stateFile } from '#replication/store/shadow.ts';
 
 /** What a seat is made with. */
 export interface SeatOptions {
@@ -177,12 +176,11 @@ export class Seat implements AsyncDisposable {
       refreshDeletesMaxPercent,
       checkpoint: new CheckpointFile(state, stateDirectory, name),
       quarantine: new Quarantine(state, stateDirectory, name),
+      namedFile: stateFile(stateDirectory, name, 'refresh'),
       openShadow: () =>
-        Shadow.open(shadowPath(stateDirectory, name), ports.random.bytes(8), ports.log.child({ replica: name }), async (path) => {
-          await ports.files.unlink(path).catch((error: unknown) => {
-            if (errnoOf(error) !== 'ENOENT') throw error;
-          });
-        }),
+        Shadow.open(stateFile(stateDirectory, name, 'shadow'), ports.random.bytes(8), ports.log.child({ replica: name }), (path) =>
+          removeFile(ports.files, path),
+        ),
       guard:
         lease === undefined
           ? (connection) => fenceConnection(connection, master.term, ports.random)

@@ -12,13 +12,13 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type SyncEvent, syncEvents } from '#directory/client/sync-session.ts';
-import { UuidTable } from '#directory/client/uuid-table.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import type { Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
 import { checkDeletes, findUnnamed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
+import { NamedEntries } from '#replication/store/named-entries.ts';
 
 /** What a run of the stream needs. */
 export interface SourceContext {
@@ -41,6 +41,8 @@ export interface SourceContext {
   readonly onEntry: () => void;
   /** The cookie that a new run starts from if this one ends now. */
   readonly onReceived: (cookie: Buffer) => void;
+  /** File for who was named in a refresh, should there be many. */
+  readonly namedFile: string | undefined;
   /** Entries known to be gone at the master whose deletion is still to come. */
   readonly doomed: Set<string>;
   /** Entries of the replica that gave way to one of the master since last asked, and have no name of their own yet. */
@@ -57,13 +59,14 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
   context.onPhase('refreshing');
   context.doomed.clear();
   context.takeContainerMoved();
+  using named = new NamedEntries(context.namedFile);
   let index: ReplicaIndex | undefined;
   if (cookie === undefined) {
     await drained(context);
-    index = await readReplicaIndex(await context.replica());
+    index = await readReplicaIndex(await context.replica(), named);
     context.log.info({ entries: index.table.size }, 'comparing the whole replica with the master');
   }
-  const refresh = new Refresh(context, index);
+  const refresh = new Refresh(context, index, named);
   let latest = cookie;
   const root = await connection.readEntry('', ['vendorName']);
   const isOf389 = /\b389\b/.test(textOf(root?.attributes ?? [], 'vendorName') ?? '');
@@ -105,14 +108,14 @@ class Refresh {
   readonly #context: SourceContext;
   readonly #index: ReplicaIndex | undefined;
   /** Who was named; with an index, its table: who was there and has no mark at the end is gone at the master. */
-  readonly #named: UuidTable;
+  readonly #named: NamedEntries;
   /** Nothing can be gone of a replica that was empty. */
   readonly #mustMark: boolean;
 
-  constructor(context: SourceContext, index: ReplicaIndex | undefined) {
+  constructor(context: SourceContext, index: ReplicaIndex | undefined, named: NamedEntries) {
     this.#context = context;
     this.#index = index;
-    this.#named = index?.table ?? new UuidTable();
+    this.#named = named;
     this.#mustMark = index === undefined || index.table.size > 0;
   }
 
@@ -136,6 +139,7 @@ class Refresh {
       case 'refreshed':
         await this.#finish(event.unnamedAreGone);
         this.isOver = true;
+        this.#named[Symbol.dispose]();
         this.#context.onPhase('following');
         return;
       default:

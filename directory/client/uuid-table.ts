@@ -84,6 +84,16 @@ export class UuidTable {
     for (let i = 0; i < this.#slots; i += 1) if (this.#states[i] === 2) yield this.#text(i);
   }
 
+  /** All of them; the table must not be changed meanwhile. */
+  *all(): Generator<{ readonly uuid: string; readonly isMarked: boolean; readonly high: number; readonly low: number }> {
+    for (let i = 0; i < this.#slots; i += 1) {
+      const state = this.#states[i] as number;
+      if (state < 2) continue;
+      const [high, low] = [this.#fingerprints[i * 2] as number, this.#fingerprints[i * 2 + 1] as number];
+      yield { uuid: this.#text(i), isMarked: state === 3, high, low };
+    }
+  }
+
   // Leaves the key in #key.
   #find(uuid: string): number {
     const bytes = uuidToBytes(uuid);

@@ -38,9 +38,9 @@ const unstoredMax = 16_384;
 /** Memory for pages of the file. */
 const pagesKb = 4096;
 
-/** Its file in the service's state directory. */
-export function shadowPath(directory: string, replica: string): string {
-  return `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.shadow.sqlite`;
+/** A file of this room in the service's state directory. */
+export function stateFile(directory: string, replica: string, kind: 'shadow' | 'refresh'): string {
+  return `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.${kind}.sqlite`;
 }
 
 /** To what the shadow belongs: a master's state at the replica. */
