@@ -305,7 +305,7 @@ class Replication implements RunningReplication {
 
   #noteVerified(replicator: Replicator, report: VerifyReport): void {
     const text = describeReport(report);
-    replicator.noteVerified(text);
+    replicator.noteVerified(text, report);
     const level = report.differing === 0 ? 'info' : 'error';
     this.#ports.log[level]({ component: 'verify', replica: report.replica, differing: report.differing, underWay: report.underWay }, text);
   }

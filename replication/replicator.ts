@@ -176,7 +176,9 @@ export class Replicator implements AsyncDisposable {
     await this.#pipeline.passed(signal);
   }
 
-  noteVerified(result: string): void {
+  /** What a comparison came to; entries that differ are not what the replica is known to hold. */
+  noteVerified(result: string, report?: VerifyReport): void {
+    if (report !== undefined) this.#shadow?.doubt(report);
     this.#verified = { atMs: this.#options.ports.clock.nowMs(), result };
   }
 

@@ -16,6 +16,7 @@ import type { Logger } from '#common/log/logger.ts';
 import { uuidToBytes } from '#protocol/ldap/controls.ts';
 import { joinDn, normalizeAttributeType, splitDn } from '#protocol/ldap/dn.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
+import type { VerifyReport } from '#replication/client/status.ts';
 import { digestBytes, writeDigest } from '#replication/content-digest.ts';
 import type { KnownEntry } from '#replication/decide.ts';
 
@@ -164,6 +165,12 @@ export class Shadow implements Disposable {
   /** The entry is gone, or what the replica holds of it is not known any more. */
   forget(uuid: string): void {
     this.#write(() => this.#statements.remove.run(uuidToBytes(uuid)));
+  }
+
+  /** A comparison found that entries are not as they should be: they are read before their next change. */
+  doubt({ differences, isCut }: Pick<VerifyReport, 'differences' | 'isCut'>): void {
+    if (isCut) this.clear();
+    else for (const { uuid } of differences) this.forget(uuid);
   }
 
   /** An entry got another name at the replica, and what is below it with it. */

@@ -104,6 +104,16 @@ describe('what a replica is known to hold', () => {
     expect(shadow.find(uuid)).toBeUndefined();
   });
 
+  it('does not believe what a comparison found otherwise', async () => {
+    using shadow = await open();
+    const other = uuid.replace('1111', '2222');
+    for (const one of [uuid, other]) shadow.put(one, dn, content);
+    shadow.doubt({ differences: [{ uuid, dn, kind: 'different', what: ['mail'] }], isCut: false });
+    expect([shadow.find(uuid), shadow.find(other)?.dn]).toEqual([undefined, dn]);
+    shadow.doubt({ differences: [], isCut: true });
+    expect(shadow.find(other)).toBeUndefined();
+  });
+
   it('is emptied for another master, another scope, and none', async () => {
     for (const other of [{ ...state, master: 'ldap://other' }, { ...state, scope: 'less' }, undefined]) {
       using shadow = await open();
