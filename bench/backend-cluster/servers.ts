@@ -1,12 +1,12 @@
 /** The servers under measurement, each in processes of its own on loopback. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { cpuSeconds } from '../directory/process-use.ts';
+import { familyOf, freePort, statOf } from '../processes.ts';
 
 /** A server that takes mail. */
 export interface MailServer {
@@ -79,7 +79,7 @@ service stats {
   return {
     name: 'dovecot',
     port,
-    cpuSeconds: () => family(child.pid as number).reduce((sum, pid) => sum + cpuOf(pid), endedChildren(child.pid as number)),
+    cpuSeconds: () => familyOf(child.pid as number).reduce((sum, pid) => sum + cpuOf(pid), endedChildren(child.pid as number)),
     signal: (signal) => void child.kill(signal),
     stop: () => stopChild(child),
   };
@@ -100,27 +100,6 @@ async function stopChild(child: ChildProcess): Promise<void> {
   clearTimeout(late);
 }
 
-function family(root: number): number[] {
-  const parents = new Map<number, number>();
-  for (const name of readdirSync('/proc').filter((each) => /^\d+$/.test(each))) {
-    const stat = statOf(Number(name));
-    if (stat !== undefined) parents.set(Number(name), Number(stat[1]));
-  }
-  const found = [root];
-  for (const pid of found) for (const [child, parent] of parents) if (parent === pid) found.push(child);
-  return found;
-}
-
-/** Fields of /proc/PID/stat after the name; `undefined` when the process is gone. */
-function statOf(pid: number): string[] | undefined {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return text.slice(text.lastIndexOf(')') + 2).split(' ');
-  } catch {
-    return undefined;
-  }
-}
-
 function cpuOf(pid: number): number {
   const stat = statOf(pid);
   return stat === undefined ? 0 : (Number(stat[11]) + Number(stat[12])) / 100;
@@ -129,15 +108,6 @@ function cpuOf(pid: number): number {
 function endedChildren(pid: number): number {
   const stat = statOf(pid);
   return stat === undefined ? 0 : (Number(stat[13]) + Number(stat[14])) / 100;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 function answers(port: number): Promise<boolean> {

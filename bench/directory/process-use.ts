@@ -11,13 +11,22 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
 }
 
+/** Resident memory, kB. */
+export function residentKb(pid: number): number {
+  return statusKb(readFileSync(`/proc/${pid}/status`, 'latin1'), 'VmRSS');
+}
+
 /** Resident memory, MB; `anonymous` leaves mapped files out, which the system may take back; `peak` is the most it ever had. */
 export function memoryMb(pid: number): { readonly resident: number; readonly anonymous: number; readonly peak: number } {
   const text = readFileSync(`/proc/${pid}/status`, 'latin1');
-  const kilobytes = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0);
+  const kilobytes = (name: string): number => statusKb(text, name);
   return {
     resident: Math.round(kilobytes('VmRSS') / 1024),
     anonymous: Math.round(kilobytes('RssAnon') / 1024),
     peak: Math.round(kilobytes('VmHWM') / 1024),
   };
+}
+
+function statusKb(text: string, name: string): number {
+  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0);
 }
