@@ -5,7 +5,7 @@
 
 /** The wider prefix, for limits that many addresses of one owner must not get round: IPv4 /24, IPv6 /48. */
 export function clientPrefix(address: string): string {
-  if (!address.includes(':')) return `${address.split('.').slice(0, 3).join('.')}.0/24`;
+  if (!address.includes(':')) return `${address.slice(0, address.lastIndexOf('.'))}.0/24`;
   return `${clientGroup(address).split(':').slice(0, 3).join(':')}::/48`;
 }
 
