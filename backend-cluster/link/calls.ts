@@ -6,7 +6,7 @@
  *   store.*                            the admin API, members: what operators ask of the store; the Controller does it
  *   members.*, settings.*              the admin API and members: an operator's business
  *   accounts.where-is, status          everybody on the link
- *   authenticate, scram.salt           everybody on the link: a login judged for submission; what a SCRAM exchange begins with
+ *   authenticate (.login), scram.salt  everybody on the link: a login judged for submission; what a SCRAM exchange begins with
  *   sessions.bye                       the frontend whose session it is
  *   sessions.collect                   members of this cluster: a session that was handed over
  */
@@ -22,6 +22,7 @@ import { type ClusterName, clusterOf, parseMemberName } from '#common/host-serve
 import {
   type AuthenticateParams,
   type AuthenticateResult,
+  authenticateLoginMethod,
   authenticateMethod,
   byeMethod,
   collectMethod,
@@ -95,7 +96,7 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
     if (method === byeMethod) {
       return { ended: options.byeSession(String(params.sessionId), peer.name, printable(String(params.text)).slice(0, byeLengthMax)) };
     }
-    if (method === authenticateMethod) return authenticate(options.logins, params);
+    if (method === authenticateMethod || method === authenticateLoginMethod) return authenticate(options.logins, params);
     if (method === scramSaltMethod) return scramSalt(options.logins, params);
     if (method === 'status') return options.clusterStatus();
     throw new PlatformError('LINK_PROTOCOL', `the call ${printable(method)} is unknown to this release`);

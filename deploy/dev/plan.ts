@@ -11,6 +11,7 @@ import type { BackendConfig } from '#backend-cluster/config.ts';
 import type { DirectoryAccess, LinkTls, ServerTls } from '#common/config/options.ts';
 import type { DirectoryConfig } from '#directory/config.ts';
 import { type FrontendConfig, type FrontendListener, routingDefaults } from '#frontend/config.ts';
+import { sieveExtensions } from '#protocol/sieve/compile.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
 
 /** Everything lives under this domain. */
@@ -225,7 +226,7 @@ export function frontendConfig(layout: Layout, subset: SubsetName, name: string,
       listener('smtp', 'smtp', 'starttls'),
       listener('submission', 'submission', 'starttls'),
       listener('http', 'http', 'none'),
-      listener('sieve', 'managesieve', 'starttls'),
+      { ...listener('sieve', 'managesieve', 'starttls'), sieveExtensions: sieveExtensions.join(' ') },
     ],
     tls: layout.tls(name),
     directory: access,

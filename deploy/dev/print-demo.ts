@@ -3,7 +3,7 @@
  */
 import type { FrontendEndpoints, ReadyDocument } from './ready-document.ts';
 
-const columns = ['imap', 'imaps', 'pop3', 'pop3s', 'smtp', 'submission', 'http'] as const;
+const columns = ['imap', 'imaps', 'pop3', 'pop3s', 'smtp', 'submission', 'sieve', 'http'] as const;
 
 /** The whole text. */
 export function demoText(ready: ReadyDocument, startedInMs: number, dataNote: string): string {

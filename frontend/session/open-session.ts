@@ -27,6 +27,7 @@ import type { CountPlace } from '#frontend/subset/symmetric.ts';
 import {
   type AuthenticateParams,
   type AuthenticateResult,
+  authenticateLoginMethod,
   authenticateMethod,
   byeMethod,
   type LinkService,
@@ -173,6 +174,8 @@ export class SessionOpener {
           account: { uuid, name },
           login: linkLoginOf(name, credentials),
         });
+        // A member of an earlier release does not know this kind of login or session; another one may.
+        if (answer.outcome === 'refused' && answer.code === 'LINK_PROTOCOL') throw new PlatformError('LINK_PROTOCOL', answer.message);
         if (answer.outcome !== 'opened') return stepOf(answer);
         if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
         const { capabilities, accountName, serverSignature } = answer;
@@ -228,12 +231,11 @@ export class SessionOpener {
     const reached = await this.#login<{ name: AccountName; serverSignature?: string }>('submission', login, {
       member: (member, uuid, name) =>
         this.#call(async () => {
-          const shown =
-            credentials.kind === 'password'
-              ? { password: credentials.password.reveal() }
-              : { password: '', login: linkLoginOf(name, credentials) };
+          const isPassword = credentials.kind === 'password';
+          const shown = isPassword ? { password: credentials.password.reveal() } : { password: '', login: linkLoginOf(name, credentials) };
           const params: AuthenticateParams = { uuid, name, ...shown, client };
-          const answer = await this.#options.link.call(member, authenticateMethod, params, authenticateTimeoutMs);
+          const method = isPassword ? authenticateMethod : authenticateLoginMethod;
+          const answer = await this.#options.link.call(member, method, params, authenticateTimeoutMs);
           const { name: itsName, serverSignature } = (answer ?? {}) as Partial<AuthenticateResult>;
           const value = { name: parseAccountName(typeof itsName === 'string' ? itsName : name) };
           return typeof serverSignature === 'string' ? { ...value, serverSignature } : value;

@@ -128,7 +128,12 @@ export const byeMethod = 'sessions.bye';
 export const authenticateMethod = 'authenticate';
 
 /**
- * Parameters of `authenticateMethod`; `uuid` and `name` as in `OpenSession`. The call rejects with `AUTH_FAILED` for a wrong password, with
+ * The same for what is shown instead of a password. A name of its own: a member of an earlier release would take the missing password for a wrong one.
+ */
+export const authenticateLoginMethod = 'authenticate.login';
+
+/**
+ * Parameters of both; `uuid` and `name` as in `OpenSession`. The call rejects with `AUTH_FAILED` for a wrong password, with
  * `LINK_NOT_HERE` or `LINK_MOVED` for an account that is not hosted there or is not of that name.
  */
 export interface AuthenticateParams {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { Secret } from '#common/secret.ts';
-import { passwordOf } from '#frontend/session/credentials.ts';
+import { passwordOf, type SaslSettings } from '#frontend/session/credentials.ts';
 import type { LoginResult, SaltAnswer } from '#frontend/session/open-session.ts';
 import { settle } from '#test/fakes/clock.ts';
 import { account, type Federation, federation, memberWithPassword, west } from './fakes.ts';
@@ -276,5 +276,58 @@ describe('what a SCRAM exchange begins with', () => {
     const world = federation({ sasl });
     world.link.members.clear();
     expect(await salt(world, 'alice@isp.example')).toMatchObject({ ok: false, error: { code: 'ROUTE_NO_MEMBER' } });
+  });
+});
+
+describe('an access token', () => {
+  const ofToken = (loginName: string) => ({
+    loginName,
+    credentials: { kind: 'token', mechanism: 'OAUTHBEARER', token: new Secret('abc') } as const,
+    sessionId: 's',
+    client,
+  });
+  const verifier = (accountOf: () => Promise<string>): SaslSettings => ({ tokens: { verifier: { accountOf }, hints: {} } });
+
+  async function opened(world: Federation, loginName: string): Promise<LoginResult> {
+    let result: LoginResult | undefined;
+    void world.opener.open({ service: 'imap', ...ofToken(loginName) }).then((answer) => {
+      result = answer;
+    });
+    for (let i = 0; i < 400 && result === undefined; i += 1) await world.clock.advance(100);
+    if (result === undefined) throw new Error('no answer within 40 s');
+    return result;
+  }
+
+  it('goes to the member, which judges it, under the name that the client gave or the token has', async () => {
+    const world = federation({ sasl: verifier(async () => 'alice@isp.example') });
+    for (const name of [back1, back2]) {
+      world.link.members.set(name, ({ login: shown, account: whose }) =>
+        shown?.mechanism === 'BEARER' && shown.token === 'abc'
+          ? { outcome: 'opened', capabilities: [], accountName: whose?.name ?? '' }
+          : { outcome: 'refused', code: 'AUTH_FAILED', kind: 'auth', message: 'wrong' },
+      );
+    }
+    expect(shown(await opened(world, 'alice'))).toBe(`alice@isp.example on ${back1}`);
+    expect(shown(await opened(world, ''))).toBe(`alice@isp.example on ${back1}`);
+  });
+
+  it('that cannot be judged now is a temporary refusal, and counts for nobody', async () => {
+    const world = federation({
+      sasl: verifier(async () => {
+        throw new PlatformError('AUTH_TOKEN_UNVERIFIED', 'the issuer is down');
+      }),
+    });
+    expect(shown(await opened(world, ''))).toBe('AUTH_TOKEN_UNVERIFIED');
+    expect(world.guard.entries(10)).toEqual([]);
+  });
+
+  it('is brought to another member when one is of a release that knows no tokens, and is refused for now by a cluster of such', async () => {
+    const world = federation({ sasl: verifier(async () => 'alice@isp.example') });
+    world.link.members.set(back1, () => ({ outcome: 'refused', code: 'LINK_PROTOCOL', kind: 'protocol', message: 'malformed' }));
+    world.link.members.set(back2, () => ({ outcome: 'opened', capabilities: [], accountName: 'alice@isp.example' }));
+    expect(shown(await opened(world, 'alice'))).toBe(`alice@isp.example on ${back2}`);
+    world.link.members.set(back2, () => ({ outcome: 'refused', code: 'LINK_PROTOCOL', kind: 'protocol', message: 'malformed' }));
+    expect(shown(await opened(world, 'alice'))).toBe('ROUTE_NO_MEMBER');
+    expect(world.guard.entries(10)).toEqual([]);
   });
 });

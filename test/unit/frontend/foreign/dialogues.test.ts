@@ -202,3 +202,62 @@ describe('the ManageSieve dialogue', () => {
     expect(transcript(new ForeignSieve(base), ['OK', line]).at(-1)).toBe(code);
   });
 });
+
+describe('a token that is passed on', () => {
+  const tokenOf = (mechanism: 'OAUTHBEARER' | 'XOAUTH2') => ({
+    ...base,
+    early: false,
+    credentials: { authenticationId: 'alice@isp.example', authorizationId: '', password: '', token: { mechanism, value: 'abc.def' } },
+  });
+  const bearer = plain('n,a=alice@isp.example,\x01auth=Bearer abc.def\x01\x01');
+  const xoauth2 = plain('user=alice@isp.example\x01auth=Bearer abc.def\x01\x01');
+  const why = plain('{"status":"invalid_token"}');
+
+  it('goes to IMAP by the mechanism that it came by, and a refusal is taken note of', () => {
+    const refused = ['* OK ready', `+ ${why}`, 'L NO [AUTHENTICATIONFAILED] no'];
+    expect(transcript(new ForeignImap(tokenOf('OAUTHBEARER')), refused)).toEqual([
+      'S: * OK ready',
+      `C: L AUTHENTICATE OAUTHBEARER ${bearer}`,
+      `S: + ${why}`,
+      'C: AQ==',
+      'S: L NO [AUTHENTICATIONFAILED] no',
+      'AUTH_FAILED',
+    ]);
+    const accepted = ['* OK ready', '+ ', 'L OK [CAPABILITY IMAP4rev1] in'];
+    expect(transcript(new ForeignImap(tokenOf('XOAUTH2')), accepted)).toEqual([
+      'S: * OK ready',
+      `C: L AUTHENTICATE XOAUTH2 ${xoauth2}`,
+      'S: + ',
+      `C: ${xoauth2}`,
+      'S: L OK [CAPABILITY IMAP4rev1] in',
+      'done IMAP4rev1',
+    ]);
+  });
+
+  it('goes to POP3, submission and ManageSieve', () => {
+    expect(transcript(new ForeignPop3(tokenOf('XOAUTH2')), ['+OK ready', `+ ${why}`, '-ERR no'])).toEqual([
+      'S: +OK ready',
+      `C: AUTH XOAUTH2 ${xoauth2}`,
+      `S: + ${why}`,
+      'C: ',
+      'S: -ERR no',
+      'AUTH_FAILED',
+    ]);
+    const smtp = ['220 ready', '250 host', `334 ${why}`, '535 5.7.8 no'];
+    expect(transcript(new ForeignSubmission(tokenOf('OAUTHBEARER'), 'EHLO us'), smtp).slice(-4)).toEqual([
+      `S: 334 ${why}`,
+      'C: AQ==',
+      'S: 535 5.7.8 no',
+      'AUTH_FAILED',
+    ]);
+    const sieve = ['OK "ready"', `"${why}"`, 'NO "no"'];
+    expect(transcript(new ForeignSieve(tokenOf('OAUTHBEARER')), sieve)).toEqual([
+      'S: OK "ready"',
+      `C: AUTHENTICATE "OAUTHBEARER" "${bearer}"`,
+      `S: "${why}"`,
+      'C: "AQ=="',
+      'S: NO "no"',
+      'AUTH_FAILED',
+    ]);
+  });
+});
