@@ -14,8 +14,46 @@ export type Matcher = (attributes: readonly Attribute[], target?: Target) => boo
 
 const undecided: Matcher = () => undefined;
 
+type KeyOf = (rule: MatchingRule, value: Buffer) => string | undefined;
+
+/** Shorter values are prepared anew for each part of a filter: looking them up costs as much. */
+const keptBytesMin = 256;
+
+/**
+ * Keys of the long values of the entry that is looked at. A filter may ask thousands of times about one value; to prepare a value of 300 kB each time
+ * held everybody up for half a minute.
+ */
+class KeptKeys {
+  readonly #keys = new Map<Buffer, Map<MatchingRule, string | undefined>>();
+
+  readonly keyOf: KeyOf = (rule, value) => {
+    if (value.length < keptBytesMin) return rule.key(value);
+    let ofValue = this.#keys.get(value);
+    if (ofValue === undefined) {
+      ofValue = new Map();
+      this.#keys.set(value, ofValue);
+    }
+    if (!ofValue.has(rule)) ofValue.set(rule, rule.key(value));
+    return ofValue.get(rule);
+  };
+
+  /** The same matcher; what it keeps ends with the entry. */
+  during(matches: Matcher): Matcher {
+    return (attributes, target) => {
+      try {
+        return matches(attributes, target);
+      } finally {
+        this.#keys.clear();
+      }
+    };
+  }
+}
+
 /** Compiles a filter. `maySearch` gets attribute keys. */
 export function compileFilter(schema: Schema, filter: Filter, maySearch: (attributeKey: string) => Decision): Matcher {
+  const isOneTest = filter.kind !== 'and' && filter.kind !== 'or' && filter.kind !== 'not';
+  const kept = isOneTest ? undefined : new KeptKeys();
+  const keyOf: KeyOf = kept?.keyOf ?? ((rule, value) => rule.key(value));
   const compile = (one: Filter): Matcher => {
     switch (one.kind) {
       case 'and':
@@ -37,8 +75,8 @@ export function compileFilter(schema: Schema, filter: Filter, maySearch: (attrib
         const { type, options } = described;
         return guarded(maySearch(type.key), () => {
           if (one.kind === 'present') return (attributes) => attributes.some((attribute) => isOf(attribute, type, options));
-          if (one.kind === 'substrings') return withValues(type, options, substringsTest(type, one));
-          return withValues(type, options, valueTest(schema, type, one.kind, one.value));
+          if (one.kind === 'substrings') return withValues(type, options, substringsTest(type, one, keyOf));
+          return withValues(type, options, valueTest(schema, type, one.kind, one.value, keyOf));
         });
       }
     }
@@ -64,9 +102,9 @@ export function compileFilter(schema: Schema, filter: Filter, maySearch: (attrib
       const used = rule ?? described?.type.equality;
       if (described === undefined || used === undefined) return undecided;
       const { type, options } = described;
-      return guarded(maySearch(type.key), () => inName(withValues(type, options, extensibleTest(used, one.value))));
+      return guarded(maySearch(type.key), () => inName(withValues(type, options, extensibleTest(used, one.value, keyOf))));
     }
-    const test = rule === undefined ? undefined : extensibleTest(rule, one.value);
+    const test = rule === undefined ? undefined : extensibleTest(rule, one.value, keyOf);
     if (test === undefined) return undecided;
     return inName((attributes, target) =>
       attributes.some((attribute) => {
@@ -92,7 +130,8 @@ export function compileFilter(schema: Schema, filter: Filter, maySearch: (attrib
     return (attributes) => attributes.some((attribute) => isOf(attribute, type, options) && attribute.values.some(test));
   };
 
-  return compile(filter);
+  const matches = compile(filter);
+  return kept === undefined ? matches : kept.during(matches);
 }
 
 function allOf(matchers: readonly Matcher[]): Matcher {
@@ -119,9 +158,9 @@ function anyOf(matchers: readonly Matcher[]): Matcher {
   };
 }
 
-function keyTest(rule: MatchingRule, asserted: Buffer): ((value: Buffer) => boolean) | undefined {
+function keyTest(rule: MatchingRule, asserted: Buffer, keyOf: KeyOf): ((value: Buffer) => boolean) | undefined {
   const wanted = rule.key(asserted);
-  return wanted === undefined ? undefined : (value) => rule.key(value) === wanted;
+  return wanted === undefined ? undefined : (value) => keyOf(rule, value) === wanted;
 }
 
 // The values of the entry's name, each as an attribute of its own.
@@ -132,13 +171,13 @@ function namingValues(attributes: readonly Attribute[]): Attribute[] {
 }
 
 // An ordering rule asks whether the value comes before the asserted one (RFC 4517 §4.2); pieces of text cannot be asserted in this form.
-function extensibleTest(rule: MatchingRule, asserted: Buffer): ((value: Buffer) => boolean) | undefined {
+function extensibleTest(rule: MatchingRule, asserted: Buffer, keyOf: KeyOf): ((value: Buffer) => boolean) | undefined {
   if (rule.name.endsWith('SubstringsMatch')) return undefined;
-  if (!rule.name.endsWith('OrderingMatch')) return keyTest(rule, asserted);
+  if (!rule.name.endsWith('OrderingMatch')) return keyTest(rule, asserted, keyOf);
   const bound = rule.key(asserted);
   if (bound === undefined) return undefined;
   return (value) => {
-    const key = rule.key(value);
+    const key = keyOf(rule, value);
     return key !== undefined && key < bound;
   };
 }
@@ -148,6 +187,7 @@ function valueTest(
   type: AttributeType,
   kind: 'equal' | 'approx' | 'greaterOrEqual' | 'lessOrEqual',
   asserted: Buffer,
+  keyOf: KeyOf,
 ): ((value: Buffer) => boolean) | undefined {
   if (type.key === 'objectclass') {
     // An entry of a class is of every class above it too (RFC 4512 §2.4).
@@ -155,22 +195,26 @@ function valueTest(
     if (wanted === undefined || (kind !== 'equal' && kind !== 'approx')) return undefined;
     return (value) => schema.objectClass(value.toString('utf8'))?.lineage.has(wanted.key) ?? false;
   }
-  if (kind === 'equal' || kind === 'approx') return type.equality === undefined ? undefined : keyTest(type.equality, asserted);
+  if (kind === 'equal' || kind === 'approx') return type.equality === undefined ? undefined : keyTest(type.equality, asserted, keyOf);
   const rule = type.ordering;
   const bound = rule?.key(asserted);
   if (rule === undefined || bound === undefined) return undefined;
   return kind === 'greaterOrEqual'
     ? (value) => {
-        const key = rule.key(value);
+        const key = keyOf(rule, value);
         return key !== undefined && key >= bound;
       }
     : (value) => {
-        const key = rule.key(value);
+        const key = keyOf(rule, value);
         return key !== undefined && key <= bound;
       };
 }
 
-function substringsTest(type: AttributeType, filter: Filter & { kind: 'substrings' }): ((value: Buffer) => boolean) | undefined {
+function substringsTest(
+  type: AttributeType,
+  filter: Filter & { kind: 'substrings' },
+  keyOf: KeyOf,
+): ((value: Buffer) => boolean) | undefined {
   const rule = type.substrings;
   if (rule?.pieceKey === undefined) return undefined;
   const pieceKey = rule.pieceKey;
@@ -179,7 +223,7 @@ function substringsTest(type: AttributeType, filter: Filter & { kind: 'substring
   const final = filter.final === undefined ? '' : (pieceKey(filter.final)?.trimEnd() ?? '');
   const any = filter.any.map((piece) => pieceKey(piece) ?? '');
   return (value) => {
-    const key = rule.key(value);
+    const key = keyOf(rule, value);
     if (key === undefined || !key.startsWith(initial)) return false;
     let at = initial.length;
     for (const piece of any) {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createMailSchema, indexKeys } from '#directory/schema/mail-schema.ts';
 import { planCandidates } from '#directory/server/candidates.ts';
 import { compileFilter } from '#directory/server/filter-match.ts';
@@ -143,6 +143,32 @@ describe('candidates from the index', () => {
 });
 
 describe('filters', () => {
+  test('prepare a long value once for each rule, however often they ask about it, and anew for the next entry', () => {
+    const own = createMailSchema();
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+    });
+    const prepared: Buffer[] = [];
+    for (const rule of own.matchingRules) {
+      const key = rule.key.bind(rule);
+      vi.spyOn(rule, 'key').mockImplementation((value) => {
+        if (value.length > 1000) prepared.push(value);
+        return key(value);
+      });
+    }
+    const parts = Array.from({ length: 500 }, (_, i) => `(description=*n${i}x*)(description=n${i})(!(description=*Long*))`);
+    const matches = compileFilter(own, filterFromText(`(|${parts.join('')}(description=* tail))`), () => true);
+    const entry = (end: string): Attribute[] => [
+      attribute('objectClass', 'person'),
+      attribute('description', `Long ${'text '.repeat(400)}${end}`),
+    ];
+    const [first, second] = [entry('tail'), entry('head')] as const;
+    expect([matches(first), matches(second), matches(first)]).toEqual([true, false, true]);
+    const looks = (entryOf: readonly Attribute[]): number => prepared.filter((value) => value === entryOf[1]?.values[0]).length;
+    // By caseIgnoreMatch and by caseIgnoreSubstringsMatch; the first entry was looked at twice.
+    expect([looks(first), looks(second)]).toEqual([4, 2]);
+  });
+
   const entry = [
     attribute('objectClass', 'inetOrgPerson', 'mailAccount'),
     attribute('cn', 'Émile  Zola', 'star*'),
