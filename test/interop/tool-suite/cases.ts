@@ -115,6 +115,12 @@ export function casesFor({ base, domain }: Room): readonly Case[] {
     { name: 'finds by order of integers', step: search('(mailQuota>=200)', { base: domain }) },
     { name: 'finds by order downwards', step: search('(&(mailQuota<=200)(mailQuota=*))', { base: domain }) },
     { name: 'finds by time', step: search('(createTimestamp>=20200101000000Z)', { base: people, scope: 'one' }) },
+    { name: 'finds what was changed since', step: search('(&(objectClass=person)(modifyTimestamp>=20200101000000Z))') },
+    {
+      name: 'finds what was created or changed since, asked again',
+      step: search('(|(modifyTimestamp>=20990101000000Z)(createTimestamp>=20200101000000Z))'),
+    },
+    { name: 'finds nothing that was changed later than now', step: search('(modifyTimestamp>=20990101000000Z)') },
     { name: 'finds approximately', step: search('(cn~=bob)') },
     { name: 'finds by a rule that is named', step: search('(cn:caseExactMatch:=Bob)') },
     { name: 'finds nothing by that rule in another case', step: search('(cn:caseExactMatch:=bob)') },
