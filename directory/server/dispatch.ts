@@ -180,8 +180,12 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       if (session.isTls) throw new Refusal('operationsError', 'the connection is under TLS already');
       if (session.outstanding > 1) throw new Refusal('operationsError', 'StartTLS must wait for the operations before it');
       await session.upgrade(() => operation.send({ type: 'extendedResponse', ...success, oid: extendedOids.startTls }));
-    } else if (oid === backupOid && context.backup !== undefined) {
+    } else if (oid === backupOid) {
       if (operation.who.rights !== 'admin') throw new Refusal('insufficientAccessRights', 'a backup is made for the right admin only');
+      if (context.backup === undefined) {
+        const advice = 'set backupDirectory in its node file and start it again';
+        throw new Refusal('unwillingToPerform', `this server has no directory for backups: ${advice}`);
+      }
       const path = await context.backup();
       context.log.info({ by: operation.who.dn, path, op: 'backup', outcome: 'done' }, 'backup made');
       operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(path) });

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '#common/clock.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
+import { backupOid } from '#directory/client/backup.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
 import { makeAssertion, makePagedResults, makeReadEntry, readPagedResults, readReadEntryResponse, relax } from '#protocol/ldap/controls.ts';
@@ -55,6 +56,12 @@ describe('adding an account', () => {
     );
     expect(hosts.sort()).toEqual(['east.isp.example', 'west.isp.example']);
     expect(textsOf(await attributesOf(accountDn('placed1')), 'mail')).toEqual(['placed1@isp.example']);
+  });
+
+  test('says what is missing to who asks for a backup and may, where no directory for backups is configured', async () => {
+    await expect(admin.extended(backupOid)).rejects.toThrow(/unwillingToPerform.*set backupDirectory/);
+    await using frontend = await directory.connect('frontend');
+    await expect(frontend.extended(backupOid)).rejects.toThrow(/insufficientAccessRights/);
   });
 
   test('stores a password in clear as argon2id, and one that is hashed as given', async () => {
