@@ -20,7 +20,7 @@ import type { Scope } from '#replication/scope.ts';
 /** Differences that one comparison lists; beyond, they are counted and the report says that the list is cut. */
 export const differencesMax = 50_000;
 /** Entries of a side that are compared one by one at a time: with more in the ranges that differ, both sides are read once more for each lot. */
-const lotEntriesMax = 250_000;
+const lotEntriesMax = 100_000;
 /** Entries that are asked for in one search. */
 export const lookAtMax = 100;
 
