@@ -4,7 +4,7 @@
  */
 import { printable, tryParseAccountName } from '#common/account-name.ts';
 import type { Random } from '#common/random.ts';
-import { parseRdn, type Rdn, splitDn } from '#protocol/ldap/dn.ts';
+import { escapeDnValue, normalizeAttributeType, parseRdn, type Rdn, splitDn } from '#protocol/ldap/dn.ts';
 import type { LdifRecord } from '#protocol/ldap/ldif.ts';
 import { type Attribute, attribute } from '#protocol/ldap/messages.ts';
 import { checkAccountValues, uidOf } from '../provisioning/mail-rules.ts';
@@ -99,7 +99,8 @@ export class EntryPreparer {
     const { schema, random } = this.#context;
     const { split, rdn } = nameOf(record.dn);
     const { attributes } = record;
-    if (!isNamedAsGiven(attributes, rdn)) return prepareEntry(this.#context, record);
+    const [named] = rdn;
+    if (named === undefined || !isNamedAsGiven(attributes, rdn)) return prepareEntry(this.#context, record);
     const stored: Attribute[] = [];
     for (const at of form.stored) {
       const one = attributes[at] as Attribute;
@@ -111,10 +112,15 @@ export class EntryPreparer {
     }
     stored.push(...form.completed);
     const keys = [...form.classKeys];
+    let rdnNorm: string | undefined;
     for (const { at, type } of form.indexed) {
-      for (const value of (attributes[at] as Attribute).values) {
+      const one = attributes[at] as Attribute;
+      for (const value of one.values) {
         const key = type.equality?.key(value);
-        if (key !== undefined) keys.push(type.key, cutKey(key));
+        if (key === undefined) continue;
+        keys.push(type.key, cutKey(key));
+        // The value of the name is the only one of its attribute.
+        if (one.type === named.type) rdnNorm = `${normalizeAttributeType(named.type)}=${escapeDnValue(key)}`;
       }
     }
     const account = form.kind === 'account' ? accountOf(stored, rdn) : noAccount;
@@ -123,7 +129,7 @@ export class EntryPreparer {
       line: record.line,
       parentDn: split.parent,
       rdn: split.rdn,
-      rdnNorm: rdnKey(schema, rdn),
+      rdnNorm: rdnNorm ?? rdnKey(schema, rdn),
       uuid: form.uuidAt < 0 ? uuidOctets(random.uuid()) : entryUuid(attributes[form.uuidAt] as Attribute),
       csn: csn ?? this.#context.nextCsn(),
       body: encodeBody(stored),

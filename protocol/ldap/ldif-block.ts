@@ -152,7 +152,7 @@ export function readLdifBlock(block: Buffer, handlers: LdifBlockHandlers): numbe
           } else {
             while (block[from] === 32) from += 1;
             const value = block.subarray(from, valueEnd);
-            const type = text.slice(at, colon);
+            const type = oneString(text.slice(at, colon));
             if (from >= valueEnd) {
               isPlain = false;
             } else if (last?.type === type) {
@@ -190,6 +190,21 @@ export function readLdifBlock(block: Buffer, handlers: LdifBlockHandlers): numbe
     reader.end();
   }
   return line - 1;
+}
+
+/** Types as they were met first, in all blocks: whoever compares or looks for one later finds the same string. */
+const knownTypes = new Map<string, string>();
+const knownTypesMax = 1000;
+const knownTypeLengthMax = 100;
+
+function oneString(type: string): string {
+  const known = knownTypes.get(type);
+  if (known !== undefined) return known;
+  if (knownTypes.size >= knownTypesMax || type.length > knownTypeLengthMax) return type;
+  // By way of octets, so that it does not hold the block that it was cut from.
+  const own = Buffer.from(type, 'latin1').toString('latin1');
+  knownTypes.set(own, own);
+  return own;
 }
 
 // What ldif.ts has to look at: names that it refuses or that mean something else.
