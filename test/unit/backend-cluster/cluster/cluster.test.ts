@@ -3,6 +3,8 @@ import type { RunningBackend } from '#backend-cluster/member.ts';
 import { parseAccountName } from '#common/account-name.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import type { Connection } from '#common/network/network.ts';
+import { formatScramKeys, scramKeys } from '#common/passwords/scram-keys.ts';
+import { Secret } from '#common/secret.ts';
 import { Dialogue, TestCluster, until } from './test-cluster.ts';
 
 let cluster: TestCluster;
@@ -187,6 +189,51 @@ describe('a member', () => {
     await expect(ask({ password: 'wrong' })).rejects.toMatchObject({ code: 'AUTH_FAILED' });
     await expect(ask({ name: 'bob@isp.example' })).rejects.toMatchObject({ code: 'LINK_NOT_HERE' });
     expect(a.status().openAccounts).toBe(0);
+  });
+
+  it('lets an access token open the account that it is for, by whatever name, and no other', async () => {
+    const tokens = { accountOf: async (token: Secret<string>) => token.reveal() };
+    const a = await cluster.start('back1', { tokens });
+    const alice = cluster.directory.add('alice@isp.example', undefined, { addresses: [parseAccountName('al@isp.example')] });
+    const bob = cluster.directory.add('bob@isp.example');
+    const bearer = (owner: string) => ({ mechanism: 'BEARER', authenticationId: alice.name, token: owner }) as const;
+    expect((await cluster.open(a, alice, { login: bearer('alice@isp.example') })).answer.outcome).toBe('opened');
+    expect((await cluster.open(a, alice, { login: bearer('al@isp.example') })).answer.outcome).toBe('opened');
+    for (const owner of [bob.name, 'nobody@isp.example', 'no account name', '']) {
+      expect((await cluster.open(a, alice, { login: bearer(owner) })).answer).toMatchObject({ code: 'AUTH_FAILED' });
+    }
+    const b = await cluster.start('back2');
+    expect((await cluster.open(b, bob, { login: bearer(bob.name) })).answer).toMatchObject({ code: 'AUTH_MECHANISM', kind: 'unavailable' });
+  });
+
+  it('checks a SCRAM proof by the account’s keys and gives its own signature', async () => {
+    // The exchange of RFC 7677 §3, whose password is pencil.
+    const keys = await scramKeys('pencil', Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64'), 4096);
+    const nonce = 'rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0';
+    const login = {
+      mechanism: 'SCRAM-SHA-256',
+      authenticationId: 'alice@isp.example',
+      authMessage: `n=user,r=rOprNGfwEbeRWgbNEkqO,r=${nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=${nonce}`,
+      proof: 'dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=',
+    } as const;
+    const a = await cluster.start('back1');
+    const passwords = new Secret([`{SCRAM-SHA-256}${formatScramKeys(keys)}`]);
+    const alice = cluster.directory.add('alice@isp.example', undefined, { passwords });
+    const keyless = cluster.directory.add('bob@isp.example');
+    const serverSignature = '6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=';
+    expect((await cluster.open(a, alice, { login })).answer).toMatchObject({ outcome: 'opened', serverSignature });
+    expect((await cluster.open(a, alice, { login: { ...login, authMessage: 'another' } })).answer).toMatchObject({ code: 'AUTH_FAILED' });
+    expect((await cluster.open(a, keyless, { login })).answer).toMatchObject({ code: 'AUTH_FAILED' });
+    const call = (method: string, more: object) => cluster.client.call(cluster.address(a), method, more);
+    const whose = { uuid: '', name: alice.name };
+    expect(await call('scram.salt', whose)).toEqual({ salt: 'W22ZaJ0SNY7soEsUEjb6gQ==', iterations: 4096 });
+    expect(await call('scram.salt', { uuid: '', name: keyless.name })).toEqual({});
+    const client = { address: '192.0.2.1', port: 1, tls: true };
+    expect(await call('authenticate.login', { ...whose, password: '', login, client })).toEqual({
+      ok: true,
+      name: alice.name,
+      serverSignature,
+    });
   });
 
   it('closes an account that nobody uses', async () => {
