@@ -160,6 +160,7 @@ class Member implements RunningBackend {
       incarnation: this.#incarnation,
       linkVersionMax: options.linkVersionMax,
       tls,
+      unreachable: (member) => this.#controller.suspect(member),
       ports: { ...options.ports, log },
     });
     this.#hosted = new HostedAccounts({

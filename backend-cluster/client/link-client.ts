@@ -12,6 +12,7 @@ import { checkPeer, isLoopback, type LinkTlsPems } from '#backend-cluster/client
 import type { Timer } from '#common/clock.ts';
 import { type ErrorCode, errorCatalogue } from '#common/errors/catalogue.ts';
 import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import type { MemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { jitteredMs } from '#common/random.ts';
 import { frameTypes } from '#protocol/link/frames.ts';
@@ -27,6 +28,8 @@ const openTimeoutMs = 20_000;
 const callTimeoutMs = 10_000;
 const backoffMsMin = 100;
 const backoffMsMax = 3_000;
+/** A link that has lasted so long is dialled anew at once when it breaks; one that breaks sooner after a pause, like one that cannot be made. */
+const steadyMs = 3_000;
 /** A member that nobody asked for in this time is no longer dialled in the background. */
 const interestMs = 300_000;
 
@@ -42,6 +45,8 @@ export interface LinkClientOptions {
   readonly linkVersionMax?: number | undefined;
   /** Missing: in clear, to loopback addresses only. */
   readonly tls: LinkTlsPems | undefined;
+  /** Told when the last link to a member broke, and when none could be made; asking the member then gives the latest news of it. */
+  readonly unreachable?: (member: MemberName) => void;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'network' | 'log'>;
 }
 
@@ -205,6 +210,7 @@ class Peer {
       throw new PlatformError('NET_CLOSED', 'the link client is closed');
     }
     const mine = helloOf({ name, role, cluster, incarnation, linkVersionMax });
+    const connectedAtMs = ports.clock.monotonicMs();
     return new Promise((resolve, reject) => {
       const link: LinkConnection = new LinkConnection(connection, ports.clock, 'dialler', {
         hello: (message, isRefusal) => {
@@ -235,36 +241,39 @@ class Peer {
         },
         closed: (error) => {
           reject(error);
-          this.#lost(link, error);
+          this.#lost(link, error, ports.clock.monotonicMs() - connectedAtMs >= steadyMs);
         },
       });
       link.sendJson(frameTypes.hello, 0, mine);
     });
   }
 
-  #lost(link: LinkConnection, error: PlatformError): void {
+  #lost(link: LinkConnection, error: PlatformError, wasSteady: boolean): void {
     const wasOpen = this.#links.includes(link);
     this.#links = this.#links.filter((other) => other !== link);
     if (!wasOpen || this.#isClosed || this.#links.length > 0) return;
     this.#status = undefined;
     this.#openedSince = 0;
     this.#options.ports.log.info({ peer: this.#member.name, errCode: error.code }, `link to ${this.#member.name} lost: ${error.message}`);
-    this.#failed(error);
+    this.#failed(error, wasSteady);
   }
 
-  #failed(error: PlatformError): void {
+  #failed(error: PlatformError, isAtOnce = false): void {
     const { clock, random, log } = this.#options.ports;
     this.#lastError = error;
     this.#failures += 1;
-    const waitMs = jitteredMs(random, Math.min(backoffMsMax, backoffMsMin * 2 ** Math.min(this.#failures - 1, 10)));
+    const pauseMs = jitteredMs(random, Math.min(backoffMsMax, backoffMsMin * 2 ** Math.min(this.#failures - 1, 10)));
+    // Most links break because the process at the other end is gone, and the refused connection says so.
+    const waitMs = isAtOnce ? 0 : pauseMs;
     this.#notBeforeMs = clock.monotonicMs() + waitMs;
     if (this.#failures === 5)
       log.warn({ peer: this.#member.name, errCode: error.code }, `cannot reach ${this.#member.name}: ${messageOf(error)}`);
     this.#redial?.cancel();
     if (this.#isClosed || clock.monotonicMs() - this.#wantedAtMs > interestMs) return;
-    this.#redial = clock.after(waitMs + 1, () => {
+    this.#redial = clock.after(isAtOnce ? 0 : waitMs + 1, () => {
       if (this.#links.length === 0 && !this.#isClosed) this.#dial().catch(() => {});
     });
+    this.#options.unreachable?.(this.#member.name);
   }
 }
 

@@ -128,9 +128,23 @@ export class Controller {
     await this.membership.refresh();
     this.#step({ type: 'heartbeat', nowMs: this.#options.clock.monotonicMs() });
     if (this.#election.state === 'leading') this.#distributeDuties();
-    const isActing = this.#election.state === 'leading' || this.#election.state === 'collecting';
-    const targets = this.membership.askable().filter((view) => isActing || view.address.name === this.#known?.address.name);
-    for (const view of targets) void this.#ping(view);
+    for (const view of this.membership.askable()) if (this.#watches(view.address.name)) void this.#ping(view);
+  }
+
+  /** A member cannot be reached over the link: whether it lives is asked now, not at the next heartbeat. */
+  suspect(member: MemberName): void {
+    const view = this.membership.find(member);
+    if (this.#isStopped || view === undefined || view.state === 'dead' || !this.#watches(member)) return;
+    void this.#ping(view);
+  }
+
+  /** The Controller asks all whether they live, everybody else asks the Controller. */
+  #watches(member: MemberName): boolean {
+    return this.#isActing || member === this.#known?.address.name;
+  }
+
+  get #isActing(): boolean {
+    return this.#election.state === 'leading' || this.#election.state === 'collecting';
   }
 
   /** Leaves in good order: the others need not wait for leases. Accounts must be closed before. */
@@ -270,7 +284,7 @@ export class Controller {
     }
     this.#grants.add({ outcome: answer.outcome });
     if (answer.outcome === 'grant') return answer;
-    return { outcome: 'at', host: this.#addressOf(answer.host.member) as MemberAddress } satisfies OpenGrant;
+    return { outcome: 'at', host: this.addressOf(answer.host.member) as MemberAddress } satisfies OpenGrant;
   }
 
   hostOf(uuid: AccountUuid): (MemberId & { readonly epoch: number | undefined }) | undefined {
@@ -282,7 +296,7 @@ export class Controller {
     const host = this.#table.hostOf(uuid);
     await this.#options.local.close(uuid, text);
     if (host === undefined || host.member === this.#options.self.address.name) return;
-    const address = this.#addressOf(host.member);
+    const address = this.addressOf(host.member);
     if (address !== undefined) await this.#options.link.call(address, 'cluster.close', { uuid, term: this.term });
     this.#table.closed(uuid, host, host.epoch);
   }
@@ -300,10 +314,6 @@ export class Controller {
     }
   }
 
-  addressOf(member: MemberName): MemberAddress | undefined {
-    return this.#addressOf(member);
-  }
-
   /** The host to send others to: one that lives and does not drain. */
   #usableHostOf(uuid: AccountUuid, asker: MemberName): MemberAddress | undefined {
     const host = this.#table.hostOf(uuid);
@@ -319,7 +329,7 @@ export class Controller {
   async #takeFrom(uuid: AccountUuid, host: MemberId): Promise<void> {
     const { local, link, log, self } = this.#options;
     try {
-      const address = this.#addressOf(host.member);
+      const address = this.addressOf(host.member);
       if (host.member === self.address.name) await local.close(uuid, 'Account is served elsewhere now');
       else if (address !== undefined) await link.call(address, 'cluster.close', { uuid, term: this.term }, 2_000);
     } catch (error) {
@@ -338,7 +348,7 @@ export class Controller {
     return { ...this.#options.self.address, incarnation: this.#options.self.incarnation };
   }
 
-  #addressOf(member: MemberName): MemberAddress | undefined {
+  addressOf(member: MemberName): MemberAddress | undefined {
     return member === this.#options.self.address.name ? this.#options.self.address : this.membership.find(member)?.address;
   }
 
@@ -462,9 +472,8 @@ export class Controller {
   // read would go on with what was true then.
   #memberBack(view: MemberView): void {
     const { term } = this;
-    const isActing = (): boolean => this.#election.state === 'leading' || this.#election.state === 'collecting';
     const collect = async (): Promise<void> => {
-      while (isActing() && this.term === term && !this.#isStopped) {
+      while (this.#isActing && this.term === term && !this.#isStopped) {
         const current = this.membership.find(view.address.name);
         if (current === undefined || current.state === 'dead' || current.incarnation !== view.incarnation) return;
         if (await collectFrom(current, { ...this.#options, term, put: (report) => this.#put(report) })) return;
@@ -482,7 +491,7 @@ export class Controller {
   #supersede(loser: OpenReport | undefined): void {
     if (loser === undefined) return;
     const { local, link, self, log } = this.#options;
-    const address = this.#addressOf(loser.member);
+    const address = this.addressOf(loser.member);
     const closing =
       loser.member === self.address.name
         ? local.close(loser.uuid, 'Account is served elsewhere now')
@@ -503,7 +512,7 @@ export class Controller {
 
   /** True when the member answered and accepts this member's term. */
   async #ping(view: MemberView): Promise<boolean> {
-    const isActing = this.#election.state === 'leading' || this.#election.state === 'collecting';
+    const isActing = this.#isActing;
     const term = this.term;
     const message = {
       term: isActing ? term : 0,

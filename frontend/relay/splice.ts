@@ -28,6 +28,12 @@ export interface Splice {
   destroy(): void;
 }
 
+/**
+ * What a client is told when its member's death cuts the session off; `undefined`: nothing, because it would fall into an answer that is not
+ * whole. Asked anew for each piece that comes from the member, with that piece, and before the first one.
+ */
+export type LastWords = (piece: Buffer | undefined) => string | undefined;
+
 /** Who ended it first. */
 export type SpliceEnd = 'client' | 'member' | 'frontend';
 
@@ -35,6 +41,7 @@ export type SpliceEnd = 'client' | 'member' | 'frontend';
  * Joins the two; it takes over their handlers. `ended` is called once, when both are gone.
  *
  * @param early bytes that the client had sent after its login; they go to the channel first
+ * @param lastWords for a channel that breaks off, which a member that ends in good order does not let happen
  */
 export function splice(
   clock: Clock,
@@ -42,8 +49,9 @@ export function splice(
   channel: Connection,
   early: Buffer,
   ended: (by: SpliceEnd, error: Error | undefined) => void,
+  lastWords: LastWords = () => undefined,
 ): Splice {
-  return new Relay(clock, client, channel, early, ended);
+  return new Relay(clock, client, channel, early, ended, lastWords);
 }
 
 class Relay implements Splice {
@@ -53,6 +61,8 @@ class Relay implements Splice {
   readonly #client: Connection;
   #channel: Connection;
   readonly #ended: (by: SpliceEnd, error: Error | undefined) => void;
+  readonly #lastWords: LastWords;
+  #words: string | undefined;
   #by: SpliceEnd | undefined;
   #error: Error | undefined;
   #isClientOpen = true;
@@ -68,11 +78,14 @@ class Relay implements Splice {
     channel: Connection,
     early: Buffer,
     ended: (by: SpliceEnd, error: Error | undefined) => void,
+    lastWords: LastWords,
   ) {
     this.#clock = clock;
     this.#client = client;
     this.#channel = channel;
     this.#ended = ended;
+    this.#lastWords = lastWords;
+    this.#words = lastWords(undefined);
     this.#attach(channel);
     client.handle({
       data: (chunk) => {
@@ -119,6 +132,7 @@ class Relay implements Splice {
     channel.handle({
       data: (chunk) => {
         this.bytesOut += chunk.length;
+        this.#words = this.#lastWords(chunk);
         if (!this.#client.write(chunk)) channel.pause();
       },
       drain: () => {
@@ -132,6 +146,7 @@ class Relay implements Splice {
         // A channel that was left behind, or is about to be.
         if (!isCurrent() || this.#isReopening) return;
         this.#isChannelOpen = false;
+        if (error !== undefined && this.#by === undefined && this.#words !== undefined) this.#client.write(this.#words);
         this.#closed('member', error);
       },
     });

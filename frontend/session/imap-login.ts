@@ -39,6 +39,12 @@ export class ImapLogin extends SaslDialogue {
     return why === 'unavailable' ? `* BYE [UNAVAILABLE] ${text}\r\n` : `* BYE ${text}\r\n`;
   }
 
+  protected override lastWords(piece: Buffer | undefined): string | undefined {
+    return piece === undefined || isWholeLine(piece)
+      ? this.farewell('unavailable', 'The mailbox is not available, connect again')
+      : undefined;
+  }
+
   protected override advance(): boolean {
     const event = this.#decoder.next();
     if (event === undefined) return false;
@@ -161,4 +167,20 @@ function refusalOf(error: PlatformError): string {
 
 function capitalised(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** Longest line that is looked at. */
+const lineBytesMax = 512;
+
+/**
+ * Whether what a member sent ends with a line of the protocol. A line of a message in a literal could look like one only on purpose, and
+ * all it would get is a BYE in a literal whose end never comes.
+ */
+function isWholeLine(piece: Buffer): boolean {
+  if (piece.at(-1) !== 0x0a) return false;
+  const end = piece.subarray(-lineBytesMax).toString('latin1');
+  const line = end.slice(end.lastIndexOf('\n', end.length - 2) + 1);
+  return /^(\+ |\* (\d+ (EXISTS|RECENT|EXPUNGE|FETCH \()|OK|VANISHED|STATUS|LIST|FLAGS)|[^ "(){%*\\]{1,100} (OK|NO|BAD) ).*\r\n$/.test(
+    line,
+  );
 }

@@ -159,6 +159,10 @@ export abstract class LoginDialogue {
   protected secured(): void {}
   /** The last words to a client that is sent away. */
   protected abstract farewell(why: 'timeout' | 'limit' | 'unavailable' | 'protocol', text: string): string;
+  /** See `LastWords`. A protocol in which a server speaks only when it is asked has none. */
+  protected lastWords(_piece: Buffer | undefined): string | undefined {
+    return undefined;
+  }
 
   protected write(text: string): void {
     if (this.#state === dialogueStates.talking || this.#state === dialogueStates.busy) this.connection.write(text);
@@ -322,7 +326,8 @@ export abstract class LoginDialogue {
     this.#timer = undefined;
     this.#state = dialogueStates.relaying;
     this.#outcome = undefined;
-    this.#relay = splice(this.options.ports.clock, this.connection, channel, this.takeRest(), (by, error) => this.#relayEnded(by, error));
+    const ended = (by: SpliceEnd, error: Error | undefined): void => this.#relayEnded(by, error);
+    this.#relay = splice(this.options.ports.clock, this.connection, channel, this.takeRest(), ended, (piece) => this.lastWords(piece));
     if (this.#hasClientEnded) channel.end();
     else this.#listenForMoves(channel);
   }

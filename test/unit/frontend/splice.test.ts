@@ -170,4 +170,46 @@ describe('the relay', () => {
     await settle();
     expect([atSecond.isClosed, left.ends]).toEqual([true, ['client']]);
   });
+
+  it('gives the client a member’s last words when the channel breaks, and only after what was whole', async () => {
+    for (const [pieces, expected] of [
+      [[], 'BYE'],
+      [['whole'], 'wholeBYE'],
+      [['whole', 'part'], 'wholepart'],
+      [['part', 'whole'], 'partwholeBYE'],
+    ] as const) {
+      const [client, clientSide] = connectionPair();
+      const [channelSide, member] = connectionPair();
+      const words = (piece: Buffer | undefined): string | undefined => (piece?.toString() === 'part' ? undefined : 'BYE');
+      splice(new FakeClock(), clientSide, channelSide, Buffer.alloc(0), () => {}, words);
+      const seen = collect(client);
+      for (const piece of pieces) {
+        member.write(piece);
+        await settle();
+      }
+      channelSide.destroy(new Error('the link broke'));
+      await settle();
+      expect(seen).toMatchObject({ text: expected, isEnded: true });
+    }
+  });
+
+  it('adds nothing to what a member says that ends in good order', async () => {
+    const [client, clientSide] = connectionPair();
+    const [channelSide, member] = connectionPair();
+    splice(
+      new FakeClock(),
+      clientSide,
+      channelSide,
+      Buffer.alloc(0),
+      () => {},
+      () => 'BYE',
+    );
+    const seen = collect(client);
+    member.write('* BYE\r\n');
+    member.end();
+    await settle();
+    channelSide.destroy(new Error('late'));
+    await settle();
+    expect(seen).toMatchObject({ text: '* BYE\r\n', isEnded: true });
+  });
 });
