@@ -233,7 +233,7 @@ export class LinkConnection implements ChannelCarrier {
 
   #queue(bytes: Buffer): void {
     if (this.#state === 'closed') return;
-    if (this.#batch.length === 0) queueMicrotask(() => this.#flush());
+    if (this.#batch.length === 0) process.nextTick(() => this.#flush());
     this.#batch.push(bytes);
     this.#batchBytes += bytes.length;
     if (this.#batchBytes >= 4 * dataBytesMax) this.#flush();

@@ -1,42 +1,55 @@
 /**
  * `Files` on this machine's file system. See files.ts for the promises.
  */
-import { constants } from 'node:fs';
+import fs, { constants } from 'node:fs';
 import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { errnoOf, type Files } from '#common/files/files.ts';
+
+// Descriptors, where a commit or an opening passes: a `FileHandle` for each costs about as much of the processor as the call itself.
+const openFile = promisify(fs.open);
+const closeFile = promisify(fs.close);
+const readFrom = promisify(fs.read);
+const writeParts = promisify(fs.writev);
+const writeTo = promisify(fs.write);
+const syncData = promisify(fs.fdatasync);
+const syncAll = promisify(fs.fsync);
 
 /** The real file system. */
 export const nodeFiles: Files = {
   read: (path) => readFile(path),
   async readRange(path, offset, length) {
-    const handle = await open(path, 'r');
+    const file = await openFile(path, constants.O_RDONLY);
     try {
       const buffer = Buffer.allocUnsafe(length);
       let filled = 0;
       while (filled < length) {
-        const { bytesRead } = await handle.read(buffer, filled, length - filled, offset + filled);
+        const { bytesRead } = await readFrom(file, buffer, filled, length - filled, offset + filled);
         if (bytesRead === 0) break;
         filled += bytesRead;
       }
       return buffer.subarray(0, filled);
     } finally {
-      await handle.close();
+      await closeFile(file);
     }
   },
   async writeNew(path, parts) {
-    const handle = await open(path, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, 0o600);
+    const file = await openFile(path, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, 0o600);
     try {
       const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
-      let { bytesWritten } = await handle.writev(parts.filter((part) => part.byteLength > 0) as Uint8Array[]);
+      let { bytesWritten } = await writeParts(
+        file,
+        parts.filter((part) => part.byteLength > 0),
+      );
       if (bytesWritten < total) {
         // A short write is legal; the rest goes out as one piece.
-        const whole = Buffer.concat(parts as Uint8Array[]);
-        while (bytesWritten < total) bytesWritten += (await handle.write(whole, bytesWritten)).bytesWritten;
+        const whole = Buffer.concat(parts);
+        while (bytesWritten < total) bytesWritten += (await writeTo(file, whole, bytesWritten)).bytesWritten;
       }
-      await handle.datasync();
+      await syncData(file);
     } finally {
-      await handle.close();
+      await closeFile(file);
     }
   },
   link: (existing, name) => link(existing, name),
@@ -91,10 +104,10 @@ export const nodeFiles: Files = {
 let replacements = 0;
 
 async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r');
+  const directory = await openFile(path, constants.O_RDONLY);
   try {
-    await handle.sync();
+    await syncAll(directory);
   } finally {
-    await handle.close();
+    await closeFile(directory);
   }
 }

@@ -180,7 +180,7 @@ function isWholeLine(piece: Buffer): boolean {
   if (piece.at(-1) !== 0x0a) return false;
   const end = piece.subarray(-lineBytesMax).toString('latin1');
   const line = end.slice(end.lastIndexOf('\n', end.length - 2) + 1);
-  return /^(\+ |\* (\d+ (EXISTS|RECENT|EXPUNGE|FETCH \()|OK|VANISHED|STATUS|LIST|FLAGS)|[^ "(){%*\\]{1,100} (OK|NO|BAD) ).*\r\n$/.test(
+  return /^(\+ |\* (\d+ (EXISTS|RECENT|EXPUNGE|FETCH \()|OK|VANISHED|STATUS|LIST|FLAGS)|[^ "(){%*\\]{1,100} (OK|NO|BAD) ).*(?<!\})\r\n$/.test(
     line,
   );
 }

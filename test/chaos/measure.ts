@@ -61,6 +61,7 @@ export async function measureFailover(options: {
 /** The member that has the account open, once all members agree that all are active. */
 async function hostOfAccount(status: (host: string) => Promise<ClusterStatus>): Promise<string> {
   const members = membersOf(account.cluster);
+  let last: unknown;
   for (let tries = 0; tries < 300; tries += 1) {
     await new Promise((resolve) => setTimeout(resolve, 200));
     const seen = await Promise.all(members.map((host) => status(host).catch(() => undefined)));
@@ -69,8 +70,9 @@ async function hostOfAccount(status: (host: string) => Promise<ClusterStatus>): 
       seen[index]?.members.some(({ name, openAccounts }) => name === serverOf(host).name && openAccounts === 1),
     );
     if (isCalm && hosts.length === 1) return hosts[0] as string;
+    last = seen.map((one) => one && { controller: one.controller, members: one.members.map((m) => [m.name, m.state, m.openAccounts]) });
   }
-  throw new Error('the cluster did not come to rest');
+  throw new Error(`the cluster did not come to rest: ${members.join(', ')} say ${JSON.stringify(last)}`);
 }
 
 /** Tries all the time, through both frontends; an attempt that hangs is left behind. */

@@ -8,6 +8,7 @@
  *   M: line        the same, written by the member on the newest channel;  `M< line` is what the member gets
  *   wait N         time moves on by N milliseconds
  *   closed         the connection is closed from the other side
+ *   lost           the link to the member breaks
  *   member NAME is up|down|refusing CODE
  *   tls            a handshake has been made
  */
@@ -97,6 +98,11 @@ async function play(script: string): Promise<void> {
       }
       case 'wait':
         await world.clock.advance(Number(rest));
+        break;
+      case 'lost':
+        if (channel === undefined) throw new Error(`${where}: no channel is open`);
+        channel.peer?.destroy(new Error('the link broke'));
+        await settle();
         break;
       case 'tls':
         expect(client.connection.peer?.tls, where).toBeDefined();
