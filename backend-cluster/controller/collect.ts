@@ -51,18 +51,34 @@ export async function collectOpenAccounts(collecting: Collecting): Promise<void>
     if (last === undefined || page.length < reportPageMax) break;
     after = last.uuid;
   }
+  let isDone = false;
+  // A question that is still out when all is decided, because its member is dead, changes nothing any more.
+  const put = (report: OpenReport): void => {
+    if (!isDone) collecting.put(report);
+  };
+  const ask = async (view: MemberView): Promise<boolean> => {
+    if (await collectFrom(view, { ...collecting, put })) return true;
+    await collecting.ping(view);
+    return false;
+  };
   await Promise.all(
     membership.living().map(async (view) => {
+      let asking: Promise<boolean> | undefined;
       while (clock.monotonicMs() < endMs && collecting.isCurrent()) {
         membership.buryLapsed();
         const current = membership.find(view.address.name);
         if (current === undefined || current.state === 'dead') return;
-        if (await collectFrom(current, collecting)) return;
-        await collecting.ping(current);
-        await sleep(clock, Math.min(heartbeatMs, 250));
+        // Dialling a stopped process takes seconds; that it is dead may be known before.
+        const pause = sleep(clock, Math.min(heartbeatMs, 250)).then(() => false);
+        asking ??= ask(current).finally(() => {
+          asking = undefined;
+        });
+        if (await Promise.race([asking, pause])) return;
+        await pause;
       }
     }),
   );
+  isDone = true;
 }
 
 /** Asks one member for all it has open; false when it did not answer. */

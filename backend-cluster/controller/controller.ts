@@ -128,19 +128,19 @@ export class Controller {
     await this.membership.refresh();
     this.#step({ type: 'heartbeat', nowMs: this.#options.clock.monotonicMs() });
     if (this.#election.state === 'leading') this.#distributeDuties();
-    for (const view of this.membership.askable()) if (this.#watches(view.address.name)) void this.#ping(view);
+    for (const view of this.membership.askable()) if (this.#watches(view)) void this.#ping(view);
   }
 
   /** A member cannot be reached over the link: whether it lives is asked now, not at the next heartbeat. */
   suspect(member: MemberName): void {
     const view = this.membership.find(member);
-    if (this.#isStopped || view === undefined || view.state === 'dead' || !this.#watches(member)) return;
+    if (this.#isStopped || view === undefined || view.state === 'dead' || !this.#watches(view)) return;
     void this.#ping(view);
   }
 
-  /** The Controller asks all whether they live, everybody else asks the Controller. */
-  #watches(member: MemberName): boolean {
-    return this.#isActing || member === this.#known?.address.name;
+  /** The Controller asks all whether they live; a backup asks the Controller, and the dead, which may be a former Controller that slept. */
+  #watches({ address, state }: MemberView): boolean {
+    return this.#isActing || state === 'dead' || address.name === this.#known?.address.name;
   }
 
   get #isActing(): boolean {
