@@ -32,7 +32,10 @@ const atATime = Number(values['at-a-time']);
 const only = values.only.split(',');
 
 const root = await mkdtemp(join(tmpdir(), 'bench-logins-'));
-const bench = await startBench(root, values.proxies.split(','), values.node);
+const bench = await startBench(root, values.proxies.split(','), values.node).catch(async (error: unknown) => {
+  await rm(root, { recursive: true, force: true });
+  throw error;
+});
 try {
   if (only.includes('logins')) await measureLogins('plain', ({ plain }) => plain);
   if (only.includes('tls')) await measureLogins('TLS 1.3, new handshakes', ({ secure }) => secure);

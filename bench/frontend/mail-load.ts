@@ -24,6 +24,8 @@ export interface Logins {
 }
 
 const answerWithinMs = 20_000;
+/** An answer ends in its last line, which is shorter than this. */
+const tailMax = 4096;
 // Addresses of their own give each slot of the load ports of its own: those of closed connections rest for a minute.
 const addressesUsed = 64;
 const addressOf = (number: number): string => `127.0.1.${1 + (number % addressesUsed)}`;
@@ -101,8 +103,7 @@ export class Session {
       this.isClosed = true;
     });
     socket.on('data', (chunk: Buffer) => {
-      // An answer ends in its last line, which is shorter than this.
-      this.#tail = `${this.#tail}${chunk.toString('latin1', Math.max(0, chunk.length - 200))}`.slice(-200);
+      this.#tail = `${this.#tail}${chunk.toString('latin1', Math.max(0, chunk.length - tailMax))}`.slice(-tailMax);
       if (this.#wanted === undefined || !this.#tail.includes(this.#wanted.until)) return;
       const { settle } = this.#wanted;
       this.#wanted = undefined;

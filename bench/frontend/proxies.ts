@@ -1,7 +1,7 @@
 /** The proxies under measurement, each pinned to one core, and what stands behind them. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -65,21 +65,24 @@ export async function startBench(root: string, wanted: readonly string[], nodeOp
     const { said: site } = await startNode('site.ts', [root, String(backend.imap), String(accounts)]);
     const proxies: MailProxy[] = [];
     const plainAccount: Account = (i) => ({ name: `plain${i % accounts}@isp.example`, password: 'secret' });
-    if (wanted.some((name) => name.startsWith('own'))) {
-      const { child, said } = await startNode('own-frontend.ts', [site.config, join(root, 'measured.log')], {
-        pinned: true,
-        flags: nodeOptions,
-      });
+    // A process for each: what sessions over the link leave in memory would serve those to the plain backend.
+    for (const name of ['own-link', 'own-plain']) {
+      if (!wanted.includes(name)) continue;
+      const config = join(root, `${name}.json`);
+      await writeFile(
+        config,
+        JSON.stringify({ ...JSON.parse(await readFile(site.config, 'utf8')), queueDirectory: join(root, name, 'queue') }),
+      );
+      const { child, said } = await startNode('own-frontend.ts', [config, join(root, `${name}.log`)], { pinned: true, flags: nodeOptions });
       const [plain, secure] = said as [{ port: number }, { port: number }];
-      const own = {
+      proxies.push({
+        name,
         plain: { port: plain.port, tls: false },
         secure: { port: secure.port, tls: true },
+        account: name === 'own-plain' ? plainAccount : (i) => ({ name: `own${i % accounts}@isp.example`, password: 'secret' }),
         cpuSeconds: () => cpuSeconds(child.pid as number),
         pids: () => [child.pid as number],
-      };
-      if (wanted.includes('own-link'))
-        proxies.push({ ...own, name: 'own-link', account: (i) => ({ name: `own${i % accounts}@isp.example`, password: 'secret' }) });
-      if (wanted.includes('own-plain')) proxies.push({ ...own, name: 'own-plain', account: plainAccount });
+      });
     }
     const startPeer = async (name: string, program: string, args: readonly string[], ports: readonly [number, number]) => {
       const child = spawn('taskset', ['-c', proxyCore, program, ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
