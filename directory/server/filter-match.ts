@@ -49,8 +49,13 @@ class KeptKeys {
   }
 }
 
-/** Compiles a filter. `maySearch` gets attribute keys. */
-export function compileFilter(schema: Schema, filter: Filter, maySearch: (attributeKey: string) => Decision): Matcher {
+/** Compiles a filter. `maySearch` gets attribute keys; `spend` is told of the characters that substrings go through, and may throw. */
+export function compileFilter(
+  schema: Schema,
+  filter: Filter,
+  maySearch: (attributeKey: string) => Decision,
+  spend: (characters: number) => void = () => {},
+): Matcher {
   const isOneTest = filter.kind !== 'and' && filter.kind !== 'or' && filter.kind !== 'not';
   const kept = isOneTest ? undefined : new KeptKeys();
   const keyOf: KeyOf = kept?.keyOf ?? ((rule, value) => rule.key(value));
@@ -75,7 +80,7 @@ export function compileFilter(schema: Schema, filter: Filter, maySearch: (attrib
         const { type, options } = described;
         return guarded(maySearch(type.key), () => {
           if (one.kind === 'present') return (attributes) => attributes.some((attribute) => isOf(attribute, type, options));
-          if (one.kind === 'substrings') return withValues(type, options, substringsTest(type, one, keyOf));
+          if (one.kind === 'substrings') return withValues(type, options, substringsTest(type, one, keyOf, spend));
           return withValues(type, options, valueTest(schema, type, one.kind, one.value, keyOf));
         });
       }
@@ -214,6 +219,7 @@ function substringsTest(
   type: AttributeType,
   filter: Filter & { kind: 'substrings' },
   keyOf: KeyOf,
+  spend: (characters: number) => void,
 ): ((value: Buffer) => boolean) | undefined {
   const rule = type.substrings;
   if (rule?.pieceKey === undefined) return undefined;
@@ -226,6 +232,7 @@ function substringsTest(
     const key = keyOf(rule, value);
     if (key === undefined || !key.startsWith(initial)) return false;
     let at = initial.length;
+    if (any.length > 0) spend(key.length);
     for (const piece of any) {
       const found = key.indexOf(piece, at);
       if (found < 0) return false;

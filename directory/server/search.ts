@@ -25,6 +25,9 @@ import { checkAssertion } from './write-rules.ts';
 /** Longest search, seconds, when the client sets no lower limit. */
 const timeLimitMaxSeconds = 3600;
 
+/** Characters of one entry that a filter's substrings may go through, each piece of it anew: other clients wait meanwhile. */
+const examinedMax = 16_777_216;
+
 /** Runs a search below the suffix to its end, SearchResultDone included. */
 export async function search(tree: Tree, clock: Clock, request: SearchRequest, operation: Operation): Promise<void> {
   const { who, view } = operation;
@@ -47,7 +50,20 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   const mayReadEntry = view.decide('read', 'entry');
   if (mayReadEntry === false) return done(operation, [], paged === undefined ? undefined : '');
   const readable = (key: string): Decision => view.decide('read', key);
-  const matches = compileFilter(tree.schema, request.filter, (key) => view.decide('search', key));
+  let examined = 0;
+  const matches = compileFilter(
+    tree.schema,
+    request.filter,
+    (key) => view.decide('search', key),
+    (characters) => {
+      examined += characters;
+      if (examined > examinedMax)
+        throw new Refusal(
+          'adminLimitExceeded',
+          `the pieces of the filter have to be looked for in more than ${examinedMax} characters of one entry`,
+        );
+    },
+  );
   const selection = compileSelection(tree.schema, request.attributes, request.typesOnly, readable);
   const needsOperational = selection.wantsOperational || mentionsOperational(tree, request.filter);
   const plan = (): Candidates => planCandidates(tree.store, tree.schema, base, request.scope, request.filter);
@@ -64,6 +80,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
     const target = targetOf(tree, entry);
     if (mayReadEntry !== true && !mayReadEntry(target)) return undefined;
     const attributes = tree.attributesOf(entry, needsOperational || sort !== undefined);
+    examined = 0;
     return matches(attributes, target) === true ? { entry, attributes, target } : undefined;
   };
   // Lets others have their turn; a commit may be open then, and its changes are not to be seen before they are durable.

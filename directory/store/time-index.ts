@@ -4,7 +4,7 @@
  *   the first who asks ──► all entries are read once, in pieces ──► two columns by entry id ◄── the journal: entries changed since
  *
  * A write pays nothing: who asks next reads the entries that the journal names since the last one asked. Looking through a column of a million takes
- * about a millisecond, where reading the entries takes seconds. What the columns give is a superset, as times are kept in seconds; the caller
+ * some milliseconds, where reading the entries takes seconds. What the columns give is a superset, as times are kept in seconds; the caller
  * looks at each entry. They may be used while no transaction is open only, as everything that reads.
  */
 import type { Attribute } from '#protocol/ldap/messages.ts';

@@ -252,6 +252,16 @@ describe('searching', () => {
     expect(limited.name).toBe('sizeLimitExceeded');
   });
 
+  test('stops a search that looks for many pieces in a long value, and goes on with what costs little', async () => {
+    const name = accountDn('long');
+    await admin.add(name, [...accountEntry('long'), attribute('description', 'x'.repeat(60_000))]);
+    const pieces = (count: number) => filterFromText(`(|${Array.from({ length: count }, (_, i) => `(description=*piece${i}*)`).join('')})`);
+    const found = (filter: ReturnType<typeof pieces>) => admin.searchAll({ baseDn: 'o=mail', filter, attributes: ['1.1'] }, 100);
+    expect(await found(pieces(100))).toEqual([]);
+    await expectRefusal(found(pieces(1000)), 'adminLimitExceeded', /characters of one entry/);
+    await admin.delete(name);
+  });
+
   test('tells scopes apart', async () => {
     const dns = async (scope: 'base' | 'one' | 'sub') =>
       (await admin.searchAll({ baseDn: 'ou=topology,o=mail', scope, attributes: ['1.1'] })).map((entry) => entry.dn);
