@@ -18,6 +18,8 @@ export class Headroom {
   readonly #look: (() => Promise<Room>) | undefined;
   #taken = 0;
   #seen: { readonly atMs: number; readonly room: Room } | undefined;
+  /** One look at a time: each forgets what was let in before it, and may do so once. */
+  #looking: Promise<void> | undefined;
 
   /** Without `look` there is always room until the storage itself says otherwise. */
   constructor(clock: Clock, look: (() => Promise<Room>) | undefined) {
@@ -54,11 +56,19 @@ export class Headroom {
 
   /** Never rejects: who cannot look goes on, and the write itself tells. */
   async #refresh(olderThanMs: number): Promise<void> {
-    const nowMs = this.#clock.monotonicMs();
-    if (this.#look === undefined || (this.#seen !== undefined && nowMs - this.#seen.atMs < olderThanMs)) return;
+    const look = this.#look;
+    if (look === undefined || (this.#seen !== undefined && this.#clock.monotonicMs() - this.#seen.atMs < olderThanMs)) return;
+    this.#looking ??= this.#lookNow(look).finally(() => {
+      this.#looking = undefined;
+    });
+    await this.#looking;
+  }
+
+  async #lookNow(look: () => Promise<Room>): Promise<void> {
+    const atMs = this.#clock.monotonicMs();
     const taken = this.#taken;
-    const room = await this.#look().catch(() => undefined);
-    this.#seen = room === undefined ? undefined : { atMs: nowMs, room };
+    const room = await look().catch(() => undefined);
+    this.#seen = room === undefined ? undefined : { atMs, room };
     this.#taken -= taken;
   }
 }
