@@ -116,7 +116,6 @@ class PosixOpening implements OpeningLog {
   readonly #stage: string;
   readonly #reader: AccountReader;
   #staged = 0;
-  #discarding: Promise<unknown> = Promise.resolve();
 
   constructor(files: Files, layout: StoreLayout, uuid: AccountUuid, at: AccountLayout, stage: string) {
     this.#files = files;
@@ -210,8 +209,7 @@ class PosixOpening implements OpeningLog {
     } catch (error) {
       return { kind: 'unknown', cause: error };
     }
-    // Nobody's answer waits for it.
-    this.#discarding = Promise.all([this.#discarding, this.#discard(staged)]);
+    await this.#discard(staged);
     return { kind: 'committed' };
   }
 
@@ -258,7 +256,6 @@ class PosixOpening implements OpeningLog {
   }
 
   async end(): Promise<void> {
-    await this.#discarding;
     await revoke(this.#files, this.#stage);
   }
 
