@@ -33,7 +33,7 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(30_671)).violations).toEqual([]);
   });
 
-  it('loses nothing of an account that is opened right after its compaction elsewhere: seed 5000405', async () => {
+  it('keeps the mail that was lost while staged names were removed after the answer: seed 5000405', async () => {
     expect((await runSeed(5000405)).violations).toEqual([]);
   });
 
