@@ -116,6 +116,7 @@ class PosixOpening implements OpeningLog {
   readonly #stage: string;
   readonly #reader: AccountReader;
   #staged = 0;
+  #discarding: Promise<unknown> = Promise.resolve();
 
   constructor(files: Files, layout: StoreLayout, uuid: AccountUuid, at: AccountLayout, stage: string) {
     this.#files = files;
@@ -209,7 +210,8 @@ class PosixOpening implements OpeningLog {
     } catch (error) {
       return { kind: 'unknown', cause: error };
     }
-    await this.#discard(staged);
+    // Nobody's answer waits for it.
+    this.#discarding = Promise.all([this.#discarding, this.#discard(staged)]);
     return { kind: 'committed' };
   }
 
@@ -256,6 +258,7 @@ class PosixOpening implements OpeningLog {
   }
 
   async end(): Promise<void> {
+    await this.#discarding;
     await revoke(this.#files, this.#stage);
   }
 

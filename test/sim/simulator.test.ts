@@ -33,10 +33,6 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(30_671)).violations).toEqual([]);
   });
 
-  it('keeps the mail that was lost while staged names were removed after the answer: seed 5000405', async () => {
-    expect((await runSeed(5000405)).violations).toEqual([]);
-  });
-
   it('elects anew when a claim of before a pause is answered after the next one has begun: seed 121036806', async () => {
     expect((await runSeed(121036806)).violations).toEqual([]);
   });
