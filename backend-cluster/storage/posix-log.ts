@@ -224,6 +224,12 @@ class PosixOpening implements OpeningLog {
     const staged = this.#nextStaged();
     try {
       await this.#files.writeNew(staged, parts);
+    } catch (error) {
+      // That the staged name is taken says nothing of the snapshot: storage that carries a command out twice answers so to the second time.
+      await this.#discard(staged);
+      throw error;
+    }
+    try {
       await this.#files.link(staged, `${this.#at.snap}/${numberName(slot)}`);
     } catch (error) {
       await this.#discard(staged);

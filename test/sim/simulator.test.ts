@@ -33,6 +33,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(30_671)).violations).toEqual([]);
   });
 
+  it('does not take a staged file that was written twice for a snapshot that is there: seed 5000405', async () => {
+    expect((await runSeed(5000405)).violations).toEqual([]);
+  });
+
   it('elects anew when a claim of before a pause is answered after the next one has begun: seed 121036806', async () => {
     expect((await runSeed(121036806)).violations).toEqual([]);
   });

@@ -2,8 +2,6 @@
  * 2,000 histories of the product's own code, the same every time, so that a red run says something of the change and not of the dice. Fresh ones are
  * for `npm run sim -- --seed N --seeds K`. What breaks is named with its seed; `npm run sim -- --seed N --log` repeats it, and the seed
  * then becomes a test of simulator.test.ts.
- *
- * Known and open: seed 5000405 loses the first slots of an account, and its snapshot with them (I3).
  */
 import { availableParallelism } from 'node:os';
 import { expect, it } from 'vitest';
