@@ -14,6 +14,7 @@ import { Refusal } from '../schema/refusal.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { rootId, type StoredEntry } from '../store/entry-store.ts';
 import { canonicalAttributes, structuralClassOf, withNamingValues } from './draft.ts';
+import { ImageLoader } from './load-images.ts';
 import type { Tree } from './tree.ts';
 import type { WriteRequest } from './write-rules.ts';
 
@@ -46,9 +47,11 @@ export class ImageWriter {
   /** Parents by the text of their DN, within one batch. */
   #parents = new Map<string, number>();
   #covers: (type: string) => boolean = () => true;
+  readonly #loader: ImageLoader;
 
   constructor(tree: Tree) {
     this.#tree = tree;
+    this.#loader = new ImageLoader(tree, notStored);
   }
 
   /** Writes a batch; inside `store.write`. */
@@ -57,7 +60,7 @@ export class ImageWriter {
     this.#covers = this.#coverageOf(batch);
     const counts = { added: 0, modified: 0, renamed: 0, deleted: 0 };
     const remarks: ImageRemark[] = [];
-    for (const [index, image] of batch.changes.entries()) {
+    const one = (image: Image, index: number): void => {
       try {
         const did = image.dn === undefined ? this.#delete(image) : this.#put(image, index, batch.mayDisplace, remarks);
         if (did !== undefined) counts[did] += 1;
@@ -65,7 +68,22 @@ export class ImageWriter {
         if (!(error instanceof Refusal)) throw error;
         remarks.push({ index, kind: 'refused', resultCode: error.resultCode, text: error.message });
       }
+    };
+    const settle = (): void => {
+      const { added, taken } = this.#loader.flush();
+      counts.added += added;
+      for (const { image, index } of taken) one(image, index);
+    };
+    const isWhole = batch.only === undefined && batch.without === undefined;
+    this.#loader.drop();
+    if (this.#tree.isFilled) this.#tree.store.firstContentIsWhole();
+    for (const [index, image] of batch.changes.entries()) {
+      if (isWhole && image.dn !== undefined && this.#loader.take(image, index, this.#parents)) continue;
+      settle();
+      one(image, index);
     }
+    settle();
+    remarks.sort((a, b) => a.index - b.index);
     if (batch.contextCsn !== undefined) this.#tree.setContextCsn(batch.contextCsn);
     return { ...counts, remarks };
   }

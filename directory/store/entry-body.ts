@@ -120,6 +120,109 @@ function isEqual(a: Buffer, b: Buffer): boolean {
   return length === b.length && a[length - 1] === b[length - 1] && a.equals(b);
 }
 
+/** What stands before the values of an attribute of that description. */
+export function bodyHead(description: string): Buffer {
+  const number = commonNumbers.get(description);
+  const head = Buffer.alloc(description.length * 3 + 5);
+  if (number !== undefined) return Buffer.from(head.subarray(0, putVarint(head, 1, number)));
+  const at = putVarint(head, 0, Buffer.byteLength(description));
+  return Buffer.from(head.subarray(0, at + head.write(description, at)));
+}
+
+/** Puts together the body of an entry whose values lie in another buffer, as `encodeBody` does from attributes; there may be 64 at most. */
+export class BodyBuilder {
+  #body = scratch;
+  #at = 0;
+  #source: Buffer = scratch;
+  #count = 0;
+  /** Of each attribute with one value, where that is; a length of 0 for others. */
+  readonly #starts = new Int32Array(positionsMax);
+  readonly #lengths = new Int32Array(positionsMax);
+
+  /** Begins a body of at most so many octets. */
+  begin(source: Buffer, octetsMax: number): void {
+    this.#source = source;
+    this.#body = octetsMax > scratch.length ? Buffer.allocUnsafe(octetsMax) : scratch;
+    this.#at = 0;
+    this.#count = 0;
+  }
+
+  get isFull(): boolean {
+    return this.#count === positionsMax;
+  }
+
+  /** A whole attribute, or nothing. */
+  encoded(octets: Uint8Array): void {
+    if (octets.length === 0) return;
+    this.#put(octets, 0, octets.length);
+    this.#lengths[this.#count] = 0;
+    this.#count += 1;
+  }
+
+  /** An attribute of one value. */
+  single(head: Uint8Array, start: number, length: number): void {
+    this.#put(head, 0, head.length);
+    const known = this.#known(start, length);
+    if (known !== undefined) {
+      this.#body[this.#at] = 0;
+      this.#at = putVarint(this.#body, this.#at + 1, known);
+    } else {
+      this.#body[this.#at] = 1;
+      this.#at = putVarint(this.#body, this.#at + 1, length);
+      this.#put(this.#source, start, length);
+    }
+    this.#starts[this.#count] = start;
+    this.#lengths[this.#count] = length;
+    this.#count += 1;
+  }
+
+  /** An attribute of several values: where they are, start and length in turn. */
+  several(head: Uint8Array, places: readonly number[]): void {
+    this.#put(head, 0, head.length);
+    this.#at = putVarint(this.#body, this.#at, places.length / 2);
+    for (let one = 0; one < places.length; one += 2) {
+      const length = places[one + 1] as number;
+      this.#at = putVarint(this.#body, this.#at, length);
+      this.#put(this.#source, places[one] as number, length);
+    }
+    this.#lengths[this.#count] = 0;
+    this.#count += 1;
+  }
+
+  /** The body. */
+  take(): Buffer {
+    return Buffer.from(this.#body.subarray(0, this.#at));
+  }
+
+  #known(start: number, length: number): number | undefined {
+    for (const common of commonByLength.get(length) ?? noPlaces) {
+      const values = commonValues[common] as readonly Buffer[];
+      if (values.length === 1 && this.#isEqual(values[0] as Buffer, 0, start, length)) return positionsMax + common;
+    }
+    if (length < 3) return undefined;
+    for (let before = 0; before < this.#count; before += 1) {
+      if (this.#lengths[before] === length && this.#isEqual(this.#source, this.#starts[before] as number, start, length)) return before;
+    }
+    return undefined;
+  }
+
+  // From the end, where values of one length differ.
+  #isEqual(other: Uint8Array, from: number, start: number, length: number): boolean {
+    const source = this.#source;
+    for (let at = length - 1; at >= 0; at -= 1) if (source[start + at] !== other[from + at]) return false;
+    return true;
+  }
+
+  // Values are short: a loop costs less than the call of a copy.
+  #put(octets: Uint8Array, start: number, length: number): void {
+    const body = this.#body;
+    let to = this.#at;
+    if (length > 64) body.set(octets.subarray(start, start + length), to);
+    else for (let at = start; at < start + length; at += 1, to += 1) body[to] = octets[at] as number;
+    this.#at += length;
+  }
+}
+
 /** Octets to attributes; the values are views into `body`. */
 export function decodeBody(body: Buffer): Attribute[] {
   const attributes: Attribute[] = [];

@@ -10,7 +10,7 @@
  *
  * Nothing here knows LDAP rules: directory/server decides what may be written, and gives keys and normalised names.
  */
-import { backup, type DatabaseSync } from 'node:sqlite';
+import { backup, type DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { BoundedCache } from './bounded-cache.ts';
 import { openDatabase } from './database.ts';
@@ -22,7 +22,7 @@ import { type EntryRow, packedRow, RowEntry, rowBytes } from './row-entry.ts';
 import { Statements } from './statements.ts';
 import { Tallies } from './tallies.ts';
 import { type EntryTimes, TimeIndex } from './time-index.ts';
-import { uuidToBytes } from './uuid.ts';
+import { uuidToBytes, uuidToText } from './uuid.ts';
 import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 
 /** Parent of the suffix entry. */
@@ -54,6 +54,22 @@ export interface ReadEntry extends StoredEntry {
 
 /** Everything of an entry that a write gives. */
 export type EntryContent = Omit<StoredEntry, 'id'>;
+
+/** A new entry as its row, with what follows from its attributes. */
+export interface NewRow {
+  readonly parentId: number;
+  readonly rdnNorm: string;
+  readonly rdn: string;
+  /** 16 octets. */
+  readonly uuid: Uint8Array;
+  readonly csn: string;
+  /** See entry-body.ts. */
+  readonly body: Uint8Array;
+  /** Index keys, attribute and value in turn. */
+  readonly keys: readonly string[];
+  /** Counters beside `entries`. */
+  readonly tallies: readonly string[];
+}
 
 /** What the store asks about an entry's attributes. */
 export interface EntryFunctions {
@@ -357,11 +373,60 @@ export class EntryStore implements Disposable {
       csn,
       encodeBody(attributes),
     );
-    this.#uuids.add(uuid, id);
+    this.#uuids.add(uuidToBytes(uuid), id);
     this.#tallies.count(['entries', ...this.#talliesOf(attributes)], 1);
     this.#keys.add(this.#keysOf(attributes), id);
     if (isJournalled) this.#journal.record('add', content, id, undefined, content);
     return { ...content, id };
+  }
+
+  /** True when certainly no entry has that UUID: then it is kept for a row of the next `addRows`. */
+  claimUuid(octets: Uint8Array): boolean {
+    return this.#uuids.claim(octets);
+  }
+
+  /** The first content is whole: UUIDs that come from now on are mostly known ones. */
+  firstContentIsWhole(): void {
+    this.#uuids.forgetSieve();
+  }
+
+  /** Adds many entries, whose UUIDs were claimed, by few statements; gives the places of those that were left out because their name is taken. */
+  addRows(rows: readonly NewRow[], isJournalled: boolean): readonly number[] {
+    this.#hasChanged = true;
+    this.#missing = '';
+    const first = this.#lastEntryId + 1;
+    this.#lastEntryId += rows.length;
+    let added = 0;
+    for (let at = 0, count = rowsAtOnce; at < rows.length; at += count) {
+      while (count > rows.length - at) count /= 2;
+      const values: SQLInputValue[] = [];
+      for (let one = at; one < at + count; one += 1) {
+        const { parentId, rdnNorm, rdn, uuid, csn, body } = rows[one] as NewRow;
+        values.push(first + one, parentId, rdnNorm, rdn === rdnNorm ? null : rdn, uuid, csn, body);
+      }
+      added += this.#statements.changes(insertNewRows(count), values);
+    }
+    const leftOut: number[] = [];
+    let stored = rows;
+    let ids = rows.map((_, at) => first + at);
+    if (added < rows.length) {
+      const present = new Set(this.#statements.numbers('SELECT id FROM entry WHERE id >= ? AND id <= ?', first, this.#lastEntryId));
+      for (const at of rows.keys()) if (!present.has(first + at)) leftOut.push(at);
+      stored = rows.filter((_, at) => present.has(first + at));
+      ids = ids.filter((id) => present.has(id));
+    }
+    this.#tallies.count(['entries'], stored.length);
+    for (const [at, { uuid, tallies }] of stored.entries()) {
+      this.#uuids.add(uuid, ids[at] as number);
+      this.#tallies.count(tallies, 1);
+    }
+    this.#uuids.settle();
+    this.#keys.addRows(stored, ids);
+    if (isJournalled) {
+      for (const [at, row] of stored.entries())
+        this.#journal.record('add', { uuid: uuidToText(row.uuid), csn: row.csn }, ids[at] as number, undefined, row);
+    }
+    return leftOut;
   }
 
   /** Replaces content, RDN and parent of an entry; `before` is what was read in this same transaction. */
@@ -381,7 +446,7 @@ export class EntryStore implements Disposable {
     );
     if (content.uuid !== before.uuid) {
       this.#uuids.remove(before.uuid, before.id);
-      this.#uuids.add(content.uuid, before.id);
+      this.#uuids.add(uuidToBytes(content.uuid), before.id);
     }
     const had = new Map(this.#keysOf(before.attributes).map((key) => [`${key.attribute}=${key.value}`, key]));
     this.#keys.add(
@@ -453,6 +518,7 @@ export class EntryStore implements Disposable {
       this.#journal.last = this.#changeBefore;
     }
     // A work that had written was undone with its savepoint, before which nothing waited: what waits is its own.
+    this.#uuids.settle();
     this.#keys.forget();
     this.#journal.forget();
     this.#rows.clear();
@@ -505,4 +571,17 @@ export class EntryStore implements Disposable {
     this.#metaChanged.clear();
     this.#tallies.write();
   }
+}
+
+/** New rows of one statement: each call costs as much as several rows do. */
+const rowsAtOnce = 16;
+const insertsOfRows = new Map<number, string>();
+
+function insertNewRows(count: number): string {
+  let text = insertsOfRows.get(count);
+  if (text === undefined) {
+    text = `INSERT OR IGNORE INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES ${Array(count).fill('(?, ?, ?, ?, ?, ?, ?)').join(', ')}`;
+    insertsOfRows.set(count, text);
+  }
+  return text;
 }

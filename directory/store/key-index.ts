@@ -71,6 +71,28 @@ export class KeyIndex {
     if (this.#waitingCount > waitingMax) this.flush();
   }
 
+  /** The same of many entries, each with its keys, attribute and value in turn; they are written at once. */
+  addRows(rows: readonly { readonly keys: readonly string[] }[], ids: readonly number[]): void {
+    const hasCached = this.#ids.bytes > 0;
+    for (const [at, { keys }] of rows.entries()) {
+      for (let one = 0; one < keys.length; one += 2) {
+        const attribute = keys[one] as string;
+        const attributeId = this.#attributeId(attribute) ?? this.#newAttribute(attribute);
+        const value = keys[one + 1] as string;
+        const cut = value.length > indexKeyMax ? value.slice(0, indexKeyMax) : value;
+        if (hasCached) this.#ids.delete(`${attributeId}/${cut}`);
+        let waiting = this.#waiting.get(attributeId);
+        if (waiting === undefined) {
+          waiting = { rows: [], values: new Set() };
+          this.#waiting.set(attributeId, waiting);
+        }
+        waiting.rows.push(cut, ids[at] as number);
+        this.#waitingCount += 1;
+      }
+    }
+    this.flush();
+  }
+
   remove(key: IndexKey, id: number): void {
     const attributeId = this.#attributeId(key.attribute);
     if (attributeId === undefined) return;

@@ -43,6 +43,15 @@ export class Statements {
     }
   }
 
+  /** Runs a statement; gives how many rows it changed. */
+  changes(sql: string, values: readonly SQLInputValue[]): number {
+    try {
+      return Number(this.#prepared(sql).run(...values).changes);
+    } catch (error) {
+      throw told(error);
+    }
+  }
+
   /** First column of the first row, a number; `undefined` without a row. */
   number(sql: string, ...values: SQLInputValue[]): number | undefined {
     try {

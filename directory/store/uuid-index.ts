@@ -6,9 +6,13 @@
  *             in the table `uuid`            in memory, read from the entries at the start
  *
  * The entries hold their UUIDs anyway, so nothing is lost by a crash; the boundary is a meta value of the same commit as the lot.
+ *
+ * While a directory is filled for the first time nearly every UUID is a new one, and a sieve (uuid-sieve.ts) says so without a look.
  */
+import type { SQLInputValue } from 'node:sqlite';
 import type { Statements } from './statements.ts';
-import { uuidToBytes, uuidToText } from './uuid.ts';
+import { uuidToBytes } from './uuid.ts';
+import { UuidSieve } from './uuid-sieve.ts';
 
 /** UUIDs that are kept in memory before they are written: 2 MB, and some 20 ms to write or to read at a start. */
 export const uuidLotMax = 16_384;
@@ -19,8 +23,9 @@ const rowsAtOnce = 64;
 /** Name of the boundary among the meta values. */
 export const uuidBoundary = 'uuidsIndexedTo';
 
+/** What was done to a UUID; in memory they are text of their 16 octets, in the order of the table. */
 interface Done {
-  readonly uuid: string;
+  readonly key: string;
   readonly before: number | undefined;
 }
 
@@ -28,6 +33,10 @@ interface Done {
 export class UuidIndex {
   readonly #statements: Statements;
   #recent = new Map<string, number>();
+  /** Knows every UUID that was ever added. Undefined before somebody claims one, null where there are too many to read. */
+  #sieve: UuidSieve | null | undefined;
+  /** UUIDs that somebody is about to add. */
+  readonly #claimed = new Set<string>();
   #boundary = 0;
   /** What was done to `#recent` since the last commit: each UUID with the id that it had before. */
   readonly #done: Done[] = [];
@@ -44,24 +53,43 @@ export class UuidIndex {
   load(boundary: number): void {
     this.#boundary = boundary;
     const rows = this.#statements.all('SELECT id, uuid FROM entry WHERE id > ?', boundary) as { id: number; uuid: Uint8Array }[];
-    this.#recent = new Map(rows.map((row) => [uuidToText(row.uuid), row.id]));
+    this.#recent = new Map(rows.map((row) => [keyOf(row.uuid), row.id]));
+  }
+
+  /** The directory has its first content: from now on few UUIDs are new. */
+  forgetSieve(): void {
+    this.#sieve = null;
   }
 
   idOf(uuid: string): number | undefined {
-    return this.#recent.get(uuid) ?? this.#statements.number('SELECT entryId FROM uuid WHERE uuid = ?', uuidToBytes(uuid));
+    return this.#idOf(uuidToBytes(uuid));
   }
 
-  add(uuid: string, id: number): void {
-    if (id > this.#boundary) {
-      this.#change(uuid, id);
-      return;
-    }
-    this.#statements.run('INSERT OR REPLACE INTO uuid (uuid, entryId) VALUES (?, ?)', uuidToBytes(uuid), id);
+  /** True when no entry has it and nobody else is about to give it to one; then it is the caller's until `settle`. Only ever too careful. */
+  claim(octets: Uint8Array): boolean {
+    if (this.#sieve === undefined) this.#sieve = this.#boundary > 0 ? null : sieveOf(this.#recent.keys());
+    if (this.#sieve !== null) return this.#sieve.add(octets);
+    const key = keyOf(octets);
+    if (this.#claimed.has(key) || this.#idOf(octets) !== undefined) return false;
+    this.#claimed.add(key);
+    return true;
+  }
+
+  /** What was claimed has been added, or will not be. */
+  settle(): void {
+    this.#claimed.clear();
+  }
+
+  add(octets: Uint8Array, id: number): void {
+    this.#sieve?.add(octets);
+    if (id > this.#boundary) this.#change(keyOf(octets), id);
+    else this.#statements.run('INSERT OR REPLACE INTO uuid (uuid, entryId) VALUES (?, ?)', octets, id);
   }
 
   remove(uuid: string, id: number): void {
-    if (id > this.#boundary) this.#change(uuid, undefined);
-    else this.#statements.run('DELETE FROM uuid WHERE uuid = ?', uuidToBytes(uuid));
+    const octets = uuidToBytes(uuid);
+    if (id > this.#boundary) this.#change(keyOf(octets), undefined);
+    else this.#statements.run('DELETE FROM uuid WHERE uuid = ?', octets);
   }
 
   /** The work before has stayed. */
@@ -97,7 +125,11 @@ export class UuidIndex {
     const lot = [...this.#recent].sort(([a], [b]) => (a < b ? -1 : 1));
     for (let at = 0, count = rowsAtOnce; at < lot.length; at += count) {
       while (count > lot.length - at) count /= 2;
-      const values = lot.slice(at, at + count).flatMap(([uuid, id]) => [uuidToBytes(uuid), id]);
+      const values: SQLInputValue[] = [];
+      for (let one = at; one < at + count; one += 1) {
+        const [key, id] = lot[one] as [string, number];
+        values.push(Buffer.from(key, 'latin1'), id);
+      }
       this.#statements.run(`INSERT OR REPLACE INTO uuid (uuid, entryId) VALUES ${Array(count).fill('(?, ?)').join(', ')}`, ...values);
     }
     this.#lot = { recent: this.#recent, boundary: this.#boundary };
@@ -108,15 +140,29 @@ export class UuidIndex {
 
   #undoTo(count: number): void {
     for (let one = this.#done.length; one > count; one -= 1) {
-      const { uuid, before } = this.#done.pop() as Done;
-      if (before === undefined) this.#recent.delete(uuid);
-      else this.#recent.set(uuid, before);
+      const { key, before } = this.#done.pop() as Done;
+      if (before === undefined) this.#recent.delete(key);
+      else this.#recent.set(key, before);
     }
   }
 
-  #change(uuid: string, id: number | undefined): void {
-    this.#done.push({ uuid, before: this.#recent.get(uuid) });
-    if (id === undefined) this.#recent.delete(uuid);
-    else this.#recent.set(uuid, id);
+  #change(key: string, id: number | undefined): void {
+    this.#done.push({ key, before: this.#recent.get(key) });
+    if (id === undefined) this.#recent.delete(key);
+    else this.#recent.set(key, id);
   }
+
+  #idOf(octets: Uint8Array): number | undefined {
+    return this.#recent.get(keyOf(octets)) ?? this.#statements.number('SELECT entryId FROM uuid WHERE uuid = ?', octets);
+  }
+}
+
+function sieveOf(keys: Iterable<string>): UuidSieve {
+  const sieve = new UuidSieve();
+  for (const key of keys) sieve.add(Buffer.from(key, 'latin1'));
+  return sieve;
+}
+
+function keyOf(octets: Uint8Array): string {
+  return Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength).toString('latin1');
 }

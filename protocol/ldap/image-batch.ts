@@ -16,7 +16,7 @@ import { BerError, BerReader, BerWriter, berTags } from '#protocol/ldap/ber.ts';
 import { uuidFromBytes, uuidToBytes } from '#protocol/ldap/controls.ts';
 import { writeAttributes } from '#protocol/ldap/encode.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
-import { readAttributes } from '#protocol/ldap/parse.ts';
+import { checkedAttributes, readAttributes } from '#protocol/ldap/parse.ts';
 
 /** OID of the operation. */
 export const imageBatchOid = '2.25.11233386167282336856843219451289651251.3.2';
@@ -27,8 +27,10 @@ export type Image =
       readonly uuid: string;
       readonly dn: string;
       readonly attributes: readonly Attribute[];
-      /** The attributes as they came from the master, which spares their writer the work. */
+      /** The attributes as they came from the master, which spares their writer the work; of a batch that was read, their well-formed octets. */
       readonly attributesBer?: Buffer | undefined;
+      /** The 16 octets of the UUID, of a batch that was read. */
+      readonly uuidOctets?: Buffer | undefined;
     }
   /** It shall be gone; `csn`: of the deletion, where it is known. */
   | { readonly uuid: string; readonly dn: undefined; readonly csn: string | undefined };
@@ -104,9 +106,9 @@ export function readImageBatch(value: Buffer | undefined): ImageBatch | undefine
     while (reader.hasMore()) {
       const isPut = reader.peekTag() === 0xa3;
       const one = reader.enter(isPut ? 0xa3 : 0xa4);
-      const uuid = uuidFromBytes(reader.octets());
-      if (isPut) changes.push({ uuid, dn: reader.text(), attributes: readAttributes(reader) });
-      else changes.push({ uuid, dn: undefined, csn: reader.hasMore() ? reader.text() : undefined });
+      const uuid = reader.octets();
+      if (isPut) changes.push(new ReceivedImage(checkedUuid(uuid), reader.text(), checkedAttributes(reader)));
+      else changes.push({ uuid: uuidFromBytes(uuid), dn: undefined, csn: reader.hasMore() ? reader.text() : undefined });
       reader.leave(one);
     }
     reader.leave(all);
@@ -152,6 +154,34 @@ export function readImageResult(value: Buffer | undefined): ImageResult | undefi
     reader.leave(outer);
     return { added, modified, renamed, deleted, remarks };
   });
+}
+
+/** An image that is taken apart when somebody looks at it. */
+class ReceivedImage {
+  readonly uuidOctets: Buffer;
+  readonly dn: string;
+  readonly attributesBer: Buffer;
+  #attributes: readonly Attribute[] | undefined;
+
+  constructor(uuidOctets: Buffer, dn: string, attributesBer: Buffer) {
+    this.uuidOctets = uuidOctets;
+    this.dn = dn;
+    this.attributesBer = attributesBer;
+  }
+
+  get uuid(): string {
+    return uuidFromBytes(this.uuidOctets);
+  }
+
+  get attributes(): readonly Attribute[] {
+    this.#attributes ??= readAttributes(new BerReader(this.attributesBer));
+    return this.#attributes;
+  }
+}
+
+function checkedUuid(octets: Buffer): Buffer {
+  if (octets.length !== 16) throw new BerError(`a UUID of ${octets.length} octets`);
+  return octets;
 }
 
 function read<T>(value: Buffer | undefined, take: (reader: BerReader) => T): T | undefined {

@@ -207,8 +207,8 @@ class LazyEntry implements SearchResultEntry {
   }
 }
 
-// A list that `readAttributes` will be able to read.
-function checkedAttributes(reader: BerReader): Buffer {
+/** A PartialAttributeList as it is, which `readAttributes` will be able to read. */
+export function checkedAttributes(reader: BerReader): Buffer {
   const list = reader.element(berTags.sequence);
   const check = new BerReader(list);
   const outer = check.enter(berTags.sequence);
