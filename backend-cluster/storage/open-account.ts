@@ -93,11 +93,13 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   const confirm = async (): Promise<void> => {
     if (isConfirmed) return;
     if (log instanceof LateLog) {
-      const late = await parts.begin(uuid, opening.openId).catch((error: unknown) => {
+      try {
+        const late = await parts.begin(uuid, opening.openId);
+        if (((await late.listSlots()).at(-1) ?? 0) !== state.slot) throw lostRace(uuid, undefined);
+        log.begun(late);
+      } catch (error) {
         throw storageFailure(error, `accounts/${uuid}`);
-      });
-      if (((await late.listSlots()).at(-1) ?? 0) !== state.slot) throw lostRace(uuid, undefined);
-      log.begun(late);
+      }
     }
     await commitOpening(parts, log, history, opening);
     isConfirmed = true;

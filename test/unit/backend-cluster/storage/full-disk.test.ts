@@ -13,14 +13,20 @@ describe('an account on a full disk', () => {
   let disk: MemoryDisk;
   let isFull: boolean;
   let full: string[];
+  /** Directories that cannot be read. */
+  let unreadable: string[];
   let store: AccountStore;
   let ledger: Ledger;
-  const decide = ({ name }: Operation) => (isFull && full.includes(name) ? ({ kind: 'fails', code: 'ENOSPC' } as const) : undefined);
+  const decide = ({ name, path }: Operation) => {
+    if (unreadable.some((end) => name === 'list' && path.endsWith(end))) return { kind: 'fails', code: 'EIO' } as const;
+    return isFull && full.includes(name) ? ({ kind: 'fails', code: 'ENOSPC' } as const) : undefined;
+  };
 
   beforeEach(async () => {
     disk = new MemoryDisk();
     isFull = false;
     full = needsRoom;
+    unreadable = [];
     store = await storeOn(disk.client(decide));
     ledger = new Ledger();
     const account = await store.open(uuid, opening('back1'));
@@ -62,6 +68,17 @@ describe('an account on a full disk', () => {
     expect(await codeOf(ledger.deliver(reader, ['four']))).toBe('CLUSTER_DEPOSED');
     expect(reader.isOpen).toBe(false);
     await ledger.deliver(await store.open(uuid, opening('back1')), ['four']);
+  });
+
+  it('says that storage fails when the log cannot be read at the first change, and can be opened again', async () => {
+    const account = await store.open(uuid, opening('back2'));
+    isFull = false;
+    unreadable = ['/log'];
+    expect(await codeOf(ledger.deliver(account, ['three']))).toBe('STORE_UNAVAILABLE');
+    unreadable = [];
+    const again = await store.open(uuid, opening('back2'));
+    await ledger.deliver(again, ['three']);
+    expect(await ledger.violations(again)).toEqual([]);
   });
 
   it('is deposed at the next look when another member has written', async () => {
