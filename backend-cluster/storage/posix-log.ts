@@ -116,6 +116,7 @@ class PosixOpening implements OpeningLog {
   readonly #stage: string;
   readonly #reader: AccountReader;
   #staged = 0;
+  #isBeforeSecured = false;
   #discarding: Promise<unknown> = Promise.resolve();
 
   constructor(files: Files, layout: StoreLayout, uuid: AccountUuid, at: AccountLayout, stage: string) {
@@ -182,7 +183,7 @@ class PosixOpening implements OpeningLog {
     const staged = this.#nextStaged();
     const name = `${this.#at.log}/${numberName(slot)}`;
     try {
-      await this.#files.writeNew(staged, parts);
+      await this.#write(staged, parts);
     } catch (error) {
       if (isFull(error)) {
         await this.#discard(staged);
@@ -266,6 +267,16 @@ class PosixOpening implements OpeningLog {
   async end(): Promise<void> {
     await this.#discarding;
     await revoke(this.#files, this.#stage);
+  }
+
+  /** Writes what is to be linked. */
+  async #write(staged: string, parts: readonly Uint8Array[]): Promise<void> {
+    const written = this.#files.writeNew(staged, parts);
+    if (this.#isBeforeSecured) return written;
+    // The last slot may be of an owner whose sync failed: it must not get lost once the first one of this opening stands after it.
+    const outcomes = await Promise.allSettled([written, this.#files.syncDirectory(this.#at.log)]);
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    this.#isBeforeSecured = true;
   }
 
   #nextStaged(): string {

@@ -3,8 +3,10 @@
  * the answer is lost, the disk fails or is full, or the operation is held back and happens after another member took the account over.
  */
 import { describe, expect, it } from 'vitest';
-import type { Fault } from '#test/fakes/memory-files.ts';
+import { type Fault, MemoryDisk } from '#test/fakes/memory-files.ts';
+import { seededRandom } from '#test/fakes/random.ts';
 import { countOperations, history, type PowerCut } from './histories.ts';
+import { codeOf, Ledger, opening, openPatiently, storeOn, untilSettledOrStuck, uuid } from './ledger.ts';
 
 describe('an account whose owner meets a fault at any operation', () => {
   const faults: [string, Fault, PowerCut][] = [
@@ -31,5 +33,33 @@ describe('an account whose owner meets a fault at any operation', () => {
       if (found.length > 0) broken.push(`operation ${index}: ${found.join('; ')}`);
     }
     expect(broken).toEqual([]);
+  });
+});
+
+describe('an account that is taken over from an owner whose last slot is not durable', () => {
+  it('is whole after any cut of the power while the next one opens it', async () => {
+    let isOver = false;
+    let index = 0;
+    for (; !isOver; index += 1) {
+      for (let luck = 0; luck < 8; luck += 1) {
+        const disk = new MemoryDisk();
+        const ledger = new Ledger();
+        let isFailing = false;
+        const failing = disk.client(({ name }) => (isFailing && name === 'syncDirectory' ? { kind: 'fails', code: 'EIO' } : undefined));
+        const account = await (await storeOn(failing)).open(uuid, opening('back1'));
+        await ledger.deliver(account, ['one']);
+        isFailing = true;
+        expect(await codeOf(ledger.deliver(account, ['two']))).toBe('STORE_UNAVAILABLE');
+        const next = disk.client((operation) => (operation.index === index ? { kind: 'dies-after' } : undefined));
+        const opened = storeOn(next, 2).then((store) => store.open(uuid, opening('back2')));
+        await untilSettledOrStuck(opened, next);
+        isOver = !next.isDead;
+        disk.powerCut(seededRandom(luck));
+        const last = await openPatiently(await storeOn(disk.client(), 3), 'back3');
+        expect(await ledger.violations(last)).toEqual([]);
+        expect(last.isReadOnly, `dead after operation ${index}, luck ${luck}`).toBe(false);
+      }
+    }
+    expect(index).toBeGreaterThan(10);
   });
 });
