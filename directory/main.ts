@@ -69,9 +69,8 @@ export async function startDirectory(
   await files.mkdirAll(config.dataDirectory);
   const schema = createMailSchema(await readSchemaFiles(config, ports));
   await using cleanup = new AsyncDisposableStack();
-  const store = cleanup.use(
-    new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions(schema), config.cacheBytesMax ?? defaultCacheBytes),
-  );
+  const cacheBytesMax = config.cacheBytesMax ?? defaultCacheBytes;
+  const store = cleanup.use(new EntryStore(join(config.dataDirectory, databaseFile), entryFunctions(schema), cacheBytesMax));
   const tree = new Tree({ store, schema, suffix: config.suffix, clock, mode: config.mode });
   const authority = new Authority(tree, clock, log, config.master);
   const write = {
@@ -226,6 +225,7 @@ export async function startDirectory(
     stopped ? 0 : authority.term,
   );
   gauge('archipelago_directory_cache_bytes', 'Memory that cached entries, names and index lists take', () => store.cachedBytes);
+  gauge('archipelago_directory_cache_bytes_max', 'Memory that these and pages of the file may take', () => cacheBytesMax);
   gauge('archipelago_directory_change_number', 'Number of the last change', () => (stopped ? 0 : store.lastChangeNumber()));
   log.info({ urls, mode: tree.mode, term: authority.term, entries: store.tally('entries') }, 'directory server listens');
 
@@ -245,6 +245,7 @@ export async function startDirectory(
     connections: sessions.size,
     followers,
     binds: guard.counts(),
+    cache: { bytes: store.cachedBytes, bytesMax: cacheBytesMax },
     operations: { ...dispatcher.counts },
   });
 

@@ -1,6 +1,6 @@
 /**
  * Our server as a process: `own-server.ts DATA CERT KEY`. Prints its ports as a line of JSON, and then a line for each line of its standard input:
- * `cache` is answered with what its caches hold; `rules built-in` and `rules none` put other access rules in force. It ends with its input.
+ * `cache` is answered with what its caches take and may take; `rules built-in` and `rules none` put other access rules in force. It ends with its input.
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -61,8 +61,8 @@ input.on('line', async (line) => {
     process.stdout.write('done\n');
     return;
   }
-  const [, bytes] = /^archipelago_directory_cache_bytes(?:\{.*\})? (\S+)$/m.exec(await metrics.render()) ?? [];
-  process.stdout.write(`${bytes}\n`);
+  const { cache } = running.status();
+  process.stdout.write(`${JSON.stringify(cache)}\n`);
 });
 input.once('close', async () => {
   await running[Symbol.asyncDispose]();

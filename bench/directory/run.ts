@@ -27,6 +27,8 @@ const entries = Number(given.entries);
 const rounds = Number(given.rounds);
 const seconds = Number(given.seconds);
 const warmUpSeconds = 6;
+/** What our server may take beside its caches. */
+const besideCacheMb = 300;
 const parts = new Set(given.only.split(','));
 
 interface Measured extends LoadResult {
@@ -87,12 +89,15 @@ async function main(): Promise<void> {
     compare('durable adds 4x32, adds per CPU second', middle(ours, 'perCpuSecond'), middle(theirs, 'perCpuSecond'));
     latency('durable adds 4x32', ours, theirs);
   }
-  for (const server of servers) {
-    const { resident, anonymous } = memoryMb(server.pid);
-    const cached = await server.cachedMb();
-    const ofCache = cached === undefined ? '' : `; its caches hold ${cached} MB`;
-    print(`memory of ${server.name}: ${resident} MB resident, ${anonymous} MB of it anonymous${ofCache}`);
-  }
+  const [ours, theirs] = [memoryMb(own.pid), memoryMb(slapd.pid)];
+  const cached = (await own.cachedMb()) ?? { now: 0, most: 0 };
+  print(
+    `${'memory after the run, MB'.padEnd(56)} ${figure(ours.resident)} ${figure(theirs.resident)}   wanted: at most ${besideCacheMb} and the cache, ${besideCacheMb + cached.most}`,
+  );
+  print(`${'most memory of the run, MB'.padEnd(56)} ${figure(ours.peak)} ${figure(theirs.peak)}`);
+  print(
+    `our caches take ${cached.now} MB of at most ${cached.most}; in these are at most ${cached.most / 4} MB of pages that are not counted`,
+  );
 }
 
 // Without access rules on either side, and ours once more with those that an installation has.

@@ -15,8 +15,8 @@ export interface BenchServer {
   readonly pid: number;
   readonly port: number;
   readonly tlsPort: number;
-  /** What its caches hold, MB, where the server can tell. */
-  cachedMb(): Promise<number | undefined>;
+  /** What its caches take and may take, MB, where the server can tell. */
+  cachedMb(): Promise<{ readonly now: number; readonly most: number } | undefined>;
   /** Puts the built-in access rules in force, or none; slapd has none here. */
   useRules(which: 'built-in' | 'none'): Promise<void>;
   stop(): Promise<void>;
@@ -62,7 +62,10 @@ export async function startOwn(dataDirectory: string, tls: TlsFiles, nodeArgumen
     pid: child.pid as number,
     port,
     tlsPort,
-    cachedMb: async () => Math.round(Number(await ask('cache')) / 1_048_576),
+    cachedMb: async () => {
+      const { bytes, bytesMax } = JSON.parse(await ask('cache')) as { bytes: number; bytesMax: number };
+      return { now: Math.round(bytes / 1_048_576), most: Math.round(bytesMax / 1_048_576) };
+    },
     useRules: async (which) => {
       await ask(`rules ${which}`);
     },

@@ -22,5 +22,7 @@ export interface DirectoryStatus {
   readonly followers: number;
   /** Binds that failed, binds refused for failures before them, and addresses refused now. */
   readonly binds?: { readonly failed: number; readonly refused: number; readonly addressesRefused: number };
+  /** Memory that what was read takes, and what it may take; the latter with pages of the database file, which the former leaves out. Bytes. */
+  readonly cache?: { readonly bytes: number; readonly bytesMax: number };
   readonly operations: Readonly<Record<string, number>>;
 }

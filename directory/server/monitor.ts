@@ -87,6 +87,8 @@ function monitorEntries(status: DirectoryStatus, startedAt: string): { dn: strin
     counter('Entries', 'Database', status.entries),
     counter('Accounts', 'Database', status.accounts),
     counter('Changes', 'Database', status.lastChangeNumber),
+    counter('CacheBytes', 'Database', status.cache?.bytes ?? 0),
+    counter('CacheBytesMax', 'Database', status.cache?.bytesMax ?? 0),
     entry(['Operations'], 'monitorOperation', attribute('monitorOpInitiated', String(total))),
     ...operations.map(([name, count]) =>
       entry(

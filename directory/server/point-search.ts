@@ -1,6 +1,6 @@
 /**
  * The search that nearly all are: an equality that one key of the index answers, a few named attributes, nothing that depends on the entry. It is
- * answered in one go, and the part of an entry that is shown is kept as octets with its row, so that the next one who asks gets a copy.
+ * answered in one go, and the part of an entry that is shown is kept as octets, so that the next one who asks gets a copy.
  *
  * Everything that is out of this frame (controls, referrals in the tree, rules that ask about entries, refusals) goes the way of search.ts.
  */
@@ -26,6 +26,8 @@ const success = { type: 'searchResultDone', resultCode: resultCodes.success, mat
 
 /** What is shown for one list of attributes to whoever may read them all. */
 interface Shown {
+  /** Stands for it where the store keeps what was shown. */
+  readonly number: number;
   /** Keys of the attributes that must be readable. */
   readonly keys: readonly string[];
   readonly selection: Selection;
@@ -36,6 +38,7 @@ export class PointSearch {
   readonly #tree: Tree;
   readonly #lists = new Map<string, Shown | undefined>();
   readonly #writer = new BerWriter();
+  #listCount = 0;
 
   constructor(tree: Tree) {
     this.#tree = tree;
@@ -58,10 +61,9 @@ export class PointSearch {
     const sizeLimit = Math.min(request.sizeLimit || entriesMax, sizeLimitOf(who) ?? entriesMax, entriesMax);
     if (ids.length > sizeLimit) return false;
     for (const id of ids) {
-      const entry = store.byId(id);
+      const entry = store.shown(id, shown.number, ({ attributes }) => this.#encoded(shown.selection, attributes));
       if (entry === undefined || !isInScope(this.#tree, request, base, entry)) continue;
-      const attributesBer = entry.shown(shown, () => this.#encoded(shown.selection, entry.attributes));
-      operation.send({ type: 'searchResultEntry', dn: store.dnOf(entry), attributes: [], attributesBer });
+      operation.send({ type: 'searchResultEntry', dn: store.dnOf(entry), attributes: [], attributesBer: entry.octets });
     }
     operation.send(success);
     return true;
@@ -72,7 +74,9 @@ export class PointSearch {
     const name = requested.length === 1 ? (requested[0] as string) : requested.join(' ');
     const known = this.#lists.get(name);
     if (known !== undefined || this.#lists.has(name)) return known;
-    const shown = shownOf(this.#tree.schema, requested);
+    // After four thousand million lists numbers begin again, long after what the first one showed was forgotten.
+    this.#listCount = (this.#listCount + 1) >>> 0;
+    const shown = shownOf(this.#tree.schema, requested, this.#listCount);
     // Names come from clients.
     if (this.#lists.size >= listsMax) this.#lists.clear();
     if (name.length <= 1000) this.#lists.set(name, shown);
@@ -85,7 +89,7 @@ export class PointSearch {
   }
 }
 
-function shownOf(schema: Schema, requested: readonly string[]): Shown | undefined {
+function shownOf(schema: Schema, requested: readonly string[], number: number): Shown | undefined {
   const keys: string[] = [];
   for (const name of requested) {
     const described = schema.description(name);
@@ -94,7 +98,7 @@ function shownOf(schema: Schema, requested: readonly string[]): Shown | undefine
     keys.push(described.type.key);
   }
   if (keys.length === 0) return undefined;
-  return { keys, selection: compileSelection(schema, requested, false, () => true) };
+  return { number, keys, selection: compileSelection(schema, requested, false, () => true) };
 }
 
 function mayAll(view: View, searched: string, shown: readonly string[]): boolean {

@@ -151,7 +151,12 @@ export function sendEntry(tree: Tree, operation: Operation, entry: StoredEntry, 
 }
 
 /** Whether the entry is within base and scope. */
-export function isInScope(tree: Tree, request: Pick<SearchRequest, 'scope'>, base: StoredEntry, entry: StoredEntry): boolean {
+export function isInScope(
+  tree: Tree,
+  request: Pick<SearchRequest, 'scope'>,
+  base: StoredEntry,
+  entry: Pick<StoredEntry, 'id' | 'parentId'>,
+): boolean {
   if (request.scope === 'base') return entry.id === base.id;
   if (request.scope === 'one') return entry.parentId === base.id;
   return tree.store.isWithin(entry, base.id);

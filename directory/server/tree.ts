@@ -167,11 +167,12 @@ export class Tree {
 
   #descend(name: EntryName): { entry: StoredEntry | undefined; nearest: StoredEntry | undefined } {
     if (!this.isWithinSuffix(name)) return { entry: undefined, nearest: undefined };
-    let entry = this.store.child(rootId, this.#suffixKey);
+    let entry = this.store.childOften(rootId, this.#suffixKey);
     let nearest: StoredEntry | undefined;
     for (let i = name.keys.length - this.suffix.keys.length - 1; entry !== undefined && i >= 0; i -= 1) {
       nearest = entry;
-      entry = this.store.child(entry.id, name.keys[i] as string);
+      const key = name.keys[i] as string;
+      entry = i === 0 ? this.store.child(entry.id, key) : this.store.childOften(entry.id, key);
     }
     return { entry, nearest };
   }

@@ -12,13 +12,12 @@
  */
 import { backup, type DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
-import { BoundedCache } from './bounded-cache.ts';
 import { openDatabase } from './database.ts';
 import { encodeBody } from './entry-body.ts';
+import { EntryReader } from './entry-reader.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
 import { type IndexKey, KeyIndex } from './key-index.ts';
-import { type EntryRow, packedRow, RowEntry, rowBytes } from './row-entry.ts';
 import { Statements } from './statements.ts';
 import { Tallies } from './tallies.ts';
 import { type EntryTimes, TimeIndex } from './time-index.ts';
@@ -28,10 +27,11 @@ import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 /** Parent of the suffix entry. */
 export const rootId = 0;
 const ancestorsCachedMax = 100_000;
-/** Memory for what was read, bytes: a half for rows, an eighth each for names and index lists, a quarter for pages of the file. */
+/**
+ * Memory for what was read, bytes: three eighths for rows, an eighth each for what answers showed of them, names and index lists, a quarter for
+ * pages of the file.
+ */
 export const defaultCacheBytes = 256 * 1_048_576;
-/** Entries whose attributes stay decoded: domains and clusters, which every write of an account looks at. */
-const decodedMax = 1000;
 
 /** An entry as stored. */
 export interface StoredEntry {
@@ -46,10 +46,10 @@ export interface StoredEntry {
   readonly attributes: readonly Attribute[];
 }
 
-/** An entry as it was read. */
-export interface ReadEntry extends StoredEntry {
-  /** What an answer shows of it, as octets; `make` is asked when the last who looked was shown something else. `by` stands for what is shown. */
-  shown(by: object, make: () => Buffer): Buffer;
+/** What an answer shows of an entry. */
+export interface ShownEntry extends Pick<StoredEntry, 'id' | 'parentId' | 'rdn'> {
+  /** Good until the next entry is looked at. */
+  readonly octets: Buffer;
 }
 
 /** Everything of an entry that a write gives. */
@@ -95,9 +95,7 @@ export class EntryStore implements Disposable {
   readonly #keys: KeyIndex;
   readonly #ancestors = new Map<number, { readonly parentId: number; readonly dn: string }>();
   readonly #onCommit = new Set<() => void>();
-  readonly #rows: BoundedCache<number, EntryRow>;
-  readonly #children: BoundedCache<string, number>;
-  readonly #decoded = new Map<number, RowEntry>();
+  readonly #reader: EntryReader;
   #meta = new Map<string, string>();
   readonly #metaChanged = new Set<string>();
   /** What the meta values that the present work set were before. */
@@ -105,8 +103,6 @@ export class EntryStore implements Disposable {
   #lastEntryId = 0;
   /** Change number before the present work. */
   #changeBefore = 0;
-  /** A name that was just looked for in vain: whoever adds an entry looks twice. */
-  #missing = '';
   readonly #tallies: Tallies;
   /** Entries in order of time, where the functions of this store tell times. */
   readonly times: TimeIndex | undefined;
@@ -122,8 +118,7 @@ export class EntryStore implements Disposable {
     this.#uuids = new UuidIndex(this.#statements);
     this.#keysOf = functions.keysOf;
     this.#talliesOf = functions.talliesOf;
-    this.#rows = new BoundedCache(cacheBytes / 2, rowBytes);
-    this.#children = new BoundedCache(cacheBytes / 8, () => 150);
+    this.#reader = new EntryReader(this.#statements, { rows: (cacheBytes / 8) * 3, shown: cacheBytes / 8, names: cacheBytes / 8 });
     this.#keys = new KeyIndex(this.#statements, cacheBytes / 8);
     const { timesOf } = functions;
     this.times =
@@ -187,9 +182,12 @@ export class EntryStore implements Disposable {
     return () => this.#onCommit.delete(listener);
   }
 
-  /** What the caches hold, and the order of times once somebody asked for it, bytes; pages of the file come to at most a quarter of `cacheBytes` beside it. */
+  /**
+   * Memory that the caches take, and the order of times once somebody asked for it, bytes: what was allocated, not an estimate. Pages of the file come
+   * to at most a quarter of `cacheBytes` beside it.
+   */
   get cachedBytes(): number {
-    return this.#rows.bytes + this.#children.bytes + this.#keys.cachedBytes + (this.times?.bytes ?? 0);
+    return this.#reader.bytes + this.#keys.cachedBytes + (this.times?.bytes ?? 0);
   }
 
   get commits(): number {
@@ -214,26 +212,18 @@ export class EntryStore implements Disposable {
 
   // --- reading
 
-  byId(id: number): ReadEntry | undefined {
-    let row = this.#rows.get(id);
-    if (row === undefined) {
-      const found = this.#statements.get('SELECT * FROM entry WHERE id = ?', id) as EntryRow | undefined;
-      if (found === undefined) return undefined;
-      row = packedRow(found);
-      this.#rows.set(id, row);
-    }
-    return new RowEntry(row);
+  byId(id: number): StoredEntry | undefined {
+    return this.#reader.byId(id);
   }
 
   /** The same for an entry that is asked for again and again, as the domain above many accounts is: its attributes stay decoded. */
   byIdOften(id: number): StoredEntry | undefined {
-    const known = this.#decoded.get(id);
-    if (known !== undefined) return known;
-    const entry = this.byId(id);
-    if (entry === undefined) return undefined;
-    if (this.#decoded.size >= decodedMax) this.#decoded.clear();
-    this.#decoded.set(id, entry as RowEntry);
-    return entry;
+    return this.#reader.byIdOften(id);
+  }
+
+  /** What an answer shows of an entry; `make` gives it when the last who looked was shown something else. `by` stands for what is shown. */
+  shown(id: number, by: number, make: (entry: StoredEntry) => Buffer): ShownEntry | undefined {
+    return this.#reader.shown(id, by, make);
   }
 
   byUuid(uuid: string): StoredEntry | undefined {
@@ -250,15 +240,14 @@ export class EntryStore implements Disposable {
     return id === undefined ? undefined : this.byId(id);
   }
 
+  /** The same for one that is asked for again and again, see `byIdOften`. */
+  childOften(parentId: number, rdnNorm: string): StoredEntry | undefined {
+    const id = this.childId(parentId, rdnNorm);
+    return id === undefined ? undefined : this.byIdOften(id);
+  }
+
   childId(parentId: number, rdnNorm: string): number | undefined {
-    const name = `${parentId}/${rdnNorm}`;
-    if (name === this.#missing) return undefined;
-    const known = this.#children.get(name);
-    if (known !== undefined) return known;
-    const id = this.#statements.number('SELECT id FROM entry WHERE parentId = ? AND rdnNorm = ?', parentId, rdnNorm);
-    if (id !== undefined) this.#children.set(name, id);
-    else this.#missing = name;
-    return id;
+    return this.#reader.childId(parentId, rdnNorm);
   }
 
   hasChildren(id: number): boolean {
@@ -360,7 +349,7 @@ export class EntryStore implements Disposable {
   add(content: EntryContent, isJournalled = true): StoredEntry {
     const { parentId, rdnNorm, rdn, uuid, csn, attributes } = content;
     this.#hasChanged = true;
-    this.#missing = '';
+    this.#reader.wasAdded();
     this.#lastEntryId += 1;
     const id = this.#lastEntryId;
     this.#statements.run(
@@ -393,7 +382,7 @@ export class EntryStore implements Disposable {
   /** Adds many entries, whose UUIDs were claimed, by few statements; gives the places of those that were left out because their name is taken. */
   addRows(rows: readonly NewRow[], isJournalled: boolean): readonly number[] {
     this.#hasChanged = true;
-    this.#missing = '';
+    this.#reader.wasAdded();
     const first = this.#lastEntryId + 1;
     this.#lastEntryId += rows.length;
     let added = 0;
@@ -433,7 +422,7 @@ export class EntryStore implements Disposable {
   replace(op: 'modify' | 'rename', before: StoredEntry, content: EntryContent): StoredEntry {
     const { parentId, rdnNorm, rdn, csn, attributes } = content;
     this.#touch(before);
-    this.#missing = '';
+    this.#reader.wasAdded();
     this.#statements.run(
       'UPDATE entry SET parentId = ?, rdnNorm = ?, rdn = ?, uuid = ?, csn = ?, body = ? WHERE id = ?',
       parentId,
@@ -494,14 +483,12 @@ export class EntryStore implements Disposable {
 
   #touch(before: StoredEntry): void {
     this.#hasChanged = true;
-    this.#rows.delete(before.id);
-    this.#decoded.delete(before.id);
-    this.#children.delete(`${before.parentId}/${before.rdnNorm}`);
+    this.#reader.forget(before);
   }
 
   // What was undone may have been read, and remembered, by the very work that wrote it.
   #forget(undone: 'work' | 'batch'): void {
-    this.#missing = '';
+    this.#reader.wasAdded();
     if (undone === 'batch') {
       this.#tallies.undoBatch();
       this.#readMeta();
@@ -521,9 +508,7 @@ export class EntryStore implements Disposable {
     this.#uuids.settle();
     this.#keys.forget();
     this.#journal.forget();
-    this.#rows.clear();
-    this.#decoded.clear();
-    this.#children.clear();
+    this.#reader.clear();
     this.#ancestors.clear();
   }
 

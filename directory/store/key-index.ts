@@ -6,7 +6,7 @@
  * reading writes it first. Savepoints must not be opened while keys wait (`flush`): what is undone with one would take older keys along.
  */
 import type { SQLInputValue } from 'node:sqlite';
-import { BoundedCache } from './bounded-cache.ts';
+import { PackedCache } from './packed-cache.ts';
 import type { Statements } from './statements.ts';
 
 /** Index keys are cut here: candidates are looked at anyway. */
@@ -37,7 +37,7 @@ interface Waiting {
 /** See the header of this file. */
 export class KeyIndex {
   readonly #statements: Statements;
-  readonly #ids: BoundedCache<string, readonly number[]>;
+  readonly #ids: PackedCache;
   /** Undefined for an attribute that no entry has had yet. */
   readonly #attributeIds = new Map<string, number | undefined>();
   readonly #waiting = new Map<number, Waiting>();
@@ -45,7 +45,7 @@ export class KeyIndex {
 
   constructor(statements: Statements, cacheBytes: number) {
     this.#statements = statements;
-    this.#ids = new BoundedCache(cacheBytes, (ids) => 200 + ids.length * 8);
+    this.#ids = new PackedCache(cacheBytes);
   }
 
   /** What the remembered lists take, bytes. */
@@ -58,7 +58,7 @@ export class KeyIndex {
     for (const key of keys) {
       const attributeId = this.#attributeId(key.attribute) ?? this.#newAttribute(key.attribute);
       const value = key.value.length > indexKeyMax ? key.value.slice(0, indexKeyMax) : key.value;
-      this.#ids.delete(`${attributeId}/${value}`);
+      this.#ids.delete(attributeId, value);
       let waiting = this.#waiting.get(attributeId);
       if (waiting === undefined) {
         waiting = { rows: [], values: new Set() };
@@ -73,14 +73,14 @@ export class KeyIndex {
 
   /** The same of many entries, each with its keys, attribute and value in turn; they are written at once. */
   addRows(rows: readonly { readonly keys: readonly string[] }[], ids: readonly number[]): void {
-    const hasCached = this.#ids.bytes > 0;
+    const hasCached = this.#ids.size > 0;
     for (const [at, { keys }] of rows.entries()) {
       for (let one = 0; one < keys.length; one += 2) {
         const attribute = keys[one] as string;
         const attributeId = this.#attributeId(attribute) ?? this.#newAttribute(attribute);
         const value = keys[one + 1] as string;
         const cut = value.length > indexKeyMax ? value.slice(0, indexKeyMax) : value;
-        if (hasCached) this.#ids.delete(`${attributeId}/${cut}`);
+        if (hasCached) this.#ids.delete(attributeId, cut);
         let waiting = this.#waiting.get(attributeId);
         if (waiting === undefined) {
           waiting = { rows: [], values: new Set() };
@@ -98,7 +98,7 @@ export class KeyIndex {
     if (attributeId === undefined) return;
     this.flush();
     const value = key.value.slice(0, indexKeyMax);
-    this.#ids.delete(`${attributeId}/${value}`);
+    this.#ids.delete(attributeId, value);
     this.#statements.run('DELETE FROM indexed WHERE attributeId = ? AND value = ? AND entryId = ?', attributeId, value, id);
   }
 
@@ -131,8 +131,7 @@ export class KeyIndex {
     const attributeId = this.#attributeId(key.attribute);
     if (attributeId === undefined) return [];
     const value = key.value.slice(0, indexKeyMax);
-    const name = `${attributeId}/${value}`;
-    const known = this.#ids.get(name);
+    const known = this.#ids.getNumbers(attributeId, value);
     if (known !== undefined) return afterId === 0 && known.length <= limit ? known : known.filter((id) => id > afterId).slice(0, limit);
     if (this.#waiting.get(attributeId)?.values.has(value) === true) this.flush();
     const ids = this.#statements.numbers(
@@ -143,7 +142,7 @@ export class KeyIndex {
       limit,
     );
     // Whole lists only, and no empty ones: what is not there is mostly asked for once, by an add.
-    if (afterId === 0 && ids.length > 0 && ids.length < limit && ids.length <= idsCachedMax) this.#ids.set(name, ids);
+    if (afterId === 0 && ids.length > 0 && ids.length < limit && ids.length <= idsCachedMax) this.#ids.setNumbers(attributeId, value, ids);
     return ids;
   }
 

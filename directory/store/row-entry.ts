@@ -1,9 +1,12 @@
 /**
- * An entry as a row of the database. Most readers want a part of it, so its attributes and the text of its UUID are made when somebody asks.
+ * An entry as a row of the database, packed into one piece of octets, as the cache keeps it too. Most readers want a part of it, so its attributes
+ * and the text of its UUID are made when somebody asks.
+ *
+ *   parent id (8 octets), lengths of both names and of the CSN (4, 4, 2), UUID (16), normalised RDN, RDN (none where it is the same), CSN, body
  */
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { decodeBody } from './entry-body.ts';
-import type { ReadEntry } from './entry-store.ts';
+import type { StoredEntry } from './entry-store.ts';
 import { uuidToText } from './uuid.ts';
 
 /** The columns. */
@@ -16,60 +19,59 @@ export interface EntryRow {
   readonly uuid: Uint8Array;
   readonly csn: string;
   readonly body: Uint8Array;
-  /** What was shown of it last, see `ReadEntry.shown`. It goes with the row, when that changes. */
-  shown?: { readonly by: object; readonly octets: Buffer } | undefined;
 }
 
-/** Longest octets that are kept with a row; their room is counted in from the start. */
-const shownBytesMax = 256;
+const uuidAt = 18;
+const textsAt = 34;
 
-/** Rough size of a row in memory: the objects of the runtime are most of it. */
-export function rowBytes(row: EntryRow): number {
-  return 550 + shownBytesMax + row.body.length + (row.rdn?.length ?? 0) + row.rdnNorm.length;
+/** A row in one piece. */
+export function packRow(row: EntryRow): Buffer {
+  const normBytes = Buffer.byteLength(row.rdnNorm);
+  const rdnBytes = row.rdn === null ? 0 : Buffer.byteLength(row.rdn);
+  const packed = Buffer.allocUnsafe(textsAt + normBytes + rdnBytes + row.csn.length + row.body.length);
+  packed.writeDoubleLE(row.parentId, 0);
+  packed.writeUInt32LE(normBytes, 8);
+  packed.writeUInt32LE(rdnBytes, 12);
+  packed.writeUInt16LE(row.csn.length, 16);
+  packed.set(row.uuid, uuidAt);
+  let at = textsAt;
+  at += packed.write(row.rdnNorm, at);
+  if (row.rdn !== null) at += packed.write(row.rdn, at);
+  at += packed.write(row.csn, at, 'latin1');
+  packed.set(row.body, at);
+  return packed;
 }
 
-/** The same row with its octets in shared memory: as SQLite gives them, each value brings a block of its own. */
-export function packedRow(row: EntryRow): EntryRow {
-  const { id, parentId, rdnNorm, rdn, csn } = row;
-  return { id, parentId, rdnNorm, rdn, uuid: Buffer.from(row.uuid), csn, body: Buffer.from(row.body), shown: undefined };
-}
-
-/** See the header of this file. */
-export class RowEntry implements ReadEntry {
+/** See the header of this file. Names and CSN are there from the start, because writes copy all but UUID and attributes by a spread. */
+export class RowEntry implements StoredEntry {
   readonly id: number;
   readonly parentId: number;
   readonly rdn: string;
   readonly rdnNorm: string;
   readonly csn: string;
-  readonly #row: EntryRow;
+  readonly #packed: Buffer;
+  readonly #bodyAt: number;
   #attributes: readonly Attribute[] | undefined;
 
-  constructor(row: EntryRow) {
-    this.id = row.id;
-    this.parentId = row.parentId;
-    this.rdn = row.rdn ?? row.rdnNorm;
-    this.rdnNorm = row.rdnNorm;
-    this.csn = row.csn;
-    this.#row = row;
-  }
-
-  shown(by: object, make: () => Buffer): Buffer {
-    const known = this.#row.shown;
-    if (known?.by === by) return known.octets;
-    const octets = make();
-    if (octets.length <= shownBytesMax) this.#row.shown = { by, octets };
-    return octets;
+  /** @param packed of `packRow`; it must stay as it is */
+  constructor(id: number, packed: Buffer) {
+    const normEnd = textsAt + packed.readUInt32LE(8);
+    const rdnEnd = normEnd + packed.readUInt32LE(12);
+    this.id = id;
+    this.parentId = packed.readDoubleLE(0);
+    this.rdnNorm = packed.toString('utf8', textsAt, normEnd);
+    this.rdn = rdnEnd === normEnd ? this.rdnNorm : packed.toString('utf8', normEnd, rdnEnd);
+    this.#bodyAt = rdnEnd + packed.readUInt16LE(16);
+    this.csn = packed.toString('latin1', rdnEnd, this.#bodyAt);
+    this.#packed = packed;
   }
 
   get uuid(): string {
-    return uuidToText(this.#row.uuid);
+    return uuidToText(this.#packed.subarray(uuidAt, textsAt));
   }
 
   get attributes(): readonly Attribute[] {
-    if (this.#attributes === undefined) {
-      const { body } = this.#row;
-      this.#attributes = decodeBody(Buffer.from(body.buffer, body.byteOffset, body.byteLength));
-    }
+    this.#attributes ??= decodeBody(this.#packed.subarray(this.#bodyAt));
     return this.#attributes;
   }
 }

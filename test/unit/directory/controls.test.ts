@@ -173,6 +173,7 @@ describe('cn=Monitor', () => {
       'cn=Entries,cn=Database,cn=Monitor': String(stored),
       'cn=Accounts,cn=Database,cn=Monitor': String(accounts),
       'cn=Current,cn=Connections,cn=Monitor': '1',
+      'cn=CacheBytesMax,cn=Database,cn=Monitor': '268435456',
     });
     const operations = await admin.searchAll(read('sub', '(monitorOpInitiated>=1)'));
     expect(operations.map(({ dn }) => dn)).toContain('cn=Add,cn=Operations,cn=Monitor');

@@ -218,6 +218,26 @@ describe('the entry store', () => {
     expect([store.idsWithKey(key('alice'), 0, 10), store.idsWithKey(key('bob'), 0, 10)]).toEqual([[alice.id], []]);
   });
 
+  test('says what its caches take, and takes no more than it may', async () => {
+    const cacheBytes = 1_048_576;
+    using store = new EntryStore(join(folder, 'directory.sqlite'), functions, cacheBytes);
+    const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
+    await store.write(() => {
+      for (let i = 0; i < 5000; i += 1)
+        addEntry(store, root.id, `uid=user${i}`, [attribute('uid', `user${i}`), attribute('cn', 'x'.repeat(100))]);
+    });
+    const empty = store.cachedBytes;
+    for (let i = 0; i < 5000; i += 1) {
+      const [id = 0] = store.idsWithKey({ attribute: 'uid', value: `user${i}` }, 0, 10);
+      const shown = store.shown(id, 1, (entry) => Buffer.from(`shown of ${entry.rdn}`));
+      expect(shown?.octets.toString()).toBe(`shown of uid=user${i}`);
+      expect(store.childId(root.id, `uid=user${i}`)).toBe(id);
+    }
+    expect(store.cachedBytes).toBeGreaterThan(Math.max(empty, cacheBytes / 4));
+    // The last quarter is for pages of the file.
+    expect(store.cachedBytes).toBeLessThanOrEqual((cacheBytes * 3) / 4);
+  });
+
   test('answers the same with a cache that holds next to nothing', async () => {
     using store = new EntryStore(join(folder, 'small.sqlite'), functions, 2000);
     const root = await store.write(() => addEntry(store, rootId, 'o=mail'));

@@ -41,7 +41,7 @@ beforeAll(async () => {
   await store.write(() => {
     add(rootId, 'o=mail', [attribute('objectClass', 'organization'), attribute('o', 'mail')]);
     add(1, 'cn=isp.example', [attribute('objectClass', 'mailDomain'), attribute('cn', 'isp.example')]);
-    for (const uid of ['ann', 'ben']) add(2, `uid=${uid}`, account(uid));
+    for (const uid of ['ann', 'ben', 'żółw']) add(2, `uid=${uid}`, account(uid));
     // Two who share a name, one with an option and one with a long value.
     add(2, 'uid=cyd', [...account('cyd'), attribute('cn;lang-fr', 'Compte'), attribute('mailAlternateAddress', 'x@isp.example')]);
     add(2, 'uid=dan', account('dan', attribute('displayName', 'y'.repeat(300)), attribute('mailAlternateAddress', 'x@isp.example')));
@@ -94,9 +94,12 @@ async function bothWays(asked: Asked): Promise<{ point: readonly string[] | unde
 }
 
 async function expectSame(asked: Asked, entries: number): Promise<void> {
-  const { point, whole } = await bothWays(asked);
-  expect(point).toEqual(whole);
-  expect(point?.length).toBe(entries + 1);
+  // The second time from what the first one left.
+  for (let time = 0; time < 2; time += 1) {
+    const { point, whole } = await bothWays(asked);
+    expect(point).toEqual(whole);
+    expect(point?.length).toBe(entries + 1);
+  }
 }
 
 describe('a search that one key of the index answers', () => {
@@ -105,6 +108,7 @@ describe('a search that one key of the index answers', () => {
       await expectSame({ filter: equal('mail', 'Ann@ISP.example'), attributes }, 1);
       await expectSame({ filter: equal('uid', 'ben'), attributes, baseDn: 'cn=isp.example,o=mail', scope: 'one' }, 1);
       await expectSame({ filter: equal('uid', 'ben'), attributes, scope: 'one' }, 0);
+      await expectSame({ filter: equal('uid', 'żółw'), attributes }, 1);
       await expectSame({ filter: equal('mail', 'nobody@isp.example'), attributes }, 0);
       await expectSame({ filter: equal('mailAlternateAddress', 'x@isp.example'), attributes }, 2);
     }
