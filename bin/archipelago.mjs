@@ -7,6 +7,8 @@ import { useCompileCache } from './compile-cache.mjs';
 import { replicationOptions, serviceOptions, underNode24 } from './node24.mjs';
 
 useCompileCache();
+// As it was called: a link in the path may lead to a newer release when the process starts its successor.
+process.env.ARCHIPELAGO_COMMAND = process.argv[1];
 const args = process.argv.slice(2);
 const composes = {
   demo: '../deploy/dev/demo.ts',

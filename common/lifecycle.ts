@@ -5,6 +5,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Files } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
+import type { SocketSource } from '#common/network/listening-sockets.ts';
 import type { Network } from '#common/network/network.ts';
 import type { Random } from '#common/random.ts';
 
@@ -16,6 +17,8 @@ export interface Ports {
   readonly files: Files;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Sockets of servers that libraries bring; without it they are bound anew. `network` has its own. */
+  readonly sockets?: SocketSource;
 }
 
 /** A named condition of a service's readiness. */
@@ -36,6 +39,8 @@ export interface RunningService<Status> extends AsyncDisposable {
   readonly name: string;
   /** The whole picture, for the admin API; plain JSON. */
   status(): Status;
+  /** Asks other processes that serve it too; `status` then has what they said. Never rejects. */
+  refresh?(): Promise<void>;
   /** Reads anew what may change while it runs, such as certificates. */
   reload?(): Promise<void>;
   /** Empty means that it was never ready. */

@@ -76,6 +76,14 @@ export async function controlFrontend(
     }
     case 'kick':
       return kick(options, textOf(body, 'what'));
+    case 'restart':
+      throw new PlatformError(
+        'ADMIN_NOT_ABLE',
+        `${options.frontend} shares its process with other services, and they cannot be handed over`,
+        {
+          fields: { hint: 'give the frontend a node file of its own, or stop the process and start it' },
+        },
+      );
     default:
       throw new PlatformError('ADMIN_NOT_FOUND', `a frontend knows no action ${printable(action)}`);
   }

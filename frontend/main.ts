@@ -15,11 +15,11 @@ import type { FrontendConfig } from '#frontend/config.ts';
 import { readForeignSettings } from './foreign/settings.ts';
 import { startSmtp } from './listeners/smtp.ts';
 import { RouteSnapshots } from './routing/route-snapshot.ts';
-import { type RunningFrontend, startFrontendService } from './service.ts';
+import { type Inheritance, type RunningFrontend, startFrontendService } from './service.ts';
 import { readSaslSettings, tokenJudge } from './session/sasl-settings.ts';
 import { FrontendTls } from './tls/frontend-tls.ts';
 
-export type { RunningFrontend } from './service.ts';
+export type { Inheritance, RunningFrontend } from './service.ts';
 
 /**
  * Starts the frontend; it serves when the promise resolves, if need be by look-up and with `readiness` saying what is missing. Rejects with
@@ -27,12 +27,14 @@ export type { RunningFrontend } from './service.ts';
  *
  * @param environment for secrets that are named as environment variables
  * @param localMembers members of clusters that run in this process too (a symmetric node)
+ * @param inheritance what another process hands over, whose place this one takes
  */
 export async function startFrontend(
   config: FrontendConfig,
   ports: Ports,
   environment?: Environment,
   localMembers: readonly string[] = [],
+  inheritance?: Inheritance,
 ): Promise<RunningFrontend> {
   const access = await resolveAccess(config.directory, ports.files, environment);
   const tls =
@@ -84,6 +86,7 @@ export async function startFrontend(
         ...(tokens === undefined ? {} : { verifyToken: tokenJudge(tokens, reader) }),
       },
       sasl,
+      inheritance,
     },
     ports,
   );

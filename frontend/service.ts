@@ -44,6 +44,7 @@ import { defaultDomains } from './session/default-domains.ts';
 import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
 import { type AgentAnswer, startAgent } from './subset/agent.ts';
+import { type FrontendLegacy, Succession } from './subset/succession.ts';
 import { countPlaces } from './subset/symmetric.ts';
 import { Withdrawal } from './subset/withdrawal.ts';
 import type { ChangingTls } from './tls/frontend-tls.ts';
@@ -63,6 +64,15 @@ export interface FrontendDoors {
   readonly foreign: Pick<ForeignOptions, 'settings' | 'verifyPassword' | 'verifyToken'>;
   /** What is taken beside passwords. */
   readonly sasl?: SaslSettings;
+  /** Set when another process goes on in this one. */
+  readonly inheritance?: Inheritance | undefined;
+}
+
+/** What a process takes over from the one before it. */
+export interface Inheritance {
+  readonly legacy: FrontendLegacy;
+  /** Resolves once the other process delivers no more from the queue. */
+  takeQueue(): Promise<void>;
 }
 
 /** A running frontend. */
@@ -70,7 +80,11 @@ export interface RunningFrontend extends RunningService<FrontendStatus> {
   /** How an address, as a client would give it, would be routed now. Never rejects. */
   explain(address: string): Promise<RouteExplanation>;
   /** What operators may ask of it; see control.ts. */
-  control(action: string, body: Readonly<Record<string, unknown>>): ReturnType<typeof controlFrontend>;
+  control(action: string, body: Readonly<Record<string, unknown>>): Promise<unknown>;
+  /** Going on in another process. */
+  readonly succession: Succession;
+  /** Clients connected, logged in or not, mail among them. */
+  connections(): number;
 }
 
 /** Listeners whose sessions are relayed after login. */
@@ -119,6 +133,7 @@ class Frontend implements RunningFrontend {
   readonly #guard: LoginGuard;
   readonly #rules: AddressRules;
   readonly #withdrawal: Withdrawal;
+  readonly succession: Succession;
   readonly #foreign: ForeignClusters;
   readonly #opener: SessionOpener;
   #listeners: RunningMailListener[] = [];
@@ -171,11 +186,20 @@ class Frontend implements RunningFrontend {
       random,
       weight: config.weight ?? 100,
       sessions: () => this.#dialogues(),
-      connections: () => this.#listeners.reduce((sum, { connections }) => sum + connections, this.#smtp?.connections() ?? 0),
+      connections: () => this.connections(),
       setAccepting: async (isAccepting) => {
         for (const listener of this.#listeners) await (isAccepting ? listener.reopen() : listener.close());
         await this.#smtp?.setAccepting(isAccepting);
       },
+    });
+    this.succession = new Succession({
+      name: config.name,
+      clock,
+      withdrawal: this.#withdrawal,
+      rules: this.#rules,
+      keeper: this.#keeper,
+      smtp: () => this.#smtp,
+      connections: () => this.#sessionConnections(),
     });
     this.#foreign = new ForeignClusters({ name: config.name, ...doors.foreign, ports: this.#ports });
     this.#routes.watcher = {
@@ -212,6 +236,8 @@ class Frontend implements RunningFrontend {
   async start(): Promise<void> {
     const config = this.#config;
     const ports = this.#ports;
+    const { inheritance } = this.#doors;
+    if (inheritance !== undefined) this.succession.inherit(inheritance.legacy);
     const gaveUp = new AbortController();
     if (!this.#routes.isRefreshed)
       await Promise.race([this.#follower.whenRefreshed(gaveUp.signal).catch(() => {}), sleep(ports.clock, warmUpMs, gaveUp.signal)]);
@@ -248,6 +274,7 @@ class Frontend implements RunningFrontend {
       scramSalt: (login) => this.#opener.scramSalt(login),
       ...(this.#doors.sasl === undefined ? {} : { sasl: this.#doors.sasl }),
       openDelivery: (cluster) => this.#opener.openDelivery(cluster),
+      ...(inheritance === undefined ? {} : { takeQueue: () => inheritance.takeQueue() }),
       ports,
     });
     for (const listener of config.listeners) {
@@ -256,14 +283,16 @@ class Frontend implements RunningFrontend {
         this.#tables.push(await startPostfixTable(listener, ports, this.#destinations));
       }
       if (listener.protocol === 'routes') {
-        this.#answers.push(await startProxyAnswers(listener, this.#tls, ports.log.child({ component: 'routes' }), this.#destinations));
+        const log = ports.log.child({ component: 'routes' });
+        this.#answers.push(await startProxyAnswers(listener, this.#tls, log, this.#destinations, ports.sockets));
       }
     }
     for (const listener of config.listeners) {
       if (listener.protocol !== 'http') continue;
       const log = ports.log.child({ component: 'http' });
       const { name: hostName, defaultDomain: domain } = config;
-      this.#http.push(await startHttpListener({ listener, tls: this.#tls, hostName, domain, frontend: this, log, metrics: ports.metrics }));
+      const { metrics, sockets } = ports;
+      this.#http.push(await startHttpListener({ listener, tls: this.#tls, hostName, domain, frontend: this, log, metrics, sockets }));
     }
     this.#state = 'ready';
     ports.log.info({ accounts: this.#routes.index.accounts, clusters: this.#routes.topology.clusters.size }, 'frontend serves');
@@ -276,7 +305,7 @@ class Frontend implements RunningFrontend {
       name: this.name,
       subset: this.#config.subset,
       region: this.#config.region,
-      state: this.#state,
+      state: this.succession.isLeaving ? 'leaving' : this.#state,
       withdrawal: this.#withdrawal.status(),
       listeners: this.#listenerStatus(),
       routes: {
@@ -351,6 +380,10 @@ class Frontend implements RunningFrontend {
     );
   }
 
+  connections(): number {
+    return this.#sessionConnections() + (this.#smtp?.connections() ?? 0);
+  }
+
   control(action: string, body: Readonly<Record<string, unknown>>): ReturnType<typeof controlFrontend> {
     const { name, subset } = { name: this.name, subset: this.#config.subset };
     this.#ports.log.info({ action }, 'asked by an operator');
@@ -412,6 +445,10 @@ class Frontend implements RunningFrontend {
       const next = protocol in sessionListeners ? ofSessions.shift() : ofMail.shift();
       return next === undefined ? [] : [next];
     });
+  }
+
+  #sessionConnections(): number {
+    return this.#listeners.reduce((sum, { connections }) => sum + connections, 0);
   }
 
   #sessions(): FrontendSession[] {

@@ -125,6 +125,8 @@ export const errorCatalogue = {
   REPL_NOT_PROMOTED: entry('config', 'later', 'A replica was not made the master; what is missing, and what to do, is in the message.'),
   REPL_TARGET_REFUSED: entry('config', 'later', 'A replica refused a change; the attribute and the fix are in the message.'),
 
+  RESTART_FAILED: entry('config', 'later', 'A frontend’s new process did not come up, and the old one goes on; the message says why.'),
+
   ADMIN_UNAUTHORIZED: entry('auth', 'never', 'The admin API needs a valid token.'),
   ADMIN_FORBIDDEN: entry('denied', 'never', 'A change came with the console’s cookie, but not from the console’s own page.'),
   ADMIN_NOT_ABLE: entry('unavailable', 'elsewhere', 'This process cannot do that; ask the admin API of another node.'),

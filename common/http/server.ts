@@ -10,6 +10,7 @@ import { errorCatalogue } from '#common/errors/catalogue.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import { httpStatuses } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
+import { boundAnew, type SocketAddress, type SocketSource, type SocketTarget } from '#common/network/listening-sockets.ts';
 
 /** A server with its routes. */
 export type HttpServer = FastifyInstance;
@@ -46,7 +47,7 @@ export interface HttpServerOptions {
   readonly patience?: { readonly requestTimeoutMs: number; readonly clock: Clock };
 }
 
-/** Makes a server without routes; the caller adds them and calls `listen`. */
+/** Makes a server without routes; the caller adds them and calls `listenAt`. */
 export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { tls, log } = options;
   const shared = {
@@ -79,11 +80,15 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     });
   }
   server.addHook('onSend', async (_request, reply, payload) => {
+    // The port is another process's by now: the client's next request is to go there.
+    if (!server.server.listening) reply.header('connection', 'close');
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');
     reply.header('x-content-type-options', 'nosniff');
     reply.header('referrer-policy', 'no-referrer');
     return payload;
   });
+  // Of a server that was not told to listen by fastify itself, fastify closes only what is idle.
+  server.addHook('preClose', async () => server.server.closeAllConnections());
   server.setErrorHandler((error: FastifyError | PlatformError, request, reply) => {
     const problem = problemOf(error);
     const fields = { method: request.method, path: request.routeOptions.url, status: problem.status, errCode: problem.code };
@@ -96,6 +101,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     throw new PlatformError('ADMIN_NOT_FOUND', `there is no ${request.method} ${request.url.split('?')[0]} here`);
   });
   return server;
+}
+
+/** Listens. Rejects with the system's error when the address cannot be bound. */
+export async function listenAt(server: HttpServer, target: SocketTarget, sockets: SocketSource = boundAnew): Promise<SocketAddress> {
+  await server.ready();
+  return sockets.listen(server.server, target);
 }
 
 /** Any failure as a problem document. */

@@ -15,6 +15,7 @@ import {
   TLSSocket,
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
 import type {
   Connection,
   ConnectionHandlers,
@@ -29,9 +30,15 @@ import type {
 
 const connectTimeoutMs = 10_000;
 const handshakeTimeoutMs = 20_000;
+const backlogDefault = 4096;
 
 /** The real network. */
-export const nodeNetwork: Network = { connect, listen };
+export const nodeNetwork: Network = createNodeNetwork(boundAnew);
+
+/** The real network, with listeners' sockets from this source. */
+export function createNodeNetwork(sockets: SocketSource): Network {
+  return { connect, listen: (options, accept) => listen(sockets, options, accept) };
+}
 
 function connect(options: ConnectOptions): Promise<Connection> {
   const where = options.path ?? `${options.host}:${options.port}`;
@@ -69,43 +76,54 @@ function connect(options: ConnectOptions): Promise<Connection> {
   });
 }
 
-function listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener> {
+async function listen(sockets: SocketSource, options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener> {
+  const tls = options.tls;
+  const server: Server =
+    tls === undefined
+      ? createServer({ noDelay: true, allowHalfOpen: true }, (socket) => accept(new NodeConnection(socket)))
+      : createTlsServer({ ...secureOptions(tls), allowHalfOpen: true, handshakeTimeout: handshakeTimeoutMs }, (socket) => {
+          socket.setNoDelay(true);
+          accept(new NodeConnection(socket));
+        });
+  if (tls !== undefined) {
+    server.on('connection', (socket: Socket) => socket.setNoDelay(true));
+    // A failed handshake concerns that client only; the socket is already being torn down.
+    server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
+  }
+  const where = options.path ?? `${options.host ?? '127.0.0.1'}:${options.port ?? 0}`;
+  try {
+    const bound =
+      options.path === undefined
+        ? await sockets.listen(server, {
+            host: options.host ?? '127.0.0.1',
+            port: options.port ?? 0,
+            backlog: options.backlog ?? backlogDefault,
+          })
+        : await listenAtPath(server, options.path, options);
+    // After binding, an accept error (EMFILE) is passing; the listener goes on.
+    server.on('error', () => {});
+    return {
+      ...bound,
+      close: () =>
+        new Promise((closed) => {
+          // `close` waits for open connections; the port itself is free at once, which is all that is promised here.
+          server.close();
+          setImmediate(closed);
+        }),
+    };
+  } catch (error) {
+    throw new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${where}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function listenAtPath(server: Server, path: string, options: ListenOptions): Promise<{ address: string; port: number }> {
   return new Promise((resolve, reject) => {
-    const tls = options.tls;
-    const server: Server =
-      tls === undefined
-        ? createServer({ noDelay: true, allowHalfOpen: true }, (socket) => accept(new NodeConnection(socket)))
-        : createTlsServer({ ...secureOptions(tls), allowHalfOpen: true, handshakeTimeout: handshakeTimeoutMs }, (socket) => {
-            socket.setNoDelay(true);
-            accept(new NodeConnection(socket));
-          });
-    if (tls !== undefined) {
-      server.on('connection', (socket: Socket) => socket.setNoDelay(true));
-      // A failed handshake concerns that client only; the socket is already being torn down.
-      server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
-    }
-    const where = options.path ?? `${options.host ?? '127.0.0.1'}:${options.port ?? 0}`;
-    server.once('error', (error) => {
-      reject(new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${where}: ${messageOf(error)}`, { cause: error }));
-    });
-    const target = options.path === undefined ? { host: options.host ?? '127.0.0.1', port: options.port ?? 0 } : { path: options.path };
+    server.once('error', reject);
     // The file of a Unix socket is made within this call, so at no moment with more rights than these.
     const umask = options.ownUserOnly === true ? process.umask(0o177) : undefined;
-    server.listen({ ...target, backlog: options.backlog ?? 4096 }, () => {
-      server.removeAllListeners('error');
-      // After binding, an accept error (EMFILE) is passing; the listener goes on.
-      server.on('error', () => {});
-      const bound = server.address();
-      resolve({
-        address: typeof bound === 'object' && bound !== null ? bound.address : where,
-        port: typeof bound === 'object' && bound !== null ? bound.port : 0,
-        close: () =>
-          new Promise((closed) => {
-            // `close` waits for open connections; the port itself is free at once, which is all that is promised here.
-            server.close();
-            setImmediate(closed);
-          }),
-      });
+    server.listen({ path, backlog: options.backlog ?? backlogDefault }, () => {
+      server.off('error', reject);
+      resolve({ address: path, port: 0 });
     });
     if (umask !== undefined) process.umask(umask);
   });

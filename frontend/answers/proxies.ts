@@ -9,6 +9,7 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { createHttpServer, type HttpRequest } from '#common/http/server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { addressList } from '#common/network/address-list.ts';
+import type { SocketSource } from '#common/network/listening-sockets.ts';
 import { type ForeignProtocol, foreignProtocols } from '#directory/client/records.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import { type HttpListener, listenHttp } from '#frontend/listeners/http.ts';
@@ -23,6 +24,7 @@ export async function startProxyAnswers(
   tls: { readonly cert: string; readonly key: string } | undefined,
   log: Logger,
   destinations: Destinations,
+  sockets?: SocketSource,
 ): Promise<HttpListener> {
   const mayAsk = addressList(listener.allowFrom ?? ['127.0.0.0/8', '::1']);
   const server = createHttpServer({ log, tls: listener.tls === 'implicit' ? tls : undefined });
@@ -46,7 +48,7 @@ export async function startProxyAnswers(
     const { host, port, tls: transport, account } = destination;
     return { host, port, tls: transport, account };
   });
-  return await listenHttp(server, listener);
+  return await listenHttp(server, listener, sockets);
 }
 
 /** What nginx is told. It looks up no names and makes no TLS connections to backends, so a server that needs either is of no use to it. */

@@ -6,7 +6,8 @@ export interface FrontendStatus {
   readonly name: string;
   readonly subset: string;
   readonly region: string | undefined;
-  readonly state: 'starting' | 'ready' | 'draining';
+  /** leaving: another process has taken over, and this one serves its sessions to their end. */
+  readonly state: 'starting' | 'ready' | 'draining' | 'leaving';
   /** Whether the load balancer is told to send clients here, and how many. */
   readonly withdrawal: {
     readonly state: 'serving' | 'cordoned' | 'draining' | 'drained';
@@ -54,6 +55,35 @@ export interface FrontendStatus {
     readonly deferred: number;
     readonly bounced: number;
   };
+  /** The processes that serve it: the one that accepts, and earlier ones with sessions left. Missing where it cannot be restarted without a break. */
+  readonly processes?: readonly FrontendProcess[];
+}
+
+/** A process that serves sessions of a frontend. */
+export interface FrontendProcess {
+  readonly pid: number;
+  readonly version: string;
+  /** Wall clock. */
+  readonly startedAtMs: number;
+  readonly state: 'serving' | 'leaving';
+  /** Logged in. */
+  readonly sessions: number;
+  /** Clients connected, logged in or not. */
+  readonly connections: number;
+  /** leaving: until the rest hears its bye. */
+  readonly leftMs?: number | undefined;
+}
+
+/** A frontend that goes on in another process. */
+export interface RestartReport {
+  /** Frontends of the process; all go together. */
+  readonly frontends: readonly string[];
+  readonly from: { readonly pid: number; readonly version: string; readonly connections: number };
+  readonly to: { readonly pid: number; readonly version: string };
+  /** Time that the old process's sessions have to end by themselves. */
+  readonly deadlineMs: number;
+  /** Until the new process accepted. */
+  readonly tookMs: number;
 }
 
 /** What one frontend holds against addresses and accounts. */

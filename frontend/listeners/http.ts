@@ -8,10 +8,11 @@
 
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { addHealthRoutes } from '#common/http/health.ts';
-import { createHttpServer, type HttpServer } from '#common/http/server.ts';
+import { createHttpServer, type HttpServer, listenAt } from '#common/http/server.ts';
 import type { RunningService } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
+import type { SocketSource } from '#common/network/listening-sockets.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 
@@ -27,6 +28,7 @@ export interface HttpListenerOptions {
   readonly frontend: Pick<RunningService<FrontendStatus>, 'role' | 'name' | 'readiness' | 'status'>;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly sockets?: SocketSource | undefined;
 }
 
 /** A bound HTTP listener. */
@@ -49,24 +51,19 @@ export async function startHttpListener(options: HttpListenerOptions): Promise<H
       return reply.type('application/xml; charset=utf-8').send(settings);
     });
   }
-  return await listenHttp(server, listener);
+  return await listenHttp(server, listener, options.sockets);
 }
 
 /** Binds a server to a listener's address. Rejects with `NET_CONNECT_FAILED` when that cannot be bound. */
-export async function listenHttp(server: HttpServer, listener: FrontendListener): Promise<HttpListener> {
+export async function listenHttp(server: HttpServer, listener: FrontendListener, sockets: SocketSource | undefined): Promise<HttpListener> {
   try {
-    await server.listen({ host: listener.address, port: listener.port });
+    const { port } = await listenAt(server, { host: listener.address, port: listener.port }, sockets);
+    return { address: listener.address, port, [Symbol.asyncDispose]: () => server.close() };
   } catch (error) {
     throw new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${listener.address}:${listener.port}: ${messageOf(error)}`, {
       cause: error,
     });
   }
-  const bound = server.server.address();
-  return {
-    address: listener.address,
-    port: typeof bound === 'object' && bound !== null ? bound.port : listener.port,
-    [Symbol.asyncDispose]: () => server.close(),
-  };
 }
 
 /** The settings document for mail clients. */

@@ -47,7 +47,7 @@ export interface RunningMailListener {
   status(): FrontendStatus['listeners'][number];
   /** Sessions that are logged in. */
   sessions(): IterableIterator<LoginDialogue>;
-  /** Stops accepting. */
+  /** Stops accepting; whoever was accepted by then is served. */
   close(): Promise<void>;
   /** Accepts again, at the port that it had. Rejects when somebody else has it by now. */
   reopen(): Promise<void>;
@@ -132,13 +132,13 @@ class MailListener implements RunningMailListener {
   }
 
   async close(): Promise<void> {
-    this.#paceTimer?.cancel();
-    this.#paceTimer = undefined;
-    for (const connection of this.#waiting.splice(0)) hangUp(connection);
     await this.#port?.close();
   }
 
   stop(): void {
+    this.#paceTimer?.cancel();
+    this.#paceTimer = undefined;
+    for (const connection of this.#waiting.splice(0)) hangUp(connection);
     for (const dialogue of [...this.#dialogues]) dialogue.stop();
   }
 

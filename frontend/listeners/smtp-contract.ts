@@ -77,6 +77,8 @@ export interface SmtpOptions {
   readonly sasl?: SaslSettings;
   /** An LMTP channel to a ready member of the cluster, or to the host of a foreign one that `cluster` names. Rejects with `ROUTE_*`, `NET_*` or `LINK_*`. */
   openDelivery(cluster: ClusterName): Promise<Delivery>;
+  /** Set where another process has the queue's directory: resolves once that one has stopped delivering. */
+  takeQueue?(): Promise<void>;
   readonly ports: Ports;
 }
 
@@ -89,6 +91,12 @@ export interface RunningSmtp extends AsyncDisposable {
   setAccepting(isAccepting: boolean): Promise<void>;
   /** Clients connected. */
   connections(): number;
+  /** Delivers no more, for another process to do so; see queue.ts. */
+  release(heir: (id: string) => void): Promise<void>;
+  /** Delivers again. */
+  takeBack(): Promise<void>;
+  /** Takes up a message that the other process has queued. */
+  adopt(id: string): Promise<void>;
 }
 
 /** Type of `startSmtp` in smtp.ts. */

@@ -7,13 +7,14 @@
  * The library's own enhanced status codes are off: it derives them from the reply code and would call every 550 an unknown address.
  * Ours stand in the text of each refusal.
  */
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
 import { type AccountName, type AccountUuid, type DomainName, tryParseDomainName } from '#common/account-name.ts';
 import type { Timer } from '#common/clock.ts';
 import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { smtpReplies } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
+import { boundAnew } from '#common/network/listening-sockets.ts';
 import { normaliseLineEnds } from '#protocol/mime/summary.ts';
 import type { FrontendStatus } from '../client/status.ts';
 import type { FrontendListener } from '../config.ts';
@@ -165,19 +166,14 @@ export class SmtpListener implements AsyncDisposable {
     return server;
   }
 
-  #listen(): Promise<void> {
+  async #listen(): Promise<void> {
     const { address } = this.#listener;
-    const port = this.#port;
-    return new Promise((resolve, reject) => {
-      const failed = (error: Error): void =>
-        reject(new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${address}:${port}: ${error.message}`, { cause: error }));
-      this.#server.server.once('error', failed);
-      this.#server.listen(port, address, () => {
-        this.#server.server.off('error', failed);
-        this.#port = (this.#server.server.address() as AddressInfo).port;
-        resolve();
-      });
-    });
+    const sockets = this.#options.ports.sockets ?? boundAnew;
+    try {
+      ({ port: this.#port } = await sockets.listen(this.#server.server, { host: address, port: this.#port }));
+    } catch (error) {
+      throw new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${address}:${this.#port}: ${messageOf(error)}`, { cause: error });
+    }
   }
 
   /** `isClear`: the session has no TLS yet, so that a password would be read on the way. */

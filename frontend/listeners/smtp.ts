@@ -2,6 +2,7 @@
  * The mail half of a frontend: its SMTP and submission listeners, the durable queue behind them, and the relay to the world outside where
  * one is configured. See smtp-contract.ts for what it is given.
  */
+import type { ClusterName } from '#common/host-server.ts';
 import { MailQueue } from '../queue/queue.ts';
 import { createRelay } from '../queue/relay.ts';
 import type { RunningSmtp, SmtpOptions } from './smtp-contract.ts';
@@ -11,18 +12,20 @@ import { Receiving } from './smtp-message.ts';
 /** Opens the queue, which begins to deliver what it held, then listens. When one listener cannot, all that was started is stopped. */
 export async function startSmtp(options: SmtpOptions): Promise<RunningSmtp> {
   const { config, ports } = options;
-  const queue = await MailQueue.open({
+  await options.takeQueue?.();
+  const queueOptions = {
     directory: config.queueDirectory,
     hostName: config.name,
     router: options.router,
-    openDelivery: (cluster) => options.openDelivery(cluster),
+    openDelivery: (cluster: ClusterName) => options.openDelivery(cluster),
     relay: config.relay === undefined ? undefined : createRelay({ ...config.relay, hostName: config.name }),
     clock: ports.clock,
     random: ports.random,
     files: ports.files,
     log: ports.log.child({ component: 'queue' }),
     metrics: ports.metrics,
-  });
+  };
+  const queue = await MailQueue.open(queueOptions, options.takeQueue !== undefined);
   const started: SmtpListener[] = [];
   const stop = async (): Promise<void> => {
     await Promise.all(started.map((listener) => listener[Symbol.asyncDispose]()));
@@ -42,6 +45,9 @@ export async function startSmtp(options: SmtpOptions): Promise<RunningSmtp> {
       for (const listener of started) await listener.setAccepting(isAccepting);
     },
     connections: () => started.reduce((sum, listener) => sum + listener.connections, 0),
+    release: (heir) => queue.release(heir),
+    takeBack: () => queue.takeBack(),
+    adopt: (id) => queue.adopt(id),
     [Symbol.asyncDispose]: stop,
   };
 }

@@ -8,6 +8,9 @@
  * What always holds: an accepted message is on disk until each recipient was delivered or its sender was told (spool.ts); a repeated
  * attempt carries the same delivery id, so nothing is stored twice; a bounce is never bounced; a cluster that is down holds up only
  * its own mail (cluster-lane.ts).
+ *
+ * One process delivers from the directory at a time. On a restart without a break (subset/succession.ts) the old one stops delivering, keeps
+ * taking its last clients' mail, and tells its heir of each message once it is on disk.
  */
 import type { Clock, Timer } from '#common/clock.ts';
 import { withTimeout } from '#common/clock.ts';
@@ -60,6 +63,8 @@ const defaultBytesMax = 20 * 1024 ** 3;
 const lookupsMax = 32;
 /** Time that attempts under way have to end when the queue stops. */
 const stopMaxMs = 1000;
+/** The same when another process takes the queue over: clients wait for nothing meanwhile. */
+const releaseMaxMs = 10_000;
 
 interface Entry {
   readonly envelope: Envelope;
@@ -68,6 +73,8 @@ interface Entry {
   isActive: boolean;
   retry: Timer | undefined;
   lastProblem: string | undefined;
+  /** Another process had it before, and may have finished it at the very end. */
+  readonly wasShared: boolean;
 }
 
 /** See the header of this file. */
@@ -85,6 +92,8 @@ export class MailQueue implements AsyncDisposable {
   #delivered = 0;
   #bounced = 0;
   #isStopping = false;
+  #isDisposed = false;
+  #heir: ((id: string) => void) | undefined;
 
   private constructor(options: QueueOptions) {
     this.#options = options;
@@ -99,10 +108,14 @@ export class MailQueue implements AsyncDisposable {
     });
   }
 
-  /** Opens the queue with what it held, and begins to deliver it. */
-  static async open(options: QueueOptions): Promise<MailQueue> {
+  /**
+   * Opens the queue with what it held, and begins to deliver it.
+   *
+   * @param isShared another process, which has released it, still takes its last clients' mail
+   */
+  static async open(options: QueueOptions, isShared = false): Promise<MailQueue> {
     const queue = new MailQueue(options);
-    for (const { envelope, finished } of await queue.#spool.open()) queue.#add(envelope, finished);
+    for (const { envelope, finished } of await queue.#spool.open(isShared)) queue.#add(envelope, finished, isShared);
     if (queue.#entries.size > 0) options.log.info({ messages: queue.#entries.size }, 'queue taken up again');
     return queue;
   }
@@ -135,14 +148,50 @@ export class MailQueue implements AsyncDisposable {
     return { messages: this.#entries.size, oldestAgeMs, delivered: this.#delivered, deferred, bounced: this.#bounced };
   }
 
+  /** Delivers no more, so that another process can; messages still come in, and `heir` is told of each. Resolves once no attempt is under way. */
+  async release(heir: (id: string) => void): Promise<void> {
+    this.#heir = heir;
+    await this.#stopAttempts(releaseMaxMs, false);
+    this.#entries.clear();
+    this.#waiting.clear();
+    this.#lanes.clear();
+    this.#bytes = 0;
+  }
+
+  /** Delivers again: the other process could not. */
+  async takeBack(): Promise<void> {
+    if (this.#heir === undefined || this.#isDisposed) return;
+    this.#heir = undefined;
+    this.#isStopping = false;
+    for (const { envelope, finished } of await this.#spool.open(true)) {
+      if (!this.#entries.has(envelope.id)) this.#add(envelope, finished, true);
+    }
+  }
+
+  /** Takes up a message that the process before this one has put into the directory since. */
+  async adopt(id: string): Promise<void> {
+    if (this.#entries.has(id)) return;
+    const found = await this.#spool.load(id);
+    if (found !== undefined && !this.#entries.has(id)) this.#add(found.envelope, found.finished, true);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isDisposed = true;
+    await this.#stopAttempts(stopMaxMs, true);
+  }
+
+  async #stopAttempts(limitMs: number, isAtOnce: boolean): Promise<void> {
     this.#isStopping = true;
     for (const entry of this.#entries.values()) entry.retry?.cancel();
-    for (const lane of this.#lanes.values()) lane.close();
+    const closeLanes = (): void => {
+      for (const lane of this.#lanes.values()) lane.close();
+    };
+    if (isAtOnce) closeLanes();
     const ended = Promise.allSettled(this.#active).then(() => undefined);
-    await withTimeout(this.#options.clock, stopMaxMs, ended, () => new Error('attempts under way')).catch(() => {
+    await withTimeout(this.#options.clock, limitMs, ended, () => new Error('attempts under way')).catch(() => {
       this.#options.log.warn({ attempts: this.#active.size }, 'queue stopped with attempts under way; they are repeated at the next start');
     });
+    closeLanes();
   }
 
   async #store(message: NewMessage): Promise<void> {
@@ -155,10 +204,11 @@ export class MailQueue implements AsyncDisposable {
     } finally {
       this.#bytes -= raw.length;
     }
-    this.#add(envelope, []);
+    if (this.#heir === undefined) this.#add(envelope, []);
+    else this.#heir(envelope.id);
   }
 
-  #add(envelope: Envelope, finished: readonly number[]): void {
+  #add(envelope: Envelope, finished: readonly number[], wasShared = false): void {
     const entry: Entry = {
       envelope,
       finished: new Set(finished),
@@ -166,6 +216,7 @@ export class MailQueue implements AsyncDisposable {
       isActive: false,
       retry: undefined,
       lastProblem: undefined,
+      wasShared,
     };
     this.#entries.set(envelope.id, entry);
     this.#bytes += envelope.rawBytes;
@@ -230,6 +281,10 @@ export class MailQueue implements AsyncDisposable {
       return;
     }
     if (newlyFinished > 0) await this.#saveProgress(entry);
+    if (entry.wasShared && (await this.#spool.load(envelope.id)) === undefined) {
+      this.#forget(entry);
+      return;
+    }
     this.#retryLater(entry, outcome.unreachable);
   }
 

@@ -43,14 +43,18 @@ export class Spool {
     this.#damaged = join(directory, 'damaged');
   }
 
-  /** Makes the directories, clears what was never acknowledged, and gives back what was, oldest first. */
-  async open(): Promise<SpooledMessage[]> {
+  /**
+   * Makes the directories, clears what was never acknowledged, and gives back what was, oldest first.
+   *
+   * @param isShared another process writes into it too: what is on its way in is left alone
+   */
+  async open(isShared = false): Promise<SpooledMessage[]> {
     for (const directory of [this.#incoming, this.#messages, this.#progress, this.#damaged]) await this.#files.mkdirAll(directory);
-    for (const name of await this.#files.list(this.#incoming)) await this.#files.unlink(join(this.#incoming, name));
+    if (!isShared) for (const name of await this.#files.list(this.#incoming)) await this.#files.unlink(join(this.#incoming, name));
     const names = await this.#files.list(this.#messages);
     const found: SpooledMessage[] = [];
     for (let at = 0; at < names.length; at += parallelReads) {
-      const batch = await Promise.all(names.slice(at, at + parallelReads).map((name) => this.#load(name)));
+      const batch = await Promise.all(names.slice(at, at + parallelReads).map((name) => this.load(name)));
       found.push(...batch.filter((message) => message !== undefined));
     }
     const known = new Set(found.map((message) => message.envelope.id));
@@ -96,20 +100,27 @@ export class Spool {
     await this.#unlinkIfThere(join(this.#progress, id));
   }
 
-  async #load(name: string): Promise<SpooledMessage | undefined> {
+  /** A message that was acknowledged; `undefined` when it has gone, or is damaged, which is logged. */
+  async load(name: string): Promise<SpooledMessage | undefined> {
     const path = join(this.#messages, name);
-    const size = (await this.#files.size(path)) ?? 0;
-    let decoded = decodeEnvelope(await this.#files.readRange(path, 0, envelopeReadBytes));
-    if (decoded === undefined && size > envelopeReadBytes) decoded = decodeEnvelope(await this.#files.read(path));
-    if (decoded === undefined || decoded.envelope.id !== name || decoded.textStart + decoded.envelope.rawBytes !== size) {
+    try {
+      const size = (await this.#files.size(path)) ?? 0;
+      let decoded = decodeEnvelope(await this.#files.readRange(path, 0, envelopeReadBytes));
+      if (decoded === undefined && size > envelopeReadBytes) decoded = decodeEnvelope(await this.#files.read(path));
+      if (decoded !== undefined && decoded.envelope.id === name && decoded.textStart + decoded.envelope.rawBytes === size) {
+        return { envelope: decoded.envelope, finished: await this.#loadProgress(name) };
+      }
       await this.#files.rename(path, join(this.#damaged, name));
       this.#log.error(
         { queueId: name, bytes: size },
         'queued message is damaged; it was moved to the folder "damaged", look at it by hand',
       );
       return undefined;
+    } catch (thrown) {
+      // Done by the process that had the queue before this one.
+      if (errnoOf(thrown) === 'ENOENT') return undefined;
+      throw thrown;
     }
-    return { envelope: decoded.envelope, finished: await this.#loadProgress(name) };
   }
 
   async #loadProgress(name: string): Promise<number[]> {

@@ -30,6 +30,7 @@ export class SnapshotKeeper {
   #takenAtMs: number | undefined;
   /** Changes that the last snapshot holds, as the follower counts them; -1: those of an earlier process. */
   #changes: number;
+  #isFrozen = false;
 
   constructor(options: SnapshotKeeperOptions) {
     this.#options = options;
@@ -41,6 +42,16 @@ export class SnapshotKeeper {
   /** Age of the snapshot on disk; `undefined` when there is none. */
   ageMs(): number | undefined {
     return this.#takenAtMs === undefined ? undefined : Math.max(0, this.#options.ports.clock.nowMs() - this.#takenAtMs);
+  }
+
+  /** Writes what has changed, and from then on nothing until `thaw`: the directory is another process's. */
+  async freeze(): Promise<void> {
+    await this.#write();
+    this.#isFrozen = true;
+  }
+
+  thaw(): void {
+    this.#isFrozen = false;
   }
 
   /** Writes what has changed; call it while the follower still has its position. */
@@ -63,7 +74,7 @@ export class SnapshotKeeper {
     const { snapshots, routes, follower, ports } = this.#options;
     const position = follower.position();
     const { changes } = follower.status();
-    if (snapshots === undefined || position === undefined || changes === this.#changes) return;
+    if (this.#isFrozen || snapshots === undefined || position === undefined || changes === this.#changes) return;
     try {
       const atMs = ports.clock.nowMs();
       await snapshots.write(routes, position);

@@ -10,7 +10,7 @@
  */
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { addHealthRoutes } from '#common/http/health.ts';
-import { createHttpServer } from '#common/http/server.ts';
+import { createHttpServer, listenAt } from '#common/http/server.ts';
 import { addConsole } from '../console/serve.ts';
 import { addAuth } from './auth.ts';
 import type { AdminOptions, RunningAdmin } from './options.ts';
@@ -35,15 +35,14 @@ export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
   addRoutes(server, options, () => url);
   await addConsole(server);
   const { address, port: wantedPort } = options.listen;
+  let port: number;
   try {
-    await server.listen({ host: address, port: wantedPort });
+    ({ port } = await listenAt(server, { host: address, port: wantedPort }, options.ports.sockets));
   } catch (error) {
     throw new PlatformError('NET_CONNECT_FAILED', `the admin API cannot listen on ${address}:${wantedPort}: ${messageOf(error)}`, {
       cause: error,
     });
   }
-  const bound = server.server.address();
-  const port = typeof bound === 'object' && bound !== null ? bound.port : wantedPort;
   url = `${options.tls === undefined ? 'http' : 'https'}://${address.includes(':') ? `[${address}]` : address}:${port}`;
   return { url, port, [Symbol.asyncDispose]: () => server.close() };
 }

@@ -18,6 +18,7 @@ export const frontendActions = [
   'guard-allow',
   'guard-forget',
   'kick',
+  'restart',
 ] as const;
 export type FrontendAction = (typeof frontendActions)[number];
 

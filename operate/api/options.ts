@@ -7,7 +7,7 @@ import type { RouteExplanation } from '#frontend/client/status.ts';
 import type { PromotionReport, RepairReport } from '#replication/client/status.ts';
 
 /** A service of this process, with what only some roles can do. */
-export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness'> {
+export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness' | 'refresh'> {
   /** Frontends: how this address would be routed now. */
   explain?(address: string): Promise<RouteExplanation> | RouteExplanation;
   /** Frontends: cordon, drain, resume, weight, and the guard's verbs; see frontend/control.ts. */

@@ -26,7 +26,11 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   const { clock } = options.ports;
   const startedAtMs = clock.monotonicMs();
   const ownReport = () => localReport(options, startedAtMs);
+  const refresh = async (): Promise<void> => {
+    await Promise.all(options.services.map((service) => service.refresh?.()));
+  };
   const status = async (): Promise<StatusReport> => {
+    await refresh();
     const { replies, answers } = await gather(options, ownUrl(), '/api/v1/node', ownReport());
     const abilities = {
       accounts: options.accounts !== undefined,
@@ -36,8 +40,14 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
     return mergeStatus({ node: options.node, version: productVersion, atMs: clock.nowMs(), abilities }, replies, answers);
   };
 
-  server.get('/api/v1/node', ownReport);
-  server.get('/api/v1/node/sessions', (request) => localSessions(options, filterOf(request), limitOf(request)));
+  server.get('/api/v1/node', async () => {
+    await refresh();
+    return ownReport();
+  });
+  server.get('/api/v1/node/sessions', async (request) => {
+    await refresh();
+    return localSessions(options, filterOf(request), limitOf(request));
+  });
   server.get<Address>('/api/v1/node/explain/:address', async (request) => ({
     explanations: await localExplanations(options, request.params.address),
   }));
@@ -53,6 +63,7 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
     const filter = filterOf(request);
     const limit = limitOf(request);
     const query = new URLSearchParams({ ...definedOnly(filter), limit: String(limit) });
+    await refresh();
     const own = localSessions(options, filter, limit);
     const { replies, answers } = await gather(options, ownUrl(), `/api/v1/node/sessions?${query.toString()}`, own);
     const sessions = answers.flatMap((answer) => answer.sessions).sort((a, b) => b.startedAtMs - a.startedAtMs);

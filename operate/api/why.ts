@@ -99,6 +99,7 @@ async function askCluster(
 }
 
 async function askSessions(options: AdminOptions, ownUrl: string, account: string): Promise<SessionView[]> {
+  await Promise.all(options.services.map((service) => service.refresh?.()));
   const own = localSessions(options, { account }, sessionsMax);
   const asked = await gather(options, ownUrl, `/api/v1/node/sessions?limit=${sessionsMax}&account=${encodeURIComponent(account)}`, own);
   return asked.answers

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import type { AskApi } from './connect.ts';
 import type { VerbResult } from './output.ts';
 import type { Terminal } from './terminal.ts';
-import type { DrainTerms, Target } from './verbs/frontend.ts';
+import type { DrainTerms, RestartTerms, Target } from './verbs/frontend.ts';
 
 /** What the verbs need of the program. */
 export interface FrontendCommandsOptions {
@@ -15,7 +15,15 @@ export interface FrontendCommandsOptions {
 
 /** Adds them. */
 export function addFrontendCommands(program: Command, options: FrontendCommandsOptions): void {
-  addWithdrawal(program, options, 'frontend', 'one frontend server', (name) => ({ frontend: name }), 'front1.eu.isp.example');
+  const frontend = addWithdrawal(
+    program,
+    options,
+    'frontend',
+    'one frontend server',
+    (name) => ({ frontend: name }),
+    'front1.eu.isp.example',
+  );
+  addRestart(frontend, options);
   addWithdrawal(program, options, 'subset', 'all frontends of a subset', (name) => ({ subset: name }), 'eu');
   addGuard(program, options);
   program
@@ -33,7 +41,7 @@ function addWithdrawal(
   what: string,
   targetOf: (name: string) => Target,
   example: string,
-): void {
+): Command {
   const group = program.command(noun).description(`${what}: out of service and back in`);
   const verbs = () => import('./verbs/frontend.ts');
   group
@@ -69,6 +77,23 @@ function addWithdrawal(
     .addHelpText('after', examples(`archipelago ${noun} weight ${example} 50`))
     .action(async (name: string, weight: number) =>
       show(await (await verbs()).withdraw(await api(), targetOf(name), 'weight', { weight })),
+    );
+  return group;
+}
+
+function addRestart(group: Command, { show, api, examples }: FrontendCommandsOptions): void {
+  group
+    .command('restart')
+    .argument('<name>', 'name of the frontend')
+    .description('go on in a new process, with configuration and program as they are on disk now; no connection is refused or cut')
+    .option('--deadline <seconds>', 'time that sessions of the old process have to end by themselves', positive, 3600)
+    .option('--within <seconds>', 'time that the new process has to come up; else the old one goes on', positive, 180)
+    .addHelpText(
+      'after',
+      examples('archipelago frontend restart front1.eu.isp.example', 'archipelago frontend restart front1.eu.isp.example --deadline 600'),
+    )
+    .action(async (name: string, given: RestartTerms) =>
+      show(await (await import('./verbs/frontend.ts')).restart(await api(), name, given)),
     );
 }
 

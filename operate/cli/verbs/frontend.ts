@@ -4,7 +4,7 @@
  */
 import { sleep } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { FrontendStatus, GuardReport, KickReport } from '#frontend/client/status.ts';
+import type { FrontendStatus, GuardReport, KickReport, RestartReport } from '#frontend/client/status.ts';
 import type { FrontendAction } from '../../api/frontend-actions.ts';
 import type { FrontendView, StatusReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
@@ -25,12 +25,20 @@ export interface DrainTerms {
   readonly wait?: boolean;
 }
 
+/** Terms of a restart, seconds. */
+export interface RestartTerms {
+  readonly deadline: number;
+  readonly within: number;
+}
+
 interface Withdrawn {
   readonly frontend: string;
   readonly subset: string;
   readonly withdrawal: FrontendStatus['withdrawal'];
 }
 
+/** Beyond the time that the new process has. */
+const graceMs = 20_000;
 /** Between two looks at a drain. */
 const lookEveryMs = 1000;
 
@@ -69,6 +77,32 @@ export async function drain(terminal: Terminal, ask: AskApi, target: Target, ter
     drained = (await find(ask, target)).targets.map(({ name, subset, withdrawal }) => ({ frontend: name, subset, withdrawal }));
   }
   return result(drained);
+}
+
+/** Has a frontend go on in a new process. */
+export async function restart(ask: AskApi, name: string, { deadline, within }: RestartTerms): Promise<VerbResult> {
+  const body = { deadlineMs: deadline * 1000, withinMs: within * 1000 };
+  const timeoutMs = within * 1000 + graceMs;
+  const report = await ask<RestartReport>(path(name, 'restart'), { method: 'POST', body, timeoutMs });
+  return {
+    document: report,
+    rows: [report],
+    names: [String(report.to.pid)],
+    render: (paint) =>
+      table(
+        paint,
+        ['FRONTEND', 'FROM', 'TO', 'TOOK', 'LEFT THERE', 'TIME LEFT'],
+        report.frontends.map((frontend) => [
+          frontend,
+          `${report.from.pid} (${report.from.version})`,
+          `${report.to.pid} (${report.to.version})`,
+          duration(report.tookMs),
+          String(report.from.connections),
+          duration(report.deadlineMs),
+        ]),
+      ),
+    exitCode: exitCodes.ok,
+  };
 }
 
 /** What frontends hold against addresses and accounts; of one, with `what`. */

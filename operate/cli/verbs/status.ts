@@ -1,4 +1,5 @@
 /** `archipelago status`: the installation at a glance, and what is wrong with it. */
+import type { FrontendProcess } from '#frontend/client/status.ts';
 import type { Replies, StatusReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
 import { duration, type Paint, table, type VerbResult } from '../output.ts';
@@ -42,6 +43,23 @@ export function stateText(paint: Paint, state: string): string {
 
 const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
+function processTable(processes: readonly (FrontendProcess & { readonly frontend: string })[], nowMs: number, paint: Paint): string {
+  return table(
+    paint,
+    ['FRONTEND', 'PROCESS', 'VERSION', 'STATE', 'UP', 'SESSIONS', 'CONNECTIONS', 'TIME LEFT'],
+    processes.map(({ frontend, pid, version, state, startedAtMs, sessions, connections, leftMs }) => [
+      frontend,
+      String(pid),
+      version,
+      state === 'serving' ? paint.ok(state) : stateText(paint, state),
+      duration(Math.max(0, nowMs - startedAtMs)),
+      String(sessions),
+      String(connections),
+      leftMs === undefined ? '-' : duration(leftMs),
+    ]),
+  );
+}
+
 function render(report: StatusReport, paint: Paint, isWide: boolean): string {
   const parts: string[] = [];
   const { totals } = report;
@@ -73,6 +91,13 @@ function render(report: StatusReport, paint: Paint, isWide: boolean): string {
         ),
       ),
     );
+  }
+  const processes = report.subsets.flatMap((subset) =>
+    subset.frontends.flatMap((frontend) => (frontend.processes ?? []).map((process) => ({ frontend: frontend.name, ...process }))),
+  );
+  // One process each goes without saying.
+  if (isWide || processes.length > report.subsets.reduce((sum, { frontends }) => sum + frontends.length, 0)) {
+    if (processes.length > 0) parts.push('\n', processTable(processes, report.atMs, paint));
   }
   if (report.directories.length > 0) {
     parts.push(

@@ -117,6 +117,9 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
     queue: () => ({ messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 }),
     setAccepting: async () => {},
     connections: () => 0,
+    release: async () => {},
+    takeBack: async () => {},
+    adopt: async () => {},
     [Symbol.asyncDispose]: async () => {},
   };
   const frontend = await startFrontendService(

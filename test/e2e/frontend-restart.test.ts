@@ -1,0 +1,221 @@
+/**
+ * A frontend that goes on in a new process: clients come and go all the while and none is refused or cut, sessions of before are served to
+ * their end, and a new process that does not come up changes nothing.
+ */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { systemClock } from '#common/clock.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { createLogger } from '#common/log/pino-logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemRandom } from '#common/random.ts';
+import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
+import type { KickReport, RestartReport } from '#frontend/client/status.ts';
+import { until } from './clients.ts';
+import { type FrontendProcess, imapLogin, imapRound, LineClient, startFrontendProcess } from './frontend-process.ts';
+
+const patienceMs = 60_000;
+const alice = ['alice@isp.example', 'alice-secret'] as const;
+
+let root: string;
+let federation: Federation;
+let frontend: FrontendProcess;
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'archipelago-restart-'));
+  federation = await startFederation({
+    root,
+    ports: {
+      clock: systemClock,
+      random: systemRandom,
+      network: nodeNetwork,
+      files: nodeFiles,
+      log: createLogger('info', {}, logFileOf(root)),
+      metrics: createMetrics(),
+    },
+  });
+  frontend = await startFrontendProcess(federation, root);
+});
+
+afterAll(async () => {
+  await frontend?.[Symbol.asyncDispose]();
+  await federation?.[Symbol.asyncDispose]();
+  await rm(root, { recursive: true, force: true });
+});
+
+const restart = (terms: object = {}): Promise<RestartReport> => frontend.ask(`/api/v1/frontends/${frontend.name}/restart`, 'POST', terms);
+
+/** Clients that come and go until they are told to stop. */
+class Crowd {
+  readonly failures: string[] = [];
+  done = 0;
+  #isOver = false;
+  readonly #running: Promise<void>[];
+
+  constructor() {
+    const imap = frontend.port('imap', 'starttls');
+    const smtp = frontend.port('smtp', 'starttls');
+    const http = frontend.port('http', 'none');
+    const rounds = [
+      () => imapRound(imap, ...alice),
+      () => imapRound(imap, 'bob@isp.example', 'bob-secret'),
+      async () => {
+        const client = new LineClient(smtp);
+        await client.hears(/^220 [^\r]*\r\n/m);
+        await client.says('EHLO client.example', /^250 [^\r]*\r\n/m);
+        await client.says('QUIT', /^221 [^\r]*\r\n/m);
+      },
+      async () => {
+        const answer = await fetch(`http://127.0.0.1:${http}/readyz`, { headers: { connection: 'close' } });
+        if (answer.status !== 200) throw new Error(`${answer.status} ${await answer.text()}`);
+        await answer.text();
+      },
+    ];
+    this.#running = rounds.map(async (round) => {
+      while (!this.#isOver) {
+        try {
+          await round();
+          this.done += 1;
+        } catch (error) {
+          this.failures.push(String(error));
+        }
+      }
+    });
+  }
+
+  async goesOn(): Promise<void> {
+    const wanted = this.done + 40;
+    await until(
+      async () => this.done,
+      (done) => done >= wanted,
+      patienceMs,
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#isOver = true;
+    await Promise.all(this.#running);
+  }
+}
+
+it('goes on in a new process without refusing or cutting anybody, and serves earlier sessions to their end', async () => {
+  const imap = frontend.port('imap', 'starttls');
+  const idle = await imapLogin(imap, ...alice);
+  await idle.says('i SELECT INBOX', /^i OK [^\r]*\r\n/m);
+  await idle.says('j IDLE', /^\+ [^\r]*\r\n/m);
+  const kicked = await imapLogin(imap, 'bob@isp.example', 'bob-secret');
+  const sender = new LineClient(frontend.port('smtp', 'starttls'));
+  await sender.hears(/^220 [^\r]*\r\n/m);
+  await sender.says('EHLO client.example', /^250 [^\r]*\r\n/m);
+  await sender.says('MAIL FROM:<someone@elsewhere.example>', /^250 [^\r]*\r\n/m);
+  await sender.says('RCPT TO:<alice@isp.example>', /^250 [^\r]*\r\n/m);
+
+  const crowd = new Crowd();
+  await crowd.goesOn();
+  const before = await frontend.status();
+  const report = await restart();
+  expect(report.from.pid).toBe(frontend.child.pid);
+  expect(report.to.pid).not.toBe(report.from.pid);
+  await crowd.goesOn();
+  await crowd.stop();
+  expect(crowd.failures).toEqual([]);
+
+  // The crowd's last connections may take a moment to end at the server.
+  const { answer: after } = await until(
+    () => frontend.status(),
+    ({ processes }) => processes?.[1]?.connections === 3 && processes[0]?.connections === 0,
+    patienceMs,
+  );
+  expect(after.listeners.map(({ port }) => port)).toEqual(before.listeners.map(({ port }) => port));
+  expect(after.processes).toMatchObject([
+    { pid: report.to.pid, state: 'serving' },
+    { pid: report.from.pid, state: 'leaving', sessions: 2 },
+  ]);
+  expect(after.sessionCount).toBe(2);
+  expect((await frontend.sessions()).sessions.map(({ account }) => account).sort()).toEqual(['alice@isp.example', 'bob@isp.example']);
+
+  // What the old process still takes is delivered by the new one, and told to the session that idles at the old one.
+  await sender.says('DATA', /^354 [^\r]*\r\n/m);
+  await sender.says('Subject: over the restart\r\n\r\nHello.\r\n.', /^250 [^\r]*\r\n/m);
+  await sender.says('QUIT', /^221 [^\r]*\r\n/m);
+  await idle.hears(/^\* \d+ EXISTS\r\n/m);
+
+  const ended = await frontend.ask<KickReport>(`/api/v1/frontends/${frontend.name}/kick`, 'POST', { what: 'bob@isp.example' });
+  expect(ended.ended).toBe(1);
+  await kicked.hears(/^\* BYE /m);
+
+  await idle.says('DONE', /^j OK [^\r]*\r\n/m);
+  await idle.says('k LOGOUT', /^k OK [^\r]*\r\n/m);
+  await until(
+    () => frontend.status(),
+    ({ processes }) => processes?.length === 1,
+    patienceMs,
+  );
+  // Whoever started the first process still has one to wait for.
+  expect(frontend.child.exitCode).toBeNull();
+});
+
+it('goes on as it is when the new process does not come up, and says why', async () => {
+  const good = await readFile(frontend.nodeFile, 'utf8');
+  const pidBefore = (await frontend.status()).processes?.[0]?.pid;
+  const crowd = new Crowd();
+  await writeFile(frontend.nodeFile, good.replace('"implicit"', '"implict"'));
+  await expect(restart()).rejects.toMatchObject({ message: expect.stringContaining('"implict" is not one of') });
+  await crowd.goesOn();
+  await writeFile(frontend.nodeFile, good.replace(/"certFile":"[^"]*"/, '"certFile":"gone.pem"'));
+  await expect(restart()).rejects.toMatchObject({ message: expect.stringContaining('gone.pem') });
+  // Fails late, with the queue and the first listeners taken over: the last one's port is somebody else's.
+  const taken = Number(federation.ready.directory.master.url.split(':').at(-1));
+  const node = JSON.parse(good) as { services: { listeners: object[] }[] };
+  node.services[0]?.listeners.push({ protocol: 'http', tls: 'none', port: taken });
+  await writeFile(frontend.nodeFile, JSON.stringify(node));
+  await expect(restart()).rejects.toMatchObject({ message: expect.stringContaining(`cannot listen on 127.0.0.1:${taken}`) });
+  await crowd.goesOn();
+  await crowd.stop();
+  expect(crowd.failures).toEqual([]);
+  await writeFile(frontend.nodeFile, good);
+  expect((await frontend.status()).processes?.[0]?.pid).toBe(pidBefore);
+
+  const sender = new LineClient(frontend.port('smtp', 'starttls'));
+  await sender.hears(/^220 [^\r]*\r\n/m);
+  await sender.says('HELO client.example', /^250 [^\r]*\r\n/m);
+  await sender.says('MAIL FROM:<someone@elsewhere.example>', /^250 [^\r]*\r\n/m);
+  await sender.says('RCPT TO:<alice@isp.example>', /^250 [^\r]*\r\n/m);
+  await sender.says('DATA', /^354 [^\r]*\r\n/m);
+  await sender.says('Subject: still here\r\n\r\nHello.\r\n.', /^250 [^\r]*\r\n/m);
+  await until(
+    () => frontend.status(),
+    ({ queue }) => queue.messages === 0,
+    patienceMs,
+  );
+});
+
+it('says bye to whoever is left at the deadline, and hears a signal at its first process', async () => {
+  const idle = await imapLogin(frontend.port('imap', 'starttls'), ...alice);
+  await idle.says('i SELECT INBOX', /^i OK [^\r]*\r\n/m);
+  await idle.says('j IDLE', /^\+ [^\r]*\r\n/m);
+  const sender = new LineClient(frontend.port('smtp', 'starttls'));
+  await sender.hears(/^220 [^\r]*\r\n/m);
+  const before = (await frontend.status()).processes?.[0]?.pid;
+  await restart({ deadlineMs: 1 });
+  await idle.hears(/^\* BYE [^\r]*\r\n/m);
+  await sender.hears(/^421 [^\r]*\r\n/m);
+  const { answer } = await until(
+    () => frontend.status(),
+    ({ processes }) => processes?.length === 1,
+    patienceMs,
+  );
+  const after = answer.processes?.[0]?.pid;
+  expect(after).not.toBe(before);
+
+  frontend.child.kill('SIGUSR2');
+  await until(
+    () => frontend.status(),
+    ({ processes }) => processes?.[0]?.pid !== after,
+    patienceMs,
+  );
+  await imapRound(frontend.port('imap', 'starttls'), ...alice);
+});
