@@ -203,7 +203,7 @@ class Frontend implements RunningFrontend {
     });
     this.#foreign = new ForeignClusters({ name: config.name, ...doors.foreign, ports: this.#ports });
     this.#routes.watcher = {
-      account: ({ name, hostServer }) => {
+      account: (name, hostServer) => {
         if (!this.#foreign.isServing(name)) return;
         const host = hostServer === undefined ? undefined : findHost(this.#routes.topology, hostServer);
         this.#foreign.moved(name, host?.cluster.foreign === undefined ? undefined : { ...host, name });

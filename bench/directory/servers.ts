@@ -86,8 +86,8 @@ export function importOwn(dataDirectory: string, ldif: string): Promise<Took> {
   return run(node, [join(import.meta.dirname, '../../deploy/run/directory.ts'), 'import', '--data', dataDirectory, ldif]);
 }
 
-/** Writes a configuration of slapd and gives its path: back-mdb, indexes as ours, durable writes, no statistics log. */
-export async function configureSlapd(folder: string, tls: TlsFiles): Promise<string> {
+/** Writes a configuration of slapd and gives its path: back-mdb, indexes as ours, durable writes, no statistics log; a provider has syncprov. */
+export async function configureSlapd(folder: string, tls: TlsFiles, options: { readonly isProvider?: boolean } = {}): Promise<string> {
   await mkdir(join(folder, 'data'), { recursive: true });
   const path = join(folder, 'slapd.conf');
   const schemas = ['core', 'cosine', 'inetorgperson'].map((name) => `include /etc/ldap/schema/${name}.schema`);
@@ -102,6 +102,7 @@ objectclass ( 2.25.1.2.2 NAME 'mailDomain' SUP top STRUCTURAL MUST cn MAY mailDo
 objectclass ( 2.25.1.2.3 NAME 'mailCluster' SUP top STRUCTURAL MUST cn MAY clusterMember )
 modulepath /usr/lib/ldap
 moduleload back_mdb
+moduleload syncprov
 loglevel 0
 sizelimit unlimited
 TLSCertificateFile ${tls.cert}
@@ -113,7 +114,7 @@ rootdn ${adminDn}
 rootpw ${adminPassword}
 directory ${join(folder, 'data')}
 index objectClass,entryUUID,entryCSN,uid,cn,mail,hostServer eq
-`,
+${options.isProvider === true ? 'overlay syncprov\n' : ''}`,
   );
   return path;
 }

@@ -119,7 +119,7 @@ async function measureLdap(): Promise<void> {
     const own = join(folder, 'own');
     await mkdir(own);
     await importOwn(own, ldif);
-    const configuration = await configureSlapd(join(folder, 'slapd'), tls);
+    const configuration = await configureSlapd(join(folder, 'slapd'), tls, { isProvider: true });
     await importSlapd(configuration, ldif);
     for (const start of [() => startOwn(own, tls), () => startSlapd(configuration)]) {
       const server = await start();

@@ -60,23 +60,30 @@ export const archipelagoNames: AttributeNames = {
 /** What must be read of an entry to make its record; `userPassword` for those who verify passwords only. */
 export function recordAttributes(names: AttributeNames, withPasswords: boolean): readonly string[] {
   const list = [
-    'objectClass',
+    ...routeAttributes(names),
     names.uid,
     names.cn,
+    names.accountStatus,
+    names.mailQuota,
+    names.displayName,
+    ...uuidAttributes(names),
+    names.entryCsn,
+  ];
+  return withPasswords ? [...list, names.userPassword, names.authPassword] : list;
+}
+
+/** What routing needs of an entry that comes with its UUID. */
+export function routeAttributes(names: AttributeNames): readonly string[] {
+  return [
+    'objectClass',
     names.hostServer,
     names.mail,
     names.mailAlternateAddress,
-    names.accountStatus,
-    names.mailQuota,
     names.mailRegion,
-    names.displayName,
     names.mailDomainAlias,
     names.mailCatchAll,
     names.clusterMember,
     names.clusterWeight,
     names.foreignService,
-    ...uuidAttributes(names),
-    names.entryCsn,
   ];
-  return withPasswords ? [...list, names.userPassword, names.authPassword] : list;
 }

@@ -34,6 +34,8 @@ export interface FollowerStatus {
  * cookie names everything that exists; what it has not named by its end is gone, if that can be believed.
  */
 export interface FollowedContent {
+  /** The same as a `put` of an account; of its record only this is looked at. */
+  putAccount(name: AccountName, hostServer: ClusterName | undefined, addresses: readonly AccountName[]): void;
   /** A refresh that names everything begins; one that was begun before has broken off. */
   beginRefresh(): void;
   /** Of `known` entries `gone` have not been named since `beginRefresh`. */

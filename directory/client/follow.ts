@@ -15,7 +15,8 @@ import { sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { jitteredMs } from '#common/random.ts';
 import { type DirectoryPorts, openBound, type ResolvedAccess } from '#directory/client/access.ts';
-import { archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
+import { AccountLane } from '#directory/client/account-lane.ts';
+import { archipelagoNames, recordAttributes, routeAttributes } from '#directory/client/attribute-names.ts';
 import type { DirectoryChange, FollowedContent, FollowedPosition, FollowerStatus, ResumableFollower } from '#directory/client/directory.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -31,7 +32,10 @@ export interface FollowOptions {
   readonly withPasswords: boolean;
   /** Called in order, never while another call runs. */
   readonly onChange: (change: DirectoryChange) => void;
-  /** Where the one who follows keeps its own account of what exists; then `remove` is reported also for what it never knew. */
+  /**
+   * Where the one who follows keeps its own account of what exists; then `remove` is reported also for what it never knew, and of an entry
+   * only what routing needs is read: records have no status, quota, display name or `entryCSN`.
+   */
   readonly content?: FollowedContent;
   /** Where to go on; only with `content` that holds everything up to there. */
   readonly from?: FollowedPosition | undefined;
@@ -210,16 +214,18 @@ class Follower implements ResumableFollower {
   }
 
   async #consume(connection: LdapConnection, url: string, cookie: Buffer | undefined, onFollowing: () => void): Promise<void> {
-    const { access, withPasswords } = this.#options;
+    const { access, withPasswords, content } = this.#options;
     const names = access.names ?? archipelagoNames;
     this.#known.clearMarks();
-    if (cookie === undefined) this.#options.content?.beginRefresh();
+    if (cookie === undefined) content?.beginRefresh();
+    const lane = content === undefined ? undefined : this.#laneTo(content);
     const classes = [names.domainClass, names.clusterClass, ...(this.#options.withoutAccounts === true ? [] : [names.accountClass])];
     const events = syncEvents(connection, {
       baseDn: access.suffix,
       filter: or(...classes.map((name) => equal('objectClass', name))),
-      attributes: recordAttributes(names, withPasswords),
+      attributes: content === undefined ? recordAttributes(names, withPasswords) : routeAttributes(names),
       cookie,
+      ...(lane === undefined ? {} : { takeEarly: (bytes, start, end) => lane.take(bytes, start, end) }),
     });
     let isRefreshed = false;
     // A cookie seen during a refresh covers only part of it; it counts at its end.
@@ -238,6 +244,13 @@ class Follower implements ResumableFollower {
       }
       if (isRefreshed && latest !== undefined) this.#cookie = { url, value: Buffer.from(latest) };
     }
+  }
+
+  #laneTo(content: FollowedContent): AccountLane {
+    return new AccountLane(this.#options.access.names ?? archipelagoNames, (name, hostServer, addresses) => {
+      this.#changes += 1;
+      this.#told(() => content.putAccount(name, hostServer, addresses));
+    });
   }
 
   #apply(event: SyncEvent, isRefreshed: boolean, hadCookie: boolean): void {
@@ -309,8 +322,12 @@ class Follower implements ResumableFollower {
   }
 
   #report(change: DirectoryChange): void {
+    this.#told(() => this.#options.onChange(change));
+  }
+
+  #told(tell: () => void): void {
     try {
-      this.#options.onChange(change);
+      tell();
     } catch (error) {
       // The one who is told must not end the following for all; what it failed at is for the log.
       this.#options.ports.log.error({ component: 'directory-follower' }, `a directory change could not be taken in: ${messageOf(error)}`);

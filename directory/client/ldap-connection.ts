@@ -26,6 +26,7 @@ import {
   type LdapResult,
   type Modification,
   type ModifyDnRequest,
+  operationTags,
 } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { parseLdapUrl } from '#protocol/ldap/url.ts';
@@ -218,7 +219,14 @@ export class LdapConnection implements AsyncDisposable {
     });
     const id = this.#send(stream.request, controls);
     if (typeof id !== 'number') stream.fail(id);
-    else this.#searches.set(id, stream);
+    else {
+      this.#searches.set(id, stream);
+      const { takeEarly } = search;
+      if (takeEarly !== undefined) {
+        const start = entryStart(id);
+        this.#decoder.early = (bytes, from, to) => stream.isReadUp && start(bytes, from) && takeEarly(bytes, from, to);
+      }
+    }
     return stream;
   }
 
@@ -301,6 +309,7 @@ export class LdapConnection implements AsyncDisposable {
 
   #abandonSearch(id: number | PlatformError): void {
     if (typeof id !== 'number' || !this.#searches.delete(id)) return;
+    this.#decoder.early = undefined;
     this.#send({ type: 'abandonRequest', abandonedId: id }, []);
     this.#resume();
   }
@@ -379,6 +388,19 @@ export class LdapConnection implements AsyncDisposable {
 }
 
 type SearchEntry = Extract<SearchItem, { kind: 'entry' }>;
+
+/** Whether a message that starts there is an entry for the request of this ID, as far as its first octets tell. */
+function entryStart(id: number): (bytes: Buffer, from: number) => boolean {
+  const writer = new BerWriter();
+  writer.integer(id);
+  const wanted = Buffer.concat([writer.take(), Buffer.from([operationTags.searchResultEntry])]);
+  return (bytes, from) => {
+    const first = bytes[from + 1] as number;
+    const at = from + 2 + (first < 0x80 ? 0 : first & 0x7f);
+    for (let i = 0; i < wanted.length; i += 1) if (bytes[at + i] !== wanted[i]) return false;
+    return true;
+  };
+}
 
 function isWrite(operation: LdapRequest): boolean {
   return (

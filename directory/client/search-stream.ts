@@ -26,6 +26,11 @@ export interface SearchOptions {
   readonly typesOnly?: boolean;
   /** Longest silence between two items; default: the connection's; 0: for ever, as a search that persists needs. */
   readonly timeoutMs?: number;
+  /**
+   * Shown each entry before it is parsed, while everything before it has been read: the whole message is `bytes[start, end)`. True: it is
+   * done with, and the reader does not see it. For one search of a connection, and one without `timeoutMs`.
+   */
+  readonly takeEarly?: (bytes: Buffer, start: number, end: number) => boolean;
 }
 
 /** One thing the server sent. Values are views into the received bytes. */
@@ -88,6 +93,11 @@ export class SearchStream implements AsyncIterable<SearchItem> {
   /** Items that have come and were not read yet. */
   get queued(): number {
     return this.#queue.length - this.#read;
+  }
+
+  /** Whether the reader has read everything, and waits. */
+  get isReadUp(): boolean {
+    return this.#wake !== undefined && this.queued === 0;
   }
 
   /** The connection hands in what came; true when it was the last. */

@@ -10,7 +10,7 @@
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
-import type { SearchItem } from '#directory/client/search-stream.ts';
+import type { SearchItem, SearchOptions } from '#directory/client/search-stream.ts';
 import { controlOids, findControl, makeSyncRequest, readSyncInfo, readSyncState } from '#protocol/ldap/controls.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
@@ -41,6 +41,8 @@ export interface SyncOptions {
   readonly attributes: readonly string[];
   /** From where; `undefined` for everything. */
   readonly cookie: Buffer | undefined;
+  /** See `SearchOptions`. */
+  readonly takeEarly?: SearchOptions['takeEarly'];
 }
 
 /** Whether the provider cannot go on from our cookie (e-syncRefreshRequired): ask again without one. */
@@ -51,8 +53,9 @@ export function isRefreshRequired(error: unknown): boolean {
 /** Runs the search until the connection ends or the provider ends it, which throws; leaving the loop ends the search. */
 export async function* syncEvents(connection: LdapConnection, options: SyncOptions): AsyncGenerator<SyncEvent, never, undefined> {
   const control = makeSyncRequest({ mode: 'refreshAndPersist', cookie: options.cookie, reloadHint: false });
+  const { baseDn, filter, attributes, takeEarly } = options;
   const search = connection.search(
-    { baseDn: options.baseDn, scope: 'sub', filter: options.filter, attributes: options.attributes, timeoutMs: 0 },
+    { baseDn, scope: 'sub', filter, attributes, timeoutMs: 0, ...(takeEarly === undefined ? {} : { takeEarly }) },
     [control],
   );
   const phase: Phase = { unnamedAreGone: options.cookie === undefined, refreshed: false };

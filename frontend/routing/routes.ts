@@ -7,7 +7,7 @@ import type { Clock } from '#common/clock.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Random } from '#common/random.ts';
 import type { DirectoryChange, FollowedContent } from '#directory/client/directory.ts';
-import type { AccountRecord, ClusterRecord, DomainRecord } from '#directory/client/records.ts';
+import type { ClusterRecord, DomainRecord } from '#directory/client/records.ts';
 import { Domains } from './domains.ts';
 import { type IndexedRoute, RouteIndex, type RouteIndexImage } from './route-index.ts';
 import { emptyTopology, type Topology, withCluster, withoutCluster } from './topology.ts';
@@ -21,7 +21,7 @@ export interface KnownRoutes {
 
 /** Told of what the directory says, once it is known here. */
 export interface RoutesWatcher {
-  account(record: AccountRecord): void;
+  account(name: AccountName, hostServer: ClusterName | undefined): void;
   clusters(clusters: ReadonlyMap<ClusterName, ClusterRecord>): void;
 }
 
@@ -81,14 +81,18 @@ export class Routes implements FollowedContent {
       this.#topology = withCluster(this.#topology, record);
       this.watcher?.clusters(this.#topology.clusters);
     } else {
-      this.index.put(
-        record.hostServer,
-        record.addresses.length === 0
-          ? [this.domains.canonicalAddress(record.name)]
-          : [record.name, ...record.addresses].map((address) => this.domains.canonicalAddress(address)),
-      );
-      this.watcher?.account(record);
+      this.putAccount(record.name, record.hostServer, record.addresses);
     }
+  }
+
+  putAccount(name: AccountName, hostServer: ClusterName | undefined, addresses: readonly AccountName[]): void {
+    this.index.put(
+      hostServer,
+      addresses.length === 0
+        ? [this.domains.canonicalAddress(name)]
+        : [name, ...addresses].map((address) => this.domains.canonicalAddress(address)),
+    );
+    this.watcher?.account(name, hostServer);
   }
 
   beginRefresh(): void {

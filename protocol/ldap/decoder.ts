@@ -24,6 +24,8 @@ const needsMore: Decoded = { outcome: 'needs-more' };
 export class LdapDecoder {
   #messageBytesMax: number;
   readonly #entriesAreLazy: boolean;
+  /** Shown every message before it is parsed; true: it is done with. */
+  early: ((bytes: Buffer, start: number, end: number) => boolean) | undefined;
   // Unread bytes are #buffer[#start, #end). #owned: the buffer is ours to append to, at #end.
   #buffer: Buffer = Buffer.alloc(0);
   #start = 0;
@@ -80,6 +82,14 @@ export class LdapDecoder {
   /** The next message, or why there is none. */
   next(): Decoded {
     if (this.#failed !== undefined) return this.#failed;
+    for (;;) {
+      const decoded = this.#decode();
+      if (decoded !== undefined) return decoded;
+    }
+  }
+
+  /** `undefined`: somebody else took the message. */
+  #decode(): Decoded | undefined {
     const start = this.#start;
     if (start === this.#end) return needsMore;
     const first = this.#buffer[start] as number;
@@ -100,6 +110,7 @@ export class LdapDecoder {
     }
     if (start + total > this.#end) return needsMore;
     this.#start = start + total;
+    if (this.early?.(this.#buffer, start, start + total) === true) return undefined;
     const parsed = parseMessage(this.#buffer.subarray(start, start + total), this.#entriesAreLazy);
     if (parsed.outcome === 'malformed') return this.#fail(parsed);
     return { outcome: 'message', message: parsed.message, bytes: total };

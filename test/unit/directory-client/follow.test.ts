@@ -186,6 +186,7 @@ describe('following the directory', () => {
       beginRefresh: () => told.push('begin'),
       unnamed: { gone: 1, known: 2 },
       endRefresh: (isBelieved: boolean) => told.push(isBelieved ? 'believed' : 'not believed'),
+      putAccount: (name: string) => told.push(name),
     };
     const { clock, provider, follower, names } = start({ 389: answerBasics }, ['ldap://a:389'], { content });
     await settle();
@@ -216,7 +217,7 @@ describe('following the directory', () => {
   });
 
   it('goes on from where an earlier process was, and reads everything anew when asked to', async () => {
-    const content = { beginRefresh: () => {}, unnamed: { gone: 0, known: 0 }, endRefresh: () => {} };
+    const content = { beginRefresh: () => {}, unnamed: { gone: 0, known: 0 }, endRefresh: () => {}, putAccount: () => {} };
     const from = { url: 'ldap://a:389', cookie: Buffer.from('c7'), domainDns: [] };
     const { clock, provider, follower } = start({ 389: answerBasics }, ['ldap://a:389'], { content, from });
     await settle();

@@ -64,7 +64,7 @@ function world(settings?: Partial<ForeignSettings>, cluster = foreignCluster()) 
     ...(settings === undefined ? {} : { foreignSettings: new Map([[legacy, { ...defaultForeignSettings, ...settings }]]) }),
   });
   made.routes.watcher = {
-    account: ({ name, hostServer }) => made.foreign.moved(name, hostServer === legacy ? { cluster, pinned: undefined, name } : undefined),
+    account: (name, hostServer) => made.foreign.moved(name, hostServer === legacy ? { cluster, pinned: undefined, name } : undefined),
     clusters: (clusters) => made.foreign.recheck(clusters),
   };
   const logins: string[] = [];
