@@ -17,8 +17,8 @@ import { decodeSnapshot } from './snapshot.ts';
 
 /** Read at once of each slot: the header and, nearly always, all of its records. */
 const firstReadBytes = 4096;
-/** Slots read ahead at the same time. */
-const readAhead = 8;
+/** Slots read ahead at the same time: all that a closed account usually has after its snapshot. */
+const readAhead = 20;
 /** Records that are looked for behind a damaged header. */
 const salvagedBytesMax = 64 * 1024 * 1024;
 
@@ -82,8 +82,13 @@ async function salvageSlot(log: AccountReader, slot: number, start: Buffer): Pro
 export async function readHistory(log: AccountReader, uuid: AccountUuid): Promise<AccountHistory> {
   const findings: Finding[] = [];
   const snapshots = (await log.listSnapshots()).reverse();
-  const slots = await log.listSlots();
-  const state = await newestState(log, uuid, snapshots, findings);
+  const reading = newestState(log, uuid, snapshots, findings);
+  // Meanwhile, and nearly always rightly: what follows the newest snapshot.
+  const looking = log.listSlots().then(async (all) => {
+    const ahead = all.filter((slot) => slot > (snapshots[0] ?? 0)).slice(0, readAhead);
+    return { all, ahead: new Map(await Promise.all(ahead.map(async (slot) => [slot, await contentOrDamage(log, slot)] as const))) };
+  });
+  const [state, { all: slots, ahead }] = await Promise.all([reading, looking]);
   const snapshotSlot = state.slot;
   const harmless = findings.length;
   findings.push(...log.findings());
@@ -91,7 +96,7 @@ export async function readHistory(log: AccountReader, uuid: AccountUuid): Promis
   const toReplay = slots.filter((slot) => slot > snapshotSlot);
   for (let i = 0; i < toReplay.length; i += readAhead) {
     const group = toReplay.slice(i, i + readAhead);
-    const contents = await Promise.all(group.map((slot) => readSlotContent(log, slot).catch((error: unknown) => damage(error))));
+    const contents = await Promise.all(group.map((slot) => ahead.get(slot) ?? contentOrDamage(log, slot)));
     for (const [j, slot] of group.entries()) {
       const content = contents[j] as SlotContent | PlatformError;
       if (content instanceof PlatformError) slotsUnread += 1;
@@ -144,6 +149,10 @@ function replay(log: AccountReader, state: AccountState, slot: number, content: 
     found(`the slot is of epoch ${place.epoch} where epoch ${state.epoch} has the account`);
   // The opening itself may be what was lost.
   if (findings.length > 0) state.epoch = Math.max(state.epoch, place.epoch);
+}
+
+function contentOrDamage(log: AccountReader, slot: number): Promise<SlotContent | PlatformError> {
+  return readSlotContent(log, slot).catch((error: unknown) => damage(error));
 }
 
 /** A message whose mailbox was made in a slot that is lost is not lost with it. */

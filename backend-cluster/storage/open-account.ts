@@ -75,6 +75,12 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
     // Without room for an opening the account can still be read, and taken as soon as there is room.
     return storageFailure(error, `accounts/${uuid}`);
   });
+  // It may have been removed since we looked first. Whoever removes it from now on revokes this opening, so once more is enough, and nothing
+  // that follows waits for it.
+  const removal = parts.checkNotRemoved(uuid).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
   const looked = begun instanceof PlatformError ? lookingOnly(parts.reader(uuid)) : begun;
   let history = await readHistory(looked, uuid).catch((error: unknown) => {
     // An account that is not there yet has nothing to be read.
@@ -112,8 +118,8 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
     });
   }
   if (!history.isComplete) await parts.noteDamage(uuid, history.findings, 'opening');
-  // The account may have been removed while it was being opened.
-  await parts.checkNotRemoved(uuid);
+  const removed = await removal;
+  if (removed !== undefined) throw removed.error;
   const account: StoredAccountOverLog = new StoredAccountOverLog({
     state,
     log,

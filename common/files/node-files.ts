@@ -2,56 +2,40 @@
  * `Files` on this machine's file system. See files.ts for the promises.
  */
 import fs, { constants } from 'node:fs';
-import { link, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, unlink } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename, rm, rmdir, stat, statfs, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
 import { errnoOf, type Files } from '#common/files/files.ts';
 
-// Descriptors, where a commit or an opening passes: a `FileHandle` for each costs about as much of the processor as the call itself.
-const openFile = promisify(fs.open);
-const closeFile = promisify(fs.close);
-const readFrom = promisify(fs.read);
-const writeParts = promisify(fs.writev);
-const writeTo = promisify(fs.write);
-const syncData = promisify(fs.fdatasync);
-const syncAll = promisify(fs.fsync);
+// Descriptors and callbacks, where a commit or an opening passes: a `FileHandle`, or a promise for each call, costs about as much of the
+// processor as the call itself.
+
+/** No page of a file is smaller, nor ends elsewhere. */
+const sectorBytes = 512;
 
 /** The real file system. */
 export const nodeFiles: Files = {
-  read: (path) => readFile(path),
-  async readRange(path, offset, length) {
-    const file = await openFile(path, constants.O_RDONLY);
-    try {
-      const buffer = Buffer.allocUnsafe(length);
-      let filled = 0;
-      while (filled < length) {
-        const { bytesRead } = await readFrom(file, buffer, filled, length - filled, offset + filled);
-        if (bytesRead === 0) break;
-        filled += bytesRead;
-      }
-      return buffer.subarray(0, filled);
-    } finally {
-      await closeFile(file);
-    }
-  },
-  async writeNew(path, parts) {
-    const file = await openFile(path, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, 0o600);
-    try {
-      const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
-      let { bytesWritten } = await writeParts(
+  read: (path) =>
+    withOpen(path, constants.O_RDONLY, (file, done) => {
+      fs.fstat(file, (error, stats) => {
+        if (error !== null) done(error);
+        // What the kernel makes up, and a pipe, tell no size.
+        else if (stats.size === 0) fs.readFile(file, done);
+        else readFully(file, Buffer.allocUnsafeSlow(stats.size), 0, 0, done);
+      });
+    }),
+  readRange: (path, offset, length) =>
+    withOpen(path, constants.O_RDONLY, (file, done) => readFully(file, Buffer.allocUnsafe(length), offset, 0, done)),
+  writeNew: (path, parts) =>
+    withOpen<void>(path, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, (file, done) => {
+      writeAll(
         file,
         parts.filter((part) => part.byteLength > 0),
+        (error) => {
+          if (error === null) fs.fdatasync(file, done);
+          else done(error);
+        },
       );
-      if (bytesWritten < total) {
-        // A short write is legal; the rest goes out as one piece.
-        const whole = Buffer.concat(parts);
-        while (bytesWritten < total) bytesWritten += (await writeTo(file, whole, bytesWritten)).bytesWritten;
-      }
-      await syncData(file);
-    } finally {
-      await closeFile(file);
-    }
-  },
+    }),
   link: (existing, name) => link(existing, name),
   rename: (from, to) => rename(from, to),
   unlink: (path) => unlink(path),
@@ -103,11 +87,52 @@ export const nodeFiles: Files = {
 
 let replacements = 0;
 
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await openFile(path, constants.O_RDONLY);
-  try {
-    await syncAll(directory);
-  } finally {
-    await closeFile(directory);
+type Done<T> = (error: Error | null, value?: T) => void;
+
+/** Opens the file for what `work` does with it. Nobody waits for its close: what was written is synced by then, and of what was only read it can tell nothing. */
+function withOpen<T>(path: string, flags: number, work: (file: number, done: Done<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    fs.open(path, flags, 0o600, (failure, file) => {
+      if (failure !== null) {
+        reject(failure);
+        return;
+      }
+      work(file, (error, value) => {
+        fs.close(file, () => {});
+        if (error === null) resolve(value as T);
+        else reject(error);
+      });
+    });
+  });
+}
+
+/** Fills the buffer from there on; less at the end of the file. */
+function readFully(file: number, buffer: Buffer, offset: number, filled: number, done: Done<Buffer>): void {
+  if (filled === buffer.length) {
+    done(null, buffer);
+    return;
   }
+  fs.read(file, buffer, filled, buffer.length - filled, offset + filled, (error, bytesRead) => {
+    if (error !== null) {
+      done(error, buffer);
+      return;
+    }
+    const now = filled + bytesRead;
+    // The kernel gives less than was asked for at the end of the file, or where a page could not be had: at the end of one before it.
+    if (bytesRead === 0 || (offset + now) % sectorBytes !== 0) done(null, buffer.subarray(0, now));
+    else readFully(file, buffer, offset, now, done);
+  });
+}
+
+function writeAll(file: number, parts: readonly Uint8Array[], done: (error: Error | null) => void): void {
+  fs.writev(file, parts, (error, bytesWritten) => {
+    const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
+    if (error !== null || bytesWritten === total) done(error);
+    // A short write is legal; the rest goes out as one piece.
+    else writeAll(file, [Buffer.concat(parts).subarray(bytesWritten)], done);
+  });
+}
+
+function syncDirectory(path: string): Promise<void> {
+  return withOpen<void>(path, constants.O_RDONLY, (directory, done) => fs.fsync(directory, done));
 }
