@@ -10,7 +10,7 @@ import type { AttributeType, Schema } from '../schema/schema.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { type EntryStore, rootId, type StoredEntry } from '../store/entry-store.ts';
 import { type IndexKey, indexKeyMax } from '../store/key-index.ts';
-import { timeNumber } from '../store/time-index.ts';
+import { type TimeColumn, timeNumber } from '../store/time-index.ts';
 
 /** Ids are fetched in pages of so many; a page with fewer is the last. */
 export const pageSize = 256;
@@ -42,7 +42,10 @@ interface Found {
 export function planCandidates(store: EntryStore, schema: Schema, base: StoredEntry, scope: SearchScope, filter: Filter): Candidates {
   if (scope === 'base') return fromIds('base', [base.id]);
   const indexed = planFilter(store, schema, filter);
-  if (indexed !== undefined) return indexed;
+  if (indexed !== undefined) {
+    const isLong = indexed.next(0).length === pageSize;
+    return (isLong ? planTimes(store, schema, filter, () => indexed) : undefined) ?? indexed;
+  }
   // Few entries below the base are looked at sooner than the values of all.
   const below = scope === 'one' || base.parentId === rootId ? undefined : store.subtreeIds(base.id, gatheredMax);
   if (below !== undefined) return fromIds('children', below);
@@ -95,8 +98,11 @@ function planAnd(store: EntryStore, schema: Schema, filters: readonly Filter[]):
     else if (shortest === undefined || ids.length < shortest.ids.length) shortest = { ids, on: `${key.attribute} equality` };
     if (shortest !== undefined && shortest.ids.length <= 1) break;
   }
+  if (shortest === undefined || shortest.ids.length > 1)
+    shortest = gatherTimes(store, schema, others, shortest === undefined ? gatheredMax : shortest.ids.length - 1) ?? shortest;
   for (const filter of others) {
     if (shortest !== undefined && shortest.ids.length <= 1) break;
+    if (timeBoundOf(schema, filter) !== undefined) continue;
     const found = gather(store, schema, filter, shortest === undefined ? gatheredMax : shortest.ids.length - 1);
     if (found !== undefined && (shortest === undefined || found.ids.length < shortest.ids.length)) shortest = found;
   }
@@ -111,12 +117,13 @@ function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number
     case 'equal':
     case 'present':
     case 'substrings':
-    case 'greaterOrEqual': {
+    case 'greaterOrEqual':
+    case 'lessOrEqual': {
       const type = schema.attributeType(filter.attribute);
       // Undefined for every entry (RFC 4511 §4.5.1.7): what a client asks of servers of several makes must not cost a scan here.
       if (type === undefined) return schema.description(filter.attribute) === undefined ? { ids: [], on: 'nothing' } : undefined;
       if (filter.kind === 'equal') return gatherEqual(store, type, filter.value, limit);
-      if (filter.kind === 'greaterOrEqual') return gatherSince(store, type, filter.value, limit);
+      if (filter.kind === 'greaterOrEqual' || filter.kind === 'lessOrEqual') return gatherTimes(store, schema, [filter], limit);
       if (type.family.size > 1 || type.key === 'objectclass' || !isIndexed(type.key, '')) return undefined;
       if (filter.kind === 'present') return found(store.idsWithPrefix({ attribute: type.key, value: '' }, limit), `${type.key} presence`);
       if (filter.kind !== 'substrings' || filter.initial === undefined) return undefined;
@@ -135,11 +142,12 @@ function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number
       return { ids: [...all].sort((a, b) => a - b), on: on.join(' or ') };
     }
     case 'and': {
-      let best: Found | undefined;
+      let best = gatherTimes(store, schema, filter.filters, limit);
       for (const part of filter.filters) {
+        if (best?.ids.length === 0) break;
+        if (timeBoundOf(schema, part) !== undefined) continue;
         const one = gather(store, schema, part, best === undefined ? limit : best.ids.length - 1);
         if (one !== undefined) best = one;
-        if (best?.ids.length === 0) break;
       }
       return best;
     }
@@ -160,27 +168,66 @@ function gatherEqual(store: EntryStore, type: AttributeType, value: Buffer, limi
   return ids.length > limit ? undefined : { ids, on: `${key.attribute} equality` };
 }
 
-function gatherSince(store: EntryStore, type: AttributeType, value: Buffer, limit: number): Found | undefined {
-  const on = `${type.key} ordering`;
-  if (type.key === 'entrycsn') {
-    // The journal is in order of CSNs, and holds every change above the floor. Other spellings have another place among its texts.
-    const csn = value.toString('latin1');
-    const floor = store.meta('floorCsn');
-    if (!csnPattern.test(csn) || floor === undefined || csn <= floor) return undefined;
-    const ids = store.idsChangedSince(csn, limit);
-    return ids === undefined ? undefined : { ids, on };
+/** A filter that bounds a time or a CSN. */
+interface TimeBound {
+  readonly type: AttributeType;
+  readonly which: TimeColumn;
+  readonly isFrom: boolean;
+  readonly text: string;
+}
+
+/** From when to when; a bound that is not there is empty. */
+interface TimeRange {
+  readonly on: string;
+  from: string;
+  to: string;
+}
+
+function timeBoundOf(schema: Schema, filter: Filter): TimeBound | undefined {
+  if (filter.kind !== 'greaterOrEqual' && filter.kind !== 'lessOrEqual') return undefined;
+  const type = schema.attributeType(filter.attribute);
+  const which = type?.key === 'entrycsn' ? 'csn' : orderedTimes[type?.key ?? ''];
+  if (type === undefined || which === undefined) return undefined;
+  // Other spellings of a CSN have another place among the texts.
+  const csn = filter.value.toString('latin1');
+  const text = which === 'csn' ? (csnPattern.test(csn) ? csn : undefined) : type.ordering?.key(filter.value);
+  return text === undefined ? undefined : { type, which, isFrom: filter.kind === 'greaterOrEqual', text };
+}
+
+// Entries of a time, out of the bounds that an AND sets to it, or of the one bound that is a filter by itself.
+function gatherTimes(store: EntryStore, schema: Schema, filters: readonly Filter[], limit: number): Found | undefined {
+  const ranges = new Map<TimeColumn, TimeRange>();
+  for (const filter of filters) {
+    const bound = timeBoundOf(schema, filter);
+    if (bound === undefined) continue;
+    const range = ranges.get(bound.which) ?? { on: `${bound.type.key} ordering`, from: '', to: '' };
+    if (bound.isFrom && bound.text > range.from) range.from = bound.text;
+    if (!bound.isFrom && (range.to === '' || bound.text < range.to)) range.to = bound.text;
+    ranges.set(bound.which, range);
   }
-  const which = orderedTimes[type.key];
-  const key = which === undefined ? undefined : type.ordering?.key(value);
-  if (which === undefined || key === undefined || store.times?.isCurrent() !== true) return undefined;
-  const ids = store.times.idsSince(which, timeNumber(key), limit);
-  return ids === undefined ? undefined : { ids, on };
+  let best: Found | undefined;
+  for (const [which, { on, from, to }] of ranges) {
+    const most = best === undefined ? limit : best.ids.length - 1;
+    const numbers = { from: from === '' ? 0 : timeNumber(from), to: to === '' ? Number.MAX_SAFE_INTEGER : timeNumber(to) };
+    let ids: number[] | undefined;
+    if (which === 'csn' && isInJournal(store, from)) ids = store.idsChangedWithin(from, to === '' ? undefined : to, most);
+    else if (store.times?.isCurrent() === true) ids = store.times.idsWithin(which, numbers, most);
+    if (ids !== undefined) best = { ids, on };
+  }
+  return best;
+}
+
+// The journal is in order of CSNs, and holds every change above the floor. Entries of a replica's first fill are not in it, and some may have
+// been changed after the moment that the fill is whole as of.
+function isInJournal(store: EntryStore, csn: string): boolean {
+  const floor = store.meta('floorCsn');
+  return floor !== undefined && csn > floor && csn > (store.meta('fillCsn') ?? '');
 }
 
 // The first who asks for what was changed since a time waits until the order of times is known; the search is planned again then.
 function planTimes(store: EntryStore, schema: Schema, filter: Filter, otherwise: () => Candidates): Candidates | undefined {
   const { times } = store;
-  if (times === undefined || !times.isPossible || !restsOnTimes(store, schema, filter) || times.isCurrent()) return undefined;
+  if (times === undefined || !times.isPossible || times.isCurrent() || !restsOnTimes(store, schema, filter)) return undefined;
   let plan: Candidates | undefined;
   return {
     by: 'values',
@@ -197,7 +244,10 @@ function planTimes(store: EntryStore, schema: Schema, filter: Filter, otherwise:
 function restsOnTimes(store: EntryStore, schema: Schema, filter: Filter): boolean {
   switch (filter.kind) {
     case 'greaterOrEqual':
-      return orderedTimes[schema.attributeType(filter.attribute)?.key ?? ''] !== undefined;
+    case 'lessOrEqual': {
+      const bound = timeBoundOf(schema, filter);
+      return bound !== undefined && !(bound.which === 'csn' && bound.isFrom && isInJournal(store, bound.text));
+    }
     case 'and':
       return filter.filters.some((part) => restsOnTimes(store, schema, part));
     case 'or':

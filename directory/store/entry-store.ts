@@ -128,7 +128,7 @@ export class EntryStore implements Disposable {
             statements: this.#statements,
             journal: this.#journal,
             timesOf,
-            attributesOf: (id) => this.byId(id)?.attributes,
+            entryOf: (id) => this.byId(id),
             lastId: () => this.#lastEntryId,
             journalFrom: () => (this.meta('floorCsn') === undefined ? undefined : Number(this.meta('trimmedTo') ?? 0)),
           });
@@ -294,10 +294,11 @@ export class EntryStore implements Disposable {
     return this.#keys.idsHolding(attribute, piece);
   }
 
-  /** Entries with a change in the journal whose CSN is `csn` or above, in order of id; `undefined` when there are more than `limit`. */
-  idsChangedSince(csn: string, limit: number): number[] | undefined {
+  /** Entries with a change in the journal whose CSN is `from` to `to`, both too, in order of id; `undefined` when there are more than `limit`. */
+  idsChangedWithin(from: string, to: string | undefined, limit: number): number[] | undefined {
     this.#journal.flush();
-    const ids = this.#statements.numbers('SELECT DISTINCT entryId FROM journal WHERE csn >= ? LIMIT ?', csn, limit + 1);
+    const sql = 'SELECT DISTINCT entryId FROM journal WHERE csn >= ? AND csn <= ? LIMIT ?';
+    const ids = this.#statements.numbers(sql, from, to ?? '~', limit + 1);
     return ids.length > limit ? undefined : ids.sort((a, b) => a - b);
   }
 
@@ -345,7 +346,7 @@ export class EntryStore implements Disposable {
 
   // --- writing, inside `write` only
 
-  /** `isJournalled` is false while nobody can follow yet: the journal begins with `floorCsn`. */
+  /** `isJournalled` is false while nobody can follow yet: the journal begins with `floorCsn`; `fillCsn` is the highest CSN that it does not know. */
   add(content: EntryContent, isJournalled = true): StoredEntry {
     const { parentId, rdnNorm, rdn, uuid, csn, attributes } = content;
     this.#hasChanged = true;
@@ -366,6 +367,7 @@ export class EntryStore implements Disposable {
     this.#tallies.count(['entries', ...this.#talliesOf(attributes)], 1);
     this.#keys.add(this.#keysOf(attributes), id);
     if (isJournalled) this.#journal.record('add', content, id, undefined, content);
+    else if (csn > (this.meta('fillCsn') ?? '')) this.setMeta('fillCsn', csn);
     return { ...content, id };
   }
 

@@ -1,7 +1,8 @@
 /**
- * Which entries were created or changed since a time: an order kept in memory, eight octets for each id, and nothing of it in the database.
+ * Which entries were created or changed since or until a time: an order kept in memory, twelve octets for each id, and nothing of it in the
+ * database.
  *
- *   the first who asks ──► all entries are read once, in pieces ──► two columns by entry id ◄── the journal: entries changed since
+ *   the first who asks ──► all entries are read once, in pieces ──► three columns by entry id ◄── the journal: entries changed since
  *
  * A write pays nothing: who asks next reads the entries that the journal names since the last one asked. Looking through a column of a million takes
  * some milliseconds, where reading the entries takes seconds. What the columns give is a superset, as times are kept in seconds; the caller
@@ -12,7 +13,7 @@ import { attributesOf } from './body-of-row.ts';
 import type { Journal } from './journal.ts';
 import type { Statements } from './statements.ts';
 
-/** Ids that the columns hold at most: 160 MB. Above it such searches read the entries. */
+/** Ids that the columns hold at most: 240 MB. Above it such searches read the entries. */
 const idsMax = 20_000_000;
 /** Entries and changes that are read in one piece. */
 const pieceMax = 1000;
@@ -23,13 +24,16 @@ export interface EntryTimes {
   readonly changed: number;
 }
 
+/** The columns: times that an entry tells of itself, and that of its CSN. */
+export type TimeColumn = keyof EntryTimes | 'csn';
+
 /** What the index reads, and how. */
 export interface TimeSource {
   readonly statements: Statements;
   readonly journal: Journal;
   timesOf(attributes: readonly Attribute[]): EntryTimes;
-  /** Attributes of an entry as it is now. */
-  attributesOf(id: number): readonly Attribute[] | undefined;
+  /** An entry as it is now. */
+  entryOf(id: number): { readonly csn: string; readonly attributes: readonly Attribute[] } | undefined;
   lastId(): number;
   /** Change number up to which the journal was trimmed; `undefined` while it does not hold every change. */
   journalFrom(): number | undefined;
@@ -38,7 +42,7 @@ export interface TimeSource {
 /** See the header of this file. */
 export class TimeIndex {
   readonly #source: TimeSource;
-  #columns: Record<keyof EntryTimes, Uint32Array> = { created: new Uint32Array(0), changed: new Uint32Array(0) };
+  #columns: Record<TimeColumn, Uint32Array> = columnsOf(0);
   /** Entries up to this id were read, as of change `#asOf` or later. */
   #readTo = 0;
   #isWhole = false;
@@ -49,7 +53,7 @@ export class TimeIndex {
   }
 
   get bytes(): number {
-    return this.#columns.created.byteLength * 2;
+    return this.#columns.created.byteLength * 3;
   }
 
   /** Whether it can be learnt at all. */
@@ -75,13 +79,15 @@ export class TimeIndex {
     return true;
   }
 
-  /** Ids of entries whose time is `from` or later, in rising order; `undefined` when there are more than `limit`. Only when it is current. */
-  idsSince(which: keyof EntryTimes, from: number, limit: number): number[] | undefined {
+  /** Ids of entries whose time is in `range`, both ends of it too, in rising order; `undefined` when there are more than `limit`. Only when it is current. */
+  idsWithin(which: TimeColumn, range: { readonly from: number; readonly to: number }, limit: number): number[] | undefined {
     const column = this.#columns[which];
     const ids: number[] = [];
-    const least = Math.max(from, 1);
+    const { to } = range;
+    const from = Math.max(range.from, 1);
     for (let id = 1; id < column.length; id += 1) {
-      if ((column[id] as number) < least) continue;
+      const time = column[id] as number;
+      if (time < from || time > to) continue;
       if (ids.length === limit) return undefined;
       ids.push(id);
     }
@@ -98,12 +104,13 @@ export class TimeIndex {
     if (this.#readTo === 0 || this.#isOvertaken()) {
       this.#readTo = 0;
       this.#asOf = journal.last;
-      this.#columns = { created: new Uint32Array(0), changed: new Uint32Array(0) };
+      this.#columns = columnsOf(0);
     }
-    const rows = statements.all('SELECT id, body FROM entry WHERE id > ? ORDER BY id LIMIT ?', this.#readTo, pieceMax);
+    const rows = statements.all('SELECT id, csn, body FROM entry WHERE id > ? ORDER BY id LIMIT ?', this.#readTo, pieceMax);
     for (const row of rows) {
       this.#readTo = row.id as number;
-      this.#set(this.#readTo, attributesOf(row.body as Uint8Array));
+      const attributes = attributesOf(row.body as Uint8Array);
+      this.#set(this.#readTo, attributes === undefined ? undefined : { csn: row.csn as string, attributes });
     }
     this.#isWhole = rows.length < pieceMax;
   }
@@ -111,25 +118,28 @@ export class TimeIndex {
   #readChanges(): void {
     const { journal } = this.#source;
     const records = journal.after(this.#asOf, pieceMax);
-    for (const { entryId } of records) this.#set(entryId, this.#source.attributesOf(entryId));
+    for (const { entryId } of records) this.#set(entryId, this.#source.entryOf(entryId));
     this.#asOf = records.length < pieceMax ? journal.last : (records.at(-1)?.changeNumber ?? journal.last);
   }
 
-  #set(id: number, attributes: readonly Attribute[] | undefined): void {
+  #set(id: number, entry: ReturnType<TimeSource['entryOf']>): void {
     if (id >= this.#columns.created.length) {
       const room = Math.min(idsMax, Math.ceil(Math.max(id, this.#source.lastId()) * 1.25) + 64);
-      this.#columns = { created: grown(this.#columns.created, room), changed: grown(this.#columns.changed, room) };
+      const before = this.#columns;
+      this.#columns = columnsOf(room);
+      for (const name of names) this.#columns[name].set(before[name]);
     }
-    const times = attributes === undefined ? undefined : this.#source.timesOf(attributes);
+    const times = entry === undefined ? undefined : this.#source.timesOf(entry.attributes);
     this.#columns.created[id] = times?.created ?? 0;
     this.#columns.changed[id] = times?.changed ?? 0;
+    this.#columns.csn[id] = entry === undefined ? 0 : timeNumber(entry.csn);
   }
 }
 
-function grown(column: Uint32Array, room: number): Uint32Array {
-  const bigger = new Uint32Array(room);
-  bigger.set(column);
-  return bigger;
+const names = ['created', 'changed', 'csn'] as const;
+
+function columnsOf(room: number): Record<TimeColumn, Uint32Array> {
+  return { created: new Uint32Array(room), changed: new Uint32Array(room), csn: new Uint32Array(room) };
 }
 
 const first = 1970;

@@ -94,6 +94,9 @@ describe('the order of times', () => {
             `(createTimestamp>=${since})`,
             `(|(modifyTimestamp>=${since})(createTimestamp>=${since}))`,
             `(&(uid=*)(modifyTimestamp>=${since}))`,
+            `(modifyTimestamp<=${since})`,
+            `(|(createTimestamp<=${since})(uid=u1))`,
+            `(&(createTimestamp>=20260228235959Z)(modifyTimestamp<=${since})(modifyTimestamp>=20260101000000Z))`,
           ]) {
             const found = await idsOf(plan(store, text));
             expect([...found].sort((a, b) => a - b)).toEqual(found);
@@ -158,6 +161,51 @@ test('what was changed since a CSN holds the change with that very CSN', async (
   expect([exact.by, exact.next(0)]).toEqual(['index', [added.id]]);
   // What is no CSN has no place in their order.
   expect(plan(store, '(entryCSN>=2026)').by).toBe('scan');
+});
+
+describe('changes up to a CSN, or between two', () => {
+  test('are found by the order of times, seconds being looked at entry by entry', async () => {
+    using store = await filled(300);
+    await store.write(() => {
+      for (let i = 0; i < 5; i += 1) {
+        const csn = `2027010100000${i}.000000Z#000000#000#000000`;
+        store.add({ ...content(1, `late${i}`, '20260101000000Z', '20260101000000Z'), csn });
+      }
+    });
+    const csn = (second: number): string => `2027010100000${second}.000000Z#000000#000#000000`;
+    const between = `(&(entryCSN>=${csn(1)})(entryCSN<=${csn(2)}))`;
+    const until = `(&(uid=late*)(entryCSN<=${csn(1)}))`;
+    expect((await idsOf(plan(store, `(entryCSN<=${csn(0)})`))).length).toBe(302);
+    expect(plan(store, between).on).toBe('entrycsn ordering');
+    expect(await idsOf(plan(store, between))).toEqual([303, 304]);
+    expect(await idsOf(plan(store, until))).toEqual(expect.arrayContaining([302, 303]));
+  });
+
+  test('are looked for in the entries themselves where a first fill brought later ones than it is whole as of', async () => {
+    using store = new EntryStore(':memory:', entryFunctions(schema));
+    const cookie = '20270101000000.000000Z#000000#000#000000';
+    const later = '20270101000001.000000Z#000000#000#000000';
+    await store.write(() => {
+      store.add({ ...content(rootId, 'x', '20260101000000Z', '20260101000000Z'), rdn: 'o=mail', rdnNorm: 'o=mail' }, false);
+      store.add({ ...content(1, 'moved', '20260101000000Z', '20270101000001Z'), csn: later }, false);
+      store.setMeta('floorCsn', cookie);
+    });
+    expect(await idsOf(plan(store, `(entryCSN>=${cookie})`))).toEqual([2]);
+    expect(await idsOf(plan(store, `(entryCSN>=${later})`))).toEqual([2]);
+    const evenLater = '20270101000002.000000Z#000000#000#000000';
+    await store.write(() => store.add({ ...content(1, 'new', '20270101000002Z', '20270101000002Z'), csn: evenLater }));
+    expect(await idsOf(plan(store, `(entryCSN>=${evenLater})`))).toEqual([3]);
+  });
+
+  test('are preferred to a long list of an equality', async () => {
+    using store = await filled(0);
+    await store.write(() => {
+      for (let i = 0; i < 600; i += 1)
+        store.add(content(1, `u${i}`, '20260101000000Z', '20260102000000Z', attribute('hostServer', 'east')));
+      store.add(content(1, 'late', '20260201000000Z', '20260201000000Z', attribute('hostServer', 'east')));
+    });
+    expect(await idsOf(plan(store, '(&(hostServer=east)(modifyTimestamp>=20260115000000Z))'))).toEqual([602]);
+  });
 });
 
 test('a search on files finds what has to be prepared: pieces of values, and what was changed since', async () => {
