@@ -85,6 +85,13 @@ export const DirectoryConfig = Type.Object(
           'Files with further attribute types and object classes: LDIF (attributeTypes, objectClasses, or olcAttributeTypes, olcObjectClasses) or OpenLDAP’s .schema form.',
       }),
     ),
+    substringIndexes: Type.Optional(
+      Type.Array(Type.String(), {
+        maxItems: 50,
+        description:
+          'Attributes that searches for (attribute=*part*) find by an index; others are looked through. docs/operate/directory.md says what it costs.',
+      }),
+    ),
     dataDirectory: Type.String({ description: 'Directory on this server’s own disk for the database.' }),
     listeners: Type.Array(
       Type.Object(

@@ -22,13 +22,14 @@ import { BindGuard } from './access/bind-guard.ts';
 import { generalizedTime } from './changelog/csn.ts';
 import { startJournalCare } from './changelog/journal-care.ts';
 import type { DirectoryConfig } from './config.ts';
-import { createMailSchema } from './schema/mail-schema.ts';
+import { createMailSchema, pieceAttributes } from './schema/mail-schema.ts';
 import type { SchemaFile } from './schema/schema-file.ts';
 import { checkSchemaInUse, rememberSchema } from './schema/schema-in-use.ts';
 import type { Identity } from './server/authenticate.ts';
 import { Authority } from './server/authority.ts';
 import { createBackups } from './server/backups.ts';
 import { createDispatcher } from './server/dispatch.ts';
+import { fillPieces } from './server/fill-pieces.ts';
 import { WriteForwarder } from './server/forward-writes.ts';
 import { noteOpening } from './server/opening.ts';
 import { PeerWatch } from './server/peer-watch.ts';
@@ -88,6 +89,7 @@ export async function startDirectory(
   await rememberSchema(tree);
   await seedTree(write);
   cleanup.defer(await noteOpening(tree, ports));
+  cleanup.use(await fillPieces(store, pieceAttributes(schema, config.substringIndexes ?? []), clock, log));
   const identities = await readIdentities(config, tree, ports, options.env ?? {});
   const access = new AccessControl(tree, config.access ?? []);
   const warn = (): void => {

@@ -1,6 +1,7 @@
 /**
  * The schema that every Directory Server of this platform has: the standards' and our own, with names compared by its rules.
  */
+import { PlatformError } from '#common/errors/platform-error.ts';
 import { type Dn, normalizeDn, normalizeRdn, parseDn, type Rdn } from '#protocol/ldap/dn.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { mailAttributeTypes, mailObjectClasses } from './mail-definitions.ts';
@@ -83,6 +84,41 @@ export function indexKeys(schema: Schema, attributes: readonly Attribute[]): { a
     }
   }
   return keys;
+}
+
+/** What an entry has in attributes whose pieces are indexed: the values as substrings are compared with them. */
+export function pieceTexts(
+  schema: Schema,
+  attributes: readonly Attribute[],
+  wanted: ReadonlyMap<string, unknown>,
+): { attribute: string; value: string }[] {
+  const texts: { attribute: string; value: string }[] = [];
+  for (const { type: description, values } of attributes) {
+    const type = schema.description(description)?.type;
+    if (type === undefined || !wanted.has(type.key)) continue;
+    for (const value of values) {
+      const key = type.substrings?.key(value);
+      if (key !== undefined) texts.push({ attribute: type.key, value: key });
+    }
+  }
+  return texts;
+}
+
+/** Keys of the attributes named for an index of pieces; refuses what has none. */
+export function pieceAttributes(schema: Schema, names: readonly string[]): Set<string> {
+  return new Set(
+    names.map((name) => {
+      const type = schema.attributeType(name);
+      if (type === undefined) throw new PlatformError('CONFIG_INVALID', `substringIndexes: the schema knows no attribute "${name}"`);
+      if (type.substrings?.pieceKey === undefined || type.isOperational || type.family.size > 1) {
+        throw new PlatformError(
+          'CONFIG_INVALID',
+          `substringIndexes: ${type.name} ${type.family.size > 1 ? 'has subtypes; name those' : 'is not compared by substrings'}`,
+        );
+      }
+      return type.key;
+    }),
+  );
 }
 
 /** The counters an entry counts in: accounts, accounts per cluster, referrals. */

@@ -10,6 +10,7 @@ import type { AttributeType, Schema } from '../schema/schema.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { type EntryStore, rootId, type StoredEntry } from '../store/entry-store.ts';
 import { type IndexKey, indexKeyMax } from '../store/key-index.ts';
+import type { Pieces } from '../store/piece-index.ts';
 import { type TimeColumn, timeNumber } from '../store/time-index.ts';
 
 /** Ids are fetched in pages of so many; a page with fewer is the last. */
@@ -124,6 +125,10 @@ function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number
       if (type === undefined) return schema.description(filter.attribute) === undefined ? { ids: [], on: 'nothing' } : undefined;
       if (filter.kind === 'equal') return gatherEqual(store, type, filter.value, limit);
       if (filter.kind === 'greaterOrEqual' || filter.kind === 'lessOrEqual') return gatherTimes(store, schema, [filter], limit);
+      if (filter.kind === 'substrings' && (filter.any.length > 0 || filter.final !== undefined)) {
+        const ids = store.pieces.answers(type.key) ? store.pieces.idsWith(type.key, piecesOf(type, filter), limit) : undefined;
+        if (ids !== undefined) return { ids, on: `${type.key} pieces` };
+      }
       if (type.family.size > 1 || type.key === 'objectclass' || !isIndexed(type.key, '')) return undefined;
       if (filter.kind === 'present') return found(store.idsWithPrefix({ attribute: type.key, value: '' }, limit), `${type.key} presence`);
       if (filter.kind !== 'substrings' || filter.initial === undefined) return undefined;
@@ -154,6 +159,15 @@ function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number
     default:
       return undefined;
   }
+}
+
+function piecesOf(type: AttributeType, filter: Filter & { kind: 'substrings' }): Pieces {
+  const keyOfPiece = (piece: Buffer | undefined): string => (piece === undefined ? '' : (type.substrings?.pieceKey?.(piece) ?? ''));
+  return {
+    initial: keyOfPiece(filter.initial).trimStart(),
+    any: filter.any.map((piece) => keyOfPiece(piece)),
+    final: keyOfPiece(filter.final).trimEnd(),
+  };
 }
 
 function gatherEqual(store: EntryStore, type: AttributeType, value: Buffer, limit: number): Found | undefined {

@@ -41,6 +41,8 @@ export const derivedTables = `
   CREATE TABLE IF NOT EXISTS uuid (uuid BLOB PRIMARY KEY, entryId INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS indexed (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL,
     PRIMARY KEY (attributeId, value, entryId)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS piece (attributeId INTEGER NOT NULL, gram INTEGER NOT NULL, block INTEGER NOT NULL, ids BLOB NOT NULL,
+    PRIMARY KEY (attributeId, gram, block)) WITHOUT ROWID;
 `;
 
 /** Indexes of the entries themselves: names, which are unique, and children in order of id. `rdn` is null where it equals `rdnNorm`. */
@@ -72,6 +74,9 @@ export function openDatabase(path: string, pagesBytes = 64 * 1_048_576): Databas
         'CONFIG_INVALID',
         `${path} has version ${String(version)}; this server reads version ${schemaVersion}. Export it with the release that wrote it, and import the LDIF into a new data directory`,
       );
+    } else {
+      // Databases of releases before have no index of pieces.
+      database.exec(derivedTables);
     }
     return database;
   } catch (error) {

@@ -18,6 +18,7 @@ import { EntryReader } from './entry-reader.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
 import { type IndexKey, KeyIndex } from './key-index.ts';
+import { PieceIndex, type TextsOf } from './piece-index.ts';
 import { Statements } from './statements.ts';
 import { Tallies } from './tallies.ts';
 import { type EntryTimes, TimeIndex } from './time-index.ts';
@@ -79,6 +80,8 @@ export interface EntryFunctions {
   talliesOf(attributes: readonly Attribute[]): readonly string[];
   /** When an entry was created and changed; without it no search by time gets candidates. */
   timesOf?(attributes: readonly Attribute[]): EntryTimes;
+  /** Values of attributes whose pieces may be indexed; without it none are. */
+  piecesOf?: TextsOf;
   /** What of an entry no definition of the schema knows, for the check of a whole database. */
   unknownIn?(attributes: readonly Attribute[]): readonly string[];
 }
@@ -106,6 +109,8 @@ export class EntryStore implements Disposable {
   readonly #tallies: Tallies;
   /** Entries in order of time, where the functions of this store tell times. */
   readonly times: TimeIndex | undefined;
+  /** Pieces of the values of some attributes. */
+  readonly pieces: PieceIndex;
   /** Whether the present work has changed anything that is remembered. */
   #hasChanged = false;
 
@@ -120,6 +125,7 @@ export class EntryStore implements Disposable {
     this.#talliesOf = functions.talliesOf;
     this.#reader = new EntryReader(this.#statements, { rows: (cacheBytes / 8) * 3, shown: cacheBytes / 8, names: cacheBytes / 8 });
     this.#keys = new KeyIndex(this.#statements, cacheBytes / 8);
+    this.pieces = new PieceIndex(this.#statements, functions.piecesOf ?? (() => []));
     const { timesOf } = functions;
     this.times =
       timesOf === undefined
@@ -157,6 +163,7 @@ export class EntryStore implements Disposable {
     });
     try {
       this.#readMeta();
+      this.pieces.load(this.meta('pieces'), this.meta('piecesAsOf') === this.#asOf);
       this.#uuids.load(Number(this.meta(uuidBoundary) ?? 0));
     } catch (error) {
       this.#database.close();
@@ -366,6 +373,7 @@ export class EntryStore implements Disposable {
     this.#uuids.add(uuidToBytes(uuid), id);
     this.#tallies.count(['entries', ...this.#talliesOf(attributes)], 1);
     this.#keys.add(this.#keysOf(attributes), id);
+    this.pieces.change(undefined, attributes, id);
     if (isJournalled) this.#journal.record('add', content, id, undefined, content);
     else if (csn > (this.meta('fillCsn') ?? '')) this.setMeta('fillCsn', csn);
     return { ...content, id };
@@ -445,6 +453,7 @@ export class EntryStore implements Disposable {
       before.id,
     );
     for (const key of had.values()) this.#keys.remove(key, before.id);
+    this.pieces.change(before.attributes, attributes, before.id);
     this.#tallies.count(this.#talliesOf(before.attributes), -1);
     this.#tallies.count(this.#talliesOf(attributes), 1);
     if (op === 'rename' && this.#ancestors.has(before.id)) this.#ancestors.clear();
@@ -457,9 +466,25 @@ export class EntryStore implements Disposable {
     this.#statements.run('DELETE FROM entry WHERE id = ?', before.id);
     this.#uuids.remove(before.uuid, before.id);
     for (const key of this.#keysOf(before.attributes)) this.#keys.remove(key, before.id);
+    this.pieces.change(before.attributes, undefined, before.id);
     this.#tallies.count(['entries', ...this.#talliesOf(before.attributes)], -1);
     this.#ancestors.delete(before.id);
     this.#journal.record('delete', { uuid: before.uuid, csn }, before.id, before, undefined);
+  }
+
+  /** Says which attributes have an index of pieces; inside `write` only. */
+  keepPieces(wanted: ReadonlySet<string>): void {
+    this.#hasChanged = true;
+    this.pieces.keep(wanted);
+    this.setMeta('pieces', this.pieces.state);
+  }
+
+  /** Enters the next entries into an index of pieces that is not whole; inside `write` only. Returns how many. */
+  fillPieces(attribute: string, limit: number): number {
+    this.#hasChanged = true;
+    const count = this.pieces.fill(attribute, limit);
+    this.setMeta('pieces', this.pieces.state);
+    return count;
   }
 
   /** Copies the database as of its last commit to a new file, while reads and writes go on. */
@@ -510,6 +535,8 @@ export class EntryStore implements Disposable {
     this.#uuids.settle();
     this.#keys.forget();
     this.#journal.forget();
+    this.pieces.forget();
+    this.pieces.load(this.meta('pieces'), true);
     this.#reader.clear();
     this.#ancestors.clear();
   }
@@ -530,7 +557,13 @@ export class EntryStore implements Disposable {
   /** Index keys and journal records are written by statements for many. */
   #writeRows(): void {
     this.#keys.flush();
+    this.pieces.flush();
     this.#journal.flush();
+  }
+
+  /** Tells what this release wrote last from what another one, which does not know all indexes, wrote after it. */
+  get #asOf(): string {
+    return `${this.#lastEntryId}/${this.#journal.last}`;
   }
 
   #readMeta(): void {
@@ -547,6 +580,10 @@ export class EntryStore implements Disposable {
     const counters = { lastEntryId: this.#lastEntryId, lastChangeNumber: this.#journal.last };
     for (const [name, value] of Object.entries(counters)) {
       if (Number(this.#meta.get(name) ?? 0) !== value) this.setMeta(name, String(value));
+    }
+    if (this.pieces.count > 0) {
+      this.setMeta('pieces', this.pieces.state);
+      this.setMeta('piecesAsOf', this.#asOf);
     }
     for (const name of this.#metaChanged) {
       this.#statements.run(

@@ -11,6 +11,9 @@ import { isDamage } from './damage.ts';
 import { allIndexes, derivedTables, openDatabase } from './database.ts';
 import { type EntryFunctions, rootId } from './entry-store.ts';
 import { indexKeyMax } from './key-index.ts';
+import { PieceCheck } from './piece-check.ts';
+import { PieceIndex } from './piece-index.ts';
+import { Statements } from './statements.ts';
 import { uuidToText } from './uuid.ts';
 import { uuidBoundary } from './uuid-index.ts';
 
@@ -41,6 +44,7 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
     const boundary = metaNumber(database, uuidBoundary);
     const lastId = metaNumber(database, 'lastEntryId');
     const counted = new Map<string, number>();
+    const pieces = new PieceCheck(database, functions, lastId);
     let keysExpected = 0;
     for (const row of database.prepare('SELECT *, ifnull(rdn, rdnNorm) AS name FROM entry ORDER BY id').iterate()) {
       entries += 1;
@@ -56,6 +60,7 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
         handlers.problem(`${where} cannot be read`);
         continue;
       }
+      pieces.entry(row.id as number, attributes);
       for (const name of functions.unknownIn?.(attributes) ?? [])
         handlers.problem(`${where} uses ${name}, which the schema does not define`);
       for (const name of ['entries', ...functions.talliesOf(attributes)]) counted.set(name, (counted.get(name) ?? 0) + 1);
@@ -71,6 +76,7 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
     if (uuids > uuidsExpected) handlers.problem(`the index holds ${uuids - uuidsExpected} entryUUIDs that no entry has; run reindex`);
     const keys = database.prepare('SELECT count(*) AS count FROM indexed').get()?.count as number;
     if (keys > keysExpected) handlers.problem(`the index holds ${keys - keysExpected} keys that no entry has; run reindex`);
+    for (const problem of pieces.problems()) handlers.problem(problem);
     for (const row of database.prepare('SELECT name, count FROM tally').all() as { name: string; count: number }[]) {
       const real = counted.get(row.name) ?? 0;
       counted.delete(row.name);
@@ -129,6 +135,7 @@ export function rebuildIndex(path: string, functions: EntryFunctions, progress: 
     const meta = database.prepare('INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)');
     meta.run(uuidBoundary, String(lastId));
     meta.run('lastEntryId', String(lastId));
+    for (const [name, value] of Object.entries(rebuiltPieces(database, functions, lastId))) meta.run(name, value);
     database.exec('COMMIT');
     return entries;
   } finally {
@@ -136,12 +143,23 @@ export function rebuildIndex(path: string, functions: EntryFunctions, progress: 
   }
 }
 
+/** Enters all into the indexes of pieces that there are, and gives the meta values that say so. */
+function rebuiltPieces(database: DatabaseSync, functions: EntryFunctions, lastId: number): Record<string, string> {
+  const { piecesOf } = functions;
+  const state = database.prepare("SELECT value FROM meta WHERE name = 'pieces'").get()?.value as string | undefined;
+  if (piecesOf === undefined || state === undefined) return {};
+  const pieces = new PieceIndex(new Statements(database), piecesOf);
+  pieces.load(state, false);
+  for (let next = pieces.unfilled; next !== undefined; next = pieces.unfilled) pieces.fill(next, progressEvery);
+  return { pieces: pieces.state, piecesAsOf: `${lastId}/${metaNumber(database, 'lastChangeNumber')}` };
+}
+
 const makeDerived = `${derivedTables} ${allIndexes.join('; ')};`;
 
 /** Leaves all indexes empty. A damaged one cannot be emptied: it is taken out of the schema, and its pages go with the next VACUUM. */
 function emptyIndexes(database: DatabaseSync): void {
   try {
-    database.exec(`BEGIN IMMEDIATE; ${makeDerived} DELETE FROM indexed; DELETE FROM uuid; REINDEX; COMMIT`);
+    database.exec(`BEGIN IMMEDIATE; ${makeDerived} DELETE FROM indexed; DELETE FROM uuid; DELETE FROM piece; REINDEX; COMMIT`);
     return;
   } catch (error) {
     if (database.isTransaction) database.exec('ROLLBACK');
@@ -149,7 +167,7 @@ function emptyIndexes(database: DatabaseSync): void {
   }
   database.enableDefensive(false);
   database.exec(`PRAGMA writable_schema = ON; BEGIN IMMEDIATE;
-    DELETE FROM sqlite_schema WHERE name IN ('indexed', 'uuid') OR type = 'index' AND sql IS NOT NULL; COMMIT;
+    DELETE FROM sqlite_schema WHERE name IN ('indexed', 'uuid', 'piece') OR type = 'index' AND sql IS NOT NULL; COMMIT;
     PRAGMA writable_schema = RESET; VACUUM`);
   database.exec(`BEGIN IMMEDIATE; ${makeDerived} COMMIT`);
 }

@@ -210,7 +210,9 @@ export class KeyIndex {
   }
 
   #newAttribute(name: string): number {
-    const id = this.#statements.run('INSERT INTO attribute (name) VALUES (?)', name);
+    const id =
+      this.#statements.number('SELECT id FROM attribute WHERE name = ?', name) ??
+      this.#statements.run('INSERT INTO attribute (name) VALUES (?)', name);
     this.#attributeIds.set(name, id);
     return id;
   }

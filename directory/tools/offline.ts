@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Clock } from '#common/clock.ts';
 import type { Random } from '#common/random.ts';
 import { entryTimes } from '../schema/entry-times.ts';
-import { createMailSchema, indexKeys, tallies } from '../schema/mail-schema.ts';
+import { createMailSchema, indexKeys, pieceTexts, tallies } from '../schema/mail-schema.ts';
 import type { SchemaFile } from '../schema/schema-file.ts';
 import { checkSchemaInUse, unknownIn } from '../schema/schema-in-use.ts';
 import { Tree } from '../server/tree.ts';
@@ -22,6 +22,7 @@ export function entryFunctions(schema = createMailSchema()): EntryFunctions {
     keysOf: (attributes) => indexKeys(schema, attributes),
     talliesOf: (attributes) => tallies(schema, attributes),
     timesOf: entryTimes(schema),
+    piecesOf: (attributes, wanted) => pieceTexts(schema, attributes, wanted),
     unknownIn: (attributes) => unknownIn(schema, attributes),
   };
 }
