@@ -15,7 +15,7 @@ import { hasIndex, hostTally, indexKeys, tallies } from '../schema/mail-schema.t
 import type { AttributeType } from '../schema/schema.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import { BodyBuilder, bodyHead, encodeBody } from '../store/entry-body.ts';
-import type { NewRow } from '../store/entry-store.ts';
+import type { NewRow } from '../store/new-rows.ts';
 import { structuralClassOf } from './draft.ts';
 import type { Tree } from './tree.ts';
 

@@ -12,7 +12,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import { attributesOf } from './body-of-row.ts';
 import { entryIndexes, openDatabase } from './database.ts';
-import type { EntryFunctions } from './entry-store.ts';
+import type { EntryFunctions } from './entry-functions.ts';
 import { rootId } from './entry-store.ts';
 import { Statements } from './statements.ts';
 import { uuidBoundary } from './uuid-index.ts';

@@ -12,16 +12,19 @@
  */
 import { backup, type DatabaseSync, type SQLInputValue } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
+import { attributesOf } from './body-of-row.ts';
 import { openDatabase } from './database.ts';
 import { encodeBody } from './entry-body.ts';
+import type { EntryFunctions } from './entry-functions.ts';
 import { EntryReader } from './entry-reader.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
 import { type IndexKey, KeyIndex } from './key-index.ts';
-import { PieceIndex, type TextsOf } from './piece-index.ts';
+import { insertRows, type NewRow } from './new-rows.ts';
+import { PieceIndex } from './piece-index.ts';
 import { Statements } from './statements.ts';
 import { Tallies } from './tallies.ts';
-import { type EntryTimes, TimeIndex } from './time-index.ts';
+import { TimeIndex } from './time-index.ts';
 import { uuidToBytes, uuidToText } from './uuid.ts';
 import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 
@@ -55,36 +58,6 @@ export interface ShownEntry extends Pick<StoredEntry, 'id' | 'parentId' | 'rdn'>
 
 /** Everything of an entry that a write gives. */
 export type EntryContent = Omit<StoredEntry, 'id'>;
-
-/** A new entry as its row, with what follows from its attributes. */
-export interface NewRow {
-  readonly parentId: number;
-  readonly rdnNorm: string;
-  readonly rdn: string;
-  /** 16 octets. */
-  readonly uuid: Uint8Array;
-  readonly csn: string;
-  /** See entry-body.ts. */
-  readonly body: Uint8Array;
-  /** Index keys, attribute and value in turn. */
-  readonly keys: readonly string[];
-  /** Counters beside `entries`. */
-  readonly tallies: readonly string[];
-}
-
-/** What the store asks about an entry's attributes. */
-export interface EntryFunctions {
-  /** Index keys. */
-  keysOf(attributes: readonly Attribute[]): readonly IndexKey[];
-  /** Names of the counters in which the entry counts. */
-  talliesOf(attributes: readonly Attribute[]): readonly string[];
-  /** When an entry was created and changed; without it no search by time gets candidates. */
-  timesOf?(attributes: readonly Attribute[]): EntryTimes;
-  /** Values of attributes whose pieces may be indexed; without it none are. */
-  piecesOf?: TextsOf;
-  /** What of an entry no definition of the schema knows, for the check of a whole database. */
-  unknownIn?(attributes: readonly Attribute[]): readonly string[];
-}
 
 /** See the header of this file. */
 export class EntryStore implements Disposable {
@@ -375,7 +348,7 @@ export class EntryStore implements Disposable {
     this.#keys.add(this.#keysOf(attributes), id);
     this.pieces.change(undefined, attributes, id);
     if (isJournalled) this.#journal.record('add', content, id, undefined, content);
-    else if (csn > (this.meta('fillCsn') ?? '')) this.setMeta('fillCsn', csn);
+    else this.#noteUnjournalled(csn);
     return { ...content, id };
   }
 
@@ -395,16 +368,7 @@ export class EntryStore implements Disposable {
     this.#reader.wasAdded();
     const first = this.#lastEntryId + 1;
     this.#lastEntryId += rows.length;
-    let added = 0;
-    for (let at = 0, count = rowsAtOnce; at < rows.length; at += count) {
-      while (count > rows.length - at) count /= 2;
-      const values: SQLInputValue[] = [];
-      for (let one = at; one < at + count; one += 1) {
-        const { parentId, rdnNorm, rdn, uuid, csn, body } = rows[one] as NewRow;
-        values.push(first + one, parentId, rdnNorm, rdn === rdnNorm ? null : rdn, uuid, csn, body);
-      }
-      added += this.#statements.changes(insertNewRows(count), values);
-    }
+    const added = insertRows(this.#statements, rows, first);
     const leftOut: number[] = [];
     let stored = rows;
     let ids = rows.map((_, at) => first + at);
@@ -421,10 +385,13 @@ export class EntryStore implements Disposable {
     }
     this.#uuids.settle();
     this.#keys.addRows(stored, ids);
+    if (this.pieces.count > 0) {
+      for (const [at, { body }] of stored.entries()) this.pieces.change(undefined, attributesOf(body), ids[at] as number);
+    }
     if (isJournalled) {
       for (const [at, row] of stored.entries())
         this.#journal.record('add', { uuid: uuidToText(row.uuid), csn: row.csn }, ids[at] as number, undefined, row);
-    }
+    } else for (const { csn } of stored) this.#noteUnjournalled(csn);
     return leftOut;
   }
 
@@ -507,6 +474,10 @@ export class EntryStore implements Disposable {
   }
 
   // --- inside
+
+  #noteUnjournalled(csn: string): void {
+    if (csn > (this.meta('fillCsn') ?? '')) this.setMeta('fillCsn', csn);
+  }
 
   #touch(before: StoredEntry): void {
     this.#hasChanged = true;
@@ -595,17 +566,4 @@ export class EntryStore implements Disposable {
     this.#metaChanged.clear();
     this.#tallies.write();
   }
-}
-
-/** New rows of one statement: each call costs as much as several rows do. */
-const rowsAtOnce = 16;
-const insertsOfRows = new Map<number, string>();
-
-function insertNewRows(count: number): string {
-  let text = insertsOfRows.get(count);
-  if (text === undefined) {
-    text = `INSERT OR IGNORE INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES ${Array(count).fill('(?, ?, ?, ?, ?, ?, ?)').join(', ')}`;
-    insertsOfRows.set(count, text);
-  }
-  return text;
 }

@@ -4,7 +4,7 @@
  */
 import type { DatabaseSync } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
-import type { EntryFunctions } from './entry-store.ts';
+import type { EntryFunctions } from './entry-functions.ts';
 import { bitsOf, blockIds, gramsOfValue } from './piece-index.ts';
 
 /** See the header of this file. */

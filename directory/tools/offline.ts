@@ -11,7 +11,8 @@ import type { SchemaFile } from '../schema/schema-file.ts';
 import { checkSchemaInUse, unknownIn } from '../schema/schema-in-use.ts';
 import { Tree } from '../server/tree.ts';
 import type { WriteContext } from '../server/write-rules.ts';
-import { defaultCacheBytes, type EntryFunctions, EntryStore } from '../store/entry-store.ts';
+import type { EntryFunctions } from '../store/entry-functions.ts';
+import { defaultCacheBytes, EntryStore } from '../store/entry-store.ts';
 
 /** Name of the database file in a data directory. */
 export const databaseFile = 'directory.sqlite';

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { EntryFunctions } from '#directory/store/entry-store.ts';
+import type { EntryFunctions } from '#directory/store/entry-functions.ts';
 import { EntryStore, rootId } from '#directory/store/entry-store.ts';
 import { verifyDatabase } from '#directory/store/integrity.ts';
 import { uuidLotMax } from '#directory/store/uuid-index.ts';
