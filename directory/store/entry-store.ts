@@ -10,7 +10,7 @@
  *
  * Nothing here knows LDAP rules: directory/server decides what may be written, and gives keys and normalised names.
  */
-import { backup, type DatabaseSync, type SQLInputValue } from 'node:sqlite';
+import { backup, type DatabaseSync } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { attributesOf } from './body-of-row.ts';
 import { openDatabase } from './database.ts';

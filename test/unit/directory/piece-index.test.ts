@@ -8,8 +8,10 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { createMailSchema, pieceAttributes } from '#directory/schema/mail-schema.ts';
 import { type Candidates, planCandidates } from '#directory/server/candidates.ts';
 import { compileFilter } from '#directory/server/filter-match.ts';
+import { encodeBody } from '#directory/store/entry-body.ts';
 import { EntryStore, rootId, type StoredEntry } from '#directory/store/entry-store.ts';
 import { rebuildIndex, verifyDatabase } from '#directory/store/integrity.ts';
+import { uuidToBytes } from '#directory/store/uuid.ts';
 import { databaseFile, entryFunctions } from '#directory/tools/offline.ts';
 import { equal, type Filter, filterFromText } from '#protocol/ldap/filter.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
@@ -174,6 +176,25 @@ describe('the index of pieces', () => {
     expect(plan(store, filterFromText('(description=*se)')).by).toBe('index');
     // An equality that names one entry needs no more.
     expect(plan(store, { kind: 'and', filters: [equal('uid', 'u1'), filterFromText('(title=*house*)')] }).on).toBe('uid equality');
+  });
+
+  test('knows entries that came as rows, of which the highest CSN is remembered when the journal is not told', async () => {
+    const path = await freshPath();
+    const store = await withRoot(path);
+    await store.write(() => store.keepPieces(new Set(['description'])));
+    await fill(store);
+    await store.write(() => {
+      const rows = ['one of many', 'another of many'].map((text) => {
+        const { attributes, uuid, ...rest } = content(1, [text]);
+        return { ...rest, uuid: uuidToBytes(uuid), body: encodeBody(attributes), keys: ['uid', rest.rdn.slice(4)], tallies: [] };
+      });
+      expect(rows.every(({ uuid }) => store.claimUuid(uuid))).toBe(true);
+      expect(store.addRows(rows, false)).toEqual([]);
+    });
+    expect(idsOf(plan(store, filterFromText('(description=*r of m*)')))).toEqual([3]);
+    expect(store.meta('fillCsn')).toBe(store.byId(3)?.csn);
+    store[Symbol.dispose]();
+    expect(problemsOf(path)).toEqual([]);
   });
 
   test('is filled anew after a release that does not know it wrote, and mended by reindex', async () => {
