@@ -10,6 +10,8 @@ import type { AttributeType, Schema } from '../schema/schema.ts';
 export interface Selection {
   /** False when no operational attribute is asked for, which saves computing them. */
   readonly wantsOperational: boolean;
+  /** Whether an attribute of that description is shown, and for which entries. */
+  decide(description: string): Decision;
   /** `target` is what access rules are asked about, where they depend on the entry. */
   select(attributes: readonly Attribute[], target?: Target): Attribute[];
 }
@@ -47,16 +49,21 @@ export function compileSelection(
       );
     return isAsked && mayRead(described.type.key);
   };
+  const decide = (description: string): Decision => {
+    let decision = decided.get(description);
+    if (decision === undefined) {
+      decision = selected(description);
+      decided.set(description, decision);
+    }
+    return decision;
+  };
   return {
     wantsOperational: allOperational || named.some(({ type }) => type.isOperational),
+    decide,
     select(attributes, target) {
       const shown: Attribute[] = [];
       for (const attribute of attributes) {
-        let decision = decided.get(attribute.type);
-        if (decision === undefined) {
-          decision = selected(attribute.type);
-          decided.set(attribute.type, decision);
-        }
+        const decision = decide(attribute.type);
         const yes = target === undefined ? decision === true : allows(decision, target);
         if (yes) shown.push(typesOnly ? { type: attribute.type, values: [] } : attribute);
       }

@@ -26,13 +26,14 @@ import { isService } from '../access/access.ts';
 import { allows, type View } from '../access/view.ts';
 import { makeCookie, readCookie, type SyncCookie } from '../changelog/cookie.ts';
 import { Refusal } from '../schema/refusal.ts';
-import { rootId, type StoredEntry } from '../store/entry-store.ts';
+import { type RawEntry, rootId, type StoredEntry } from '../store/entry-store.ts';
 import type { JournalRecord } from '../store/journal.ts';
 import { compileFilter, type Matcher } from './filter-match.ts';
 import { requireEntry, targetOf } from './guard.ts';
 import type { Operation } from './operation.ts';
 import { isInScope, nextTurn } from './search.ts';
 import { compileSelection, type Selection } from './selection.ts';
+import { ShortRefresh } from './short-refresh.ts';
 import type { Tree } from './tree.ts';
 
 const pageSize = 256;
@@ -104,6 +105,7 @@ class Follower {
   readonly #view: View;
   readonly #matches: Matcher;
   readonly #selection: Selection;
+  readonly #short: ShortRefresh | undefined;
   /** CSN of the last cookie. */
   #csnTold = '';
   rid: string | undefined;
@@ -118,6 +120,7 @@ class Follower {
     this.#base = requireEntry(this.#tree, view, this.#tree.parseName(request.baseDn));
     this.#matches = compileFilter(this.#tree.schema, request.filter, (key) => view.decide('search', key));
     this.#selection = compileSelection(this.#tree.schema, request.attributes, request.typesOnly, (key) => view.decide('read', key));
+    this.#short = ShortRefresh.of(request, this.#tree.schema, view, this.#selection, this.#matches);
   }
 
   /** All entries, parents before children. Returns the change number that the content holds at least. */
@@ -138,11 +141,16 @@ class Follower {
       }
       if (this.#isMatching(entry)) this.#sendEntry(entry, 'add', undefined);
     };
-    for (let page = store.idsAfter(0, pageSize); page.length > 0; page = store.idsAfter(page.at(-1) as number, pageSize)) {
-      for (const id of page) {
-        const entry = store.byId(id);
+    const short = this.#short;
+    for (let last = 0; ; ) {
+      const page = store.rawAfter(last, pageSize);
+      for (const row of page) {
+        last = row.id;
+        if (short !== undefined && row.parentId < row.id && early.size === 0 && this.#sendShortly(short, row)) continue;
+        const entry = store.byId(row.id);
         if (entry !== undefined) send(entry);
       }
+      if (page.length < pageSize) break;
       if (!(await this.#breathe())) return at;
     }
     if (persists) this.#sendInfo({ kind: 'refreshPresent', cookie, refreshDone: true });
@@ -279,6 +287,16 @@ class Follower {
     this.#operation.send({ type: 'searchResultEntry', dn: this.#tree.store.dnOf(entry), attributes }, [
       makeSyncState({ state, uuid: entry.uuid, cookie }),
     ]);
+  }
+
+  /** `false`: the entry is to go the other way. */
+  #sendShortly(short: ShortRefresh, row: RawEntry): boolean {
+    const shown = short.shownOf(row);
+    if (shown === 'slow') return false;
+    if (shown === 'other' || !isInScope(this.#tree, this.#request, this.#base, row)) return true;
+    const dn = this.#tree.store.dnOf(row);
+    this.#operation.send({ type: 'searchResultEntry', dn, attributes: [], attributesBer: shown }, [short.stateOf(row)]);
+    return true;
   }
 
   #sendDelete(record: JournalRecord, cookie: Buffer): void {

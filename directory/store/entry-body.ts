@@ -11,14 +11,14 @@
 import type { Attribute } from '#protocol/ldap/messages.ts';
 
 /** Descriptions that nearly every entry has. Their places are in databases: new ones go to the end. */
-const commonDescriptions: readonly string[] = (
+export const commonDescriptions: readonly string[] = (
   'objectClass structuralObjectClass createTimestamp creatorsName modifyTimestamp modifiersName uid cn sn givenName displayName mail ' +
   'mailAlternateAddress hostServer accountStatus mailQuota mailRegion userPassword ou o dc description member mailDomainAlias'
 ).split(' ');
 /** Positions below are those of attributes, numbers from here on those of common lists. */
-const positionsMax = 64;
+export const positionsMax = 64;
 /** Values that many entries have, in this order and spelling. New ones go to the end here too. */
-const commonValues: readonly (readonly Buffer[])[] = [
+export const commonValues: readonly (readonly Buffer[])[] = [
   'inetOrgPerson',
   'inetOrgPerson mailAccount',
   'top inetOrgPerson mailAccount',

@@ -2,7 +2,7 @@
  * Entries out of the database, by id and by name, and what is remembered of them. It knows nothing of transactions: who changes an entry has it
  * forget that one, and who undoes changes everything.
  */
-import type { ShownEntry, StoredEntry } from './entry-store.ts';
+import type { RawEntry, ShownEntry, StoredEntry } from './entry-store.ts';
 import { PackedCache } from './packed-cache.ts';
 import { type EntryRow, packRow, RowEntry } from './row-entry.ts';
 import { ShownCache } from './shown-cache.ts';
@@ -44,6 +44,14 @@ export class EntryReader {
     const packed = packRow(row);
     this.#rows.set(id, '', packed);
     return new RowEntry(id, packed);
+  }
+
+  rawAfter(afterId: number, limit: number): RawEntry[] {
+    const sql = 'SELECT id, parentId, coalesce(rdn, rdnNorm), uuid, csn, body FROM entry WHERE id > ? ORDER BY id LIMIT ?';
+    return this.#statements.arrays(sql, afterId, limit).map((row) => {
+      const [id, parentId, rdn, uuid, csn, body] = row as readonly [number, number, string, Uint8Array, string, Uint8Array];
+      return { id, parentId, rdn, uuid, csn, body };
+    });
   }
 
   /** See `EntryStore`, here and below. */

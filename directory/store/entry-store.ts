@@ -56,6 +56,13 @@ export interface ShownEntry extends Pick<StoredEntry, 'id' | 'parentId' | 'rdn'>
   readonly octets: Buffer;
 }
 
+/** An entry as its row, with its attributes as they are stored (entry-body.ts). */
+export interface RawEntry extends Pick<StoredEntry, 'id' | 'parentId' | 'rdn' | 'csn'> {
+  /** 16 octets. */
+  readonly uuid: Uint8Array;
+  readonly body: Uint8Array;
+}
+
 /** Everything of an entry that a write gives. */
 export type EntryContent = Omit<StoredEntry, 'id'>;
 
@@ -252,6 +259,11 @@ export class EntryStore implements Disposable {
   /** All entries in order of id, those above `afterId`, at most `limit`. */
   idsAfter(afterId: number, limit: number): number[] {
     return this.#statements.numbers('SELECT id FROM entry WHERE id > ? ORDER BY id LIMIT ?', afterId, limit);
+  }
+
+  /** All entries in order of id, those above `afterId`, at most `limit`; for those who read everything once, so nothing is remembered of them. */
+  rawAfter(afterId: number, limit: number): RawEntry[] {
+    return this.#reader.rawAfter(afterId, limit);
   }
 
   /** Entries with this key, in order of id, above `afterId`, at most `limit`. */

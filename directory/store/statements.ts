@@ -70,6 +70,15 @@ export class Statements {
     }
   }
 
+  /** Every row as an array of its columns. */
+  arrays(sql: string, ...values: SQLInputValue[]): (readonly SQLOutputValue[])[] {
+    try {
+      return this.#ofColumn(sql).all(...values) as unknown as (readonly SQLOutputValue[])[];
+    } catch (error) {
+      throw told(error);
+    }
+  }
+
   clear(): void {
     this.#statements.clear();
     this.#columns.clear();

@@ -82,6 +82,39 @@ describe('refreshOnly', () => {
     expect(second.deleted).toEqual([gone]);
   });
 
+  test.each([
+    ['what routing asks for', ['objectClass', 'hostServer', 'mail', 'mailAlternateAddress', 'mailDomainAlias']],
+    ['everything of the user', ['*']],
+    ['with names and times', ['*', 'entryUUID', 'entryCSN', 'createTimestamp', 'structuralObjectClass']],
+    ['what is computed as well', ['*', '+']],
+    ['subtypes', ['name']],
+    ['nothing', ['1.1']],
+  ])('shows of every entry what a search shows: %s', async (_, attributes) => {
+    const many = Array.from({ length: 300 }, (_, i) => `a${i}@isp.example`);
+    const entries = [
+      accountEntry('bob', attribute('mailAlternateAddress', ...many), attribute('description', 'x'.repeat(70_000))),
+      accountEntry('carol', attribute('cn;lang-de', 'K\u00e4rol'), attribute('TITLE', 'a', 'b'), attribute('telephoneNumber', '+1 2')),
+      [attribute('objectClass', 'InetOrgPerson', 'MAILACCOUNT'), ...accountEntry('dave').filter(({ type }) => type !== 'objectClass')],
+      [attribute('objectClass', 'person'), attribute('cn', 'x'), attribute('sn', 'y')],
+    ];
+    for (const [i, entry] of entries.entries())
+      await admin.add(i === 3 ? 'cn=x,ou=services,o=mail' : accountDn(['bob', 'carol', 'dave'][i] as string), entry);
+    for (const filter of ['(objectClass=*)', '(|(objectClass=mailAccount)(objectClass=mailDomain))', '(!(objectClass=mailaccount))']) {
+      const searched = await admin.searchAll({ baseDn: 'o=mail', filter: filterFromText(filter), attributes });
+      const refreshed: typeof searched = [];
+      const search = admin.search({ baseDn: 'o=mail', filter: filterFromText(filter), attributes }, [
+        makeSyncRequest({ mode: 'refreshOnly', cookie: undefined, reloadHint: false }),
+      ]);
+      for await (const item of search) if (item.kind === 'entry') refreshed.push(item);
+      const plain = (found: typeof searched) =>
+        found.map(({ dn, attributes: shown }) => [dn, shown.map(({ type, values }) => [type, values.map(String)])]);
+      expect(plain(refreshed)).toEqual(plain(searched));
+      expect(refreshed.length).toBeGreaterThan(2);
+      const uuids = refreshed.map(({ controls }) => readSyncState(findControl(controls, controlOids.syncState)?.value)?.uuid);
+      expect(uuids).toEqual(await Promise.all(refreshed.map(({ dn }) => uuidOf(dn))));
+    }
+  });
+
   test('resumes after a restart, also from a cookie that holds only the CSN as OpenLDAP consumers send it', async () => {
     const first = await refresh(admin, undefined);
     await admin.delete(accountDn('alice'));
