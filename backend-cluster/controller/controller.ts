@@ -18,6 +18,7 @@ import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { Random } from '#common/random.ts';
 import { Asking, type AskOptions } from './asking.ts';
+import { Closings } from './closings.ts';
 import { collectFrom, collectOpenAccounts, type LocalAccounts, reportPageMax } from './collect.ts';
 import { collectRunners, Duties, type DutySettings, readRunners } from './duties.ts';
 import { type Election, type ElectionEffect, type ElectionEvent, newElection, stepElection } from './election.ts';
@@ -59,6 +60,7 @@ export class Controller {
   #election: Election = newElection(0);
   #known: { readonly address: MemberAddress; readonly term: number } | undefined;
   readonly #asking: Asking;
+  readonly #closings: Closings;
   #beat: Timer | undefined;
   #beating: Promise<void> | undefined;
   #beatAgain = false;
@@ -80,6 +82,12 @@ export class Controller {
       known: () => this.#known?.address,
       lead: (method, params) => (this.isController ? this.lead(method, params) : undefined),
       introduction: () => ({ term: this.term, from: this.#introduction() }),
+    });
+    this.#closings = new Closings({
+      ...options,
+      table: this.#table,
+      term: () => this.term,
+      addressOf: (member) => this.addressOf(member),
     });
     this.duties = new Duties(options.self.address.name, options.duties);
     this.#takeovers = options.metrics.counter(
@@ -264,7 +272,7 @@ export class Controller {
     if (method === 'cluster.locate') return { host: this.#usableHostOf(uuid, by.member) };
     const nowMs = this.#options.clock.monotonicMs();
     if (method === 'cluster.opened') {
-      this.#supersede(this.#table.opened({ ...by, uuid, epoch: Number(params.epoch) }, nowMs));
+      this.#closings.supersede(this.#table.opened({ ...by, uuid, epoch: Number(params.epoch) }, nowMs));
       return {};
     }
     if (method === 'cluster.closed') {
@@ -279,7 +287,7 @@ export class Controller {
     }
     let answer = this.#table.request(uuid, by, nowMs);
     if (answer.outcome === 'at' && this.#usableHostOf(uuid, by.member) === undefined) {
-      await this.#takeFrom(uuid, answer.host);
+      await this.#closings.takeFrom(uuid, answer.host);
       answer = this.#table.request(uuid, by, this.#options.clock.monotonicMs());
     }
     this.#grants.add({ outcome: answer.outcome });
@@ -292,13 +300,8 @@ export class Controller {
   }
 
   /** Has an account closed wherever it is open; for removal. */
-  async closeEverywhere(uuid: AccountUuid, text: string): Promise<void> {
-    const host = this.#table.hostOf(uuid);
-    await this.#options.local.close(uuid, text);
-    if (host === undefined || host.member === this.#options.self.address.name) return;
-    const address = this.addressOf(host.member);
-    if (address !== undefined) await this.#options.link.call(address, 'cluster.close', { uuid, term: this.term });
-    this.#table.closed(uuid, host, host.epoch);
+  closeEverywhere(uuid: AccountUuid, text: string): Promise<void> {
+    return this.#closings.everywhere(uuid, text);
   }
 
   /** On the Controller: a dead member is forgotten by all. One that cannot be told goes on listing it as dead. */
@@ -323,19 +326,6 @@ export class Controller {
     }
     const view = this.membership.find(host.member);
     return view !== undefined && isHosting(view.state) ? view.address : undefined;
-  }
-
-  // The host drains, or nobody knows it any more: it finishes its commit and lets go. One that does not answer is deposed by storage.
-  async #takeFrom(uuid: AccountUuid, host: MemberId): Promise<void> {
-    const { local, link, log, self } = this.#options;
-    try {
-      const address = this.addressOf(host.member);
-      if (host.member === self.address.name) await local.close(uuid, 'Account is served elsewhere now');
-      else if (address !== undefined) await link.call(address, 'cluster.close', { uuid, term: this.term }, 2_000);
-    } catch (error) {
-      log.debug({ account: uuid, member: host.member, errCode: asPlatformError(error).code }, 'a draining host did not close an account');
-    }
-    this.#table.closed(uuid, host, this.#table.hostOf(uuid)?.epoch);
   }
 
   // ---- the election's driver
@@ -484,23 +474,7 @@ export class Controller {
   }
 
   #put(report: OpenReport): void {
-    this.#supersede(this.#table.opened(report, this.#options.clock.monotonicMs()));
-  }
-
-  // Two members report one account: the one with the lower epoch has been deposed and may not know it yet.
-  #supersede(loser: OpenReport | undefined): void {
-    if (loser === undefined) return;
-    const { local, link, self, log } = this.#options;
-    const address = this.addressOf(loser.member);
-    const closing =
-      loser.member === self.address.name
-        ? local.close(loser.uuid, 'Account is served elsewhere now')
-        : address === undefined
-          ? Promise.resolve()
-          : link.call(address, 'cluster.close', { uuid: loser.uuid, term: this.term });
-    Promise.resolve(closing).catch((error: unknown) => {
-      log.debug({ account: loser.uuid, member: loser.member, errCode: asPlatformError(error).code }, 'a deposed host was not told');
-    });
+    this.#closings.supersede(this.#table.opened(report, this.#options.clock.monotonicMs()));
   }
 
   async #askMembers(): Promise<void> {
