@@ -26,19 +26,23 @@ export interface Metrics {
 
 /** A registry of its own. */
 export function createMetrics(): Metrics {
-  return view({ registry: new Registry(), known: new Map(), collectors: [] }, {});
+  return view({ registry: new Registry(), known: new Map(), collectors: [], pending: [] }, {});
 }
 
 interface Shared {
   readonly registry: Registry;
   readonly known: Map<string, unknown>;
   readonly collectors: (() => void)[];
+  /** What has been counted and not handed over to the registry. */
+  readonly pending: (() => void)[];
 }
+
+const noLabels: Labels = {};
 
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 function view(shared: Shared, fixed: Labels): Metrics {
-  const { registry, known, collectors } = shared;
+  const { registry, known, collectors, pending } = shared;
   const names = (labelNames: readonly string[]): string[] => [...Object.keys(fixed), ...labelNames];
   const once = <T>(name: string, make: () => T): T => {
     const found = known.get(name) as T | undefined;
@@ -48,10 +52,29 @@ function view(shared: Shared, fixed: Labels): Metrics {
     return made;
   };
   return {
-    counter(name, help, labelNames = []) {
-      const counter = once(name, () => new Counter({ name, help, labelNames: names(labelNames), registers: [registry] }));
-      return { add: (labels: Labels = {}, value = 1) => counter.inc({ ...fixed, ...labels }, value) };
-    },
+    counter: (name, help, labelNames = []) =>
+      once(`${name} as seen by ${JSON.stringify(fixed)}`, () => {
+        const counter = once(name, () => new Counter({ name, help, labelNames: names(labelNames), registers: [registry] }));
+        const series = seriesOf(labelNames, (labels) => {
+          const all = { ...fixed, ...labels };
+          // It shows from now on, and what is wrong with its labels is said now.
+          counter.inc(all, 0);
+          return { all, pending: 0 };
+        });
+        // Counted here, and handed over when somebody asks: some are counted for every session.
+        pending.push(() => {
+          for (const one of series.known) {
+            if (one.pending > 0) counter.inc(one.all, one.pending);
+            one.pending = 0;
+          }
+        });
+        return {
+          add(labels: Labels = noLabels, value = 1) {
+            if (value < 0 || !Number.isFinite(value)) throw new RangeError(`${name} cannot count ${value}`);
+            series.find(labels).pending += value;
+          },
+        };
+      }),
     gauge(name, help, labelNames = []) {
       const gauge = once(name, () => new Gauge({ name, help, labelNames: names(labelNames), registers: [registry] }));
       return { set: (labels: Labels, value: number) => gauge.set({ ...fixed, ...labels }, value) };
@@ -61,7 +84,8 @@ function view(shared: Shared, fixed: Labels): Metrics {
         name,
         () => new Histogram({ name, help, labelNames: names(labelNames), buckets: [...buckets], registers: [registry] }),
       );
-      return { observe: (labels: Labels, value: number) => histogram.observe({ ...fixed, ...labels }, value) };
+      const series = seriesOf(labelNames, (labels) => histogram.labels({ ...fixed, ...labels }));
+      return { observe: (labels: Labels, value: number) => series.find(labels).observe(value) };
     },
     onCollect: (collect) => {
       collectors.push(collect);
@@ -69,7 +93,32 @@ function view(shared: Shared, fixed: Labels): Metrics {
     withLabels: (more) => view(shared, { ...fixed, ...more }),
     render() {
       for (const collect of collectors) collect();
+      for (const handOver of pending) handOver();
       return registry.metrics();
+    },
+  };
+}
+
+/** What belongs to each set of label values, made when one is first met: the library checks and joins them at every call. */
+function seriesOf<T>(
+  labelNames: readonly string[],
+  make: (labels: Labels) => T,
+): { find(labels: Labels): T; readonly known: IterableIterator<T> } {
+  const byKey = new Map<string, T>();
+  const [first, ...others] = labelNames;
+  return {
+    get known() {
+      return byKey.values();
+    },
+    find(labels) {
+      let key = first === undefined ? '' : (labels[first] ?? '');
+      for (const name of others) key += `\n${labels[name]}`;
+      let found = byKey.get(key);
+      if (found === undefined) {
+        found = make(labels);
+        byKey.set(key, found);
+      }
+      return found;
     },
   };
 }

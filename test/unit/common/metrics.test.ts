@@ -13,3 +13,23 @@ it('keeps the services of one process apart by label', async () => {
   expect(text).toContain('archipelago_logins_total{node="front2",outcome="ok"} 2');
   expect(text).toContain('archipelago_sessions{node="front2"} 7');
 });
+
+it('shows all that was counted and observed, each set of labels by itself, whoever counted it', async () => {
+  const metrics = createMetrics();
+  const [one, other] = [1, 2].map(() => metrics.counter('archipelago_x_total', 'X.', ['a', 'b']));
+  one?.add({ a: 'p', b: 'q' });
+  one?.add({ b: 'q', a: 'p' }, 2);
+  other?.add({ a: 'p', b: 'q' }, 3);
+  one?.add({ a: 'p', b: 'r' }, 0);
+  metrics.counter('archipelago_plain_total', 'Plain.').add();
+  metrics.histogram('archipelago_y_seconds', 'Y.', ['a'], [1]).observe({ a: 'p' }, 0.5);
+  for (let asked = 0; asked < 2; asked += 1) {
+    const text = await metrics.render();
+    expect(text).toContain('archipelago_x_total{a="p",b="q"} 6');
+    expect(text).toContain('archipelago_x_total{a="p",b="r"} 0');
+    expect(text).toContain('archipelago_plain_total 1');
+    expect(text).toContain('archipelago_y_seconds_bucket{le="1",a="p"} 1');
+  }
+  expect(() => one?.add({ a: 'p', b: 'q' }, -1)).toThrow(RangeError);
+  expect(() => one?.add({ a: 'p', c: 'q' })).toThrow();
+});

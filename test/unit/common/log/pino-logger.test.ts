@@ -13,7 +13,14 @@ it('writes each field once, keeps secrets back and tells the whole of an error',
     const log = createLogger('info', { node: 'a' }, file).child({ service: 'frontend' }).child({ service: 'frontend', node: 'b' });
     const { info } = log;
     info({ password: 'swordfish', given: new Secret('swordfish'), err: new PlatformError('AUTH_FAILED', 'wrong password') }, 'said');
-    const line = readFileSync(file, 'utf8').trim();
+    const given = { name: 'alice', credentials: { mechanism: 'PLAIN' } };
+    info({ request: given, err: Object.assign(new Error('odd'), { token: 'swordfish' }) }, 'said more');
+    log.child({ client: { password: 'swordfish', port: 1 }, token: 'swordfish' }).info({}, 'bound');
+    expect(given.credentials).toEqual({ mechanism: 'PLAIN' });
+    const [line = '', more = '', bound = ''] = readFileSync(file, 'utf8').trim().split('\n');
+    expect(more + bound).not.toContain('swordfish');
+    expect(JSON.parse(more)).toMatchObject({ request: { name: 'alice', credentials: '[secret]' }, err: { message: 'odd' } });
+    expect(JSON.parse(bound)).toMatchObject({ client: { password: '[secret]', port: 1 }, token: '[secret]', service: 'frontend' });
     expect(line).not.toContain('swordfish');
     expect(line.match(/"node"/g)).toHaveLength(1);
     expect(JSON.parse(line)).toMatchObject({ level: 'info', node: 'b', service: 'frontend', msg: 'said', err: { code: 'AUTH_FAILED' } });
