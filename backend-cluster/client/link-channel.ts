@@ -302,7 +302,13 @@ export class LinkChannel implements Connection {
   #reportClose(): void {
     if (this.#handlers === undefined || this.#closeReported) return;
     this.#closeReported = true;
-    queueMicrotask(() => this.#handlers?.close(this.#closeError));
+    queueMicrotask(() => {
+      const handlers = this.#handlers;
+      // The table it stood in may refer to it for long (common/roster.ts).
+      this.#handlers = undefined;
+      this.#noticeListener = undefined;
+      handlers?.close(this.#closeError);
+    });
   }
 }
 

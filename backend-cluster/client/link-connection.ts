@@ -17,6 +17,7 @@ import {
   frameTypes,
   jsonFrame,
   parseJsonObject,
+  wholeFrame,
 } from '#protocol/link/frames.ts';
 import { type ChannelCarrier, LinkChannel } from './link-channel.ts';
 
@@ -26,6 +27,8 @@ export const channelsMax = 16_384;
 export const unansweredMax = 4_096;
 /** Bytes on the connection that the system has not taken, beyond which sessions wait. */
 export const congestionBytes = 262_144;
+/** Payloads up to this size are copied behind their header; larger ones are sent as they are. */
+const copiedBytesMax = 2_048;
 const pingEveryMs = 2_000;
 /** Silence after which the peer counts as dead; checked every second, so a dead link is noticed within five. */
 const silenceMsMax = 4_000;
@@ -69,7 +72,8 @@ export class LinkConnection implements ChannelCarrier {
   readonly #isDialler: boolean;
   readonly #decoder = new FrameDecoder();
   readonly #channels = new Map<number, LinkChannel>();
-  readonly #waiting = new Map<number, Waiting>();
+  /** In boxes, which are emptied when they are taken out (common/roster.ts). */
+  readonly #waiting = new Map<number, { waiting: Waiting | undefined }>();
   readonly #inLine = new Set<LinkChannel>();
   readonly #ticker: Timer;
   #state: 'hello' | 'open' | 'closed' = 'hello';
@@ -166,8 +170,12 @@ export class LinkConnection implements ChannelCarrier {
   }
 
   send(type: FrameType, channel: number, payload?: Buffer): void {
+    if (payload !== undefined && payload.length <= copiedBytesMax) {
+      this.#queue(wholeFrame(type, channel, payload));
+      return;
+    }
     this.#queue(frameHeader(type, channel, payload?.length ?? 0));
-    if (payload !== undefined && payload.length > 0) this.#queue(payload);
+    if (payload !== undefined) this.#queue(payload);
   }
 
   awaitRoom(channel: LinkChannel): void {
@@ -218,15 +226,14 @@ export class LinkConnection implements ChannelCarrier {
     fail: (error: Error) => void,
   ): void {
     const timer = this.#clock.after(timeoutMs, () => {
-      this.#waiting.delete(number);
+      this.#take(number);
       fail(new PlatformError('NET_TIMEOUT', `no answer from ${this.remoteAddress}:${this.remotePort} within ${timeoutMs} ms`));
     });
-    this.#waiting.set(number, { timer, channel, settle, fail });
+    this.#waiting.set(number, { waiting: { timer, channel, settle, fail } });
     try {
       this.sendJson(type, number, message);
     } catch (error) {
-      timer.cancel();
-      this.#waiting.delete(number);
+      this.#take(number);
       fail(asPlatformError(error));
     }
   }
@@ -348,20 +355,24 @@ export class LinkConnection implements ChannelCarrier {
   }
 
   #onAnswer(number: number, message: Record<string, unknown>): void {
-    const waiting = this.#waiting.get(number);
+    const waiting = this.#take(number);
     if (waiting === undefined) return;
-    this.#waiting.delete(number);
-    waiting.timer.cancel();
     if (waiting.channel !== undefined && message.outcome !== 'opened') this.forget(waiting.channel);
     waiting.settle(message);
   }
 
-  #refuseWaiting(number: number, reason: string): void {
-    const waiting = this.#waiting.get(number);
-    if (waiting === undefined) return;
+  #take(number: number): Waiting | undefined {
+    const box = this.#waiting.get(number);
+    const waiting = box?.waiting;
+    if (box === undefined || waiting === undefined) return undefined;
     this.#waiting.delete(number);
+    box.waiting = undefined;
     waiting.timer.cancel();
-    waiting.fail(new PlatformError('NET_CLOSED', `the peer dropped the session before it was open: ${reason}`));
+    return waiting;
+  }
+
+  #refuseWaiting(number: number, reason: string): void {
+    this.#take(number)?.fail(new PlatformError('NET_CLOSED', `the peer dropped the session before it was open: ${reason}`));
   }
 
   #tick(): void {
@@ -389,11 +400,7 @@ export class LinkConnection implements ChannelCarrier {
     this.#decoder.stop();
     this.#ticker.cancel();
     this.#inLine.clear();
-    for (const waiting of this.#waiting.values()) {
-      waiting.timer.cancel();
-      waiting.fail(error);
-    }
-    this.#waiting.clear();
+    for (const number of [...this.#waiting.keys()]) this.#take(number)?.fail(error);
     for (const channel of [...this.#channels.values()]) channel.onCarrierLost(error);
     this.#channels.clear();
     this.#events.closed(error);

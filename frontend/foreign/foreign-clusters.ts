@@ -122,7 +122,7 @@ export class ForeignClusters {
     });
     const ended = (): void => {
       over();
-      if (this.#sessions.of(account.name).length === 0) this.#accounts.delete(account.name);
+      if (!this.#sessions.has(account.name)) this.#accounts.delete(account.name);
     };
     return { ...reached, host, ended };
   }

@@ -41,6 +41,10 @@ export class LiveSessions {
     return count;
   }
 
+  has(account: AccountName): boolean {
+    return this.#byAccount.has(account);
+  }
+
   of(account: AccountName): readonly LiveSession[] {
     return [...(this.#byAccount.get(account) ?? [])];
   }
@@ -63,6 +67,7 @@ export class LiveSessions {
    * @param host `undefined` ends all
    */
   endElsewhere(account: AccountName, host: MemberName | undefined): number {
+    if (!this.#byAccount.has(account)) return 0;
     const wrong = this.of(account).filter((session) => session.host !== host);
     for (const session of wrong) session.end();
     return wrong.length;

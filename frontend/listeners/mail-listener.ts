@@ -10,6 +10,7 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { addressList } from '#common/network/address-list.ts';
 import type { Connection, Listener, TlsServerOptions } from '#common/network/network.ts';
+import { Roster } from '#common/roster.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import type { AddressRules } from '#frontend/guard/address-rules.ts';
@@ -76,7 +77,7 @@ class MailListener implements RunningMailListener {
   readonly #waiting: Connection[] = [];
   readonly #pace: RateLimit;
   #paceTimer: Timer | undefined;
-  readonly #dialogues = new Set<LoginDialogue>();
+  readonly #dialogues = new Roster<LoginDialogue>();
   readonly #connections: ReturnType<Ports['metrics']['counter']>;
   #handshakes = 0;
   readonly #refusedHandshakes: RateLimit;
@@ -122,7 +123,7 @@ class MailListener implements RunningMailListener {
   }
 
   sessions(): IterableIterator<LoginDialogue> {
-    return this.#dialogues.values();
+    return this.#dialogues[Symbol.iterator]();
   }
 
   async reopen(): Promise<void> {
@@ -139,11 +140,11 @@ class MailListener implements RunningMailListener {
     this.#paceTimer?.cancel();
     this.#paceTimer = undefined;
     for (const connection of this.#waiting.splice(0)) hangUp(connection);
-    for (const dialogue of [...this.#dialogues]) dialogue.stop();
+    for (const dialogue of this.#dialogues.values()) dialogue.stop();
   }
 
   drop(): void {
-    for (const dialogue of [...this.#dialogues]) dialogue.drop();
+    for (const dialogue of this.#dialogues.values()) dialogue.drop();
   }
 
   /** Takes connections up at the listener's pace: a flood costs its own clients time, and not the sessions that are there. */
@@ -216,11 +217,11 @@ class MailListener implements RunningMailListener {
   }
 
   #begin(connection: Connection): void {
-    const dialogue = this.#options.dialogue(connection, (ended) => {
-      this.#dialogues.delete(ended);
+    const dialogue = this.#options.dialogue(connection, () => {
+      this.#dialogues.remove(seat);
       this.#release(connection.remoteAddress);
     });
-    this.#dialogues.add(dialogue);
+    const seat = this.#dialogues.add(dialogue);
     dialogue.start();
   }
 
