@@ -31,6 +31,8 @@ import type {
 const connectTimeoutMs = 10_000;
 const handshakeTimeoutMs = 20_000;
 const backlogDefault = 4096;
+/** Most connections never have any to keep. */
+const noBuffers: Buffer[] = [];
 
 /** The real network. */
 export const nodeNetwork: Network = createNodeNetwork(boundAnew);
@@ -54,11 +56,7 @@ function connect(options: ConnectOptions): Promise<Connection> {
     const tls = options.tls;
     const socket: Socket =
       tls === undefined ? connectTcp({ ...target, noDelay: true, allowHalfOpen: true }) : connectTls(tlsClientOptions(target, tls));
-    const timer = setTimeout(() => {
-      socket.destroy();
-      reject(new PlatformError('NET_TIMEOUT', `no connection to ${where} within ${options.timeoutMs ?? connectTimeoutMs} ms`));
-    }, options.timeoutMs ?? connectTimeoutMs);
-    socket.once('error', (error) => {
+    const failed = (error: Error): void => {
       clearTimeout(timer);
       const isTls = tls !== undefined && !('syscall' in error);
       reject(
@@ -66,11 +64,16 @@ function connect(options: ConnectOptions): Promise<Connection> {
           cause: error,
         }),
       );
-    });
+    };
+    const timer = setTimeout(() => {
+      socket.destroy();
+      reject(new PlatformError('NET_TIMEOUT', `no connection to ${where} within ${options.timeoutMs ?? connectTimeoutMs} ms`));
+    }, options.timeoutMs ?? connectTimeoutMs);
+    socket.on('error', failed);
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
       clearTimeout(timer);
-      socket.removeAllListeners('error');
-      socket.setNoDelay(true);
+      socket.off('error', failed);
+      if (tls !== undefined) socket.setNoDelay(true);
       resolve(new NodeConnection(socket));
     });
   });
@@ -208,26 +211,34 @@ function namesIn(cert: string): string[] {
 
 class NodeConnection implements Connection {
   readonly remoteAddress: string;
-  readonly remotePort: number;
-  readonly localAddress: string;
-  readonly localPort: number;
+  #localAddress: string | undefined;
   #socket: Socket;
   #handlers: ConnectionHandlers | undefined;
-  #early: Buffer[] = [];
+  #early: Buffer[] = noBuffers;
   #ended = false;
   #closed = false;
   #closeError: Error | undefined;
   #tls: TlsFacts | undefined;
-  #detach: () => void = () => {};
 
   constructor(socket: Socket) {
-    this.remoteAddress = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
-    this.remotePort = socket.remotePort ?? 0;
-    this.localAddress = (socket.localAddress ?? '').replace(/^::ffff:/, '');
-    this.localPort = socket.localPort ?? 0;
+    this.remoteAddress = plainAddress(socket.remoteAddress);
     this.#socket = socket;
     this.#tls = socket instanceof TLSSocket ? tlsFactsOf(socket) : undefined;
     this.#attach(socket);
+  }
+
+  get remotePort(): number {
+    return this.#socket.remotePort ?? 0;
+  }
+
+  // Costs a system call, and few ask.
+  get localAddress(): string {
+    this.#localAddress ??= plainAddress(this.#socket.localAddress);
+    return this.#localAddress;
+  }
+
+  get localPort(): number {
+    return this.#socket.localPort ?? 0;
   }
 
   get tls(): TlsFacts | undefined {
@@ -242,7 +253,7 @@ class NodeConnection implements Connection {
     this.#handlers = handlers;
     if (this.#early.length === 0 && !this.#ended && !this.#closed) return;
     const early = this.#early;
-    this.#early = [];
+    this.#early = noBuffers;
     queueMicrotask(() => {
       for (const chunk of early) this.#handlers?.data(chunk);
       if (this.#ended) this.#onEnd();
@@ -317,7 +328,7 @@ class NodeConnection implements Connection {
     early?: Buffer,
   ): Promise<void> {
     const plain = this.#socket;
-    this.#detach();
+    this.#detach(plain);
     plain.pause();
     // What was read but not handed on was sent in clear after the command: drop it.
     const read: Buffer[] = [];
@@ -359,41 +370,50 @@ class NodeConnection implements Connection {
   }
 
   #attach(socket: Socket): void {
-    const listeners: readonly (readonly [event: string, listener: (...given: never[]) => void])[] = [
-      [
-        'data',
-        (chunk: Buffer) => {
-          if (this.#handlers === undefined) {
-            this.#early.push(chunk);
-            // Nobody listens yet: hold the peer back after the first chunk.
-            socket.pause();
-            queueMicrotask(() => this.#handlers !== undefined && socket.resume());
-          } else {
-            this.#handlers.data(chunk);
-          }
-        },
-      ],
-      [
-        'end',
-        () => {
-          this.#ended = true;
-          if (this.#handlers !== undefined) this.#onEnd();
-        },
-      ],
-      ['drain', () => this.#handlers?.drain?.()],
-      [
-        'error',
-        (error: Error) => {
-          this.#closeError ??= error;
-        },
-      ],
-      ['close', () => this.#onClose(this.#closeError)],
-    ];
-    for (const [event, listener] of listeners) socket.on(event, listener as () => void);
-    // Only our own: TLS on a socket whose other listeners are gone never sees what was put back before it.
-    this.#detach = () => {
-      for (const [event, listener] of listeners) socket.off(event, listener as () => void);
-    };
+    (socket as OwnedSocket)[owner] = this;
+    socket.on('data', onData);
+    socket.on('end', onEnd);
+    socket.on('drain', onDrain);
+    socket.on('error', onError);
+    socket.on('close', onClose);
+  }
+
+  // Only our own: TLS on a socket whose other listeners are gone never sees what was put back before it.
+  #detach(socket: Socket): void {
+    socket.off('data', onData);
+    socket.off('end', onEnd);
+    socket.off('drain', onDrain);
+    socket.off('error', onError);
+    socket.off('close', onClose);
+  }
+
+  onSocketData(socket: Socket, chunk: Buffer): void {
+    if (this.#handlers !== undefined) {
+      this.#handlers.data(chunk);
+      return;
+    }
+    if (this.#early === noBuffers) this.#early = [];
+    this.#early.push(chunk);
+    // Nobody listens yet: hold the peer back after the first chunk.
+    socket.pause();
+    queueMicrotask(() => this.#handlers !== undefined && socket.resume());
+  }
+
+  onSocketEnd(): void {
+    this.#ended = true;
+    if (this.#handlers !== undefined) this.#onEnd();
+  }
+
+  onSocketDrain(): void {
+    this.#handlers?.drain?.();
+  }
+
+  onSocketError(error: Error): void {
+    this.#closeError ??= error;
+  }
+
+  onSocketClose(): void {
+    this.#onClose(this.#closeError);
   }
 
   #onEnd(): void {
@@ -407,6 +427,36 @@ class NodeConnection implements Connection {
     this.#closeError = error;
     this.#handlers?.close(error);
   }
+}
+
+/** Where a socket says whose it is: its listeners are functions that all sockets share. */
+const owner = Symbol('connection');
+type OwnedSocket = Socket & { [owner]?: NodeConnection };
+
+function onData(this: OwnedSocket, chunk: Buffer): void {
+  this[owner]?.onSocketData(this, chunk);
+}
+
+function onEnd(this: OwnedSocket): void {
+  this[owner]?.onSocketEnd();
+}
+
+function onDrain(this: OwnedSocket): void {
+  this[owner]?.onSocketDrain();
+}
+
+function onError(this: OwnedSocket, error: Error): void {
+  this[owner]?.onSocketError(error);
+}
+
+function onClose(this: OwnedSocket): void {
+  this[owner]?.onSocketClose();
+}
+
+/** An IPv4 address without what stands before it on a socket for both kinds. */
+function plainAddress(address: string | undefined): string {
+  if (address === undefined) return '';
+  return address.startsWith('::ffff:') ? address.slice(7) : address;
 }
 
 function tlsFactsOf(socket: TLSSocket): TlsFacts {

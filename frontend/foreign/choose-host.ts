@@ -44,6 +44,8 @@ export function chooseHost(
 }
 
 function lowest(hosts: readonly ClusterMember[], uuid: string): ClusterMember | undefined {
+  // One host needs no draw.
+  if (hosts.length === 1) return hosts[0]?.weight === 0 ? undefined : hosts[0];
   let best: ClusterMember | undefined;
   let bestScore = Number.POSITIVE_INFINITY;
   for (const host of hosts) {

@@ -12,6 +12,7 @@ import type { ForeignDialogue, ForeignStep } from './dialogues/dialogue.ts';
 
 /** Longest line of a server before login, octets. */
 const lineBytesMax = 16_384;
+const nothing: Buffer = Buffer.alloc(0);
 
 /** Where to go, and how. */
 export interface ForeignTarget {
@@ -55,7 +56,7 @@ export function converse(
   preface: Buffer | undefined,
 ): Promise<ForeignConnection> {
   return new Promise((resolve, reject) => {
-    let pending: Buffer = Buffer.alloc(0);
+    let pending = nothing;
     let isOver = false;
     /** A handshake that fails says why by itself, after the connection has gone. */
     let isSecuring = false;
@@ -87,12 +88,12 @@ export function converse(
           timer.cancel();
           connection.pause();
           resolve({ connection, capabilities: step.capabilities, early: pending });
-          pending = Buffer.alloc(0);
+          pending = nothing;
       }
     };
     const secure = (): void => {
       // Nothing that was said in clear after the server's answer counts (RFC 9051 §6.2.1).
-      pending = Buffer.alloc(0);
+      pending = nothing;
       const { serverName, ca } = target;
       if (connection.startTlsAsClient === undefined) {
         fail(new PlatformError('NET_TLS_FAILED', `TLS cannot be started on this connection to ${serverName}`));
@@ -110,16 +111,12 @@ export function converse(
     connection.handle({
       data: (chunk) => {
         pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
-        let from = 0;
         while (!isOver) {
-          const end = pending.indexOf(0x0a, from);
+          const end = pending.indexOf(0x0a);
           if (end < 0) break;
-          const text = pending.toString('utf8', from, end > from && pending[end - 1] === 0x0d ? end - 1 : end);
-          from = end + 1;
+          const text = pending.toString('utf8', 0, end > 0 && pending[end - 1] === 0x0d ? end - 1 : end);
           // The step may hand over what is left, so it is cut off first.
-          const whole = pending;
-          pending = whole.subarray(from);
-          from = 0;
+          pending = end + 1 === pending.length ? nothing : pending.subarray(end + 1);
           perform(dialogue.line(text));
         }
         if (!isOver && pending.length > lineBytesMax) {

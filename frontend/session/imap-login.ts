@@ -141,12 +141,10 @@ export class ImapLogin extends SaslDialogue {
   }
 
   #capabilities(): string {
-    const words = ['IMAP4rev1', 'LITERAL+', 'SASL-IR', 'ID'];
-    if (this.maySecure) words.push('STARTTLS');
-    if (this.mayLogIn) words.push(...this.mechanisms.map((name) => `AUTH=${name}`));
+    const words = this.maySecure ? 'IMAP4rev1 LITERAL+ SASL-IR ID STARTTLS' : 'IMAP4rev1 LITERAL+ SASL-IR ID';
     // RFC 9051 §6.2.3
-    else words.push('LOGINDISABLED');
-    return words.join(' ');
+    if (!this.mayLogIn) return `${words} LOGINDISABLED`;
+    return `${words} AUTH=${this.mechanisms.join(' AUTH=')}`;
   }
 }
 
@@ -156,7 +154,8 @@ function welcome(tag: string, capabilities: readonly string[]): string {
 
 /** RFC 9051 §7.2.2: the list names the protocol itself; a member may leave that to us. */
 function memberCapabilities(capabilities: readonly string[]): string {
-  return (capabilities.some((word) => /^IMAP4rev1$/i.test(word)) ? capabilities : ['IMAP4rev1', ...capabilities]).join(' ');
+  const words = capabilities.join(' ');
+  return capabilities.some((word) => word.toLowerCase() === 'imap4rev1') ? words : `IMAP4rev1 ${words}`;
 }
 
 /** Before login an unknown account and a wrong password are one thing. */
@@ -177,9 +176,12 @@ const lineBytesMax = 512;
  * all it would get is a BYE in a literal whose end never comes.
  */
 function isWholeLine(piece: Buffer): boolean {
-  if (piece.at(-1) !== 0x0a) return false;
-  const end = piece.subarray(-lineBytesMax).toString('latin1');
-  const line = end.slice(end.lastIndexOf('\n', end.length - 2) + 1);
+  const last = piece.length - 1;
+  if (piece[last] !== 0x0a) return false;
+  const first = Math.max(0, piece.length - lineBytesMax);
+  let from = last;
+  while (from > first && piece[from - 1] !== 0x0a) from -= 1;
+  const line = piece.toString('latin1', from);
   return /^(\+ |\* (\d+ (EXISTS|RECENT|EXPUNGE|FETCH \()|OK|VANISHED|STATUS|LIST|FLAGS)|[^ "(){%*\\]{1,100} (OK|NO|BAD) ).*(?<!\})\r\n$/.test(
     line,
   );

@@ -420,12 +420,13 @@ function giveUp(session: Extract<LoginResult, { ok: true }>): void {
 
 /** The client, as members and logs are told of it. */
 function clientFacts({ remoteAddress, remotePort, localAddress, tls }: Connection): ClientFacts {
-  const facts = tls === undefined ? {} : { tlsProtocol: tls.protocol, tlsCipher: tls.cipher };
-  const serverName = tls?.serverName === undefined ? {} : { tlsServerName: tls.serverName };
-  const certificate = tls?.peerNames[0] === undefined ? {} : { tlsClientName: tls.peerNames[0] };
-  return { address: remoteAddress, port: remotePort, tls: tls !== undefined, localAddress, ...facts, ...serverName, ...certificate };
+  const plain = { address: remoteAddress, port: remotePort, tls: tls !== undefined, localAddress };
+  if (tls === undefined) return plain;
+  const facts = { ...plain, tlsProtocol: tls.protocol, tlsCipher: tls.cipher };
+  const serverName = tls.serverName === undefined ? facts : { ...facts, tlsServerName: tls.serverName };
+  return tls.peerNames[0] === undefined ? serverName : { ...serverName, tlsClientName: tls.peerNames[0] };
 }
 
 function isLoopbackAddress(address: string): boolean {
-  return address === '::1' || /^127\./.test(address);
+  return address.startsWith('127.') || address === '::1';
 }

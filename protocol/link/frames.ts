@@ -72,10 +72,20 @@ export type FrameSink = (type: FrameType, channel: number, payload: Buffer) => v
 /** The eight octets in front of a payload. */
 export function frameHeader(type: FrameType, channel: number, length: number): Buffer {
   const header = Buffer.allocUnsafe(headerBytes);
-  header.writeUIntBE(length, 0, 3);
-  header[3] = type;
+  header.writeUInt32BE(length * 256 + type, 0);
   header.writeUInt32BE(channel, 4);
   return header;
+}
+
+/** A whole frame. */
+export function wholeFrame(type: FrameType, channel: number, payload: Buffer): Buffer {
+  const { length } = payload;
+  const frame = Buffer.allocUnsafe(headerBytes + length);
+  // The type stands in the lowest octet of the first four.
+  frame.writeUInt32BE(length * 256 + type, 0);
+  frame.writeUInt32BE(channel, 4);
+  frame.set(payload, headerBytes);
+  return frame;
 }
 
 /** A whole frame with a JSON payload. Throws `LINK_PROTOCOL` when it would be too large to be accepted. */
@@ -86,8 +96,7 @@ export function jsonFrame(type: FrameType, channel: number, value: unknown): Buf
     throw new PlatformError('LINK_PROTOCOL', `a message of ${length} bytes is larger than the link takes (${payloadBytesMax[type]})`);
   }
   const frame = Buffer.allocUnsafe(headerBytes + length);
-  frame.writeUIntBE(length, 0, 3);
-  frame[3] = type;
+  frame.writeUInt32BE(length * 256 + type, 0);
   frame.writeUInt32BE(channel, 4);
   frame.write(text, headerBytes, 'utf8');
   return frame;

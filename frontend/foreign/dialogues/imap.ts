@@ -5,7 +5,16 @@
  *   greeting ──► [T STARTTLS ──► TLS] ──► [I ID …] L LOGIN … ──► L OK ──► done
  *                                                                   └─ no capabilities in it ──► C CAPABILITY ──► done
  */
-import { answerTo, type ForeignDialogue, type ForeignDialogueOptions, type ForeignStep, failed, read, saslOf } from './dialogue.ts';
+import {
+  answerTo,
+  type ForeignCredentials,
+  type ForeignDialogue,
+  type ForeignDialogueOptions,
+  type ForeignStep,
+  failed,
+  read,
+  saslOf,
+} from './dialogue.ts';
 
 /** Response codes of a tagged NO that say nothing about name and password (RFC 5530 §3, RFC 9051 §7.1). */
 const passingCodes = /^\[(?:UNAVAILABLE|SERVERBUG|LIMIT|INUSE|CONTACTADMIN|OVERQUOTA)\b/i;
@@ -18,9 +27,11 @@ export class ForeignImap implements ForeignDialogue {
   #state: 'greeting' | 'starttls' | 'login' | 'capability' = 'greeting';
   #capabilities: readonly string[] | undefined;
   #hasSent = false;
+  readonly #usesSasl: boolean;
 
   constructor(options: ForeignDialogueOptions) {
     this.#options = options;
+    this.#usesSasl = needsSasl(options.credentials);
     this.opening = options.early && !options.startTls ? this.#login() : '';
   }
 
@@ -31,9 +42,9 @@ export class ForeignImap implements ForeignDialogue {
 
   line(text: string): ForeignStep {
     if (this.#state === 'greeting') return this.#greeting(text);
-    const capabilities = /^\* CAPABILITY (.*)$/i.exec(text);
+    const capabilities = text.startsWith('* ') ? /^\* CAPABILITY (.*)$/i.exec(text) : null;
     if (capabilities !== null) this.#capabilities = words(capabilities[1] as string);
-    if (/^\* BYE\b/i.test(text)) return failed('NET_CLOSED', `the server said goodbye: ${text}`);
+    if (text.startsWith('* ') && /^\* BYE\b/i.test(text)) return failed('NET_CLOSED', `the server said goodbye: ${text}`);
     if (this.#state === 'starttls') {
       if (/^T OK\b/i.test(text)) return { kind: 'secure' };
       return text.startsWith('T ') ? failed('FOREIGN_REFUSED', `STARTTLS was refused: ${text}`) : read;
@@ -87,12 +98,11 @@ export class ForeignImap implements ForeignDialogue {
     const { mechanism, message } = saslOf(credentials);
     return `${id}L AUTHENTICATE ${mechanism} ${message}\r\n`;
   }
+}
 
-  // RFC 9051 §9: a quoted string holds neither line ends nor NUL, and before ENABLE UTF8 no octets above 127.
-  get #usesSasl(): boolean {
-    const { authenticationId, authorizationId, password, token } = this.#options.credentials;
-    return token !== undefined || authorizationId !== '' || !/^[\x20-\x7e]*$/.test(authenticationId + password);
-  }
+// RFC 9051 §9: a quoted string holds neither line ends nor NUL, and before ENABLE UTF8 no octets above 127.
+function needsSasl({ authenticationId, authorizationId, password, token }: ForeignCredentials): boolean {
+  return token !== undefined || authorizationId !== '' || !/^[\x20-\x7e]*$/.test(authenticationId + password);
 }
 
 function quoted(text: string): string {
