@@ -11,6 +11,7 @@ import { errnoOf, type Files } from '#common/files/files.ts';
 
 /** No page of a file is smaller, nor ends elsewhere. */
 const sectorBytes = 512;
+const readAtOnceMax = 64 * 1_048_576;
 
 /** The real file system. */
 export const nodeFiles: Files = {
@@ -18,8 +19,8 @@ export const nodeFiles: Files = {
     withOpen(path, constants.O_RDONLY, (file, done) => {
       fs.fstat(file, (error, stats) => {
         if (error !== null) done(error);
-        // What the kernel makes up, and a pipe, tell no size.
-        else if (stats.size === 0) fs.readFile(file, done);
+        // What the kernel makes up, and a pipe, tell no size; and this one has words for files that are too large for memory.
+        else if (stats.size === 0 || stats.size > readAtOnceMax) fs.readFile(file, done);
         else readFully(file, Buffer.allocUnsafeSlow(stats.size), 0, 0, done);
       });
     }),
@@ -97,11 +98,16 @@ function withOpen<T>(path: string, flags: number, work: (file: number, done: Don
         reject(failure);
         return;
       }
-      work(file, (error, value) => {
+      const done: Done<T> = (error, value) => {
         fs.close(file, () => {});
         if (error === null) resolve(value as T);
         else reject(error);
-      });
+      };
+      try {
+        work(file, done);
+      } catch (error) {
+        done(error as Error);
+      }
     });
   });
 }
