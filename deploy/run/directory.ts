@@ -76,6 +76,12 @@ const commands: Readonly<Record<string, (values: Values, args: readonly string[]
   acl,
 };
 
+/** Nobody reads any more what is written, as behind head; that is no failure of ours. */
+class ReaderGone extends Error {}
+
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
 process.exitCode = await main();
 
 async function main(): Promise<number> {
@@ -96,6 +102,7 @@ async function main(): Promise<number> {
     return await command(parsed.values, args);
   } catch (error) {
     if (error instanceof Misuse) return misused(error.message);
+    if (error instanceof ReaderGone) return 0;
     tell(`archipelago directory ${name}: ${messageOf(error)}`);
     return 1;
   }
@@ -196,11 +203,20 @@ async function exportAll(values: Values, args: readonly string[]): Promise<numbe
   return await writePieces(exportLdif(tree, args[0]));
 }
 
+/** Writes much, no faster than it is read. */
+async function write(text: string): Promise<void> {
+  if (!process.stdout.writable) throw new ReaderGone();
+  if (process.stdout.write(text)) return;
+  await once(process.stdout, 'drain').catch(() => {
+    throw new ReaderGone();
+  });
+}
+
 async function writePieces(all: Iterable<string> | AsyncIterable<string>): Promise<number> {
   let pieces = 0;
   for await (const piece of all) {
     pieces += 1;
-    if (!process.stdout.write(piece)) await once(process.stdout, 'drain');
+    await write(piece);
     if (pieces % 100_000 === 0) tell(`${pieces} entries written`);
   }
   tell(`${pieces - 1} entries written`);
@@ -304,7 +320,7 @@ async function search(values: Values, args: readonly string[]): Promise<number> 
   if (filter.outcome === 'malformed') throw new Misuse(`the filter is malformed: ${filter.detail}`);
   const show = async (item: { readonly dn: string; readonly attributes: readonly Attribute[] }): Promise<void> => {
     const text = values.json ? `${JSON.stringify(jsonEntry(item))}\n` : formatLdifEntry(item);
-    if (!process.stdout.write(text)) await once(process.stdout, 'drain');
+    await write(text);
   };
   if (!isOnline(values)) {
     const { tree } = openOffline(
