@@ -24,6 +24,9 @@ export function createBackups(
       await files.rename(unfinished, path);
       await files.syncDirectory(directory);
       return path;
+    } catch (error) {
+      await files.removeTree(unfinished).catch(() => {});
+      throw error;
     } finally {
       isRunning = false;
     }

@@ -10,9 +10,10 @@
  *
  * Nothing here knows LDAP rules: directory/server decides what may be written, and gives keys and normalised names.
  */
-import { backup, type DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { attributesOf } from './body-of-row.ts';
+import { copyDatabase } from './copy-database.ts';
 import { openDatabase } from './database.ts';
 import { encodeBody } from './entry-body.ts';
 import type { EntryFunctions } from './entry-functions.ts';
@@ -468,7 +469,7 @@ export class EntryStore implements Disposable {
 
   /** Copies the database as of its last commit to a new file, while reads and writes go on. */
   async backupTo(path: string): Promise<void> {
-    await backup(this.#database, path, { rate: 1000 });
+    await copyDatabase(this.#database, path, () => this.#commit.settled());
   }
 
   /** Writes all into the file itself, so that it needs and leaves no log beside it; the file stays locked. Nothing may be written after it. */
