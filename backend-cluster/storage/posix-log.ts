@@ -116,7 +116,8 @@ class PosixOpening implements OpeningLog {
   readonly #stage: string;
   readonly #reader: AccountReader;
   #staged = 0;
-  #isBeforeSecured = false;
+  /** How the sync of what stands before the first slot of this opening came out. */
+  #securing: Promise<{ readonly error: unknown } | undefined>;
   #discarding: Promise<unknown> = Promise.resolve();
 
   constructor(files: Files, layout: StoreLayout, uuid: AccountUuid, at: AccountLayout, stage: string) {
@@ -124,6 +125,7 @@ class PosixOpening implements OpeningLog {
     this.#at = at;
     this.#stage = stage;
     this.#reader = posixReader(files, layout, uuid);
+    this.#securing = this.#secureLast();
   }
 
   listSnapshots(): Promise<number[]> {
@@ -271,12 +273,23 @@ class PosixOpening implements OpeningLog {
 
   /** Writes what is to be linked. */
   async #write(staged: string, parts: readonly Uint8Array[]): Promise<void> {
-    const written = this.#files.writeNew(staged, parts);
-    if (this.#isBeforeSecured) return written;
-    // The last slot may be of an owner whose sync failed: it must not get lost once the first one of this opening stands after it.
-    const outcomes = await Promise.allSettled([written, this.#files.syncDirectory(this.#at.log)]);
-    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-    this.#isBeforeSecured = true;
+    await this.#files.writeNew(staged, parts);
+    const failed = await this.#securing;
+    if (failed === undefined) return;
+    // For the next attempt, if there is one.
+    this.#securing = this.#secureLast();
+    throw failed.error;
+  }
+
+  /**
+   * The last slot may be of an owner whose sync failed: it must not get lost once the first one of this opening stands after it. Nobody adds
+   * another since the revocation, so the sync begins with the opening and what is read meanwhile hides its time.
+   */
+  #secureLast(): Promise<{ readonly error: unknown } | undefined> {
+    return this.#files.syncDirectory(this.#at.log).then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    );
   }
 
   #nextStaged(): string {
