@@ -42,7 +42,7 @@ export class Machine {
 
   setRate(rate: number): void {
     this.#elapsedMs = this.localMs();
-    this.#rateSinceMs = this.world.nowMs;
+    this.#rateSinceMs = this.#frozenAtMs ?? this.world.nowMs;
     this.#rate = rate;
   }
 

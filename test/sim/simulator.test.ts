@@ -37,6 +37,18 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(5000405)).violations).toEqual([]);
   });
 
+  it('does not lose an unacknowledged slot below one that was committed after it: seed 10014076', async () => {
+    expect((await runSeed(10_014_076)).violations).toEqual([]);
+  });
+
+  it('says that storage fails when it does, also when an account is taken over late: seed 10007661', async () => {
+    expect((await runSeed(10_007_661)).violations).toEqual([]);
+  });
+
+  it('has no clock that goes back when its rate changes while the machine is suspended: seed 10028096', async () => {
+    expect((await runSeed(10_028_096)).violations).toEqual([]);
+  });
+
   it('elects anew when a claim of before a pause is answered after the next one has begun: seed 121036806', async () => {
     expect((await runSeed(121036806)).violations).toEqual([]);
   });
