@@ -206,6 +206,15 @@ export const FrontendConfig = Type.Object(
       ),
     ),
     listeners: Type.Array(FrontendListener, { minItems: 1 }),
+    workers: Type.Optional(
+      Type.Integer({
+        default: 1,
+        minimum: 0,
+        maximum: 64,
+        description:
+          'Processes that serve sessions (imap, pop3, managesieve); 0: one for each core. The first does all the rest too, mail among it. Each has its own copy of the routes: 12 to 13 bytes an account.',
+      }),
+    ),
     tls: Type.Optional(FrontendTlsConfig),
     oauth: Type.Optional(OAuthOptions),
     scram: Type.Optional(

@@ -14,12 +14,13 @@ import { passwordVerifier } from '#directory/client/verify-password.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { readForeignSettings } from './foreign/settings.ts';
 import { startSmtp } from './listeners/smtp.ts';
+import { noMail } from './listeners/smtp-contract.ts';
 import { RouteSnapshots } from './routing/route-snapshot.ts';
 import { type Inheritance, type RunningFrontend, startFrontendService } from './service.ts';
 import { readSaslSettings, tokenJudge } from './session/sasl-settings.ts';
 import { FrontendTls } from './tls/frontend-tls.ts';
 
-export type { Inheritance, RunningFrontend } from './service.ts';
+export type { FrontendSharing, Inheritance, RunningFrontend } from './service.ts';
 
 /**
  * Starts the frontend; it serves when the promise resolves, if need be by look-up and with `readiness` saying what is missing. Rejects with
@@ -27,14 +28,14 @@ export type { Inheritance, RunningFrontend } from './service.ts';
  *
  * @param environment for secrets that are named as environment variables
  * @param localMembers members of clusters that run in this process too (a symmetric node)
- * @param inheritance what another process hands over, whose place this one takes
+ * @param beside other processes of this frontend: what one hands over, whose place this one takes; `isHelper`: this one serves sessions only, and another the rest
  */
 export async function startFrontend(
   config: FrontendConfig,
   ports: Ports,
   environment?: Environment,
   localMembers: readonly string[] = [],
-  inheritance?: Inheritance,
+  beside: { readonly inheritance?: Inheritance | undefined; readonly isHelper?: boolean } = {},
 ): Promise<RunningFrontend> {
   const access = await resolveAccess(config.directory, ports.files, environment);
   const tls =
@@ -78,7 +79,7 @@ export async function startFrontend(
           ports: directoryPorts,
         }),
       snapshots: isFollowing ? snapshots : undefined,
-      startSmtp,
+      startSmtp: beside.isHelper === true ? async () => noMail : startSmtp,
       localMembers,
       foreign: {
         settings: await readForeignSettings(config.foreignClusters ?? [], ports.files, environment),
@@ -86,7 +87,7 @@ export async function startFrontend(
         ...(tokens === undefined ? {} : { verifyToken: tokenJudge(tokens, reader) }),
       },
       sasl,
-      inheritance,
+      ...beside,
     },
     ports,
   );

@@ -44,6 +44,7 @@ import { defaultDomains } from './session/default-domains.ts';
 import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
 import { type AgentAnswer, startAgent } from './subset/agent.ts';
+import { elsewhereOf, type ListenerCounts } from './subset/shared-counts.ts';
 import { type FrontendLegacy, Succession } from './subset/succession.ts';
 import { countPlaces } from './subset/symmetric.ts';
 import { Withdrawal } from './subset/withdrawal.ts';
@@ -66,13 +67,15 @@ export interface FrontendDoors {
   readonly sasl?: SaslSettings;
   /** Set when another process goes on in this one. */
   readonly inheritance?: Inheritance | undefined;
+  /** Set in a process beside the first one of this frontend, which alone writes the snapshot of routes. */
+  readonly isHelper?: boolean;
 }
 
 /** What a process takes over from the one before it. */
 export interface Inheritance {
   readonly legacy: FrontendLegacy;
-  /** Resolves once the other process delivers no more from the queue. */
-  takeQueue(): Promise<void>;
+  /** Resolves once the other process delivers no more from the queue. Missing where that one keeps it. */
+  takeQueue?(): Promise<void>;
 }
 
 /** A running frontend. */
@@ -85,6 +88,16 @@ export interface RunningFrontend extends RunningService<FrontendStatus> {
   readonly succession: Succession;
   /** Clients connected, logged in or not, mail among them. */
   connections(): number;
+  /** What other processes of this frontend tell each other. */
+  readonly sharing: FrontendSharing;
+}
+
+/** What the processes of one frontend know of each other's clients. */
+export interface FrontendSharing {
+  readonly guard: Pick<LoginGuard, 'note' | 'onChange'>;
+  /** By listener for sessions, for so many other processes. */
+  counts(others: number): readonly ListenerCounts[];
+  setElsewhere(counts: readonly ListenerCounts[]): void;
 }
 
 /** Listeners whose sessions are relayed after login. */
@@ -134,6 +147,7 @@ class Frontend implements RunningFrontend {
   readonly #rules: AddressRules;
   readonly #withdrawal: Withdrawal;
   readonly succession: Succession;
+  readonly sharing: FrontendSharing;
   readonly #foreign: ForeignClusters;
   readonly #opener: SessionOpener;
   #listeners: RunningMailListener[] = [];
@@ -158,7 +172,7 @@ class Frontend implements RunningFrontend {
     this.#routes = new Routes({ random, clock, known });
     this.#follower = doors.follow(this.#routes, known?.position);
     this.#keeper = new SnapshotKeeper({
-      snapshots: doors.snapshots,
+      snapshots: doors.isHelper === true ? undefined : doors.snapshots,
       takenAtMs: known?.takenAtMs,
       routes: this.#routes,
       follower: this.#follower,
@@ -197,10 +211,18 @@ class Frontend implements RunningFrontend {
       clock,
       withdrawal: this.#withdrawal,
       rules: this.#rules,
+      guard: this.#guard,
       keeper: this.#keeper,
       smtp: () => this.#smtp,
       connections: () => this.#sessionConnections(),
     });
+    this.sharing = {
+      guard: this.#guard,
+      counts: (others) => this.#listeners.map((listener) => listener.counts(others)),
+      setElsewhere: (counts) => {
+        for (const [index, of] of counts.entries()) this.#listeners[index]?.setElsewhere(elsewhereOf(of));
+      },
+    };
     this.#foreign = new ForeignClusters({ name: config.name, ...doors.foreign, ports: this.#ports });
     this.#routes.watcher = {
       account: (name, hostServer) => {
@@ -274,7 +296,7 @@ class Frontend implements RunningFrontend {
       scramSalt: (login) => this.#opener.scramSalt(login),
       ...(this.#doors.sasl === undefined ? {} : { sasl: this.#doors.sasl }),
       openDelivery: (cluster) => this.#opener.openDelivery(cluster),
-      ...(inheritance === undefined ? {} : { takeQueue: () => inheritance.takeQueue() }),
+      ...(inheritance?.takeQueue === undefined ? {} : { takeQueue: inheritance.takeQueue }),
       ports,
     });
     for (const listener of config.listeners) {

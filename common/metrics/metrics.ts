@@ -3,6 +3,7 @@
  * Names start with `archipelago_`, use base units and end in `_total` for counters. Labels have few values: never an account or address.
  */
 import { Counter, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { type LabelledExposition, mergeExpositions } from '#common/metrics/merge.ts';
 
 type Labels = Record<string, string>;
 
@@ -24,9 +25,13 @@ export interface Metrics {
   render(): Promise<string>;
 }
 
-/** A registry of its own. */
-export function createMetrics(): Metrics {
-  return view({ registry: new Registry(), known: new Map(), collectors: [], pending: [] }, {});
+/**
+ * A registry of its own.
+ *
+ * @param others expositions of the processes beside this one, which is then worker 1
+ */
+export function createMetrics(others: () => Promise<readonly LabelledExposition[]> = async () => []): Metrics {
+  return view({ registry: new Registry(), known: new Map(), collectors: [], pending: [], others }, {});
 }
 
 interface Shared {
@@ -35,6 +40,7 @@ interface Shared {
   readonly collectors: (() => void)[];
   /** What has been counted and not handed over to the registry. */
   readonly pending: (() => void)[];
+  readonly others: () => Promise<readonly LabelledExposition[]>;
 }
 
 const noLabels: Labels = {};
@@ -91,10 +97,12 @@ function view(shared: Shared, fixed: Labels): Metrics {
       collectors.push(collect);
     },
     withLabels: (more) => view(shared, { ...fixed, ...more }),
-    render() {
+    async render() {
       for (const collect of collectors) collect();
       for (const handOver of pending) handOver();
-      return registry.metrics();
+      const text = await registry.metrics();
+      const others = await shared.others();
+      return others.length === 0 ? text : mergeExpositions([{ label: 'worker="1"', text }, ...others]);
     },
   };
 }

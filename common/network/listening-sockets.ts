@@ -60,18 +60,30 @@ export class ListeningSockets implements SocketSource {
   /** How often the system was to choose a port of this address: they are told apart by their order. */
   readonly #chosen = new Map<string, number>();
 
-  constructor(elsewhere: readonly PassedSocket[] = []) {
+  readonly #borrow: ((key: string) => Promise<void>) | undefined;
+  #hasTaken = false;
+
+  /**
+   * @param elsewhere sockets that another process has, and passes on
+   * @param borrow for a process that never binds what another has: asks for a socket that was closed here and is to be opened again
+   */
+  constructor(elsewhere: readonly PassedSocket[] = [], borrow?: (key: string) => Promise<void>) {
     this.#elsewhere = new Map(elsewhere.map((socket) => [socket.key, socket]));
+    this.#borrow = borrow;
   }
 
   async listen(server: Server, target: SocketTarget): Promise<SocketAddress> {
     const key = this.#keyOf(target);
     const passed = this.#elsewhere.get(key);
-    // Once taken it is this process's own; closed and opened again it is bound like any other.
-    if (passed !== undefined && !this.#held.has(key) && !this.#awaited.has(key)) {
+    if (passed !== undefined && (!this.#held.has(key) || this.#borrow !== undefined) && !this.#awaited.has(key)) {
       this.#awaited.set(key, { server, backlog: target.backlog ?? backlogDefault });
+      if (this.#hasTaken && this.#borrow !== undefined) {
+        await this.#borrow(key);
+        if (this.#awaited.delete(key)) throw new Error('the process that has the port has closed it');
+      }
       return { address: passed.address, port: passed.port };
     }
+    // Once taken it is this process's own; closed and opened again it is bound like any other.
     const address = await boundAnew.listen(server, target);
     this.#held.set(key, { server, address });
     return address;
@@ -82,6 +94,11 @@ export class ListeningSockets implements SocketSource {
     return [...this.#awaited.keys()];
   }
 
+  /** The sockets that this process waits for, with their addresses. */
+  expected(): readonly PassedSocket[] {
+    return this.awaited().map((key) => this.#elsewhere.get(key) as PassedSocket);
+  }
+
   /** Accepts from now on at a socket that was waited for. `false` when nobody waits for it: it is closed here. */
   take(key: string, received: Server): boolean {
     const waiting = this.#awaited.get(key);
@@ -90,6 +107,7 @@ export class ListeningSockets implements SocketSource {
       return false;
     }
     this.#awaited.delete(key);
+    this.#hasTaken = true;
     // What was received accepts already; within this turn of the event loop the socket becomes the other server's.
     waiting.server.listen(received, waiting.backlog);
     this.#held.set(key, { server: waiting.server, address: this.#elsewhere.get(key) as PassedSocket });
@@ -118,7 +136,11 @@ export class ListeningSockets implements SocketSource {
   }
 
   #keyOf({ host, port }: SocketTarget): string {
-    if (port !== 0) return `${host}:${port}`;
+    if (port !== 0) {
+      // Opened again where the system once chose a port.
+      const known = [...this.#held].find(([key, { address }]) => address.port === port && key.startsWith(`${host}:0#`));
+      return known?.[0] ?? `${host}:${port}`;
+    }
     const number = this.#chosen.get(host) ?? 0;
     this.#chosen.set(host, number + 1);
     return `${host}:0#${number}`;

@@ -121,6 +121,7 @@ export class Predecessor {
     return [
       {
         pid: this.#pid,
+        isHelper: false,
         status: async () => (await this.#channel.ask('status', { name }, askMs)).status as FrontendStatus,
         control: async (action, body) => (await this.#channel.ask('control', { name, action, body }, askMs)).result,
       },

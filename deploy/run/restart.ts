@@ -95,7 +95,9 @@ export class Restarter {
     try {
       const successor = await this.#start(frontends, withinMs, deadlineMs);
       const { pid = 0 } = successor.process;
-      const connections = frontends.reduce((sum, frontend) => sum + frontend.connections(), 0);
+      await Promise.all(frontends.map((frontend) => frontend.refresh?.()));
+      const processes = frontends.flatMap((frontend) => frontend.status().processes ?? []);
+      const connections = processes.reduce((sum, process) => sum + process.connections, 0);
       log.info({ successor: pid, connections, deadlineMs }, 'a successor serves; sessions here go on to their end');
       this.#succeeded.resolve(successor);
       return {

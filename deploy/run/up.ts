@@ -7,7 +7,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { createEmbeddedCoordinators } from '#backend-cluster/coordination/embedded.ts';
 import { systemClock } from '#common/clock.ts';
-import { problemText } from '#common/config/node-file.ts';
+import { type LogConfig, problemText } from '#common/config/node-file.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports, RunningService } from '#common/lifecycle.ts';
@@ -17,12 +17,12 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import { ListeningSockets } from '#common/network/listening-sockets.ts';
 import { createNodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
-import { productVersion } from '#common/version.ts';
 import type { RunningFrontend } from '#frontend/main.ts';
 import { loadServicesFile, type ServiceConfig } from '#operate/config/service-schemas.ts';
 import { Predecessor } from './predecessor.ts';
 import { Restarter, type Successor } from './restart.ts';
 import { notifySystemd } from './systemd.ts';
+import type { Workers } from './workers.ts';
 
 const usage =
   'usage: archipelago up --config FILE\n\nRuns the services that the node file names until SIGTERM or SIGINT; SIGHUP reads certificates and access rules again;\nSIGUSR2 starts frontends anew without a break. "archipelago config check FILE" checks it.\n';
@@ -50,13 +50,14 @@ async function main(): Promise<void> {
   const { config } = loaded;
   if (config.data !== undefined) await mkdir(config.data, { recursive: true, mode: 0o700 });
   const sockets = new ListeningSockets(predecessor?.sockets);
+  const workers: Workers[] = [];
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
     network: createNodeNetwork(sockets),
     files: nodeFiles,
     log: createLogger(config.log.level, {}, config.log.file),
-    metrics: createMetrics(),
+    metrics: createMetrics(async () => (await Promise.all(workers.map((each) => each.metrics()))).flat()),
     sockets,
   };
   const stopped = new AbortController();
@@ -77,10 +78,10 @@ async function main(): Promise<void> {
   try {
     const coordinators = createEmbeddedCoordinators();
     const localMembers = config.services.flatMap(({ role, name }) => (role === 'backend-cluster' ? [name] : []));
+    const shared = { coordinators, path, localMembers, log: config.log, sockets, restarter, predecessor, workers };
     const ordered = [...config.services].sort((a, b) => startOrder.indexOf(a.role) - startOrder.indexOf(b.role));
     for (const service of ordered) {
-      const running = await startService(service, portsOf(ports, service), { coordinators, path, localMembers, restarter, predecessor });
-      services.push(started.use(running));
+      services.push(started.use(await startService(service, portsOf(ports, service), shared)));
       ports.log.info({ service: service.role, node: service.name }, 'started');
     }
     if (config.admin !== undefined) {
@@ -91,13 +92,14 @@ async function main(): Promise<void> {
     }
     if (predecessor === undefined) await notifySystemd(ports.log);
     else await predecessor.takeSockets(sockets, services.filter(isFrontend), ports.log, () => notifySystemd(ports.log));
+    for (const each of workers) each.open();
     // For whoever started this process and waits for it: one line, once all listeners are bound.
     process.stdout.write(`archipelago: ${services.map((service) => `${service.role} ${service.name}`).join(', ')} started\n`);
     const restart = (): void => void restarter.restart({ deadlineMs: undefined, withinMs: undefined }).catch(() => {});
     process.on('SIGUSR2', () => successor === undefined && restart());
     successor = await Promise.race([restarter.succeeded, whenAborted(stopped.signal).then(() => undefined)]);
     if (successor === undefined) ports.log.info({ signal: stopped.signal.reason }, 'stopping');
-    else await leave(successor, services.filter(isFrontend), predecessor, stopped);
+    else await leave(successor, services.filter(isFrontend), workers, predecessor, stopped);
   } catch (error) {
     ports.log.error({ err: error }, 'start failed');
     process.stderr.write(`archipelago up: ${messageOf(error)}\n`);
@@ -116,6 +118,7 @@ async function main(): Promise<void> {
 async function leave(
   successor: Successor,
   frontends: readonly RunningFrontend[],
+  workers: readonly Workers[],
   predecessor: Predecessor | undefined,
   stopped: AbortController,
 ): Promise<void> {
@@ -124,7 +127,11 @@ async function leave(
     if (!successor.isMain) process.on(signal, () => successor.process.kill(signal));
   }
   void successor.channel.closed.then(() => stopped.abort('the successor has ended'));
-  await Promise.all(frontends.map(({ succession }) => succession.leave(successor.deadlineMs, stopped.signal)));
+  const { deadlineMs } = successor;
+  await Promise.all([
+    ...frontends.map(({ succession }) => succession.leave(deadlineMs, stopped.signal)),
+    ...workers.map((each) => each.leave(deadlineMs, stopped.signal)),
+  ]);
   // The successor sees the sessions of the process before this one through this one.
   await Promise.race([predecessor?.left, whenAborted(stopped.signal)]);
 }
@@ -177,8 +184,12 @@ interface Shared {
   /** The node file. */
   readonly path: string;
   readonly localMembers: readonly string[];
+  readonly log: LogConfig;
+  readonly sockets: ListeningSockets;
   readonly restarter: Restarter;
   readonly predecessor: Predecessor | undefined;
+  /** Of frontends that several processes serve. */
+  readonly workers: Workers[];
 }
 
 // A process loads the code of the roles it has: the others' would take as much memory as the service itself.
@@ -193,26 +204,13 @@ async function startService(config: ServiceConfig, ports: Ports, shared: Shared)
       return (await import('#replication/main.ts')).startReplication(config, ports, { env: process.env });
     case 'backend-cluster':
       return (await import('#backend-cluster/main.ts')).startBackend(config, ports, { coordinators: shared.coordinators });
-    case 'frontend':
-      return startWholeFrontend(config, ports, shared);
+    case 'frontend': {
+      const { startNodeFrontend } = await import('./frontend.ts');
+      const { frontend, workers } = await startNodeFrontend({ ...shared, config, ports });
+      if (workers !== undefined) shared.workers.push(workers);
+      return frontend;
+    }
   }
-}
-
-async function startWholeFrontend(
-  config: Extract<ServiceConfig, { role: 'frontend' }>,
-  ports: Ports,
-  { localMembers, predecessor, restarter }: Shared,
-): Promise<RunningFrontend> {
-  const { startFrontend } = await import('#frontend/main.ts');
-  const { wholeFrontend } = await import('#frontend/subset/whole.ts');
-  return wholeFrontend({
-    own: await startFrontend(config, ports, undefined, localMembers, predecessor?.inheritance(config.name)),
-    clock: ports.clock,
-    pid: process.pid,
-    version: productVersion,
-    parts: () => predecessor?.parts(config.name) ?? [],
-    restart: (terms) => restarter.restart(terms),
-  });
 }
 
 /**

@@ -40,6 +40,8 @@ export class LoginGuard {
   readonly #byAddress = new Map<string, Count>();
   readonly #byAccount = new Map<string, Count>();
   readonly #byPair = new Map<string, Count>();
+  /** Other processes of this frontend are told. */
+  onChange: ((what: 'failed' | 'succeeded', address: string, account: string) => void) | undefined;
 
   constructor(clock: Clock, random: Random) {
     this.#clock = clock;
@@ -63,19 +65,37 @@ export class LoginGuard {
 
   /** Counts a failure; the answer must not go out before so many more milliseconds, given the time that the attempt took. */
   failed(address: string, account: string, tookMs: number): number {
+    this.note('failed', address, account);
+    this.onChange?.('failed', address, account);
+    // A few milliseconds of chance cover what is left of the difference.
+    return Math.max(0, failureFloorMs - tookMs) + this.#random.integer(20);
+  }
+
+  /** Counts what another process of this frontend has seen. */
+  note(what: 'failed' | 'succeeded', address: string, account: string): void {
+    if (what === 'succeeded') {
+      this.#byPair.delete(pairKey(address, account));
+      return;
+    }
     for (const [table, key] of this.#tables(address, account)) {
       const failures = this.#failuresOf(table, key) + 1;
       table.delete(key);
       table.set(key, { failures, atMs: this.#clock.monotonicMs() });
       if (table.size > entriesMax) table.delete(table.keys().next().value as string);
     }
-    // A few milliseconds of chance cover what is left of the difference.
-    return Math.max(0, failureFloorMs - tookMs) + this.#random.integer(20);
+  }
+
+  /** Takes over counts of an earlier process, as `entries` gave them. */
+  learn(entries: readonly GuardEntry[]): void {
+    const tables = { address: this.#byAddress, account: this.#byAccount, pair: this.#byPair };
+    const nowMs = this.#clock.monotonicMs();
+    for (const { kind, key, failures } of entries) tables[kind].set(key, { failures, atMs: nowMs });
   }
 
   /** A right password clears its pair; the address may still be guessing at others. */
   succeeded(address: string, account: string): void {
-    this.#byPair.delete(pairKey(address, account));
+    // Most log-ins have nothing to clear.
+    if (this.#byPair.delete(pairKey(address, account))) this.onChange?.('succeeded', address, account);
   }
 
   /** Those that count most, at most `limit`; of one address or account when `key` is given. */

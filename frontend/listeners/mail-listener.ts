@@ -17,6 +17,7 @@ import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import { clientGroup, clientPrefix } from '#frontend/guard/client-group.ts';
 import { RateLimit } from '#frontend/routing/rate-limit.ts';
 import type { LoginDialogue } from '#frontend/session/login-dialogue.ts';
+import { type CountsElsewhere, type ListenerCounts, nothingElsewhere, told } from '#frontend/subset/shared-counts.ts';
 import { readProxyHeader } from './proxied-connection.ts';
 
 /** Clients over a limit that are being told so at a time; beyond that they are hung up on. */
@@ -24,7 +25,8 @@ export const refusalsAtATimeMax = 64;
 /** TLS handshakes a second made only to say that there are too many connections. */
 const refusedHandshakesPerSecond = 20;
 const perPrefixMaxDefault = 2000;
-const acceptPerSecondDefault = 1000;
+/** Connections taken up a second. */
+export const acceptPerSecondDefault = 1000;
 /** How often connections that wait for their turn are looked at. */
 const paceMs = 20;
 /** Time for a refused client to read why, milliseconds. */
@@ -56,6 +58,10 @@ export interface RunningMailListener {
   connectionsOf(address: string): number;
   /** Clients connected, logged in or not. */
   readonly connections: number;
+  /** What the other processes of this frontend, so many, need to know of its connections. */
+  counts(others: number): ListenerCounts;
+  /** What they told of theirs; it counts for limits. */
+  setElsewhere(counts: CountsElsewhere): void;
   /** Ends every session in good order. */
   stop(): void;
   /** Drops every session. */
@@ -83,6 +89,7 @@ class MailListener implements RunningMailListener {
   readonly #refusedHandshakes: RateLimit;
   readonly #sendsHeader: (address: string) => boolean;
   #refusals = 0;
+  #elsewhere = nothingElsewhere;
   #port: Listener | undefined;
 
   constructor(options: MailListenerOptions) {
@@ -111,6 +118,23 @@ class MailListener implements RunningMailListener {
 
   get connections(): number {
     return this.#dialogues.size + this.#handshakes + this.#waiting.length;
+  }
+
+  get #connectionsEverywhere(): number {
+    return this.connections + this.#elsewhere.total;
+  }
+
+  counts(others: number): ListenerCounts {
+    const { perAddressMax, perPrefixMax = perPrefixMaxDefault } = this.#options.listener;
+    return {
+      total: this.connections,
+      addresses: told(this.#perAddress, perAddressMax, others),
+      prefixes: told(this.#perPrefix, perPrefixMax, others),
+    };
+  }
+
+  setElsewhere(counts: CountsElsewhere): void {
+    this.#elsewhere = counts;
   }
 
   connectionsOf(address: string): number {
@@ -153,7 +177,7 @@ class MailListener implements RunningMailListener {
       this.#arrive(connection);
       return;
     }
-    if (this.connections >= this.#options.listener.connectionsMax) {
+    if (this.#connectionsEverywhere >= this.#options.listener.connectionsMax) {
       this.#connections.add({ protocol: this.#options.listener.protocol, outcome: 'refused' });
       hangUp(connection);
       return;
@@ -173,7 +197,7 @@ class MailListener implements RunningMailListener {
       return;
     }
     const { listener, ports } = this.#options;
-    if (this.connections >= listener.connectionsMax) {
+    if (this.#connectionsEverywhere >= listener.connectionsMax) {
       this.#refuse(connection);
       return;
     }
@@ -202,8 +226,11 @@ class MailListener implements RunningMailListener {
     const prefix = clientPrefix(connection.remoteAddress);
     const ofAddress = this.#perAddress.get(group) ?? 0;
     const ofPrefix = this.#perPrefix.get(prefix) ?? 0;
-    const isMany = ofAddress >= listener.perAddressMax || ofPrefix >= (listener.perPrefixMax ?? perPrefixMaxDefault);
-    const isOver = this.connections >= listener.connectionsMax || (isMany && rule?.verdict !== 'allow');
+    const { addresses, prefixes } = this.#elsewhere;
+    const isMany =
+      ofAddress + (addresses.get(group) ?? 0) >= listener.perAddressMax ||
+      ofPrefix + (prefixes.get(prefix) ?? 0) >= (listener.perPrefixMax ?? perPrefixMaxDefault);
+    const isOver = this.#connectionsEverywhere >= listener.connectionsMax || (isMany && rule?.verdict !== 'allow');
     this.#connections.add({ protocol: listener.protocol, outcome: isOver ? 'refused' : 'accepted' });
     if (isOver) {
       this.#refuse(connection);

@@ -101,3 +101,15 @@ export interface RunningSmtp extends AsyncDisposable {
 
 /** Type of `startSmtp` in smtp.ts. */
 export type StartSmtp = (options: SmtpOptions) => Promise<RunningSmtp>;
+
+/** Of a process that takes no mail. */
+export const noMail: RunningSmtp = {
+  listeners: () => [],
+  queue: () => ({ messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 }),
+  setAccepting: async () => {},
+  connections: () => 0,
+  release: async () => {},
+  takeBack: async () => {},
+  adopt: async () => {},
+  async [Symbol.asyncDispose]() {},
+};

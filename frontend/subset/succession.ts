@@ -14,6 +14,7 @@ import type { Clock } from '#common/clock.ts';
 import { sleep } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { AddressRule, AddressRules } from '#frontend/guard/address-rules.ts';
+import type { GuardEntry, LoginGuard } from '#frontend/guard/login-guard.ts';
 import type { RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
 import type { SnapshotKeeper } from '#frontend/routing/snapshot-keeper.ts';
 import { deadlineMsMax, type Withdrawal } from './withdrawal.ts';
@@ -29,7 +30,12 @@ export interface FrontendLegacy {
   readonly weight: number;
   readonly isCordoned: boolean;
   readonly rules: readonly AddressRule[];
+  /** Failed logins that count, the gravest. */
+  readonly failures: readonly GuardEntry[];
 }
+
+/** Failed logins that are handed over. */
+const failuresMax = 5_000;
 
 /** What it works on. */
 export interface SuccessionOptions {
@@ -37,6 +43,7 @@ export interface SuccessionOptions {
   readonly clock: Clock;
   readonly withdrawal: Withdrawal;
   readonly rules: AddressRules;
+  readonly guard: LoginGuard;
   readonly keeper: SnapshotKeeper;
   smtp(): RunningSmtp | undefined;
   /** Clients of the listeners for sessions. */
@@ -64,22 +71,30 @@ export class Succession {
 
   /** Writes the routes for the new process. Rejects with `ADMIN_CONFLICT` while the frontend is drained. */
   async prepare(): Promise<FrontendLegacy> {
-    const { name, withdrawal, rules, keeper } = this.#options;
-    const { state, weight } = withdrawal.status();
+    const { name, withdrawal, keeper } = this.#options;
+    const { state } = withdrawal.status();
     if (state === 'draining' || state === 'drained') {
       throw new PlatformError('ADMIN_CONFLICT', `${name} is ${state}, its ports are closed: there is nothing to hand over`, {
         fields: { hint: `archipelago frontend resume ${name}, or stop the process and start it` },
       });
     }
     await keeper.freeze();
-    return { weight, isCordoned: state === 'cordoned', rules: rules.list() };
+    return this.legacy();
+  }
+
+  /** What another process of this frontend begins with. */
+  legacy(): FrontendLegacy {
+    const { withdrawal, rules, guard } = this.#options;
+    const { state, weight } = withdrawal.status();
+    return { weight, isCordoned: state === 'cordoned', rules: rules.list(), failures: guard.entries(failuresMax) };
   }
 
   /** Takes over what operators decided. */
-  inherit({ weight, isCordoned, rules }: FrontendLegacy): void {
+  inherit({ weight, isCordoned, rules, failures }: FrontendLegacy): void {
     const { withdrawal, clock } = this.#options;
     withdrawal.setWeight(weight);
     if (isCordoned) withdrawal.cordon();
+    this.#options.guard.learn(failures);
     for (const { untilMs, ...rule } of rules) {
       const forMs = untilMs - clock.nowMs();
       if (forMs > 0) this.#options.rules.set({ ...rule, forMs });

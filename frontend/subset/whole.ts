@@ -1,11 +1,11 @@
 /**
- * One frontend, whatever processes serve it: this one, and others that have sessions of it (an earlier one that serves them to their end). Those who ask
- * see one frontend: counts are sums, lists are joined, and what ends sessions ends them everywhere.
+ * One frontend, whatever processes serve it: this one, its helpers, and an earlier one that serves its sessions to their end. Those who ask see one
+ * frontend: counts are sums, lists are joined, and what is ordered is ordered everywhere.
  */
 import type { Clock } from '#common/clock.ts';
 import { withTimeout } from '#common/clock.ts';
-import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
-import type { FrontendProcess, FrontendStatus, KickReport } from '#frontend/client/status.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { FrontendProcess, FrontendStatus, GuardReport, KickReport } from '#frontend/client/status.ts';
 import type { RunningFrontend } from '#frontend/service.ts';
 
 /** Time that another process has to answer. */
@@ -14,6 +14,8 @@ const askMs = 2_000;
 /** The same frontend in another process. */
 export interface FrontendPart {
   readonly pid: number;
+  /** Serves beside this one, and not in its place. */
+  readonly isHelper: boolean;
   /** Its own picture, with that of its parts. */
   status(): Promise<FrontendStatus>;
   control(action: string, body: Readonly<Record<string, unknown>>): Promise<unknown>;
@@ -31,8 +33,10 @@ export interface WholeFrontendOptions {
   restart(terms: { readonly deadlineMs: number | undefined; readonly withinMs: number | undefined }): Promise<unknown>;
 }
 
-/** What goes to every process that has sessions. */
-const everywhere = new Set(['kick', 'drain']);
+/** What goes to an earlier process; it takes no new connections, and decides nothing more. */
+const forEarlier = new Set(['kick', 'drain']);
+/** What this process knows for all. */
+const forOneself = new Set(['guard-ls']);
 
 /** The whole frontend; disposing of it disposes of this process's part. */
 export function wholeFrontend(options: WholeFrontendOptions): RunningFrontend {
@@ -51,11 +55,12 @@ export function wholeFrontend(options: WholeFrontendOptions): RunningFrontend {
       leftMs: own.succession.leftMs,
     };
     // A part that has ended since it was asked counts no more.
-    const pids = new Set(options.parts().map(({ pid }) => pid));
-    return mergedStatus(
-      { ...mine, processes: [self] },
-      seen.filter(({ processes }) => pids.has(processes?.[0]?.pid ?? -1)),
-    );
+    const helpers = new Map(options.parts().map(({ pid, isHelper }) => [pid, isHelper]));
+    const others = seen.flatMap((part) => {
+      const isHelper = helpers.get(part.processes?.[0]?.pid ?? -1);
+      return isHelper === undefined ? [] : [{ isHelper, status: part }];
+    });
+    return mergedStatus({ ...mine, processes: [self] }, others);
   };
   const refresh = async (): Promise<void> => {
     const asked = options.parts().map((part) => withTimeout(clock, askMs, part.status(), () => new Error(`process ${part.pid} is silent`)));
@@ -66,6 +71,7 @@ export function wholeFrontend(options: WholeFrontendOptions): RunningFrontend {
     role: own.role,
     name: own.name,
     succession: own.succession,
+    sharing: own.sharing,
     connections: () => own.connections(),
     status,
     refresh,
@@ -74,11 +80,14 @@ export function wholeFrontend(options: WholeFrontendOptions): RunningFrontend {
     explain: (address) => own.explain(address),
     async control(action, body) {
       if (action === 'restart') return options.restart(termsOf(body));
-      const others = everywhere.has(action) ? options.parts() : [];
-      const [first, ...rest] = await Promise.allSettled([own.control(action, body), ...others.map((part) => part.control(action, body))]);
-      if (first?.status !== 'fulfilled') throw asPlatformError(first?.reason);
-      const answers = rest.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-      return action === 'kick' ? mergedKick(first.value as KickReport, answers as KickReport[]) : first.value;
+      // Here first: what is refused here is asked of nobody, and a port is opened here before it is passed on.
+      const answer = await own.control(action, body);
+      const asked = options.parts().filter(({ isHelper }) => (isHelper ? !forOneself.has(action) : forEarlier.has(action)));
+      const settled = await Promise.allSettled(asked.map((part) => part.control(action, body)));
+      const answers = settled.flatMap((one, index) =>
+        one.status === 'fulfilled' ? [{ isHelper: asked[index]?.isHelper === true, given: one.value }] : [],
+      );
+      return mergedAnswer(action, answer, answers);
     },
     [Symbol.asyncDispose]: () => own[Symbol.asyncDispose](),
   };
@@ -96,12 +105,27 @@ function termsOf({ deadlineMs, withinMs }: Readonly<Record<string, unknown>>): {
   return { deadlineMs: positive(deadlineMs, 'deadlineMs'), withinMs: positive(withinMs, 'withinMs') };
 }
 
-function mergedStatus(own: FrontendStatus, others: readonly FrontendStatus[]): FrontendStatus {
+type Withdrawn = FrontendStatus['withdrawal'];
+
+function mergedStatus(
+  own: FrontendStatus,
+  others: readonly { readonly isHelper: boolean; readonly status: FrontendStatus }[],
+): FrontendStatus {
   if (others.length === 0) return own;
-  const all = [own, ...others];
+  const all = [own, ...others.map(({ status }) => status)];
   const sum = (of: (status: FrontendStatus) => number): number => all.reduce((total, status) => total + of(status), 0);
   return {
     ...own,
+    withdrawal: mergedWithdrawal(
+      own.withdrawal,
+      others.filter(({ isHelper }) => isHelper).map(({ status }) => status.withdrawal),
+    ),
+    listeners: own.listeners.map((listener) => ({
+      ...listener,
+      sessions: sum(
+        ({ listeners }) => listeners.find(({ port, address }) => port === listener.port && address === listener.address)?.sessions ?? 0,
+      ),
+    })),
     sessions: all.flatMap(({ sessions }) => sessions),
     logins: {
       ok: sum(({ logins }) => logins.ok),
@@ -109,6 +133,35 @@ function mergedStatus(own: FrontendStatus, others: readonly FrontendStatus[]): F
       refused: sum(({ logins }) => logins.refused),
     },
     processes: all.flatMap(({ processes }) => processes ?? []),
+  };
+}
+
+function mergedAnswer(action: string, own: unknown, others: readonly { readonly isHelper: boolean; readonly given: unknown }[]): unknown {
+  const given = others.map((other) => other.given);
+  if (action === 'kick') return mergedKick(own as KickReport, given as KickReport[]);
+  if (action === 'guard-why') {
+    const of = (report: unknown): number => (report as GuardReport).connections ?? 0;
+    return { ...(own as GuardReport), connections: given.reduce((total: number, report) => total + of(report), of(own)) };
+  }
+  if (action.startsWith('guard-')) return own;
+  const ofHelpers = others.filter(({ isHelper }) => isHelper).map((other) => other.given as Withdrawn);
+  return mergedWithdrawal(own as Withdrawn, ofHelpers);
+}
+
+/** Drained when all are. */
+function mergedWithdrawal(own: Withdrawn, others: readonly Withdrawn[]): Withdrawn {
+  const drains = [own, ...others].flatMap(({ drain }) => drain ?? []);
+  if (own.drain === undefined || drains.length === 1) return own;
+  const sum = (of: (drain: (typeof drains)[number]) => number): number => drains.reduce((total, drain) => total + of(drain), 0);
+  return {
+    ...own,
+    state: others.some(({ state }) => state === 'draining') ? 'draining' : own.state,
+    drain: {
+      connectionsAtStart: sum((drain) => drain.connectionsAtStart),
+      connectionsLeft: sum((drain) => drain.connectionsLeft),
+      perSecond: sum((drain) => drain.perSecond),
+      leftMs: Math.max(...drains.map(({ leftMs }) => leftMs)),
+    },
   };
 }
 

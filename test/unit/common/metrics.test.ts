@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { mergeExpositions } from '#common/metrics/merge.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 
 it('keeps the services of one process apart by label', async () => {
@@ -32,4 +33,29 @@ it('shows all that was counted and observed, each set of labels by itself, whoev
   }
   expect(() => one?.add({ a: 'p', b: 'q' }, -1)).toThrow(RangeError);
   expect(() => one?.add({ a: 'p', c: 'q' })).toThrow();
+});
+
+it('shows several processes as one, families together and each sample with its process', async () => {
+  const text = mergeExpositions([
+    { label: 'worker="1"', text: '# HELP a_total A.\n# TYPE a_total counter\na_total{x="}"} 1\n\n# HELP b B.\n# TYPE b gauge\nb 2\n' },
+    { label: 'worker="2"', text: '# HELP c C.\n# TYPE c gauge\nc{} 5\n# HELP a_total A.\n# TYPE a_total counter\na_total{x="y"} 3\n' },
+  ]);
+  expect(text.split('\n')).toEqual([
+    '# HELP a_total A.',
+    '# TYPE a_total counter',
+    'a_total{worker="1",x="}"} 1',
+    'a_total{worker="2",x="y"} 3',
+    '# HELP b B.',
+    '# TYPE b gauge',
+    'b{worker="1"} 2',
+    '# HELP c C.',
+    '# TYPE c gauge',
+    'c{worker="2"} 5',
+    '',
+  ]);
+  const alone = createMetrics();
+  const metrics = createMetrics(async () => [{ label: 'worker="2"', text: await alone.render() }]);
+  metrics.gauge('archipelago_sessions', 'Sessions.').set({}, 7);
+  alone.gauge('archipelago_sessions', 'Sessions.').set({}, 8);
+  expect(await metrics.withLabels({}).render()).toContain('archipelago_sessions{worker="1"} 7\narchipelago_sessions{worker="2"} 8\n');
 });

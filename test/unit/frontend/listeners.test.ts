@@ -66,6 +66,22 @@ async function listen(options: Partial<FrontendListener> = {}) {
 }
 
 describe('a listener', () => {
+  it('counts what other processes of its frontend have from an address, a prefix and in all', async () => {
+    const { connect, running } = await listen({ perAddressMax: 3, perPrefixMax: 5, connectionsMax: 6 });
+    await connect('192.0.2.1');
+    expect(running.counts(1)).toEqual({ total: 1, addresses: [['192.0.2.1', 1]], prefixes: [['192.0.2.0/24', 1]] });
+    running.setElsewhere({ total: 2, addresses: new Map([['192.0.2.1', 2]]), prefixes: new Map() });
+    expect((await connect('192.0.2.1')).greeting).toMatch(/^\* BYE \[LIMIT\]/);
+    expect((await connect('192.0.2.2')).greeting).toMatch(/^\* OK /);
+    running.setElsewhere({ total: 3, addresses: new Map(), prefixes: new Map([['192.0.2.0/24', 3]]) });
+    expect((await connect('192.0.2.3')).greeting).toMatch(/^\* BYE \[LIMIT\]/);
+    expect((await connect('198.51.100.1')).greeting).toMatch(/^\* OK /);
+    // Three here and three elsewhere.
+    expect((await connect('203.0.113.1')).greeting).toMatch(/^\* BYE \[LIMIT\]/);
+    running.setElsewhere({ total: 0, addresses: new Map(), prefixes: new Map() });
+    expect((await connect('192.0.2.1')).greeting).toMatch(/^\* OK /);
+  });
+
   it('tells a client from a crowded address so in IMAP, and serves the next address', async () => {
     const { connect, running } = await listen();
     await connect('192.0.2.1');

@@ -18,7 +18,7 @@ import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa, type IssuedCertificate } from '#deploy/dev/throwaway-ca.ts';
 import type { DirectoryChange, FollowerStatus } from '#directory/client/directory.ts';
 import { type FrontendConfig, routingDefaults } from '#frontend/config.ts';
-import type { RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
+import { noMail } from '#frontend/listeners/smtp-contract.ts';
 import { type RunningFrontend, startFrontendService } from '#frontend/service.ts';
 import { account, cluster, domain, FakeDirectory } from './fakes.ts';
 
@@ -111,16 +111,6 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
     routing: routingDefaults,
     loginTimeoutMs: 10_000,
     drainMs: options.drainMs ?? 1000,
-  };
-  const noMail: RunningSmtp = {
-    listeners: () => [],
-    queue: () => ({ messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 }),
-    setAccepting: async () => {},
-    connections: () => 0,
-    release: async () => {},
-    takeBack: async () => {},
-    adopt: async () => {},
-    [Symbol.asyncDispose]: async () => {},
   };
   const frontend = await startFrontendService(
     config,

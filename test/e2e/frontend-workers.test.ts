@@ -1,0 +1,193 @@
+/**
+ * A frontend that several processes serve: clients find whichever has time, operators see one frontend, a process that dies takes its own sessions and
+ * nobody else's, and a restart hands over all of them.
+ */
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { systemClock } from '#common/clock.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { createLogger } from '#common/log/pino-logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemRandom } from '#common/random.ts';
+import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
+import type { GuardReport, KickReport, FrontendProcess as Process, RestartReport } from '#frontend/client/status.ts';
+import { until } from './clients.ts';
+import { type FrontendProcess, imapLogin, imapRound, LineClient, startFrontendProcess } from './frontend-process.ts';
+
+const patienceMs = 60_000;
+const alice = ['alice@isp.example', 'alice-secret'] as const;
+const perAddressMax = 40;
+
+let root: string;
+let federation: Federation;
+let frontend: FrontendProcess;
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'archipelago-workers-'));
+  federation = await startFederation({
+    root,
+    ports: {
+      clock: systemClock,
+      random: systemRandom,
+      network: nodeNetwork,
+      files: nodeFiles,
+      log: createLogger('info', {}, logFileOf(root)),
+      metrics: createMetrics(),
+    },
+  });
+  frontend = await startFrontendProcess(federation, root, (config) => ({
+    ...config,
+    workers: 3,
+    listeners: config.listeners.map((listener) => ({ ...listener, perAddressMax })),
+  }));
+  await until(serving, (processes) => processes.length === 3, patienceMs);
+});
+
+afterAll(async () => {
+  await frontend?.[Symbol.asyncDispose]();
+  await federation?.[Symbol.asyncDispose]();
+  await rm(root, { recursive: true, force: true });
+});
+
+/** Those that accept. */
+async function serving(): Promise<readonly Process[]> {
+  return ((await frontend.status()).processes ?? []).filter(({ state }) => state === 'serving');
+}
+
+const act = <T>(action: string, body: object = {}): Promise<T> =>
+  frontend.ask(`/api/v1/frontends/${frontend.name}/${action}`, 'POST', body);
+
+/** Opens sessions until every process has one; gives those that are open. */
+async function oneEach(): Promise<LineClient[]> {
+  const clients: LineClient[] = [];
+  await until(
+    async () => {
+      // Many at once: whoever is busy leaves the next to the others.
+      clients.push(...(await Promise.all(Array.from({ length: 4 }, () => imapLogin(frontend.port('imap', 'starttls'), ...alice)))));
+      return serving();
+    },
+    (processes) => processes.length === 3 && processes.every(({ sessions }) => sessions > 0),
+    patienceMs,
+  );
+  return clients;
+}
+
+const isAlive = async (client: LineClient): Promise<boolean> => {
+  try {
+    await client.says('n NOOP', /^n OK [^\r]*\r\n/m);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+it('looks like one frontend, and loses the sessions of a process that dies and no others', async () => {
+  const clients = await oneEach();
+  const status = await frontend.status();
+  expect(status.sessionCount).toBe(clients.length);
+  expect(status.listeners.find(({ protocol, tls }) => protocol === 'imap' && tls === 'starttls')?.sessions).toBe(clients.length);
+  expect((await frontend.sessions()).total).toBe(clients.length);
+  const exposition = await (await fetch(`http://127.0.0.1:${frontend.port('http', 'none')}/metrics`)).text();
+  for (const worker of [1, 2, 3]) expect(exposition).toContain(`archipelago_frontend_routes{worker="${worker}",`);
+  expect(exposition.match(/^# TYPE archipelago_frontend_routes /gm)).toHaveLength(1);
+
+  const victim = (await serving()).find(({ pid }) => pid !== frontend.child.pid) as Process;
+  process.kill(victim.pid, 'SIGKILL');
+  await until(
+    async () => clients.filter(({ isClosed }) => isClosed).length,
+    (closed) => closed === victim.sessions,
+    patienceMs,
+  );
+  for (let round = 0; round < 10; round += 1) await imapRound(frontend.port('imap', 'starttls'), ...alice);
+  const left = clients.filter(({ isClosed }) => !isClosed);
+  expect(await Promise.all(left.map(isAlive))).toEqual(left.map(() => true));
+
+  const { answer } = await until(serving, (processes) => processes.length === 3, patienceMs);
+  expect(answer.map(({ pid }) => pid)).not.toContain(victim.pid);
+  const kicked = await act<KickReport>('kick', { what: alice[0] });
+  expect(kicked.ended).toBe(left.length);
+  for (const client of left) await client.hears(/^\* BYE /m);
+});
+
+it('counts failed log-ins and connections of an address over all processes', async () => {
+  const port = frontend.port('imap', 'starttls');
+  const clients = await Promise.all(
+    Array.from({ length: 6 }, async () => {
+      const client = new LineClient(port);
+      await client.hears(/^\* OK [^\r]*\r\n/m);
+      await client.says('a LOGIN bob@isp.example wrong', /^a NO [^\r]*\r\n/m);
+      return client;
+    }),
+  );
+  const { entries } = await act<GuardReport>('guard-why', { what: 'bob@isp.example' });
+  // Some have begun to count less by now, none is missing.
+  expect(entries.find(({ kind }) => kind === 'account')?.failures).toBeGreaterThan(5);
+  await act('guard-forget', { what: 'bob@isp.example' });
+  await act('guard-forget', { what: '127.0.0.1' });
+
+  let answer = '';
+  while (!answer.startsWith('* BYE [LIMIT]')) {
+    const client = new LineClient(port);
+    answer = await client.hears(/^\* (?:OK|BYE) [^\r]*\r\n/m);
+    if (answer.startsWith('* OK')) clients.push(client);
+    expect(clients.length).toBeLessThanOrEqual(3 * perAddressMax);
+  }
+  await until(
+    async () => (await act<GuardReport>('guard-why', { what: '127.0.0.1' })).connections ?? 0,
+    (connections) => connections === clients.length,
+    patienceMs,
+  );
+  for (const client of clients) client.socket.destroy();
+});
+
+it('is drained and resumed, and goes on in new processes, as one', async () => {
+  const port = frontend.port('imap', 'starttls');
+  await until(serving, (processes) => processes.every(({ connections }) => connections === 0), patienceMs);
+  await act('drain', { deadlineMs: 60_000 });
+  await until(
+    () => frontend.status(),
+    ({ withdrawal }) => withdrawal.state === 'drained',
+    patienceMs,
+  );
+  await expect(imapRound(port, ...alice)).rejects.toThrow('ECONNREFUSED');
+  await act('resume');
+  const clients = await oneEach();
+
+  const before = await serving();
+  const report = await act<RestartReport>('restart');
+  expect(report.from.connections).toBe(clients.length);
+  await imapRound(port, ...alice);
+  const { answer } = await until(serving, (processes) => processes.length === 3, patienceMs);
+  for (const { pid } of before) expect(answer.map((process) => process.pid)).not.toContain(pid);
+  expect((await frontend.status()).processes?.filter(({ state }) => state === 'leaving')).toHaveLength(3);
+  expect(await Promise.all(clients.map(isAlive))).toEqual(clients.map(() => true));
+  for (const client of clients) client.socket.end('z LOGOUT\r\n');
+  await until(
+    () => frontend.status(),
+    ({ processes }) => processes?.length === 3,
+    patienceMs,
+  );
+});
+
+it('leaves no process behind', async () => {
+  const pids = (await serving()).map(({ pid }) => pid);
+  const ended = once(frontend.child, 'exit');
+  frontend.child.kill('SIGTERM');
+  await ended;
+  const isThere = (pid: number): boolean => {
+    try {
+      return process.kill(pid, 0);
+    } catch {
+      return false;
+    }
+  };
+  await until(
+    async () => pids.filter(isThere),
+    (left) => left.length === 0,
+    patienceMs,
+  );
+});
