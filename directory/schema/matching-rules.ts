@@ -13,6 +13,8 @@ export interface MatchingRule {
   key(value: Buffer): string | undefined;
   /** Whether every value has a key. */
   readonly hasKeyAlways?: boolean;
+  /** The key of ASCII without controls, without spaces at its ends and without two in a row: the value itself, or in lower case. */
+  readonly plainKey?: 'same' | 'lower';
   /** Key of a piece of a value, for substrings: insignificant spaces at the cut are kept. */
   pieceKey?(piece: Buffer): string | undefined;
 }
@@ -38,6 +40,7 @@ function preparedPiece(text: string, fold: boolean): string {
 function textKeys(fold: boolean) {
   return {
     hasKeyAlways: true,
+    plainKey: fold ? ('lower' as const) : ('same' as const),
     key: (value: Buffer) => preparedText(value.toString('utf8'), fold),
     pieceKey: (piece: Buffer) => preparedPiece(piece.toString('utf8'), fold),
   };
@@ -84,7 +87,12 @@ const booleanKey = (value: Buffer): string | undefined => (/^(TRUE|FALSE)$/i.tes
 const uuidKey = (value: Buffer): string | undefined =>
   /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value.toString('latin1')) ? lowered(value) : undefined;
 
-function rule(oid: string, name: string, syntax: string, keys: Pick<MatchingRule, 'key' | 'pieceKey' | 'hasKeyAlways'>): MatchingRule {
+function rule(
+  oid: string,
+  name: string,
+  syntax: string,
+  keys: Pick<MatchingRule, 'key' | 'pieceKey' | 'hasKeyAlways' | 'plainKey'>,
+): MatchingRule {
   return { oid, name, syntaxOid: syntax.includes('.') ? syntax : `${arc}.${syntax}`, ...keys };
 }
 

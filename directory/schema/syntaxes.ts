@@ -9,6 +9,8 @@ export interface Syntax {
   readonly description: string;
   /** Values are text (UTF-8); otherwise octets that no tool should print. */
   readonly isText: boolean;
+  /** Whether ASCII without controls, at least one character of it, is always of this syntax. */
+  readonly takesAscii?: boolean;
   check(value: Buffer): boolean;
 }
 
@@ -19,7 +21,7 @@ function byText(oid: string, description: string, pattern: RegExp): Syntax {
 
 /** Text of any characters, at least one. */
 function anyText(oid: string, description: string): Syntax {
-  return { oid, description, isText: true, check: (value) => value.length > 0 && isUtf8(value) };
+  return { oid, description, isText: true, takesAscii: true, check: (value) => value.length > 0 && isUtf8(value) };
 }
 
 function octets(oid: string, description: string): Syntax {
@@ -58,7 +60,7 @@ export const syntaxes: readonly Syntax[] = [
   byText(`${arc}.24`, 'Generalized Time', generalizedTime),
   anyText(`${arc}.25`, 'Guide'),
   // The whole of ASCII (RFC 4517 §3.3.15).
-  { oid: `${arc}.26`, description: 'IA5 String', isText: true, check: isAscii },
+  { oid: `${arc}.26`, description: 'IA5 String', isText: true, takesAscii: true, check: isAscii },
   byText(`${arc}.27`, 'INTEGER', /^(0|-?[1-9]\d{0,99})$/),
   octets(`${arc}.28`, 'JPEG'),
   anyText(`${arc}.30`, 'Matching Rule Description'),

@@ -159,6 +159,11 @@ export class BodyBuilder {
     this.#count += 1;
   }
 
+  /** Whole attributes as the last ones, none of them looked at afterwards. */
+  encodedAll(octets: Uint8Array): void {
+    this.#put(octets, 0, octets.length);
+  }
+
   /** An attribute of one value. */
   single(head: Uint8Array, start: number, length: number): void {
     this.#put(head, 0, head.length);
@@ -191,7 +196,12 @@ export class BodyBuilder {
 
   /** The body. */
   take(): Buffer {
-    return Buffer.from(this.#body.subarray(0, this.#at));
+    return Buffer.from(this.view());
+  }
+
+  /** The same, good until the next one begins. */
+  view(): Buffer {
+    return this.#body.subarray(0, this.#at);
   }
 
   #known(start: number, length: number): number | undefined {

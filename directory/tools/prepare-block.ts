@@ -1,4 +1,7 @@
-/** A block of LDIF to a batch of prepared entries: what a thread of an import does. */
+/**
+ * A block of LDIF to a batch of prepared entries: what a thread of an import does. Records like the one before them go from octets to octets
+ * (plain-records.ts); all others are read, checked and packed one by one (ldif-block.ts, prepare-entry.ts).
+ */
 import type { Clock } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
 import type { PasswordHasher } from '#common/passwords/password-hasher.ts';
@@ -9,7 +12,8 @@ import { createMailSchema } from '../schema/mail-schema.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { SchemaFile } from '../schema/schema-file.ts';
 import { hasClearPassword, withHashedPasswords } from '../server/prepare-passwords.ts';
-import { type ContentRecord, EntryPreparer } from './prepare-entry.ts';
+import { PlainRecords } from './plain-records.ts';
+import { type ContentRecord, EntryPreparer, type PreparedEntry } from './prepare-entry.ts';
 import { BatchWriter, type PreparedBatch, type PreparedMistake } from './prepared-batch.ts';
 
 /** Prepares blocks; several at a time where threads do it. */
@@ -23,34 +27,43 @@ export function createPrepareBlock(ports: {
   readonly schemaFiles?: readonly SchemaFile[];
 }): PrepareBlock {
   const csns = new CsnSource(ports.clock, 0, undefined);
+  const schema = createMailSchema(ports.schemaFiles);
   const preparer = new EntryPreparer({
-    schema: createMailSchema(ports.schemaFiles),
+    schema,
     random: ports.random,
     now: generalizedTime(ports.clock.nowMs()),
     nextCsn: () => csns.next(),
   });
+  const plain = new PlainRecords({ schema, uuid: () => ports.random.uuid(), nextCsn: () => csns.next() });
   return async (block) => {
     const writer = new BatchWriter(block.length);
+    plain.begin(block, writer);
     const mistakes: PreparedMistake[] = [];
-    const take = (record: ContentRecord): void => {
+    const take = (record: ContentRecord): PreparedEntry | undefined => {
       try {
-        writer.add(preparer.prepare(record));
+        const prepared = preparer.prepare(record);
+        writer.add(prepared);
+        return prepared;
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         mistakes.push({ line: record.line, detail: `${record.dn}: ${error.message}` });
+        return undefined;
       }
     };
     // From the first password in clear on records wait for its hash, because parents come before what is below them.
     const waiting: ContentRecord[] = [];
     const lines = readLdifBlock(block, {
+      taker: plain,
       onMistake: (mistake) => mistakes.push(mistake),
       onRecord: (record) => {
         if (record.change !== 'entry' && record.change !== 'add') {
           mistakes.push({ line: record.line, detail: `${record.dn}: changetype ${record.change} is not for an import; use ldapmodify` });
         } else if (waiting.length === 0 && !hasClearPassword(record.attributes)) {
-          take(record);
+          const prepared = take(record);
+          if (prepared !== undefined) plain.learn(record, prepared, preparer.form);
         } else {
           waiting.push(record);
+          plain.begin(block, undefined);
         }
       },
     });

@@ -43,7 +43,7 @@ export interface PreparedEntry {
 
 /** Attributes that the store keeps elsewhere or computes. */
 const notStored = new Set(['entryUUID', 'entryCSN', 'entryDN', 'contextCSN', 'subschemaSubentry', 'hasSubordinates', 'numSubordinates']);
-const addressTypes = ['mail', 'mailAlternateAddress'];
+export const addressTypes = ['mail', 'mailAlternateAddress'];
 
 /** A record with the attributes of an entry. */
 export type ContentRecord = LdifRecord & { readonly attributes: readonly Attribute[] };
@@ -61,7 +61,7 @@ export interface PrepareContext {
  * What follows from the names of a record's attributes and from its classes alone. Nearly all records of a file have the form of the one before
  * them, so of those only the values are looked at.
  */
-interface Form {
+export interface Form {
   readonly types: readonly string[];
   readonly classes: Buffer[];
   /** Values that were found good last, by place, where there was only one: the reader of a file gives the same one again. */
@@ -85,6 +85,11 @@ export class EntryPreparer {
 
   constructor(context: PrepareContext) {
     this.#context = context;
+  }
+
+  /** The form of the record prepared last, if it can have others. */
+  get form(): Form | undefined {
+    return this.#form;
   }
 
   /** Prepares a record of kind `entry`, or refuses it. */
@@ -312,27 +317,31 @@ function entryUuid(one: Attribute): Buffer {
   return uuid;
 }
 
-const uuidTextLength = 36;
+export const uuidTextLength = 36;
 
 // The 16 octets of a UUID in text of either case (RFC 4530 §2.1); undefined when it is none. Every entry of an export has one.
 function octetsOfUuid(text: Buffer): Buffer | undefined {
-  if (text.length !== uuidTextLength) return undefined;
   const octets = Buffer.allocUnsafe(16);
+  return text.length === uuidTextLength && readUuid(text, 0, octets) ? octets : undefined;
+}
+
+/** Reads the 36 characters of a UUID at `from` into 16 octets; false when they are none. */
+export function readUuid(text: Uint8Array, from: number, octets: Uint8Array): boolean {
   let digits = 0;
   let high = 0;
   for (let at = 0; at < uuidTextLength; at += 1) {
-    const char = text[at] as number;
+    const char = text[from + at] as number;
     if (at === 8 || at === 13 || at === 18 || at === 23) {
-      if (char !== 45) return undefined;
+      if (char !== 45) return false;
       continue;
     }
     const digit = hexDigits[char] as number;
-    if (digit === 255) return undefined;
+    if (digit === 255) return false;
     if (digits % 2 === 0) high = digit << 4;
     else octets[digits >> 1] = high | digit;
     digits += 1;
   }
-  return octets;
+  return true;
 }
 
 const hexDigits = new Uint8Array(256).fill(255);
@@ -342,7 +351,7 @@ for (let digit = 0; digit < 16; digit += 1) {
   hexDigits[char.toUpperCase().charCodeAt(0)] = digit;
 }
 
-function uuidOctets(uuid: string): Buffer {
+export function uuidOctets(uuid: string): Buffer {
   return Buffer.from(uuid.replaceAll('-', ''), 'hex');
 }
 

@@ -29,43 +29,47 @@ export interface PreparedBatch {
   readonly lines: number;
 }
 
-/** Packs entries. */
+/**
+ * Packs entries: whole ones by `add`, or piece by piece in the order of the format, by who has them as octets of a file (plain-records.ts). Text is
+ * kept as octets while all of it fits into Latin-1, as nearly always.
+ */
 export class BatchWriter {
-  #texts = '';
+  #text: Buffer;
+  #textCount = 0;
+  /** All text so far, once some did not fit. */
+  #wideText: string | undefined;
   #octets: Uint8Array<ArrayBuffer>;
   #octetCount = 0;
   readonly #numbers: number[] = [];
   readonly #words = new Map<string, number>();
 
-  /** @param octetsExpected room for UUIDs and bodies at first; it grows */
+  /** @param octetsExpected room for UUIDs and bodies, and for text, at first; it grows */
   constructor(octetsExpected: number) {
     this.#octets = new Uint8Array(octetsExpected);
+    this.#text = Buffer.allocUnsafeSlow(octetsExpected);
   }
 
   add(entry: PreparedEntry): void {
-    const numbers = this.#numbers;
-    numbers.push(entry.line, kinds.indexOf(entry.kind), this.#word(entry.parentDn), entry.host === undefined ? -1 : this.#word(entry.host));
-    this.#text(entry.rdnNorm);
-    this.#text(entry.rdn === entry.rdnNorm ? '' : entry.rdn);
-    this.#text(entry.csn);
-    this.#text(entry.local);
-    numbers.push(entry.body.length);
-    this.#take(entry.uuid);
-    this.#take(entry.body);
-    numbers.push(entry.keys.length / 2);
+    this.head(entry.line, entry.kind, this.word(entry.parentDn), entry.host === undefined ? -1 : this.word(entry.host));
+    this.text(entry.rdnNorm);
+    this.text(entry.rdn === entry.rdnNorm ? '' : entry.rdn);
+    this.text(entry.csn);
+    this.text(entry.local);
+    this.octets(entry.uuid, entry.body);
+    this.number(entry.keys.length / 2);
     for (let i = 0; i < entry.keys.length; i += 2) {
-      numbers.push(this.#word(entry.keys[i] as string));
-      this.#text(entry.keys[i + 1] as string);
+      this.number(this.word(entry.keys[i] as string));
+      this.text(entry.keys[i + 1] as string);
     }
-    numbers.push(entry.tallies.length);
-    for (const name of entry.tallies) numbers.push(this.#word(name));
-    numbers.push(entry.addresses.length);
-    for (const address of entry.addresses) this.#text(address);
+    this.number(entry.tallies.length);
+    for (const name of entry.tallies) this.number(this.word(name));
+    this.number(entry.addresses.length);
+    for (const address of entry.addresses) this.text(address);
   }
 
   finish(mistakes: readonly PreparedMistake[], lines: number): PreparedBatch {
     return {
-      text: this.#texts,
+      text: this.#wideText ?? this.#text.toString('latin1', 0, this.#textCount),
       // Moved to the other thread whole, which costs nothing; what is not filled was never touched.
       octets: this.#octets.subarray(0, this.#octetCount),
       numbers: new Int32Array(this.#numbers),
@@ -73,6 +77,63 @@ export class BatchWriter {
       mistakes,
       lines,
     };
+  }
+
+  /** Begins an entry: `parent` and `host` are numbers of words, the latter -1 without one. */
+  head(line: number, kind: PreparedKind, parent: number, host: number): void {
+    this.#numbers.push(line, kinds.indexOf(kind), parent, host);
+  }
+
+  number(number: number): void {
+    this.#numbers.push(number);
+  }
+
+  text(text: string): void {
+    this.#numbers.push(text.length);
+    if (this.#wideText !== undefined || beyondLatin1.test(text)) {
+      this.#wideText = (this.#wideText ?? this.#text.toString('latin1', 0, this.#textCount)) + text;
+      return;
+    }
+    this.#makeRoom(text.length);
+    this.#text.write(text, this.#textCount, 'latin1');
+    this.#textCount += text.length;
+  }
+
+  /** `before` and ASCII out of a file, in lower case if asked for, as one text. */
+  asciiText(before: string, source: Uint8Array, from: number, to: number, isLowered: boolean): void {
+    if (this.#wideText !== undefined) {
+      const text = Buffer.from(source.buffer, source.byteOffset + from, to - from).toString('latin1');
+      this.text(before + (isLowered ? text.toLowerCase() : text));
+      return;
+    }
+    const length = before.length + to - from;
+    this.#numbers.push(length);
+    this.#makeRoom(length);
+    const target = this.#text;
+    let end = this.#textCount;
+    for (let i = 0; i < before.length; i += 1, end += 1) target[end] = before.charCodeAt(i);
+    for (let at = from; at < to; at += 1, end += 1) {
+      const octet = source[at] as number;
+      target[end] = isLowered && octet >= 65 && octet <= 90 ? octet + 32 : octet;
+    }
+    this.#textCount = end;
+  }
+
+  /** UUID and body of an entry. */
+  octets(uuid: Uint8Array, body: Uint8Array): void {
+    this.#numbers.push(body.length);
+    this.#take(uuid);
+    this.#take(body);
+  }
+
+  /** The number of a text that comes again and again. */
+  word(text: string): number {
+    let number = this.#words.get(text);
+    if (number === undefined) {
+      number = this.#words.size;
+      this.#words.set(text, number);
+    }
+    return number;
   }
 
   #take(octets: Uint8Array): void {
@@ -86,20 +147,16 @@ export class BatchWriter {
     this.#octetCount = end;
   }
 
-  #text(text: string): void {
-    this.#texts += text;
-    this.#numbers.push(text.length);
-  }
-
-  #word(text: string): number {
-    let number = this.#words.get(text);
-    if (number === undefined) {
-      number = this.#words.size;
-      this.#words.set(text, number);
-    }
-    return number;
+  #makeRoom(length: number): void {
+    const needed = this.#textCount + length;
+    if (needed <= this.#text.length) return;
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#text.length * 2));
+    grown.set(this.#text.subarray(0, this.#textCount));
+    this.#text = grown;
   }
 }
+
+const beyondLatin1 = /[\u0100-\uffff]/;
 
 /** Unpacks entries, one after the other. */
 export function* readBatch(batch: PreparedBatch): Generator<PreparedEntry> {

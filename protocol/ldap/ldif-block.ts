@@ -67,6 +67,16 @@ function endOfLastRecord(bytes: Buffer): number {
 export interface LdifBlockHandlers {
   onRecord(record: LdifRecord): void;
   onMistake(mistake: LdifMistake): void;
+  /** Asked before a record is read, where the whole block is ASCII: who takes it as it stands gives the position behind it, else 0. */
+  readonly taker?: RecordTaker | undefined;
+}
+
+/** Takes records as they stand in a block. */
+export interface RecordTaker {
+  /** Position behind the record at `at` and the empty line that ends it; 0 for one that is to be read. */
+  take(block: Buffer, at: number, line: number): number;
+  /** Lines of the record that was taken last, with the empty one. */
+  readonly linesTaken: number;
 }
 
 /** A line of the record before: its attribute, and its value with where that stands in the text. */
@@ -89,14 +99,23 @@ const knownLinesMax = 256;
  * at them later can tell by identity.
  */
 export function readLdifBlock(block: Buffer, handlers: LdifBlockHandlers): number {
-  const text = block.toString('latin1');
+  let wholeText: string | undefined;
   const length = block.length;
   // Where everything is ASCII, which is nearly always, no record has to be asked.
   const isWholeAscii = isAscii(block);
   const known: KnownLine[] = [];
   let line = 1;
   let at = 0;
+  const taker = isWholeAscii ? handlers.taker : undefined;
   while (at < length) {
+    const taken = taker?.take(block, at, line) ?? 0;
+    if (taken > 0) {
+      line += taker?.linesTaken ?? 0;
+      at = taken;
+      continue;
+    }
+    wholeText ??= block.toString('latin1');
+    const text = wholeText;
     // Where the record ends, how many lines it has, and whether each is plain.
     const recordLine = line;
     const start = at;
