@@ -4,7 +4,7 @@
  * During a catch-up names change hands: who has a name that another entry shall have is displaced, and has its own name later in the same
  * catch-up. Who is still displaced at its end has none at the master (`takeDisplaced`).
  */
-import type { Image } from '#protocol/ldap/image-batch.ts';
+import { decodeImages, type EncodedImages, type Image, type ImageResult } from '#protocol/ldap/image-batch.ts';
 import { csnOfCookie } from '#replication/checkpoint.ts';
 import type { LagMeter } from '#replication/lag.ts';
 import type { Queued } from '#replication/pipeline.ts';
@@ -34,14 +34,13 @@ export class ImageSender {
     return displaced;
   }
 
-  /** Writes changes; gives those that the replica refused. */
-  async send(replica: Replica, changes: readonly Queued[], phase: 'catch-up' | 'comparison' | 'following'): Promise<readonly Queued[]> {
+  /** Writes changes, or one block of them; gives the places of those that the replica refused. */
+  async send(replica: Replica, changes: readonly Queued[], phase: 'catch-up' | 'comparison' | 'following'): Promise<readonly number[]> {
+    const block = changes[0]?.block;
+    if (block !== undefined) return this.#sendBlock(replica, block);
     const mayDisplace = phase === 'catch-up' && this.#displaced.size < displacedMax;
     const result = await replica.writeImages(changes.map(imageOf), mayDisplace);
-    this.#lag.wroteMany('add', result.added);
-    this.#lag.wroteMany('modify', result.modified);
-    this.#lag.wroteMany('rename', result.renamed);
-    this.#lag.wroteMany('delete', result.deleted);
+    this.#count(result);
     const refused = new Set<number>();
     let at = 0;
     for (const { index, kind, text } of result.remarks) {
@@ -58,7 +57,27 @@ export class ImageSender {
       if (phase === 'following') this.#lag.acknowledged(receivedMs);
       if (this.#quarantine.has(uuid)) await this.#quarantine.release(uuid);
     }
-    return refused.size === 0 ? [] : changes.filter((_, index) => refused.has(index));
+    return [...refused];
+  }
+
+  // Only a replica that was empty gets blocks: nobody has to give way.
+  async #sendBlock(replica: Replica, block: EncodedImages): Promise<readonly number[]> {
+    const result = await replica.writeImages([], false, block);
+    this.#count(result);
+    const refused = new Set(result.remarks.flatMap(({ index, kind }) => (kind === 'refused' ? [index] : [])));
+    if (this.#quarantine.size > 0) {
+      for (const [index, { uuid }] of decodeImages(block).entries()) {
+        if (!refused.has(index) && this.#quarantine.has(uuid)) await this.#quarantine.release(uuid);
+      }
+    }
+    return [...refused];
+  }
+
+  #count(result: ImageResult): void {
+    this.#lag.wroteMany('add', result.added);
+    this.#lag.wroteMany('modify', result.modified);
+    this.#lag.wroteMany('rename', result.renamed);
+    this.#lag.wroteMany('delete', result.deleted);
   }
 }
 

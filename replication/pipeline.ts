@@ -5,12 +5,15 @@
  *   received ──► [ a b c d e … ] ──► up to 64 at a time, or in batches ──► acknowledged: the longest prefix that is done
  *
  * A replica of our own takes batches, which it applies in their order; what it refuses of a batch is done by itself once everything sent
- * before and after it has been answered.
+ * before and after it has been answered. New entries of a first load come in blocks, encoded as they will be sent: a block is one thing in
+ * the queue that counts as many, and is done when all that was refused of it is.
  *
  * When the replica is lost, what was under way counts as not done and is done again on the next connection.
  */
 import type { Clock } from '#common/clock.ts';
 import { isWithin, normalizeDnText, splitDn } from '#protocol/ldap/dn.ts';
+import { decodeImages, type EncodedImages, type Image } from '#protocol/ldap/image-batch.ts';
+import type { Attribute } from '#protocol/ldap/messages.ts';
 import type { EntryImage } from '#replication/decide.ts';
 
 /** One thing received from the master. `cookie`: all up to and including this is known under it. */
@@ -28,6 +31,8 @@ export interface Change {
   readonly wasDisplaced?: boolean;
   /** Name that a deleted entry had, where the master says it. */
   readonly lastDn?: string;
+  /** Instead of one entry: many new ones; `uuid` is empty then. */
+  readonly block?: EncodedImages;
 }
 
 /** A change in the pipeline. */
@@ -38,13 +43,17 @@ export interface Queued extends Change {
   isRefused: boolean;
   /** Settles, never rejects, when its present attempt is over. */
   running: Promise<void> | undefined;
+  /** Of a block: how many of its changes are still to be done by themselves. */
+  partsLeft?: number;
+  /** The block that it is a part of. */
+  readonly of?: Queued;
 }
 
 export const queuedMax = 4096;
 export const runningMax = 64;
 /** Changes and, roughly, bytes of one batch; batches under way. */
 export const batchMax = 256;
-const batchBytesMax = 262_144;
+export const batchBytesMax = 262_144;
 const batchesMax = 4;
 
 /** See the header of this file. */
@@ -52,12 +61,16 @@ export class Pipeline {
   readonly #clock: Clock;
   readonly #onAcknowledged: (changes: readonly Queued[]) => void;
   #queue: Queued[] = [];
+  /** Changes in it. */
+  #count = 0;
   #lastNumber = 0;
   /** Queued and not done, by entry, in order. */
   #byUuid = new Map<string, Queued[]>();
   /** Under way, by normalised name, in order; with the name of each, for deletions `undefined`. */
   #byDn = new Map<string, Queued[]>();
   #dnKeys = new WeakMap<Queued, string>();
+  /** Of blocks, by themselves under way. */
+  readonly #parts = new Set<Queued>();
   #waiters: (() => void)[] = [];
 
   constructor(clock: Clock, onAcknowledged: (changes: readonly Queued[]) => void) {
@@ -67,7 +80,7 @@ export class Pipeline {
 
   /** Changes that the replica has not acknowledged. */
   get backlog(): number {
-    return this.#queue.length;
+    return this.#count;
   }
 
   /** Age of the oldest of them, milliseconds. */
@@ -77,13 +90,14 @@ export class Pipeline {
   }
 
   get hasRoom(): boolean {
-    return this.#queue.length < queuedMax;
+    return this.#count < queuedMax;
   }
 
   push(change: Change): void {
     this.#lastNumber += 1;
     const queued: Queued = { ...change, number: this.#lastNumber, isDone: false, isRefused: false, running: undefined };
     this.#queue.push(queued);
+    this.#count += countOf(queued);
     if (queued.uuid !== '') append(this.#byUuid, queued.uuid, queued);
     this.#wake();
   }
@@ -110,6 +124,7 @@ export class Pipeline {
   /** Throws everything away; for a start from the checkpoint. */
   clear(): void {
     this.#queue = [];
+    this.#count = 0;
     this.#byUuid.clear();
     this.#byDn.clear();
     this.#wake();
@@ -126,6 +141,7 @@ export class Pipeline {
       () => this.#wake(),
     );
     let started = 0;
+    this.#forgetParts();
     const onAbort = (): void => this.#wake();
     signal.addEventListener('abort', onAbort, { once: true });
     try {
@@ -135,7 +151,8 @@ export class Pipeline {
             const next = this.#nextAfter(started);
             if (next === undefined) break;
             started = next.number;
-            crew.start(next, this.#enter(next));
+            const parts = next.block === undefined ? [next] : this.#partsOf(next, next.block.count);
+            for (const part of parts) crew.start(part, this.#enter(part));
           }
         } else if (crew.count === 0) {
           if (crew.failure !== undefined) throw crew.failure.error;
@@ -149,11 +166,11 @@ export class Pipeline {
   }
 
   /**
-   * The same with a replica that takes batches. `send` gives the changes of a batch that were refused; `apply` does one by itself: those,
-   * and changes that ask for the master's state (`isCheck`).
+   * The same with a replica that takes batches. `send`, given several changes or one block, gives the places of what was refused; `apply` does
+   * one by itself: those, and changes that ask for the master's state (`isCheck`).
    */
   async runBatches(
-    send: (changes: readonly Queued[]) => Promise<readonly Queued[]>,
+    send: (changes: readonly Queued[]) => Promise<readonly number[]>,
     apply: (change: Queued) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
@@ -167,16 +184,25 @@ export class Pipeline {
     let underWay = 0;
     let started = 0;
     let alone: Queued[] = [];
+    this.#forgetParts();
     const onAbort = (): void => this.#wake();
     signal.addEventListener('abort', onAbort, { once: true });
     const start = async (batch: readonly Queued[]): Promise<void> => {
       underWay += 1;
       try {
-        const refused = await send(batch.filter((one) => one.uuid !== ''));
+        const sent = batch.filter((one) => one.uuid !== '' || one.block !== undefined);
+        const refused = await send(sent);
         // What came after a batch that failed comes again behind it.
         if (failure !== undefined) return;
-        for (const one of refused) one.isRefused = true;
-        alone.push(...refused);
+        if (refused.length > 0) {
+          const [first] = sent;
+          const changes = first?.block === undefined ? sent : this.#partsOf(first, refused.length);
+          for (const at of refused) {
+            const one = changes[at] as Queued;
+            one.isRefused = true;
+            alone.push(one);
+          }
+        }
         this.#finishAll(batch);
       } catch (error) {
         failure ??= { error };
@@ -268,8 +294,9 @@ export class Pipeline {
     let bytes = 0;
     for (let last = number; batch.length < batchMax && bytes < batchBytesMax; last = (batch.at(-1) as Queued).number) {
       const next = this.#nextAfter(last);
-      if (next === undefined || (batch.length > 0 && isAlone(next) !== isAlone(batch[0] as Queued))) break;
+      if (next === undefined || (batch.length > 0 && (next.block !== undefined || isAlone(next) !== isAlone(batch[0] as Queued)))) break;
       batch.push(next);
+      if (next.block !== undefined) break;
       bytes += 64 + bytesOf(next.entry);
     }
     return batch;
@@ -282,6 +309,10 @@ export class Pipeline {
     const consider = (list: readonly Queued[] | undefined): void => {
       for (const other of list ?? []) if (other.number < change.number && other.running !== undefined) before.push(other);
     };
+    if (change.of !== undefined) {
+      append(this.#byUuid, change.uuid, change);
+      this.#parts.add(change);
+    }
     if (change.uuid !== '') consider(this.#byUuid.get(change.uuid));
     const dnKey = change.entry === undefined ? undefined : normalizeDnText(change.entry.dn);
     if (dnKey === undefined) return before;
@@ -293,15 +324,41 @@ export class Pipeline {
     return before;
   }
 
+  // The changes of a block by themselves; it is done when so many of them are.
+  #partsOf(block: Queued, countsDone: number): Queued[] {
+    block.partsLeft = countsDone;
+    const images = decodeImages(block.block as EncodedImages);
+    return images.map((image, at) => {
+      const { uuid, dn = '', attributes = [] } = image as Image & { readonly attributes?: readonly Attribute[] };
+      const { isNew, cookie, receivedMs } = block;
+      const number = block.number + (at + 1) / (images.length + 1);
+      const part: Queued = {
+        ...{ uuid, entry: { dn, attributes }, isNew, cookie, receivedMs, number, of: block },
+        ...{ isDone: false, isRefused: false, running: undefined },
+      };
+      return part;
+    });
+  }
+
+  // Those of the last attempt: their blocks are taken up again as a whole.
+  #forgetParts(): void {
+    for (const part of this.#parts) this.#leave(part);
+  }
+
   #finish(change: Queued): void {
     change.isDone = true;
     this.#leave(change);
+    const { of } = change;
+    if (of !== undefined) {
+      of.partsLeft = (of.partsLeft ?? 1) - 1;
+      of.isDone = of.partsLeft === 0;
+    }
     this.#acknowledge();
   }
 
   #finishAll(changes: readonly Queued[]): void {
     for (const change of changes) {
-      if (change.isRefused) continue;
+      if (change.isRefused || (change.partsLeft ?? 0) > 0) continue;
       change.isDone = true;
       this.#leave(change);
     }
@@ -309,6 +366,7 @@ export class Pipeline {
   }
 
   #leave(change: Queued): void {
+    this.#parts.delete(change);
     remove(this.#byUuid, change.uuid, change);
     const dnKey = this.#dnKeys.get(change);
     if (dnKey !== undefined) remove(this.#byDn, dnKey, change);
@@ -317,7 +375,10 @@ export class Pipeline {
   #acknowledge(): void {
     let count = 0;
     while (count < this.#queue.length && (this.#queue[count] as Queued).isDone) count += 1;
-    if (count > 0) this.#onAcknowledged(this.#queue.splice(0, count));
+    if (count === 0) return;
+    const done = this.#queue.splice(0, count);
+    for (const one of done) this.#count -= countOf(one);
+    this.#onAcknowledged(done);
   }
 
   #wake(): void {
@@ -325,6 +386,10 @@ export class Pipeline {
     this.#waiters = [];
     for (const resolve of waiters) resolve();
   }
+}
+
+function countOf({ block }: Change): number {
+  return block?.count ?? 1;
 }
 
 function bytesOf(entry: EntryImage | undefined): number {

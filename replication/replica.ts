@@ -17,6 +17,7 @@ import {
 import { splitDn } from '#protocol/ldap/dn.ts';
 import { and, equal, type Filter, or } from '#protocol/ldap/filter.ts';
 import {
+  type EncodedImages,
   encodeImageBatch,
   type Image,
   type ImageBatch,
@@ -138,8 +139,9 @@ export class Replica {
   }
 
   /** Makes entries what the images say, where `takesImages`; on the disk once `flushImages` has resolved. */
-  writeImages(changes: readonly Image[], mayDisplace: boolean): Promise<ImageResult> {
-    return changes.length === 0 ? Promise.resolve(noImages) : this.#sendImages(changes, mayDisplace, undefined);
+  writeImages(changes: readonly Image[], mayDisplace: boolean, encoded?: EncodedImages): Promise<ImageResult> {
+    if (changes.length === 0 && encoded === undefined) return Promise.resolve(noImages);
+    return this.#sendImages(changes, mayDisplace, undefined, encoded);
   }
 
   /** Resolves once all images written before are on the disk, and the replica says to be current as of `csn`. */
@@ -147,8 +149,13 @@ export class Replica {
     await this.#sendImages([], false, csn);
   }
 
-  async #sendImages(changes: readonly Image[], mayDisplace: boolean, contextCsn: string | undefined): Promise<ImageResult> {
-    const batch: ImageBatch = { mayDisplace, contextCsn, ...this.scope.covered, changes };
+  async #sendImages(
+    changes: readonly Image[],
+    mayDisplace: boolean,
+    contextCsn: string | undefined,
+    encoded?: EncodedImages,
+  ): Promise<ImageResult> {
+    const batch: ImageBatch = { mayDisplace, contextCsn, ...this.scope.covered, changes, encoded };
     const { value } = await this.connection.extended(imageBatchOid, encodeImageBatch(batch));
     const result = readImageResult(value);
     if (result !== undefined) return result;

@@ -417,7 +417,7 @@ export class Replicator implements AsyncDisposable {
     this.#restartSource?.();
   }
 
-  #sendImages(replica: Replica, changes: readonly Queued[]): Promise<readonly Queued[]> {
+  #sendImages(replica: Replica, changes: readonly Queued[]): Promise<readonly number[]> {
     const refreshing = this.#received === undefined ? 'comparison' : 'catch-up';
     return this.#images.send(replica, changes, this.#phase === 'following' ? 'following' : refreshing);
   }
@@ -497,7 +497,7 @@ export class Replicator implements AsyncDisposable {
 
   #onAcknowledged(changes: readonly Queued[]): void {
     for (const change of changes) {
-      if (change.uuid !== '') this.#changes += 1;
+      this.#changes += change.block?.count ?? (change.uuid === '' ? 0 : 1);
       if (change.cookie === undefined) continue;
       this.#unsaved = change.cookie;
       this.#acknowledged = { cookie: change.cookie, csn: csnOfCookie(change.cookie) };

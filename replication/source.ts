@@ -11,10 +11,11 @@ import type { Clock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
-import { type SyncEvent, syncEvents } from '#directory/client/sync-session.ts';
+import { type SyncEvent, syncEventLists } from '#directory/client/sync-session.ts';
+import { ImageEncoder } from '#protocol/ldap/image-batch.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
-import type { Pipeline } from '#replication/pipeline.ts';
+import { batchBytesMax, batchMax, type Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
 import { checkDeletes, findUnnamed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
@@ -61,34 +62,40 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
   context.takeContainerMoved();
   using named = new NamedEntries(context.namedFile);
   let index: ReplicaIndex | undefined;
+  let takesBlocks = false;
   if (cookie === undefined) {
     await drained(context);
-    index = await readReplicaIndex(await context.replica(), named);
+    const replica = await context.replica();
+    index = await readReplicaIndex(replica, named);
+    takesBlocks = replica.takesImages && context.scope.key === '';
     context.log.info({ entries: index.table.size }, 'comparing the whole replica with the master');
   }
-  const refresh = new Refresh(context, index, named);
+  const refresh = new Refresh(context, index, named, takesBlocks);
   let latest = cookie;
   const root = await connection.readEntry('', ['vendorName']);
   const isOf389 = /\b389\b/.test(textOf(root?.attributes ?? [], 'vendorName') ?? '');
-  for await (const received of syncEvents(connection, {
+  const lists = syncEventLists(connection, {
     baseDn: context.suffix,
     filter: context.scope.filter,
     attributes: isOf389 ? [...context.scope.selection, ...masterUuidAttributes] : context.scope.selection,
     cookie,
-  })) {
-    context.signal.throwIfAborted();
-    const event = isOf389 && received.type === 'entry' ? from389(received) : received;
-    // Copied: the bytes received are not kept for the sake of a cookie.
-    if (event.cookie !== undefined) latest = Buffer.from(event.cookie);
-    if (!refresh.isOver) {
-      await refresh.take(event);
+  });
+  for await (const list of lists) {
+    for (const received of list) {
       context.signal.throwIfAborted();
-      if (refresh.isOver && latest !== undefined) pushCookie(context, latest);
-    } else {
-      pushChange(context, event, latest);
+      const event = isOf389 && received.type === 'entry' ? from389(received) : received;
+      // Copied: the bytes received are not kept for the sake of a cookie.
+      if (event.cookie !== undefined) latest = Buffer.from(event.cookie);
+      if (refresh.isOver) pushChange(context, event, latest);
+      else if (event.type !== 'refreshed') refresh.take(event);
+      else {
+        await refresh.finish(event.unnamedAreGone);
+        context.signal.throwIfAborted();
+        if (latest !== undefined) pushCookie(context, latest);
+      }
+      if (refresh.isOver && latest !== undefined) context.onReceived(latest);
+      if (!context.pipeline.hasRoom) await room(context);
     }
-    if (refresh.isOver && latest !== undefined) context.onReceived(latest);
-    await room(context);
   }
   throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the stream`);
 }
@@ -111,22 +118,29 @@ class Refresh {
   readonly #named: NamedEntries;
   /** Nothing can be gone of a replica that was empty. */
   readonly #mustMark: boolean;
+  /** New entries go in blocks: to a replica of our own that is given everything, when all that it has was read. */
+  readonly #takesBlocks: boolean;
+  /** New entries that wait to be a block. */
+  readonly #encoder = new ImageEncoder();
 
-  constructor(context: SourceContext, index: ReplicaIndex | undefined, named: NamedEntries) {
+  constructor(context: SourceContext, index: ReplicaIndex | undefined, named: NamedEntries, takesBlocks: boolean) {
+    this.#takesBlocks = takesBlocks;
     this.#context = context;
     this.#index = index;
     this.#named = named;
     this.#mustMark = index === undefined || index.table.size > 0;
   }
 
-  async take(event: SyncEvent): Promise<void> {
+  take(event: Exclude<SyncEvent, { type: 'refreshed' }>): void {
     switch (event.type) {
       case 'entry': {
         this.#context.onEntry();
         // In an index every entry of the replica is there already.
         const isNew = !this.#mustMark || (this.#named.mark(event.uuid) && this.#index !== undefined);
         if (this.#context.doomed.size > 0) this.#context.doomed.delete(event.uuid);
+        if (isNew && this.#takeIntoBlock(event)) return;
         if (this.#isCurrent(event)) return;
+        this.#pushBlock();
         pushEntry(this.#context, event, isNew, undefined);
         return;
       }
@@ -136,14 +150,30 @@ class Refresh {
       case 'delete':
         for (const uuid of event.uuids) this.#context.doomed.add(uuid);
         return;
-      case 'refreshed':
-        await this.#finish(event.unnamedAreGone);
-        this.isOver = true;
-        this.#named[Symbol.dispose]();
-        this.#context.onPhase('following');
-        return;
       default:
     }
+  }
+
+  async finish(unnamedAreGone: boolean): Promise<void> {
+    this.#pushBlock();
+    await this.#finish(unnamedAreGone);
+    this.isOver = true;
+    this.#named[Symbol.dispose]();
+    this.#context.onPhase('following');
+  }
+
+  // It goes as it came, and nothing is made of it here.
+  #takeIntoBlock(event: EntryEvent): boolean {
+    if (!this.#takesBlocks || event.attributesBer === undefined || 'isPartial' in event) return false;
+    this.#encoder.add({ uuid: event.uuid, dn: event.dn, attributes: [], attributesBer: event.attributesBer });
+    if (this.#encoder.count === batchMax || this.#encoder.bytes >= batchBytesMax) this.#pushBlock();
+    return true;
+  }
+
+  #pushBlock(): void {
+    if (this.#encoder.count === 0) return;
+    const receivedMs = this.#context.clock.monotonicMs();
+    this.#context.pipeline.push({ uuid: '', entry: undefined, isNew: true, cookie: undefined, receivedMs, block: this.#encoder.take() });
   }
 
   #isCurrent(event: EntryEvent): boolean {

@@ -155,16 +155,29 @@ export class SearchStream implements AsyncIterable<SearchItem> {
         }
         if (this.#error !== undefined) throw this.#error;
         if (this.done !== undefined) return;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.#next();
       }
     } finally {
-      // Left early: the rest is not wanted. After the end this does nothing.
-      this.#queue = [];
-      this.#read = 0;
-      this.#isPaused = false;
-      this.#carrier.abandon();
+      this.#leave();
+    }
+  }
+
+  /** The same in lists: what has come since the last one. For those who take much and wait for little. */
+  async *lists(): AsyncGenerator<readonly SearchItem[], void, undefined> {
+    try {
+      for (;;) {
+        if (this.queued > 0) {
+          const list = this.#read === 0 ? this.#queue : this.#queue.slice(this.#read);
+          this.#queue = [];
+          this.#read = 0;
+          this.#release();
+          yield list;
+        } else if (this.#error !== undefined) throw this.#error;
+        else if (this.done !== undefined) return;
+        else await this.#next();
+      }
+    } finally {
+      this.#leave();
     }
   }
 
@@ -172,6 +185,20 @@ export class SearchStream implements AsyncIterable<SearchItem> {
     this.#queue = this.#queue.slice(this.#read);
     this.#read = 0;
     if (this.#isPaused && this.#queue.length <= queuedLow) this.#release();
+  }
+
+  #next(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  // Left early: the rest is not wanted. After the end this does nothing.
+  #leave(): void {
+    this.#queue = [];
+    this.#read = 0;
+    this.#isPaused = false;
+    this.#carrier.abandon();
   }
 
   #release(): void {

@@ -52,6 +52,19 @@ export function isRefreshRequired(error: unknown): boolean {
 
 /** Runs the search until the connection ends or the provider ends it, which throws; leaving the loop ends the search. */
 export async function* syncEvents(connection: LdapConnection, options: SyncOptions): AsyncGenerator<SyncEvent, never, undefined> {
+  const lists = syncEventLists(connection, options);
+  try {
+    for (;;) yield* (await lists.next()).value;
+  } finally {
+    await lists.return(undefined as never);
+  }
+}
+
+/** The same in lists: what has come since the last one. */
+export async function* syncEventLists(
+  connection: LdapConnection,
+  options: SyncOptions,
+): AsyncGenerator<readonly SyncEvent[], never, undefined> {
   const control = makeSyncRequest({ mode: 'refreshAndPersist', cookie: options.cookie, reloadHint: false });
   const { baseDn, filter, attributes, takeEarly } = options;
   const search = connection.search(
@@ -59,10 +72,7 @@ export async function* syncEvents(connection: LdapConnection, options: SyncOptio
     [control],
   );
   const phase: Phase = { unnamedAreGone: options.cookie === undefined, refreshed: false };
-  for await (const item of search) {
-    const event = eventOf(item, phase, connection.url);
-    if (event !== undefined) yield event;
-  }
+  for await (const items of search.lists()) yield items.flatMap((item) => eventOf(item, phase, connection.url) ?? []);
   throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the synchronization search; it should persist`);
 }
 

@@ -45,6 +45,14 @@ export interface ImageBatch {
   readonly only: readonly string[] | undefined;
   readonly without: readonly string[] | undefined;
   readonly changes: readonly Image[];
+  /** Changes before those, encoded already. */
+  readonly encoded?: EncodedImages | undefined;
+}
+
+/** Changes as they stand in a batch. */
+export interface EncodedImages {
+  readonly octets: Buffer;
+  readonly count: number;
 }
 
 /** What is to be said of one change. */
@@ -76,18 +84,8 @@ export function encodeImageBatch(batch: ImageBatch): Buffer {
   if (batch.only !== undefined) writeTexts(batch.only, 0xa1);
   if (batch.without !== undefined) writeTexts(batch.without, 0xa2);
   const changes = writer.open(berTags.sequence);
-  for (const change of batch.changes) {
-    const one = writer.open(change.dn === undefined ? 0xa4 : 0xa3);
-    writer.octets(uuidToBytes(change.uuid));
-    if (change.dn !== undefined) {
-      writer.text(change.dn);
-      if (change.attributesBer === undefined) writeAttributes(writer, change.attributes);
-      else writer.raw(change.attributesBer);
-    } else if (change.csn !== undefined) {
-      writer.text(change.csn);
-    }
-    writer.close(one);
-  }
+  if (batch.encoded !== undefined) writer.raw(batch.encoded.octets);
+  for (const change of batch.changes) writeImage(writer, change);
   writer.close(changes);
   writer.close(opened);
   return writer.take();
@@ -101,20 +99,69 @@ export function readImageBatch(value: Buffer | undefined): ImageBatch | undefine
     const contextCsn = reader.peekTag() === 0x80 ? reader.text(0x80) : undefined;
     const only = reader.peekTag() === 0xa1 ? readTexts(reader, 0xa1) : undefined;
     const without = reader.peekTag() === 0xa2 ? readTexts(reader, 0xa2) : undefined;
-    const changes: Image[] = [];
     const all = reader.enter(berTags.sequence);
-    while (reader.hasMore()) {
-      const isPut = reader.peekTag() === 0xa3;
-      const one = reader.enter(isPut ? 0xa3 : 0xa4);
-      const uuid = reader.octets();
-      if (isPut) changes.push(new ReceivedImage(checkedUuid(uuid), reader.text(), checkedAttributes(reader)));
-      else changes.push({ uuid: uuidFromBytes(uuid), dn: undefined, csn: reader.hasMore() ? reader.text() : undefined });
-      reader.leave(one);
-    }
+    const changes = readImages(reader);
     reader.leave(all);
     reader.leave(outer);
     return { mayDisplace, contextCsn, only, without, changes };
   });
+}
+
+/** Encodes entries one by one, as they come, into changes that are sent together later. */
+export class ImageEncoder {
+  readonly #writer = new BerWriter();
+  #count = 0;
+
+  /** Octets since the last `take`. */
+  get bytes(): number {
+    return this.#writer.length;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  add(image: Image): void {
+    writeImage(this.#writer, image);
+    this.#count += 1;
+  }
+
+  take(): EncodedImages {
+    const count = this.#count;
+    this.#count = 0;
+    return { octets: this.#writer.take(), count };
+  }
+}
+
+/** What was encoded. */
+export function decodeImages({ octets }: EncodedImages): readonly Image[] {
+  return readImages(new BerReader(octets));
+}
+
+function writeImage(to: BerWriter, image: Image): void {
+  const one = to.open(image.dn === undefined ? 0xa4 : 0xa3);
+  to.octets(uuidToBytes(image.uuid));
+  if (image.dn !== undefined) {
+    to.text(image.dn);
+    if (image.attributesBer === undefined) writeAttributes(to, image.attributes);
+    else to.raw(image.attributesBer);
+  } else if (image.csn !== undefined) {
+    to.text(image.csn);
+  }
+  to.close(one);
+}
+
+function readImages(reader: BerReader): Image[] {
+  const images: Image[] = [];
+  while (reader.hasMore()) {
+    const isPut = reader.peekTag() === 0xa3;
+    const one = reader.enter(isPut ? 0xa3 : 0xa4);
+    const uuid = reader.octets();
+    if (isPut) images.push(new ReceivedImage(checkedUuid(uuid), reader.text(), checkedAttributes(reader)));
+    else images.push({ uuid: uuidFromBytes(uuid), dn: undefined, csn: reader.hasMore() ? reader.text() : undefined });
+    reader.leave(one);
+  }
+  return images;
 }
 
 /** Writes the answer's value. */

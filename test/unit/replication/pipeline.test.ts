@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { ImageEncoder } from '#protocol/ldap/image-batch.ts';
+import { attribute } from '#protocol/ldap/messages.ts';
 import { type Change, Pipeline, type Queued } from '#replication/pipeline.ts';
 import { checkDeletes } from '#replication/resync.ts';
 import { FakeClock, settle } from '#test/fakes/clock.ts';
@@ -99,5 +101,64 @@ describe('the limit on deletions', () => {
     const check = (): void => checkDeletes(count, total, percent, 'ldap-eu');
     if (isAllowed) expect(check).not.toThrow();
     else expect(check).toThrow('would delete');
+  });
+});
+
+describe('blocks of new entries', () => {
+  const entries = ['1', '2', '3'].map((uuid) => ({ uuid: `00000000-0000-4000-8000-00000000000${uuid}`, dn: `uid=${uuid},o=mail` }));
+  function block(): Change {
+    const encoder = new ImageEncoder();
+    for (const { uuid, dn } of entries) encoder.add({ uuid, dn, attributes: [attribute('cn', dn)] });
+    return { uuid: '', entry: undefined, isNew: true, cookie: undefined, receivedMs: 0, block: encoder.take() };
+  }
+  const cookie: Change = { uuid: '', entry: undefined, isNew: false, cookie: Buffer.from('later'), receivedMs: 0 };
+
+  it('count as their entries, and are done when what was refused of them is', async () => {
+    const { pipeline, underWay, apply } = harness();
+    const stop = new AbortController();
+    const sent: (readonly Queued[])[] = [];
+    const send = (changes: readonly Queued[]): Promise<readonly number[]> => {
+      sent.push(changes);
+      return Promise.resolve(changes[0]?.block === undefined ? [] : [0, 2]);
+    };
+    pipeline.push(put('before', 'uid=before,o=mail'));
+    pipeline.push(block());
+    pipeline.push(cookie);
+    expect(pipeline.backlog).toBe(5);
+    const running = pipeline.runBatches(send, apply, stop.signal);
+    await settle();
+    // By itself, and not together with what came before it.
+    expect(sent.slice(0, 2).map((changes) => changes.map((one) => one.block?.count ?? one.uuid))).toEqual([['before'], [3]]);
+    expect([...underWay.keys()]).toEqual([entries[0]?.uuid, entries[2]?.uuid]);
+    expect(pipeline.isPending(entries[0]?.uuid ?? '')).toBe(true);
+    underWay.get(entries[0]?.uuid ?? '')?.resolve();
+    await settle();
+    expect(pipeline.backlog).toBe(4);
+    underWay.get(entries[2]?.uuid ?? '')?.resolve();
+    await settle();
+    expect(pipeline.backlog).toBe(0);
+    expect(pipeline.isPending(entries[0]?.uuid ?? '')).toBe(false);
+    stop.abort();
+    await running;
+  });
+
+  it('are sent again as a whole when the replica was lost, and entry by entry to one that takes no batches', async () => {
+    const { pipeline, underWay, apply } = harness();
+    pipeline.push(block());
+    const lost = pipeline.runBatches(() => Promise.resolve([1]), apply, new AbortController().signal);
+    await settle();
+    underWay.get(entries[1]?.uuid ?? '')?.reject(new Error('the replica hung up'));
+    await expect(lost).rejects.toThrow('hung up');
+    expect(pipeline.backlog).toBe(3);
+    underWay.clear();
+    const stop = new AbortController();
+    const again = pipeline.run(apply, stop.signal);
+    await settle();
+    expect([...underWay.keys()]).toEqual(entries.map((one) => one.uuid));
+    for (const one of underWay.values()) one.resolve();
+    await settle();
+    expect(pipeline.backlog).toBe(0);
+    stop.abort();
+    await again;
   });
 });
