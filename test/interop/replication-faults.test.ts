@@ -213,7 +213,7 @@ describe('a replica that is killed while changes arrive', () => {
     await using master = await startSlapd({ isProvider: true, sessionLog: 1000 });
     await using replica = await startSlapd({ withSuffix: false, isDurable: true });
     await using admin = await master.connect();
-    await using service = await replicate(master, replica, directory);
+    const service = await replicate(master, replica, directory);
     try {
       await fill(admin);
       for (let round = 0; round < 3; round += 1) {
@@ -225,6 +225,7 @@ describe('a replica that is killed while changes arrive', () => {
       await equal(master, replica);
       expect(service.status().replicas[0]?.conflicts).toBe(0);
     } finally {
+      await service[Symbol.asyncDispose]();
       await rm(directory, { recursive: true, force: true });
     }
   });
