@@ -212,7 +212,7 @@ export const FrontendConfig = Type.Object(
         minimum: 0,
         maximum: 64,
         description:
-          'Processes that serve sessions (imap, pop3, managesieve); 0: one for each core. The first does all the rest too, mail among it. Each has its own copy of the routes: 12 to 13 bytes an account.',
+          'Processes that serve sessions (imap, pop3, managesieve); 0: one for each core. The first does all the rest too, mail among it, and has the routes, which the others ask it for.',
       }),
     ),
     tls: Type.Optional(FrontendTlsConfig),

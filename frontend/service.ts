@@ -33,7 +33,7 @@ import { startPop3 } from './listeners/pop3.ts';
 import type { RunningSmtp, StartSmtp } from './listeners/smtp-contract.ts';
 import { explainRoute } from './routing/explain.ts';
 import { createMailRouter } from './routing/mail-router.ts';
-import { AccountRouter } from './routing/route-account.ts';
+import { AccountRouter, type IndexElsewhere } from './routing/route-account.ts';
 import { RouteCache } from './routing/route-cache.ts';
 import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
@@ -67,8 +67,14 @@ export interface FrontendDoors {
   readonly sasl?: SaslSettings;
   /** Set when another process goes on in this one. */
   readonly inheritance?: Inheritance | undefined;
-  /** Set in a process beside the first one of this frontend, which alone writes the snapshot of routes. */
-  readonly isHelper?: boolean;
+  /** Set in a process beside the first one of this frontend, which alone keeps the route index and writes the snapshot. */
+  readonly helper?: HelperDoors | undefined;
+}
+
+/** What a helper is given beside what every process has. */
+export interface HelperDoors {
+  /** Missing where routes are looked up. */
+  readonly index: IndexElsewhere | undefined;
 }
 
 /** What a process takes over from the one before it. */
@@ -98,6 +104,8 @@ export interface FrontendSharing {
   /** By listener for sessions, for so many other processes. */
   counts(others: number): readonly ListenerCounts[];
   setElsewhere(counts: readonly ListenerCounts[]): void;
+  /** The first process's route index, for the others. */
+  readonly index: Pick<Routes, 'find' | 'forget'>;
 }
 
 /** Listeners whose sessions are relayed after login. */
@@ -121,7 +129,7 @@ export async function startFrontendService(
   doors: FrontendDoors,
   ports: Ports,
 ): Promise<RunningFrontend> {
-  const frontend = new Frontend(config, tls, doors, ports, await doors.snapshots?.read());
+  const frontend = new Frontend(config, tls, doors, ports, await doors.snapshots?.read(doors.helper !== undefined));
   try {
     await frontend.start();
     return frontend;
@@ -169,10 +177,10 @@ class Frontend implements RunningFrontend {
     this.#ports = { ...ports, log: ports.log.child({ service: 'frontend', node: config.name, subset: config.subset }) };
     const { clock, random, metrics } = this.#ports;
     const { routing } = config;
-    this.#routes = new Routes({ random, clock, known });
+    this.#routes = new Routes({ random, clock, known, isWithoutIndex: doors.helper !== undefined });
     this.#follower = doors.follow(this.#routes, known?.position);
     this.#keeper = new SnapshotKeeper({
-      snapshots: doors.isHelper === true ? undefined : doors.snapshots,
+      snapshots: doors.helper === undefined ? doors.snapshots : undefined,
       takenAtMs: known?.takenAtMs,
       routes: this.#routes,
       follower: this.#follower,
@@ -187,6 +195,7 @@ class Frontend implements RunningFrontend {
     });
     this.#router = new AccountRouter({
       routes: this.#routes,
+      index: doors.helper?.index,
       reader: doors.reader,
       clock,
       metrics,
@@ -219,6 +228,7 @@ class Frontend implements RunningFrontend {
     this.sharing = {
       guard: this.#guard,
       counts: (others) => this.#listeners.map((listener) => listener.counts(others)),
+      index: this.#routes,
       setElsewhere: (counts) => {
         for (const [index, of] of counts.entries()) this.#listeners[index]?.setElsewhere(elsewhereOf(of));
       },

@@ -1,6 +1,6 @@
 /**
- * A helper process of a frontend (workers.ts): reads the routes, is handed the listening sockets for sessions, and serves what it accepts. It
- * has no mail, no admin API and no ports of its own, and answers its first process over their channel.
+ * A helper process of a frontend (workers.ts): learns domains and clusters, is handed the listening sockets for sessions, and serves what it accepts. It
+ * has no mail, no admin API, no ports of its own and no route index: it asks the first process, over their channel, and the directory when that one is silent.
  */
 import { systemClock } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
@@ -17,6 +17,7 @@ import { type RunningFrontend, startFrontend } from '#frontend/main.ts';
 import { type ListenerCounts, reportEveryMs } from '#frontend/subset/shared-counts.ts';
 import { type FrontendLegacy, leaveDefaultMs } from '#frontend/subset/succession.ts';
 import { wholeFrontend } from '#frontend/subset/whole.ts';
+import { IndexQuestions } from './index-questions.ts';
 import { type Body, type ChannelEnd, ProcessChannel } from './process-channel.ts';
 
 const askMs = 10_000;
@@ -94,7 +95,8 @@ async function serve({ number, config, log, localMembers, others, sockets: passe
     metrics: metrics.withLabels({ service: 'frontend', node: config.name }),
     sockets,
   };
-  await using own = await startFrontend(config, ports, process.env, localMembers, { inheritance: { legacy }, isHelper: true });
+  const index = config.routing.mode === 'follow' ? new IndexQuestions(channel) : undefined;
+  await using own = await startFrontend(config, ports, process.env, localMembers, { inheritance: { legacy }, helper: { index } });
   frontend = wholeFrontend({
     own,
     clock: ports.clock,

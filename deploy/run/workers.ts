@@ -1,8 +1,8 @@
 /**
  * The processes of one frontend that serve sessions: this one, and helpers that it starts and hands its listening sockets.
  *
- *   first process   listens, accepts; mail, health, metrics, admin API; tells and is told     ─┬─► helper 2   accepts sessions (worker.ts)
- *                   of failed logins and connections                                           └─► helper 3
+ *   first process   listens, accepts; mail, health, metrics, admin API; the route index,  ◄─┬─► helper 2   accepts sessions (worker.ts)
+ *                   which the others ask; tells and is told of failed logins, connections   └─► helper 3
  *
  * All accept from the same queue of the system, so that whoever has time takes the next client. A helper that dies takes its sessions with it and is
  * started again, after a second first and later up to a minute; the others go on. When the first process dies the helpers accept no more
@@ -12,6 +12,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import type { AccountName } from '#common/account-name.ts';
 import { type Clock, type Timer, withTimeout } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
@@ -174,6 +175,11 @@ export class Workers implements AsyncDisposable {
       serving: () => {
         helper.isServing = true;
         logger.info({ worker: number, pid: child.pid }, 'worker serves');
+        return {};
+      },
+      routes: ({ addresses }) => ({ routes: (addresses as AccountName[]).map((address) => own.sharing.index.find(address) ?? null) }),
+      forget: ({ address }) => {
+        own.sharing.index.forget(address as AccountName);
         return {};
       },
       guard: ({ what, address, account }) => {

@@ -48,9 +48,18 @@ export type AccountRoute =
   | { readonly kind: 'unknown' }
   | { readonly kind: 'temporary'; readonly error: PlatformError };
 
+/** The route index of another process of this frontend. */
+export interface IndexElsewhere {
+  /** `undefined` also when that process does not answer: the directory is asked then. Never rejects. */
+  find(address: AccountName): Promise<IndexedRoute | undefined>;
+  /** The master said that there is no such account. */
+  forget(address: AccountName): void;
+}
+
 /** See the header of this file. */
 export class AccountRouter {
   readonly #routes: Routes;
+  readonly #index: IndexElsewhere | undefined;
   readonly #reader: DirectoryReader;
   readonly #clock: Clock;
   readonly #masterLimit: RateLimit;
@@ -64,6 +73,8 @@ export class AccountRouter {
 
   constructor(options: {
     readonly routes: Routes;
+    /** Where the accounts are not among `routes`. */
+    readonly index?: IndexElsewhere | undefined;
     readonly reader: DirectoryReader;
     readonly clock: Clock;
     readonly metrics: Metrics;
@@ -72,6 +83,7 @@ export class AccountRouter {
     readonly masterPerSecond: number;
   }) {
     this.#routes = options.routes;
+    this.#index = options.index;
     this.#reader = options.reader;
     this.#clock = options.clock;
     this.#cache = options.cache;
@@ -87,7 +99,7 @@ export class AccountRouter {
   async route(address: AccountName): Promise<AccountRoute> {
     const cached = this.#cache.find(address);
     if (cached !== undefined) return this.#counted(await this.#toCluster(cached, address, cached.cluster, 'cache', undefined));
-    const indexed = this.#routes.find(address);
+    const indexed = this.#index === undefined ? this.#routes.find(address) : await this.#index.find(address);
     return this.#counted(indexed === undefined ? await this.#look(address) : await this.#ofIndex(address, indexed));
   }
 
@@ -97,7 +109,8 @@ export class AccountRouter {
    */
   async routeWithUuid(address: AccountName): Promise<AccountRoute> {
     const found = await this.#look(address);
-    const indexed = found.kind === 'temporary' && found.error.code !== 'ROUTE_NO_HOST_SERVER' ? this.#routes.find(address) : undefined;
+    const isSilent = found.kind === 'temporary' && found.error.code !== 'ROUTE_NO_HOST_SERVER';
+    const indexed = isSilent ? await (this.#index ?? this.#routes).find(address) : undefined;
     return this.#counted(indexed === undefined ? found : await this.#ofIndex(address, indexed));
   }
 
@@ -107,7 +120,7 @@ export class AccountRouter {
   async routeByMaster(address: AccountName): Promise<AccountRoute> {
     const route = await this.#once(`master ${address}`, () => this.#askMaster(address));
     // Whatever led to a member in vain is not to lead there again.
-    if (route.kind === 'unknown') this.#routes.forget(address);
+    if (route.kind === 'unknown') (this.#index ?? this.#routes).forget(address);
     return this.#counted(route);
   }
 

@@ -81,10 +81,14 @@ export class RouteSnapshots {
     this.#log = options.log;
   }
 
-  /** The last snapshot; `undefined` when there is none that can be used, which is logged unless it is simply missing. */
-  async read(): Promise<ReadSnapshot | undefined> {
+  /**
+   * The last snapshot; `undefined` when there is none that can be used, which is logged unless it is simply missing.
+   *
+   * @param withoutIndex where another process keeps that
+   */
+  async read(withoutIndex = false): Promise<ReadSnapshot | undefined> {
     try {
-      return await this.#read();
+      return await this.#read(withoutIndex);
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') this.#log.warn({}, `the snapshot of routes is not used, they are read anew: ${messageOf(error)}`);
       return undefined;
@@ -99,7 +103,7 @@ export class RouteSnapshots {
     return this.#writing;
   }
 
-  async #read(): Promise<ReadSnapshot> {
+  async #read(withoutIndex: boolean): Promise<ReadSnapshot> {
     const manifest = JSON.parse((await this.#files.read(join(this.#directory, 'snapshot.json'))).toString()) as Manifest;
     if (manifest.format !== format) throw unusable(`its format is ${manifest.format}, this release reads ${format}`);
     const { urls, suffix, bindDn } = this.#origin;
@@ -108,7 +112,7 @@ export class RouteSnapshots {
     }
     if (!urls.includes(manifest.position.url)) throw unusable(`it is of ${manifest.position.url}, which is none of this subset’s servers`);
     const segments: RouteIndexImage['segments'][number][] = [];
-    for (const part of manifest.parts) {
+    for (const part of withoutIndex ? [] : manifest.parts) {
       const content = await this.#files.read(join(this.#directory, part.name));
       if (crc32(content) !== part.crc) throw unusable(`${part.name} is damaged`);
       let at = 0;
@@ -120,7 +124,9 @@ export class RouteSnapshots {
       }
     }
     return {
-      index: { key: Buffer.from(manifest.key, 'hex'), refresh: manifest.refresh, clusters: manifest.clusterNames, segments },
+      index: withoutIndex
+        ? undefined
+        : { key: Buffer.from(manifest.key, 'hex'), refresh: manifest.refresh, clusters: manifest.clusterNames, segments },
       domains: manifest.domains,
       clusters: manifest.clusters,
       position: { ...manifest.position, cookie: Buffer.from(manifest.position.cookie, 'base64') },

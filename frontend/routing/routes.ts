@@ -14,7 +14,8 @@ import { emptyTopology, type Topology, withCluster, withoutCluster } from './top
 
 /** What an earlier process of this frontend knew. */
 export interface KnownRoutes {
-  readonly index: RouteIndexImage;
+  /** Missing where another process keeps the index. */
+  readonly index: RouteIndexImage | undefined;
   readonly domains: readonly DomainRecord[];
   readonly clusters: readonly ClusterRecord[];
 }
@@ -38,11 +39,19 @@ export class Routes implements FollowedContent {
   #topology: Topology = emptyTopology;
   #isRefreshed: boolean;
   #leftovers = 0;
+  readonly #isWithoutIndex: boolean;
   /** Domains and clusters that a whole refresh under way has not named yet. */
   #unnamed: Set<AccountUuid> | undefined;
 
-  constructor(options: { readonly random: Random; readonly clock: Clock; readonly known?: KnownRoutes | undefined }) {
+  /** @param options `isWithoutIndex`: another process has the accounts, here are domains and clusters only */
+  constructor(options: {
+    readonly random: Random;
+    readonly clock: Clock;
+    readonly known?: KnownRoutes | undefined;
+    readonly isWithoutIndex?: boolean;
+  }) {
     const { random, clock, known } = options;
+    this.#isWithoutIndex = options.isWithoutIndex === true;
     this.#clock = clock;
     this.index = new RouteIndex(random, known?.index);
     for (const record of [...(known?.domains ?? []), ...(known?.clusters ?? [])]) this.apply({ type: 'put', record });
@@ -86,12 +95,14 @@ export class Routes implements FollowedContent {
   }
 
   putAccount(name: AccountName, hostServer: ClusterName | undefined, addresses: readonly AccountName[]): void {
-    this.index.put(
-      hostServer,
-      addresses.length === 0
-        ? [this.domains.canonicalAddress(name)]
-        : [name, ...addresses].map((address) => this.domains.canonicalAddress(address)),
-    );
+    if (!this.#isWithoutIndex) {
+      this.index.put(
+        hostServer,
+        addresses.length === 0
+          ? [this.domains.canonicalAddress(name)]
+          : [name, ...addresses].map((address) => this.domains.canonicalAddress(address)),
+      );
+    }
     this.watcher?.account(name, hostServer);
   }
 
@@ -143,6 +154,7 @@ export class Routes implements FollowedContent {
     if (this.domains.remove(uuid)) return;
     const left = withoutCluster(this.#topology, uuid);
     if (left !== this.#topology) this.#topology = left;
+    else if (this.#isWithoutIndex) return;
     // Its further addresses, if it had any, are left over all the same; counted is what is left over for certain.
     else if (name === undefined || !this.index.remove(this.domains.canonicalAddress(name), true)) this.#leftovers += 1;
   }

@@ -92,8 +92,10 @@ it('looks like one frontend, and loses the sessions of a process that dies and n
   expect(status.listeners.find(({ protocol, tls }) => protocol === 'imap' && tls === 'starttls')?.sessions).toBe(clients.length);
   expect((await frontend.sessions()).total).toBe(clients.length);
   const exposition = await (await fetch(`http://127.0.0.1:${frontend.port('http', 'none')}/metrics`)).text();
-  for (const worker of [1, 2, 3]) expect(exposition).toContain(`archipelago_frontend_routes{worker="${worker}",`);
-  expect(exposition.match(/^# TYPE archipelago_frontend_routes /gm)).toHaveLength(1);
+  for (const worker of [1, 2, 3]) expect(exposition).toContain(`archipelago_frontend_connections{worker="${worker}",`);
+  expect(exposition.match(/^# TYPE archipelago_frontend_connections /gm)).toHaveLength(1);
+  // The first process has the routes; the others have asked it.
+  expect(exposition).toMatch(/^archipelago_frontend_routes_total\{worker="2",.*source="index"\} [1-9]/m);
 
   const victim = (await serving()).find(({ pid }) => pid !== frontend.child.pid) as Process;
   process.kill(victim.pid, 'SIGKILL');
