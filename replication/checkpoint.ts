@@ -2,6 +2,7 @@
  * How far a replica is, durably: the provider's cookie as of which the replica holds everything. It is written only after the replica has
  * acknowledged all that came before; a crash in between repeats changes, which is harmless, and never skips one.
  */
+import { type Clock, sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf, type Files } from '#common/files/files.ts';
 
@@ -72,6 +73,20 @@ export async function removeFile(files: Pick<Files, 'unlink'>, path: string): Pr
 export function csnOfCookie(cookie: Buffer | undefined): string | undefined {
   const match = /(?:^|,)csn=([^,]+)/.exec(cookie?.toString('latin1') ?? '');
   return match?.[1]?.split(';').sort().at(-1);
+}
+
+/** A checkpoint is made when nothing was acknowledged for so long, or after the longer time: its flushes would hold up the next change. */
+const quietMs = 50;
+const latestMs = 1000;
+
+/** Resolves when it is time for the next one; `changes` counts what was acknowledged. */
+export async function checkpointIsDue(clock: Clock, changes: () => number, signal: AbortSignal): Promise<void> {
+  const startedMs = clock.monotonicMs();
+  let before: number;
+  do {
+    before = changes();
+    await sleep(clock, quietMs, signal);
+  } while (changes() !== before && clock.monotonicMs() - startedMs < latestMs && !signal.aborted);
 }
 
 /** A CSN for a master whose cookies hold none: the time of that state, by our clock. */

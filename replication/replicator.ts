@@ -22,7 +22,7 @@ import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
-import { csnOfCookie, csnOfTime, removeFile } from '#replication/checkpoint.ts';
+import { checkpointIsDue, csnOfCookie, csnOfTime, removeFile } from '#replication/checkpoint.ts';
 import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
@@ -38,8 +38,6 @@ import type { Shadow } from '#replication/store/shadow.ts';
 
 const pauseFirstMs = 100;
 const pauseMaxMs = 30_000;
-/** Changes acknowledged within this time share a checkpoint: its flushes would hold up the next change. */
-const checkpointEveryMs = 50;
 /** How long the end of the service waits for it. */
 const lastCheckpointMs = 2000;
 /** When entries that the replica refuses are tried again: first, and at last. */
@@ -511,7 +509,7 @@ export class Replicator implements AsyncDisposable {
   async #save(): Promise<void> {
     const { checkpoint, master, ports, scope } = this.#options;
     while (this.#unsaved !== undefined) {
-      await sleep(ports.clock, checkpointEveryMs, this.#stop.signal);
+      await checkpointIsDue(ports.clock, () => this.#changes, this.#stop.signal);
       // Forgotten meanwhile: everything is compared anyway.
       if (this.#unsaved === undefined) return;
       const cookie = this.#unsaved;

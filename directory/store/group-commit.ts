@@ -80,6 +80,8 @@ export class GroupCommit {
       const member: Member = { run, reject, outcome: () => {} };
       batch.members.push(member);
       this.#run(batch, member);
+      // Nothing is gained by waiting for others where no flush is shared, and readers of the replica wait meanwhile.
+      if (batch.isRelaxed) this.flush();
     });
   }
 
@@ -104,12 +106,13 @@ export class GroupCommit {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
       this.#hooks.undone('batch');
     }
+    // Followers go first: what they are told is on its way to others, an answer is there when it arrives.
+    if (failure === undefined) this.#hooks.committed();
     for (const member of batch.members) {
       if (failure === undefined) member.outcome();
       else member.reject(failure);
     }
     batch.settle();
-    if (failure === undefined) this.#hooks.committed();
   }
 
   #open(isRelaxed: boolean): Batch {
@@ -185,7 +188,7 @@ export interface CommitHooks {
   hasWritten(): boolean;
   /** Last statements of the transaction. */
   beforeCommit(): void;
-  /** The transaction is durable and its promises are settled. */
+  /** The transaction is durable; its promises are settled next. */
   committed(): void;
   /** One work or the whole batch was rolled back: forget what memory holds of it. */
   undone(what: 'work' | 'batch'): void;

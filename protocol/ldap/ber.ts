@@ -181,6 +181,8 @@ export class BerWriter {
   #slab: Buffer = Buffer.allocUnsafeSlow(slabBytes);
   #start = 0;
   #position = 0;
+  /** Length of what was taken last: who writes much at a time goes on to. */
+  #usual = 0;
 
   /** Bytes written since the last `take`. */
   get length(): number {
@@ -190,6 +192,7 @@ export class BerWriter {
   /** All that was written since the last `take`; the bytes are not touched again. */
   take(): Buffer {
     const taken = this.#slab.subarray(this.#start, this.#position);
+    this.#usual = taken.length;
     if (this.#slab.length - this.#position < 1024) {
       this.#slab = Buffer.allocUnsafeSlow(slabBytes);
       this.#position = 0;
@@ -285,7 +288,7 @@ export class BerWriter {
     if (this.#position + count <= this.#slab.length) return;
     const pending = this.#position - this.#start;
     let size = slabBytes;
-    while (size < pending + count) size *= 2;
+    while (size < pending + count || size < this.#usual) size *= 2;
     const bigger = Buffer.allocUnsafeSlow(size);
     this.#slab.copy(bigger, 0, this.#start, this.#position);
     this.#slab = bigger;

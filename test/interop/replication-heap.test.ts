@@ -8,7 +8,9 @@ it('starts a process that only replicates with limits of its own for the heap, a
   await using replica = await startSlapd({ withSuffix: false });
   await using service = await startOwnReplication(directory, { 'ldap-eu': replica });
   const optionsOf = async (pid: number): Promise<readonly string[]> =>
-    (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((one) => /space-size/.test(one));
-  await expect.poll(() => optionsOf(service.pid), { timeout: 30_000 }).toEqual(['--max-semi-space-size=4', '--max-old-space-size=128']);
+    (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((one) => /space-size|growing/.test(one));
+  await expect
+    .poll(() => optionsOf(service.pid), { timeout: 30_000 })
+    .toEqual(['--max-semi-space-size=4', '--max-old-space-size=128', '--heap-growing-percent=20']);
   expect(await optionsOf(directory.pid)).not.toContain('--max-old-space-size=128');
 });
