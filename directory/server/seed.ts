@@ -38,6 +38,13 @@ export async function seedTree(context: WriteContext): Promise<void> {
 }
 
 function suffixClass(type: string): string {
-  const classes: Record<string, string> = { o: 'organization', ou: 'organizationalUnit', dc: 'domain', l: 'locality' };
+  const classes: Record<string, string> = {
+    c: 'country',
+    o: 'organization',
+    ou: 'organizationalUnit',
+    dc: 'domain',
+    l: 'locality',
+    st: 'locality',
+  };
   return classes[type.toLowerCase()] ?? 'organizationalRole';
 }

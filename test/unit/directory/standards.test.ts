@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { Secret } from '#common/secret.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
+import { createMailSchema } from '#directory/schema/mail-schema.ts';
 import { controlOids, makeAssertion, makePagedResults, makeSyncRequest, manageDsaIt, readPagedResults } from '#protocol/ldap/controls.ts';
 import { LdapDecoder } from '#protocol/ldap/decoder.ts';
 import { encodeMessage } from '#protocol/ldap/encode.ts';
@@ -364,3 +365,26 @@ describe('named referrals (RFC 3296)', () => {
     expect(await client.answered(1)).toBe('noSuchObject');
   });
 });
+
+test('the schema has everything that RFC 4519 defines, under all its names', () => {
+  const schema = createMailSchema();
+  const types =
+    'businessCategory c countryName cn commonName dc domainComponent description destinationIndicator distinguishedName dnQualifier enhancedSearchGuide ' +
+    'facsimileTelephoneNumber generationQualifier givenName houseIdentifier initials internationalISDNNumber l localityName member name o organizationName ou ' +
+    'organizationalUnitName owner physicalDeliveryOfficeName postalAddress postalCode postOfficeBox preferredDeliveryMethod registeredAddress roleOccupant ' +
+    'searchGuide seeAlso serialNumber sn surname st stateOrProvinceName street streetAddress telephoneNumber teletexTerminalIdentifier telexNumber title uid ' +
+    'userid uniqueMember userPassword x121Address x500UniqueIdentifier';
+  const classes =
+    'applicationProcess country dcObject device groupOfNames groupOfUniqueNames locality organization organizationalPerson organizationalRole ' +
+    'organizationalUnit person residentialPerson uidObject';
+  expect(types.split(' ').filter((name) => schema.attributeType(name) === undefined)).toEqual([]);
+  expect(classes.split(' ').filter((name) => schema.objectClass(name) === undefined)).toEqual([]);
+});
+
+test.each(['c=DE', 'l=Ulm,c=DE', 'st=BW', 'dc=isp,dc=example', 'o=mail', 'ou=mail', 'cn=mail'])(
+  'a tree can begin at %s',
+  async (suffix) => {
+    await using directory = await startTestDirectory({ suffix });
+    expect(directory.running.status().entries).toBe(4);
+  },
+);
