@@ -14,8 +14,8 @@ const againAfterMs = 10_000;
 
 /** Takes the wanted attributes over and fills what is missing behind the caller; `dispose` stops that. */
 export async function fillPieces(store: EntryStore, wanted: ReadonlySet<string>, clock: Clock, log: Logger): Promise<AsyncDisposable> {
-  const isKept = [...wanted].every((name) => store.pieces.keeps(name)) && store.pieces.count === wanted.size;
-  if (!isKept) await store.write(() => store.keepPieces(wanted));
+  const { names } = store.pieces;
+  if (names.length !== wanted.size || names.some((name) => !wanted.has(name))) await store.write(() => store.keepPieces(wanted));
   const stopping = new AbortController();
   const filling = fillAll(store, clock, log, stopping.signal);
   return {

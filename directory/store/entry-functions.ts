@@ -14,6 +14,8 @@ export interface EntryFunctions {
   timesOf?(attributes: readonly Attribute[]): EntryTimes;
   /** Values of attributes whose pieces may be indexed; without it none are. */
   piecesOf?: TextsOf;
+  /** Whether the schema defines the attribute; without it every one counts as defined. */
+  isDefined?(attribute: string): boolean;
   /** What of an entry no definition of the schema knows, for the check of a whole database. */
   unknownIn?(attributes: readonly Attribute[]): readonly string[];
 }

@@ -144,14 +144,19 @@ export function rebuildIndex(path: string, functions: EntryFunctions, progress: 
   }
 }
 
-/** Enters all into the indexes of pieces that there are, and gives the meta values that say so. */
+/**
+ * Enters all into the indexes of pieces that there are, and gives the meta values that say so. One of an attribute that the schema at hand does
+ * not define is left empty: a server that knows it fills it.
+ */
 function rebuiltPieces(database: DatabaseSync, functions: EntryFunctions, lastId: number): Record<string, string> {
   const { piecesOf } = functions;
   const state = database.prepare("SELECT value FROM meta WHERE name = 'pieces'").get()?.value as string | undefined;
   if (piecesOf === undefined || state === undefined) return {};
   const pieces = new PieceIndex(new Statements(database), piecesOf);
   pieces.load(state, false);
-  for (let next = pieces.unfilled; next !== undefined; next = pieces.unfilled) pieces.fill(next, progressEvery);
+  for (const name of pieces.names) {
+    while (functions.isDefined?.(name) !== false && !pieces.answers(name)) pieces.fill(name, progressEvery);
+  }
   return { pieces: pieces.state, piecesAsOf: `${lastId}/${metaNumber(database, 'lastChangeNumber')}` };
 }
 

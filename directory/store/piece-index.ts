@@ -79,11 +79,11 @@ export class PieceIndex {
     return [...this.#kept].map(([name, { filledTo }]) => `${name}=${filledTo ?? 'whole'}`).join(' ');
   }
 
-  keeps(attribute: string): boolean {
-    return this.#kept.has(attribute);
+  /** Attributes that are kept. */
+  get names(): string[] {
+    return [...this.#kept.keys()];
   }
 
-  /** Attributes that are kept. */
   get count(): number {
     return this.#kept.size;
   }

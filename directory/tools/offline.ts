@@ -24,6 +24,7 @@ export function entryFunctions(schema = createMailSchema()): EntryFunctions {
     talliesOf: (attributes) => tallies(schema, attributes),
     timesOf: entryTimes(schema),
     piecesOf: (attributes, wanted) => pieceTexts(schema, attributes, wanted),
+    isDefined: (attribute) => schema.attributeType(attribute) !== undefined,
     unknownIn: (attributes) => unknownIn(schema, attributes),
   };
 }

@@ -212,6 +212,12 @@ describe('the index of pieces', () => {
     expect(problemsOf(path)).toEqual([
       expect.stringMatching(/^the substring index of description differs from the entries in \d+ rows; run reindex$/),
     ]);
+    // Tools that are not given the schema file of an attribute leave its index to the server.
+    rebuildIndex(path, { ...functions, isDefined: (name) => name !== 'description', piecesOf: () => [] }, () => {});
+    {
+      using unfilled = new EntryStore(path, functions);
+      expect(unfilled.pieces.unfilled).toBe('description');
+    }
     expect(rebuildIndex(path, functions, () => {})).toBe(21);
     expect(problemsOf(path)).toEqual([]);
     const other = new DatabaseSync(path);
