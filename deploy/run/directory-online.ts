@@ -91,9 +91,8 @@ function isPerson(record: LdifRecord): boolean {
   );
 }
 
-/** Gives what is at and below a base as LDIF, entries behind those above them; the first piece is the version line. */
+/** Gives what is at and below a base as LDIF, entries behind those above them; without a version line, as offline (export.ts). */
 export async function* exportOnline(connection: LdapConnection, baseDn: string): AsyncGenerator<string, number, void> {
-  yield 'version: 1\n\n';
   let count = 0;
   const base = normalizeDnText(baseDn) ?? baseDn;
   const written = new Set<string>();

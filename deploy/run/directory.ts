@@ -219,7 +219,7 @@ async function writePieces(all: Iterable<string> | AsyncIterable<string>): Promi
     await write(piece);
     if (pieces % 100_000 === 0) tell(`${pieces} entries written`);
   }
-  tell(`${pieces - 1} entries written`);
+  tell(`${pieces} entries written`);
   return 0;
 }
 
