@@ -1,11 +1,12 @@
 /**
- * Idle IMAP sessions that go with their accounts when a member is drained: `bench/frontend/move.ts [--sessions N]`. The whole federation, its
- * clients included, is this one process; printed is how many clients lost their connection (none should) and how long it took.
+ * Idle IMAP sessions that go with their accounts when a member is drained: `bench/frontend/move.ts [--sessions N]`. The whole federation is
+ * this one process; printed is how many clients lost their connection (none should) and how long it took.
  */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
@@ -14,12 +15,14 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { logFileOf, startFederation } from '#deploy/dev/federation.ts';
-import type { SampleAccount } from '#deploy/dev/sample-mail.ts';
+import { accountLdif, ldapAdmin, ok } from '#test/e2e/clients.ts';
 
 const { values } = parseArgs({ options: { sessions: { type: 'string' } } });
 const sessions = Number(values.sessions ?? 1000);
-const atATime = 50;
-const accountsUsed = 3;
+/** Descriptors of one process are few. */
+const perProcess = 5000;
+const accountsMade = 100;
+const password = 'secret';
 
 const root = await mkdtemp(join(tmpdir(), 'bench-move-'));
 const federation = await startFederation({
@@ -34,59 +37,61 @@ const federation = await startFederation({
   },
 });
 const frontends = Object.values(federation.ready.subsets).flatMap((subset) => subset.frontends.map(({ imap }) => imap));
-const sockets: Socket[] = [];
-let lost = 0;
+const lostOf = new Map<ChildProcess, number>();
+const lost = (): number => [...lostOf.values()].reduce((sum, one) => sum + one, 0);
 
-/** Logs in, selects INBOX and idles; resolves then. */
-function idle(number: number): Promise<void> {
-  const account = federation.ready.accounts[number % accountsUsed] as SampleAccount;
-  const [host = '', port] = (frontends[number % frontends.length] as string).split(':');
-  // One loopback address for 64 clients: a frontend takes a hundred of one address.
-  const socket = connect({ host, port: Number(port), localAddress: `127.0.${1 + (number >> 6)}.${1 + (number & 63)}` });
-  sockets.push(socket);
-  const said = [
-    { after: 'ready', say: `a LOGIN ${account.name} ${account.password}\r\n` },
-    { after: 'a OK', say: 'b SELECT INBOX\r\nc IDLE\r\n' },
-  ];
+/** Starts clients in a process of their own; resolves once all of them idle. */
+function startClients(accounts: readonly string[], from: number, count: number): Promise<void> {
+  const given = JSON.stringify({ frontends, accounts: accounts.map((name) => ({ name, password })), from, count });
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'idle-clients.ts'), given], { stdio: ['pipe', 'pipe', 'inherit'] });
+  lostOf.set(child, 0);
   return new Promise((resolve, reject) => {
-    let heard = '';
-    socket.on('error', () => {});
-    socket.on('close', () => {
-      lost += 1;
-      reject(new Error(`closed after ${heard}`));
-    });
-    socket.on('data', (chunk: Buffer) => {
-      heard += chunk.toString('latin1');
-      const next = said[0];
-      if (next !== undefined && heard.includes(next.after)) {
-        said.shift();
-        heard = '';
-        socket.write(next.say);
-      } else if (next === undefined && heard.includes('+ idling')) resolve();
+    child.once('exit', (code) => reject(new Error(`clients ended with ${code}`)));
+    createInterface(child.stdout).on('line', (line) => {
+      if (line === 'idle') resolve();
+      else lostOf.set(child, Number(line.slice('lost '.length)));
     });
   });
 }
 
-function sessionsByMember(): Map<string, number> {
-  const counts = new Map<string, number>();
+/** Accounts of the sessions on each member. */
+function sessionsByMember(): Map<string, string[]> {
+  const accounts = new Map<string, string[]>();
   for (const frontend of federation.frontends.values()) {
-    for (const { member } of frontend.status().sessions) counts.set(member, (counts.get(member) ?? 0) + 1);
+    for (const { member, account } of frontend.status().sessions) {
+      const known = accounts.get(member);
+      if (known === undefined) accounts.set(member, [account]);
+      else known.push(account);
+    }
   }
-  return counts;
+  return accounts;
 }
 
-for (let at = 0; at < sessions; at += atATime) {
-  await Promise.all(Array.from({ length: Math.min(atATime, sessions - at) }, (_, i) => idle(at + i)));
+const uids = Array.from({ length: accountsMade }, (_, i) => `idler${i}`);
+await ok('ldapadd', ldapAdmin(federation.ready), {
+  limitMs: 60_000,
+  input: uids.map((uid) => accountLdif(uid, password, 'east.isp.example')).join('\n'),
+});
+// One session of each account says which of them the busiest member has; all others are for these.
+await startClients(
+  uids.map((uid) => `${uid}@isp.example`),
+  0,
+  accountsMade,
+);
+const [busiest = '', accounts = []] = [...sessionsByMember()].sort((a, b) => b[1].length - a[1].length)[0] ?? [];
+for (let at = accounts.length; at < sessions; at += perProcess) {
+  await startClients(accounts, accountsMade + at, Math.min(perProcess, sessions - at));
 }
-const [busiest = '', count = 0] = [...sessionsByMember()].sort((a, b) => b[1] - a[1])[0] ?? [];
+const before = sessionsByMember().get(busiest)?.length ?? 0;
 const began = performance.now();
 await federation.members.get(busiest)?.drain();
-while ((sessionsByMember().get(busiest) ?? 0) > 0 && lost === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+while ((sessionsByMember().get(busiest)?.length ?? 0) > 0 && lost() === 0) await new Promise((resolve) => setTimeout(resolve, 50));
 const seconds = ((performance.now() - began) / 1000).toFixed(1);
 process.stdout.write(
-  `${sessions} idle sessions, ${count} of them on ${busiest}; drained in ${seconds} s; connections lost: ${lost}; now on ${[...sessionsByMember()].map(([name, now]) => `${name} ${now}`).join(', ')}\n`,
+  `${before} idle sessions of ${accounts.length} accounts on ${busiest}; drained in ${seconds} s; connections lost: ${lost()}; now on ${[...sessionsByMember()].map(([name, now]) => `${name} ${now.length}`).join(', ')}\n`,
 );
-for (const socket of sockets) socket.removeAllListeners('close').destroy();
+const lostInAll = lost();
+for (const child of lostOf.keys()) child.removeAllListeners('exit').stdin?.end();
 await federation[Symbol.asyncDispose]();
 await rm(root, { recursive: true, force: true });
-process.exit(lost === 0 ? 0 : 1);
+process.exit(lostInAll === 0 ? 0 : 1);
