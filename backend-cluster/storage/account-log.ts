@@ -17,6 +17,8 @@ export interface AccountReader {
   /** The `at` of every body that is not in the log: slots that left it (above 0) and files of their own (below 0). */
   listBodies(): Promise<number[]>;
   readBody(at: number, offset: number, length: number): Promise<Buffer>;
+  /** Makes the slots that are there outlive a failure of power: whoever wrote the last one may have died before it did. */
+  settle(): Promise<void>;
   /** What the engine itself found damaged while it listed; the account has lost something then. */
   findings(): readonly Finding[];
   /** Where something is, for messages: path below the store's root. */
@@ -110,6 +112,7 @@ export class LateLog implements OpeningLog {
   readSlot: OpeningLog['readSlot'] = (slot, offset, length) => this.#log.readSlot(slot, offset, length);
   listBodies: OpeningLog['listBodies'] = () => this.#log.listBodies();
   readBody: OpeningLog['readBody'] = (at, offset, length) => this.#log.readBody(at, offset, length);
+  settle: OpeningLog['settle'] = () => this.#log.settle();
   findings: OpeningLog['findings'] = () => this.#log.findings();
   nameOf: OpeningLog['nameOf'] = (what) => this.#log.nameOf(what);
   secure: OpeningLog['secure'] = () => this.#log.secure();

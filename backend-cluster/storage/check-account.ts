@@ -124,6 +124,7 @@ function pacedReader(log: AccountReader, pace: (bytes: number) => Promise<void>)
     listSnapshots: () => log.listSnapshots(),
     readSnapshot: (slot) => paced(log.readSnapshot(slot)),
     listSlots: () => log.listSlots(),
+    settle: () => log.settle(),
     readSlot: (slot, offset, length) => paced(log.readSlot(slot, offset, length)),
     listBodies: () => log.listBodies(),
     readBody: (at, offset, length) => paced(log.readBody(at, offset, length)),

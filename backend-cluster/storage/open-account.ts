@@ -77,10 +77,8 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   });
   // It may have been removed since we looked first. Whoever removes it from now on revokes this opening, so once more is enough, and nothing
   // that follows waits for it.
-  const removal = parts.checkNotRemoved(uuid).then(
-    () => undefined,
-    (error: unknown) => ({ error }),
-  );
+  const removal = failureOf(parts.checkNotRemoved(uuid));
+  const settling = begun instanceof PlatformError ? undefined : failureOf(begun.settle());
   const looked = begun instanceof PlatformError ? lookingOnly(parts.reader(uuid)) : begun;
   let history = await readHistory(looked, uuid).catch((error: unknown) => {
     // An account that is not there yet has nothing to be read.
@@ -91,6 +89,9 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
     await looked.refresh();
     history = await readHistory(looked, uuid);
   }
+  // Nobody is shown what a failure of power can still take away. Without an opening others may have added slots until now.
+  const unsettled = await (settling ?? failureOf(looked.settle()));
+  if (unsettled !== undefined) throw unsettled.error;
   reportFindings(history, logger, parts.metrics);
   const { state } = history;
   const log = begun instanceof PlatformError ? new LateLog(parts.reader(uuid), state.slot) : begun;
@@ -185,4 +186,12 @@ function openingFailure(error: unknown, uuid: AccountUuid): PlatformError {
 
 function lostRace(uuid: AccountUuid, cause: unknown): PlatformError {
   return new PlatformError('CLUSTER_DEPOSED', `another opening of account ${uuid} was faster; ask the Controller who has it`, { cause });
+}
+
+/** How something that runs beside other things failed, if it did. */
+function failureOf(work: Promise<unknown>): Promise<{ readonly error: unknown } | undefined> {
+  return work.then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
 }

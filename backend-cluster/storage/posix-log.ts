@@ -39,6 +39,7 @@ export function posixReader(files: Files, layout: StoreLayout, uuid: AccountUuid
     listSnapshots: () => numbers(at.snap),
     readSnapshot: (slot) => files.read(`${at.snap}/${numberName(slot)}`),
     listSlots: () => numbers(at.log),
+    settle: () => files.syncDirectory(at.log),
     readSlot: (slot, offset, length) => files.readRange(`${at.log}/${numberName(slot)}`, offset, length),
     async listBodies() {
       const found: number[] = [];
@@ -116,8 +117,7 @@ class PosixOpening implements OpeningLog {
   readonly #stage: string;
   readonly #reader: AccountReader;
   #staged = 0;
-  /** How the sync of what stands before the first slot of this opening came out. */
-  #securing: Promise<{ readonly error: unknown } | undefined>;
+  #settling: Promise<void> | undefined;
   #discarding: Promise<unknown> = Promise.resolve();
 
   constructor(files: Files, layout: StoreLayout, uuid: AccountUuid, at: AccountLayout, stage: string) {
@@ -125,7 +125,6 @@ class PosixOpening implements OpeningLog {
     this.#at = at;
     this.#stage = stage;
     this.#reader = posixReader(files, layout, uuid);
-    this.#securing = this.#secureLast();
   }
 
   listSnapshots(): Promise<number[]> {
@@ -146,6 +145,15 @@ class PosixOpening implements OpeningLog {
 
   listBodies(): Promise<number[]> {
     return this.#reader.listBodies();
+  }
+
+  /** Once is enough: since the revocation nobody else adds a slot, and a commit of this opening is durable before it counts. */
+  settle(): Promise<void> {
+    this.#settling ??= this.#reader.settle().catch((error: unknown) => {
+      this.#settling = undefined;
+      throw error;
+    });
+    return this.#settling;
   }
 
   readBody(at: number, offset: number, length: number): Promise<Buffer> {
@@ -274,22 +282,8 @@ class PosixOpening implements OpeningLog {
   /** Writes what is to be linked. */
   async #write(staged: string, parts: readonly Uint8Array[]): Promise<void> {
     await this.#files.writeNew(staged, parts);
-    const failed = await this.#securing;
-    if (failed === undefined) return;
-    // For the next attempt, if there is one.
-    this.#securing = this.#secureLast();
-    throw failed.error;
-  }
-
-  /**
-   * The last slot may be of an owner whose sync failed: it must not get lost once the first one of this opening stands after it. Nobody adds
-   * another since the revocation, so the sync begins with the opening and what is read meanwhile hides its time.
-   */
-  #secureLast(): Promise<{ readonly error: unknown } | undefined> {
-    return this.#files.syncDirectory(this.#at.log).then(
-      () => undefined,
-      (error: unknown) => ({ error }),
-    );
+    // A slot before it that got lost while it stays would be damage.
+    await this.settle();
   }
 
   #nextStaged(): string {

@@ -41,6 +41,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(10_014_076)).violations).toEqual([]);
   });
 
+  it('shows nothing on full storage that the power can take away: seed 20003270', async () => {
+    expect((await runSeed(20_003_270)).violations).toEqual([]);
+  });
+
   it('says that storage fails when it does, also when an account is taken over late: seed 10007661', async () => {
     expect((await runSeed(10_007_661)).violations).toEqual([]);
   });

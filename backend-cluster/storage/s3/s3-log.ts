@@ -78,6 +78,8 @@ export function s3Reader(bucket: Bucket, uuid: AccountUuid): AccountReader {
     listSnapshots: async () => (await fresh()).snapshots.map(({ slot }) => slot),
     readSnapshot: (slot) => parts.readSnapshot(slot),
     listSlots: async () => slotsOf(await fresh()),
+    // What an object store has accepted stays.
+    settle: async () => {},
     readSlot: (slot, offset, length) => parts.readSlot(slot, offset, length),
     listBodies: () => parts.listBodies(),
     readBody: (at, offset, length) => parts.readBody(at, offset, length),
@@ -239,6 +241,8 @@ class S3Opening implements OpeningLog {
   async listSlots(): Promise<number[]> {
     return slotsOf(this.#current.head);
   }
+
+  async settle(): Promise<void> {}
 
   readSlot(slot: number, offset: number, length: number): Promise<Buffer> {
     return this.#parts.readSlot(slot, offset, length);

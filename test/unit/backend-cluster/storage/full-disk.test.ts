@@ -81,6 +81,23 @@ describe('an account on a full disk', () => {
     expect(await ledger.violations(again)).toEqual([]);
   });
 
+  it('shows nothing that a cut of the power can take away', async () => {
+    isFull = false;
+    const owner = disk.client(({ name, target }) =>
+      name === 'link' && target?.endsWith('/000000000005') === true ? { kind: 'happens-but-fails', code: 'EIO' } : undefined,
+    );
+    const account = await (await storeOn(owner, 2)).open(uuid, opening('back3'));
+    expect(await codeOf(ledger.deliver(account, ['three']))).toBe('STORE_UNAVAILABLE');
+    isFull = true;
+    const reader = await store.open(uuid, opening('back2'));
+    const shown = [...mailboxOf(reader, 'INBOX').uids()];
+    expect(shown.length).toBe(4);
+    disk.powerCut();
+    isFull = false;
+    const later = await (await storeOn(disk.client(), 3)).open(uuid, opening('back1'));
+    expect([...mailboxOf(later, 'INBOX').uids()]).toEqual(shown);
+  });
+
   it('is deposed at the next look when another member has written', async () => {
     const reader = await store.open(uuid, opening('back2'));
     const owner = await (await storeOn(disk.client(), 2)).open(uuid, opening('back3'));
