@@ -59,7 +59,8 @@ export class DotDecoder {
 
   /** The text; empty when it was too big. */
   text(): Buffer {
-    return this.isTooBig ? Buffer.alloc(0) : Buffer.concat(this.#parts);
+    if (this.isTooBig) return Buffer.alloc(0);
+    return this.#parts.length === 1 ? (this.#parts[0] as Buffer) : Buffer.concat(this.#parts);
   }
 
   push(chunk: Buffer): DotResult {
