@@ -13,13 +13,16 @@ export async function* exportAccount(
 ): AsyncGenerator<Buffer> {
   const writer = new ArchiveWriter();
   const mailboxes = account.mailboxes();
-  yield* writer.head({
-    id: about.id,
-    account: about.name,
-    createdAtMs: about.nowMs,
-    mailboxes: mailboxes.map(archived),
-    subscriptions: account.subscriptions(),
-  });
+  yield* writer.head(
+    {
+      id: about.id,
+      account: about.name,
+      createdAtMs: about.nowMs,
+      mailboxes: mailboxes.map(archived),
+      subscriptions: account.subscriptions(),
+    },
+    account.scripts(),
+  );
   for (const mailbox of mailboxes) {
     let batch: ArchivedMessage[] = [];
     let bytes = 0;

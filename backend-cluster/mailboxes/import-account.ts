@@ -3,10 +3,12 @@
  * short: with their UIDs messages are known by these, without by archive and file.
  */
 import type { ImportedMessage, StoredAccount } from '#backend-cluster/storage/account-store.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
+import { printable } from '#common/account-name.ts';
+import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import {
   type ArchivedMailbox,
   type ArchivedMessage,
+  type ArchivedScript,
   type ArchiveHead,
   ArchiveReader,
   batchBytesMax,
@@ -15,6 +17,7 @@ import {
 import { TarDecoder } from '#protocol/archive/tar.ts';
 import { normaliseLineEnds, summarise } from '#protocol/mime/summary.ts';
 import type { ImportTarget } from './import-changes.ts';
+import { checkScript } from './script-changes.ts';
 
 /** What an import came to. */
 export interface ImportReport {
@@ -23,11 +26,18 @@ export interface ImportReport {
   /** Messages that were there already. */
   readonly skipped: number;
   readonly bytes: number;
+  /** Sieve scripts that are here as they are in the archive. */
+  readonly scripts: number;
+  /** Those that are not, and why; the first of them. */
+  readonly scriptsLeft: readonly string[];
   /** Mailboxes whose messages got new UIDs, because they were in use here. */
   readonly renumbered: readonly string[];
 }
 
-const renumberedListedMax = 100;
+const listedMax = 100;
+
+/** With these the account says no to a script; anything else is a failure of the import. */
+const scriptRefusals: ReadonlySet<string> = new Set(['SCRIPT_EXISTS', 'SCRIPT_INVALID', 'MBOX_LIMIT']);
 
 /** See the header of this file. Feed it in order; nothing is acknowledged before `end`. */
 export class AccountImport {
@@ -43,6 +53,8 @@ export class AccountImport {
   #stored = 0;
   #seen = 0;
   #bytes = 0;
+  #scripts = 0;
+  readonly #scriptsLeft: string[] = [];
 
   constructor(account: StoredAccount) {
     this.#account = account;
@@ -54,6 +66,7 @@ export class AccountImport {
       const part = this.#reader.take(name, body);
       if (part?.kind === 'head') this.#head = part.head;
       if (part?.kind === 'end') this.#isWhole = true;
+      if (part?.kind === 'script') await this.#addScript(part.script, part.text);
       if (part?.kind === 'message') await this.#add(part.mailbox, part.file, part.message);
     }
   }
@@ -79,8 +92,29 @@ export class AccountImport {
       messages: this.#stored,
       skipped: this.#seen - this.#stored,
       bytes: this.#bytes,
-      renumbered: renumbered.slice(0, renumberedListedMax).map(({ mailbox }) => mailbox.name),
+      scripts: this.#scripts,
+      scriptsLeft: this.#scriptsLeft,
+      renumbered: renumbered.slice(0, listedMax).map(({ mailbox }) => mailbox.name),
     };
+  }
+
+  /** What is here already stays, and so does the choice of what runs; a script that cannot be stored is no reason to leave the mail. */
+  async #addScript({ name, isActive }: ArchivedScript, text: string): Promise<void> {
+    try {
+      const { texts, active } = this.#account.scripts();
+      const here = texts.get(name);
+      if (here !== undefined && here !== text) throw new PlatformError('SCRIPT_EXISTS', 'there is another one of that name');
+      if (here === undefined) {
+        checkScript(text);
+        await this.#account.putScript(name, text);
+      }
+      if (isActive && active === undefined) await this.#account.activateScript(name);
+      this.#scripts += 1;
+    } catch (error) {
+      const { code, message } = asPlatformError(error);
+      if (!scriptRefusals.has(code)) throw error;
+      if (this.#scriptsLeft.length < listedMax) this.#scriptsLeft.push(`"${printable(name)}": ${message}`);
+    }
   }
 
   async #add(mailbox: number, file: string, message: ArchivedMessage): Promise<void> {

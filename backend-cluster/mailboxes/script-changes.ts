@@ -7,6 +7,8 @@ import type { Change } from '#backend-cluster/storage/commit-queue.ts';
 import type { GroupPlan } from '#backend-cluster/storage/group-plan.ts';
 import { printable } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { compileScript } from '#protocol/sieve/compile.ts';
+import { SieveError, scriptBytesMax } from '#protocol/sieve/parse.ts';
 import { scriptNameBytesMax, scriptsBytesMax, scriptsMax } from './limits.ts';
 
 // RFC 5804 §1.6: no control characters, no line or paragraph separators.
@@ -86,4 +88,21 @@ function checkName(name: string): void {
   if (name === '' || Buffer.byteLength(name) > scriptNameBytesMax || forbidden.test(name)) {
     throw new PlatformError('SCRIPT_INVALID', `a script's name has 1 to ${scriptNameBytesMax} octets and no control characters`);
   }
+}
+
+/** Throws `SCRIPT_INVALID` with the line and what is wrong, for the script's author. */
+export function checkScript(text: string): void {
+  checkScriptSize(Buffer.byteLength(text));
+  try {
+    compileScript(text);
+  } catch (error) {
+    if (!(error instanceof SieveError)) throw error;
+    throw new PlatformError('SCRIPT_INVALID', error.message);
+  }
+}
+
+/** Throws `MBOX_LIMIT` for a script that is too large. */
+export function checkScriptSize(bytes: number): void {
+  if (bytes <= scriptBytesMax) return;
+  throw new PlatformError('MBOX_LIMIT', `a script has at most ${scriptBytesMax} octets`, { fields: { quota: 'MAXSIZE' } });
 }

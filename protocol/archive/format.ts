@@ -1,7 +1,8 @@
 /**
  * An account as one stream, a tar file; docs/reference/archive.md is its description for people.
  *
- *     archive.json            first: what this is, and all mailboxes
+ *     archive.json            first: what this is, all mailboxes, and the names of all scripts
+ *     script/<n>.sieve        Sieve scripts
  *     mailbox/<n>/<m>.jsonl   one line for each message of the files that follow it
  *     mailbox/<n>/<file>.eml  messages, as they are stored
  *     end.json                last: how many messages and bytes, and a checksum over all; without it the archive was cut off
@@ -38,6 +39,17 @@ export interface ArchiveHead {
   readonly createdAtMs: number;
   readonly mailboxes: readonly ArchivedMailbox[];
   readonly subscriptions: readonly string[];
+  /** Missing in archives of releases that had none. */
+  readonly scripts?: readonly ArchivedScript[];
+}
+
+/** A Sieve script; its text is in a file of its own. */
+export interface ArchivedScript {
+  readonly file: string;
+  readonly name: string;
+  /** Whether it runs at delivery. */
+  readonly isActive: boolean;
+  readonly sha256: string;
 }
 
 /** A message of an archive. */
@@ -72,8 +84,21 @@ export class ArchiveWriter {
   #bytes = 0;
   #indexes = 0;
 
-  head(head: Omit<ArchiveHead, 'format' | 'version'>): Buffer[] {
-    return tarFile('archive.json', json({ format: archiveFormat, version: archiveVersion, ...head }), head.createdAtMs);
+  /** `scripts`: texts by name, and the name of the one that is active. */
+  head(
+    head: Omit<ArchiveHead, 'format' | 'version' | 'scripts'>,
+    scripts: { readonly texts: ReadonlyMap<string, string>; readonly active: string | undefined } = { texts: new Map(), active: undefined },
+  ): Buffer[] {
+    const listed: ArchivedScript[] = [];
+    const files: Buffer[] = [];
+    for (const [name, text] of scripts.texts) {
+      const body = Buffer.from(text);
+      const file = `script/${listed.length + 1}.sieve`;
+      listed.push({ file, name, isActive: name === scripts.active, sha256: createHash('sha256').update(body).digest('hex') });
+      files.push(...tarFile(file, body, head.createdAtMs));
+    }
+    const whole: ArchiveHead = { format: archiveFormat, version: archiveVersion, ...head, scripts: listed };
+    return [...tarFile('archive.json', json(whole), head.createdAtMs), ...files];
   }
 
   /** At most what the limits above allow. */
@@ -102,6 +127,7 @@ export class ArchiveWriter {
 /** What an archive says, in its order. */
 export type ArchivePart =
   | { readonly kind: 'head'; readonly head: ArchiveHead }
+  | { readonly kind: 'script'; readonly script: ArchivedScript; readonly text: string }
   | { readonly kind: 'message'; readonly mailbox: number; readonly file: string; readonly message: ArchivedMessage }
   | { readonly kind: 'end'; readonly end: ArchiveEnd };
 
@@ -109,6 +135,8 @@ export type ArchivePart =
 export class ArchiveReader {
   readonly #all: Hash = createHash('sha256');
   readonly #index = new Map<string, IndexLine>();
+  /** Scripts whose texts have not come yet, by file. */
+  readonly #scripts = new Map<string, ArchivedScript>();
   #head: ArchiveHead | undefined;
   #messages = 0;
   #bytes = 0;
@@ -117,9 +145,12 @@ export class ArchiveReader {
     if (this.#head === undefined) {
       if (name !== 'archive.json') throw wrong(name, 'the first file must be archive.json');
       this.#head = readHead(name, body);
+      for (const script of this.#head.scripts ?? []) this.#scripts.set(script.file, script);
       return { kind: 'head', head: this.#head };
     }
     if (name === 'end.json') return { kind: 'end', end: this.#end(name, body) };
+    const script = this.#scripts.get(name);
+    if (script !== undefined) return this.#script(name, script, body);
     const match = /^mailbox\/(\d{1,9})\/[^/]+\.(jsonl|eml)$/.exec(name);
     // A later version may add files; what is not known is passed over.
     if (match === null) return undefined;
@@ -128,6 +159,13 @@ export class ArchiveReader {
       return undefined;
     }
     return this.#message(name, Number(match[1]), body);
+  }
+
+  #script(name: string, script: ArchivedScript, body: Buffer): ArchivePart {
+    this.#scripts.delete(name);
+    if (createHash('sha256').update(body).digest('hex') !== script.sha256)
+      throw wrong(name, 'its SHA-256 is another: the archive is damaged');
+    return { kind: 'script', script, text: body.toString('utf8') };
   }
 
   #addLine(name: string, text: string): void {
@@ -168,6 +206,8 @@ export class ArchiveReader {
   #end(name: string, body: Buffer): ArchiveEnd {
     const end = parsed(name, body) as Partial<ArchiveEnd>;
     const sha256 = this.#all.digest('hex');
+    const [missing] = this.#scripts.values();
+    if (missing !== undefined) throw wrong(name, `the text of the script "${missing.name}" is missing`);
     if (end.messages !== this.#messages || end.bytes !== this.#bytes || end.sha256 !== sha256 || this.#index.size > 0) {
       throw wrong(name, `the archive has ${this.#messages} messages of ${this.#bytes} bytes and says ${end.messages} of ${end.bytes}`);
     }
@@ -185,6 +225,14 @@ function readHead(name: string, body: Buffer): ArchiveHead {
   if (!areMailboxes || !Array.isArray(head.subscriptions) || typeof head.id !== 'string' || !/^[\w.-]{1,100}$/.test(head.id)) {
     throw wrong(name, 'id, mailboxes or subscriptions are missing or malformed');
   }
+  const areScripts = (Array.isArray(head.scripts) ? head.scripts : []).every(
+    (script: Partial<ArchivedScript> | null) =>
+      typeof script?.name === 'string' &&
+      typeof script.file === 'string' &&
+      typeof script.sha256 === 'string' &&
+      typeof script.isActive === 'boolean',
+  );
+  if (!areScripts || (head.scripts !== undefined && !Array.isArray(head.scripts))) throw wrong(name, 'scripts are malformed');
   return head as ArchiveHead;
 }
 

@@ -4,14 +4,15 @@
  * A script is checked as a whole before it is stored: what is stored runs, and what the SIEVE capability names is what runs (protocol/sieve/compile.ts).
  * Commands are read one at a time, and their answers go out in order.
  */
+import { checkScript, checkScriptSize } from '#backend-cluster/mailboxes/script-changes.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import { sieveReplies } from '#common/errors/wire.ts';
 import { LineChannel } from '#common/network/line-channel.ts';
 import type { Connection } from '#common/network/network.ts';
 import { SieveLineDecoder, type SieveToken } from '#protocol/managesieve/decoder.ts';
 import { sieveAnswer, sieveString } from '#protocol/managesieve/response.ts';
-import { compileScript, sieveExtensions } from '#protocol/sieve/compile.ts';
-import { SieveError, scriptBytesMax } from '#protocol/sieve/parse.ts';
+import { sieveExtensions } from '#protocol/sieve/compile.ts';
+import { scriptBytesMax } from '#protocol/sieve/parse.ts';
 import type { RunningSession, SessionContext, SessionServer } from '../session.ts';
 
 /** Autologout: at least 30 minutes (RFC 5804 §1.2). */
@@ -137,7 +138,7 @@ class SieveSession implements RunningSession {
         // RFC 5804 §2.5
         const [name, size, ...more] = given;
         if (name?.kind !== 'string' || size?.kind !== 'number' || more.length > 0) throw syntax('HAVESPACE takes a name and a size');
-        checkSize(Number(size.text));
+        checkScriptSize(Number(size.text));
         account.checkScriptRoom(name.text, Number(size.text));
         return done;
       }
@@ -195,22 +196,6 @@ function strings(given: readonly SieveToken[], count: number): string[] {
     throw syntax(count === 1 ? 'The command takes one string' : `The command takes ${count} strings`);
   }
   return given.map(({ text }) => text);
-}
-
-/** Throws `SCRIPT_INVALID` with the line and what is wrong, for the script's author. */
-function checkScript(text: string): void {
-  checkSize(Buffer.byteLength(text));
-  try {
-    compileScript(text);
-  } catch (error) {
-    if (!(error instanceof SieveError)) throw error;
-    throw new PlatformError('SCRIPT_INVALID', error.message);
-  }
-}
-
-function checkSize(bytes: number): void {
-  if (bytes <= scriptBytesMax) return;
-  throw new PlatformError('MBOX_LIMIT', `a script has at most ${scriptBytesMax} octets`, { fields: { quota: 'MAXSIZE' } });
 }
 
 function syntax(text: string): PlatformError {

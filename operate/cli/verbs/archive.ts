@@ -23,6 +23,9 @@ interface ImportReport {
   readonly skipped: number;
   readonly bytes: number;
   readonly renumbered: readonly string[];
+  /** Missing in answers of releases that had none. */
+  readonly scripts?: number;
+  readonly scriptsLeft?: readonly string[];
 }
 
 const pathOf = (name: string): string => `/api/v1/accounts/${encodeURIComponent(name)}/archive`;
@@ -85,13 +88,15 @@ export async function accountImport(
         : maildirArchive(path, options.mailbox ?? 'INBOX', terminal.clock.nowMs());
   const response = await ask(pathOf(name), { method: 'POST', contentType: 'application/x-tar', body: source });
   const report = JSON.parse(await text(response)) as ImportReport;
-  const { messages, mailboxes, skipped, bytes, renumbered } = report;
+  const { messages, mailboxes, skipped, bytes, renumbered, scripts = 0, scriptsLeft = [] } = report;
   return {
     document: { account: name, ...report },
     names: [name],
     render: () =>
       `${name}: ${messages} messages stored in ${mailboxes} mailboxes, ${bytes} bytes` +
       `${skipped === 0 ? '' : `; ${skipped} were there already`}\n` +
+      (scripts === 0 ? '' : `Sieve scripts: ${scripts}\n`) +
+      scriptsLeft.map((why) => `Sieve script left out: ${why}\n`).join('') +
       (renumbered.length === 0 ? '' : `messages of mailboxes that were in use got new UIDs: ${renumbered.join(', ')}\n`),
     exitCode: exitCodes.ok,
   };

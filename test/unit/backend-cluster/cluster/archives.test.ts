@@ -91,7 +91,7 @@ async function picture(account: StoredAccount) {
     const { name, uidValidity, uidNext, specialUse, subscribed } = mailbox;
     mailboxes.push({ name, uidValidity, uidNext, specialUse, subscribed, messages });
   }
-  return { mailboxes, subscriptions: account.subscriptions() };
+  return { mailboxes, subscriptions: account.subscriptions(), scripts: account.scripts() };
 }
 
 async function withAccount<T>(uuid: AccountUuid, work: (account: StoredAccount) => Promise<T>): Promise<T> {
@@ -120,10 +120,13 @@ async function fill(account: StoredAccount): Promise<void> {
   ]);
   await account.expunge(work.id, [1, 7, 299, 300], true);
   await account.subscribe('Gone', true);
+  await account.putScript('sort', 'require "fileinto"; fileinto "Work/2026";');
+  await account.putScript('Früher', 'keep;');
+  await account.activateScript('sort');
 }
 
 describe('an account as an archive', () => {
-  it('comes back with mailboxes, UIDs, UIDVALIDITY, flags, dates and subscriptions, and importing it again changes nothing', async () => {
+  it('comes back with mailboxes, UIDs, UIDVALIDITY, flags, dates, subscriptions and scripts, and importing it again changes nothing', async () => {
     const alice = cluster.directory.add('alice@isp.example');
     const bob = cluster.directory.add('bob@isp.example');
     await withAccount(alice.uuid, fill);
@@ -141,7 +144,7 @@ describe('an account as an archive', () => {
     const [before, after] = [await withAccount(alice.uuid, picture), await withAccount(bob.uuid, picture)];
     expect(after).toEqual(before);
     const again = await run('account', 'import', 'bob@isp.example', file, '-o', 'json');
-    expect(JSON.parse(again.out)).toMatchObject({ messages: 0, skipped: 297, renumbered: [] });
+    expect(JSON.parse(again.out)).toMatchObject({ messages: 0, skipped: 297, renumbered: [], scripts: 2, scriptsLeft: [] });
     expect(await withAccount(bob.uuid, picture)).toEqual(before);
   });
 
@@ -179,6 +182,37 @@ describe('an account as an archive', () => {
       expect(account.mailbox('INBOX')?.messageCount).toBe(2);
       expect(account.mailbox('Work/2026')?.messageCount).toBe(296);
     });
+  });
+
+  it('leaves scripts and their choice as they are, and says which it left out', async () => {
+    const alice = cluster.directory.add('alice@isp.example');
+    const bob = cluster.directory.add('bob@isp.example');
+    await withAccount(alice.uuid, async (account) => {
+      await account.putScript('sort', 'keep;');
+      await account.putScript('new', 'require "experiment";');
+      await account.activateScript('sort');
+    });
+    await withAccount(bob.uuid, async (account) => {
+      await account.putScript('sort', 'discard;');
+      await account.putScript('mine', 'keep;');
+      await account.activateScript('mine');
+    });
+    const file = join(home, 'alice.tar');
+    await run('account', 'export', 'alice@isp.example', '--to', file);
+    const imported = await run('account', 'import', 'bob@isp.example', file);
+    expect(imported.code).toBe(0);
+    expect(imported.out).toContain('Sieve script left out: "sort": there is another one of that name');
+    expect(imported.out).toContain('Sieve script left out: "new": ');
+    const texts = new Map([
+      ['sort', 'discard;'],
+      ['mine', 'keep;'],
+    ]);
+    expect(await withAccount(bob.uuid, async (account) => account.scripts())).toEqual({ texts, active: 'mine' });
+    const damaged = await readFile(file);
+    damaged[damaged.indexOf('keep;')] = 0x4b;
+    await writeFile(join(home, 'damaged.tar'), damaged);
+    const refused = await run('account', 'import', 'bob@isp.example', join(home, 'damaged.tar'));
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining('its SHA-256 is another')]);
   });
 
   it('is neither given nor taken for an account that is not there, nor what is no archive', async () => {
