@@ -18,9 +18,9 @@ const prepare = createPrepareBlock({
 });
 let last: Promise<void> = Promise.resolve();
 
-async function answer(octets: Uint8Array<ArrayBuffer>): Promise<void> {
+async function answer(octets: ArrayBuffer): Promise<void> {
   try {
-    const batch = await prepare(Buffer.from(octets.buffer));
+    const batch = await prepare(Buffer.from(octets));
     port?.postMessage({ batch } satisfies ThreadAnswer, [batch.octets.buffer as ArrayBuffer, batch.numbers.buffer as ArrayBuffer]);
   } catch (error) {
     port?.postMessage({ failed: messageOf(error) } satisfies ThreadAnswer);
@@ -28,6 +28,6 @@ async function answer(octets: Uint8Array<ArrayBuffer>): Promise<void> {
 }
 
 // One after the other: the answers come in the order of the questions.
-port.on('message', (octets: Uint8Array<ArrayBuffer>) => {
+port.on('message', (octets: ArrayBuffer) => {
   last = last.then(() => answer(octets));
 });

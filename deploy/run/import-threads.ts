@@ -66,9 +66,10 @@ class ImportThread {
 
   prepare(block: Buffer): Promise<PreparedBatch> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    // Moved to the thread, not copied a second time.
-    const octets = new Uint8Array(block);
-    this.#worker.postMessage(octets, [octets.buffer]);
+    // Moved to the thread; a copy is moved of what lies in a buffer together with something else.
+    const isAlone = block.buffer instanceof ArrayBuffer && block.byteLength === block.buffer.byteLength;
+    const octets = isAlone ? block.buffer : new Uint8Array(block).buffer;
+    this.#worker.postMessage(octets, [octets]);
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 

@@ -4,6 +4,7 @@
  *
  *   insert ──► entry                           ┌─► entryName, entryParent, uuid
  *   key    ──► scratch file, as they come ─────┴─► indexed, sorted          (finish)
+ *              a table for each attribute
  *
  * Names and UUIDs that are there twice show when their index is made; the first one stays. Memory does not grow with the entries: SQLite
  * sorts in files beside the database.
@@ -31,10 +32,9 @@ export interface LoadedRow {
   readonly body: Uint8Array;
 }
 
-/** Index keys and entries written by one statement: each call costs as much as several rows. */
+/** Index keys and entries written by one statement: each call costs as much as several rows, and each value that is handed over half as much. */
 const keysAtOnce = 64;
 const rowsAtOnce = 16;
-const rowColumns = 7;
 
 /** Why an entry that was loaded does not stay. */
 export interface DroppedRow {
@@ -51,12 +51,11 @@ export class BulkLoad implements Disposable {
   readonly #statements: Statements;
   readonly #functions: EntryFunctions;
   readonly #tallies = new Map<string, number>();
-  readonly #attributeIds = new Map<string, number>();
+  readonly #keys = new Map<string, WaitingKeys>();
   #lastId: number;
-  /** Keys that are not written yet: attribute, value and entry in turn. */
-  #keys: SQLInputValue[] = [];
-  /** Columns of entries that are not written yet, one after the other. */
-  #rows: SQLInputValue[] = [];
+  /** Entries that are not written yet; the last one has the last id. */
+  #rows: LoadedRow[] = [];
+  #inserted = 0;
   #hasNames = true;
 
   /** @param scratch a file that may be overwritten; the caller removes it */
@@ -72,35 +71,31 @@ export class BulkLoad implements Disposable {
       `ATTACH '${scratch.replaceAll("'", "''")}' AS scratch; PRAGMA scratch.journal_mode = OFF; PRAGMA scratch.synchronous = OFF`,
     );
     this.#database.exec(`BEGIN;
-      CREATE TABLE scratch.key (attributeId INTEGER NOT NULL, value TEXT NOT NULL, entryId INTEGER NOT NULL);
       CREATE TABLE scratch.claim (address TEXT NOT NULL, entryId INTEGER NOT NULL);
       DROP INDEX entryName; DROP INDEX entryParent`);
     this.#hasNames = false;
     for (const row of this.#statements.all('SELECT name, count FROM tally')) this.#tallies.set(row.name as string, row.count as number);
-    for (const row of this.#statements.all('SELECT id, name FROM attribute')) this.#attributeIds.set(row.name as string, row.id as number);
+    for (const row of this.#statements.all('SELECT id, name FROM attribute')) this.#newKeys(row.name as string, row.id as number);
     this.#lastId = Number(this.#statements.get("SELECT value FROM meta WHERE name = 'lastEntryId'")?.value ?? 0);
   }
 
   /** Adds an entry and gives its id. */
   insert(row: LoadedRow): number {
     this.#lastId += 1;
-    const { parentId, rdnNorm, rdn, uuid, csn, body } = row;
-    this.#rows.push(this.#lastId, parentId, rdnNorm, rdn === rdnNorm ? null : rdn, uuid, csn, body);
+    this.#rows.push(row);
     // A name that is taken shows at once where names are indexed.
-    if (this.#hasNames || this.#rows.length === rowsAtOnce * rowColumns) this.#writeRows();
-    this.tally('entries', 1);
+    if (this.#hasNames || this.#rows.length === rowsAtOnce) this.#writeRows();
+    this.#inserted += 1;
     return this.#lastId;
   }
 
   /** Gives an entry an index key, at most `indexKeyMax` long. */
   key(attribute: string, value: string, id: number): void {
-    let attributeId = this.#attributeIds.get(attribute);
-    if (attributeId === undefined) {
-      attributeId = this.#statements.run('INSERT INTO attribute (name) VALUES (?)', attribute);
-      this.#attributeIds.set(attribute, attributeId);
-    }
-    this.#keys.push(attributeId, value, id);
-    if (this.#keys.length === keysAtOnce * 3) this.#writeKeys();
+    const keys =
+      this.#keys.get(attribute) ?? this.#newKeys(attribute, this.#statements.run('INSERT INTO attribute (name) VALUES (?)', attribute));
+    keys.values.push(value);
+    keys.ids.push(id);
+    if (keys.values.length === keysAtOnce) this.#writeKeys(keys);
   }
 
   /** Counts an entry. */
@@ -127,19 +122,22 @@ export class BulkLoad implements Disposable {
   /** Makes the indexes, and the counters and meta values durable-to-be; the file is a whole database from then on. */
   finish(meta: Readonly<Record<string, string>>, handlers: { dropped(row: DroppedRow): void; step(step: LoadStep): void }): void {
     handlers.step('names');
-    this.#writeKeys();
     this.#indexNames(handlers.dropped);
     handlers.step('uuids');
     this.#database.exec('DELETE FROM uuid');
     this.#indexUuids(handlers.dropped);
     handlers.step('index');
-    this.#database.exec(
-      'INSERT OR IGNORE INTO indexed SELECT attributeId, value, entryId FROM scratch.key ORDER BY attributeId, value, entryId',
-    );
+    this.#writeAllKeys();
+    for (const { attributeId } of [...this.#keys.values()].sort((a, b) => a.attributeId - b.attributeId)) {
+      this.#database.exec(
+        `INSERT OR IGNORE INTO indexed SELECT ${attributeId}, value, entryId FROM ${keyTable(attributeId)} ORDER BY value, entryId`,
+      );
+    }
     const values = { ...meta, lastEntryId: String(this.#lastId), [uuidBoundary]: String(this.#lastId) };
     for (const [name, value] of Object.entries(values)) {
       this.#statements.run('INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)', name, value);
     }
+    this.tally('entries', this.#inserted);
     for (const [name, count] of this.#tallies) {
       this.#statements.run('INSERT OR REPLACE INTO tally (name, count) VALUES (?, ?)', name, count);
     }
@@ -152,25 +150,48 @@ export class BulkLoad implements Disposable {
   }
 
   #writeRows(): void {
-    const values = this.#rows;
-    if (values.length === 0) return;
+    const rows = this.#rows;
+    const [first] = rows;
+    if (first === undefined) return;
     this.#rows = [];
-    const rows = values.length / rowColumns;
-    this.#statements.run(rows === rowsAtOnce ? insertFullRows : insertRows(rows), ...values);
+    const values: SQLInputValue[] = [this.#lastId - rows.length + 1];
+    // Accounts of one domain, written as they are compared, are nearly all there is.
+    if (rows.every((row) => row.parentId === first.parentId && row.rdn === row.rdnNorm)) {
+      values.push(first.parentId);
+      for (const { rdnNorm, uuid, csn, body } of rows) values.push(rdnNorm, uuid, csn, body);
+      this.#statements.run(insertAlike(rows.length), ...values);
+      return;
+    }
+    for (const { parentId, rdnNorm, rdn, uuid, csn, body } of rows)
+      values.push(parentId, rdnNorm, rdn === rdnNorm ? null : rdn, uuid, csn, body);
+    this.#statements.run(insertRows(rows.length), ...values);
   }
 
-  #writeKeys(): void {
-    const values = this.#keys;
-    if (values.length === 0) return;
-    this.#keys = [];
-    const rows = values.length / 3;
-    this.#statements.run(rows === keysAtOnce ? insertFull : insertKeys(rows), ...values);
+  #newKeys(attribute: string, attributeId: number): WaitingKeys {
+    const keys = { attributeId, values: [], ids: [] };
+    this.#keys.set(attribute, keys);
+    this.#database.exec(`CREATE TABLE ${keyTable(attributeId)} (value TEXT NOT NULL, entryId INTEGER NOT NULL)`);
+    return keys;
+  }
+
+  #writeKeys(keys: WaitingKeys): void {
+    const { attributeId, values, ids } = keys;
+    const [first] = ids;
+    if (first === undefined) return;
+    keys.values = [];
+    keys.ids = [];
+    // One value of each of so many entries in a row, mostly.
+    if (ids.every((id, i) => id === first + i)) this.#statements.run(insertKeysInRow(attributeId, values.length), first, ...values);
+    else this.#statements.run(insertKeys(attributeId, values.length), ...values.flatMap((value, i) => [ids[i] as number, value]));
+  }
+
+  #writeAllKeys(): void {
+    for (const keys of this.#keys.values()) this.#writeKeys(keys);
   }
 
   #indexNames(dropped: (row: DroppedRow) => void): void {
     if (this.#hasNames) return;
     this.#hasNames = true;
-    this.#writeKeys();
     this.#writeRows();
     const [names, parents] = entryIndexes;
     this.#database.exec(parents);
@@ -198,9 +219,10 @@ export class BulkLoad implements Disposable {
 
   /** Takes entries out again, with all below them. */
   #drop(why: DroppedRow['why'], ids: string, dropped: (row: DroppedRow) => void): void {
+    this.#writeAllKeys();
     for (const id of this.#statements.numbers(ids)) this.#dropTree(id, why, dropped);
-    this.#database.exec('DELETE FROM scratch.key WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.id = entryId)');
-    this.#database.exec('DELETE FROM scratch.claim WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.id = entryId)');
+    for (const table of ['scratch.claim', ...[...this.#keys.values()].map(({ attributeId }) => keyTable(attributeId))])
+      this.#database.exec(`DELETE FROM ${table} WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.id = entryId)`);
   }
 
   #dropTree(id: number, why: DroppedRow['why'], dropped: (row: DroppedRow) => void): void {
@@ -225,16 +247,57 @@ export class BulkLoad implements Disposable {
   }
 }
 
-const insertFullRows = insertRows(rowsAtOnce);
-
-function insertRows(rows: number): string {
-  return `INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES ${Array(rows).fill('(?, ?, ?, ?, ?, ?, ?)').join(', ')}`;
+/** Keys of one attribute that are not written yet. */
+interface WaitingKeys {
+  readonly attributeId: number;
+  values: string[];
+  ids: number[];
 }
 
-const insertFull = insertKeys(keysAtOnce);
+function keyTable(attributeId: number): string {
+  return `scratch.key${attributeId}`;
+}
 
-function insertKeys(rows: number): string {
-  return `INSERT INTO scratch.key (attributeId, value, entryId) VALUES ${Array(rows).fill('(?, ?, ?)').join(', ')}`;
+const statements = new Map<string, string>();
+
+function statement(name: string, make: () => string): string {
+  let text = statements.get(name);
+  if (text === undefined) {
+    text = make();
+    statements.set(name, text);
+  }
+  return text;
+}
+
+function rowsOf(count: number, row: (i: number) => string): string {
+  return Array.from({ length: count }, (_, i) => `(${row(i)})`).join(', ');
+}
+
+/** Entries of any kind: the first id, then six values of each. */
+function insertRows(count: number): string {
+  return statement(`rows ${count}`, () => `${intoEntry} ${rowsOf(count, (i) => `?1 + ${i}, ?, ?, ?, ?, ?, ?`)}`);
+}
+
+/** Entries below one parent, whose RDNs are their keys: the first id, the parent, then four values of each. */
+function insertAlike(count: number): string {
+  return statement(`alike ${count}`, () => `${intoEntry} ${rowsOf(count, (i) => `?1 + ${i}, ?2, ?, NULL, ?, ?, ?`)}`);
+}
+
+const intoEntry = 'INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES';
+
+function insertKeys(attributeId: number, count: number): string {
+  return statement(
+    `keys ${attributeId} ${count}`,
+    () => `INSERT INTO ${keyTable(attributeId)} (entryId, value) VALUES ${rowsOf(count, () => '?, ?')}`,
+  );
+}
+
+/** One key of each entry in a row: the first id, then the values. Parameters with numbers of their own would cost a look through all of them. */
+function insertKeysInRow(attributeId: number, count: number): string {
+  return statement(
+    `row ${attributeId} ${count}`,
+    () => `INSERT INTO ${keyTable(attributeId)} (entryId, value) VALUES ${rowsOf(count, (i) => `?1 + ${i}, ?`)}`,
+  );
 }
 
 /** Addresses claimed during a load, in pages; each page is given with the entries' ids. */

@@ -34,6 +34,8 @@ export class EntryPlacer {
   readonly #load: BulkLoad;
   readonly #dropped: (row: DroppedRow) => void;
   readonly #places = new Map<string, number>();
+  /** Entries below which one is remembered: domains with accounts alone are none of them. */
+  readonly #placedBelow = new Set<number>();
   readonly #parents = new Map<string, number>();
   readonly #domains = new Map<number, readonly string[]>();
   readonly #domainIds = new Map<string, number>();
@@ -62,7 +64,7 @@ export class EntryPlacer {
   /** Inserts an entry below its parent, or refuses it. */
   place(entry: PreparedEntry): Placed {
     const { parentId, rdnNorm, rdn } = this.#whereIs(entry);
-    if (this.#places.has(`${parentId}/${rdnNorm}`)) return 'there';
+    if (this.#placedBelow.has(parentId) && this.#places.has(`${parentId}/${rdnNorm}`)) return 'there';
     if (this.#load.hasNames && this.#load.childId(parentId, rdnNorm, this.#dropped) !== undefined) return 'there';
     const checked = entry.kind === 'account' ? this.#checkedAccount(entry, parentId) : entry;
     const attributes = entry.kind === 'domain' || entry.kind === 'cluster' ? decodeBody(entry.body) : undefined;
@@ -134,6 +136,7 @@ export class EntryPlacer {
   #remember(parentId: number, rdnNorm: string, id: number): void {
     if (!this.#knowsAll) return;
     this.#places.set(`${parentId}/${rdnNorm}`, id);
+    this.#placedBelow.add(parentId);
     if (this.#places.size < placesMax) return;
     this.#knowsAll = false;
     this.#load.childId(parentId, rdnNorm, this.#dropped);
