@@ -1,6 +1,6 @@
 /** The clients of the measurement: log-ins one after the other on many connections at a time, idle sessions, and large messages. */
 import { connect, type Socket } from 'node:net';
-import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { connect as connectTls, createSecureContext, type TLSSocket } from 'node:tls';
 
 /** Size of the large message, octets. */
 export const messageBytes = 1_048_576;
@@ -30,10 +30,13 @@ const tailMax = 4096;
 const addressesUsed = 64;
 const addressOf = (number: number): string => `127.0.1.${1 + (number % addressesUsed)}`;
 
+// One for all: making it reads the system's certificates, which takes the client longer than the handshake.
+const secureContext = createSecureContext({ minVersion: 'TLSv1.3' });
+
 /** Connects; every handshake is a new one. */
 function open(entrance: Entrance, number: number): Socket | TLSSocket {
   const where = { host: '127.0.0.1', port: entrance.port, localAddress: addressOf(number), noDelay: true };
-  return entrance.tls ? connectTls({ ...where, rejectUnauthorized: false, minVersion: 'TLSv1.3' }) : connect(where);
+  return entrance.tls ? connectTls({ ...where, rejectUnauthorized: false, secureContext }) : connect(where);
 }
 
 /** Connects, logs in, says NOOP and LOGOUT, over and over on `atATime` connections, for `seconds`. */

@@ -1,0 +1,103 @@
+/**
+ * Log-ins at a frontend with one process and with two, interleaved, on a machine of two cores: what the second process adds.
+ *
+ *   bench/frontend/workers.ts [--workers 1,2] [--rounds N] [--seconds N] [--at-a-time N] [--clear]
+ *
+ * Clients and backend share the cores with the frontend. By default the work is made heavy for the frontend alone, with new TLS handshakes and an RSA key of
+ * 4096 bits, whose signature costs the server fifty times what it costs the client; `--clear` is the plain log-in, where the clients are the limit and only the CPU
+ * of the frontend says something. Sessions go to a plain backend as a foreign cluster.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { startProcess } from '#deploy/examples/processes.ts';
+import { cpuSeconds } from '../directory/process-use.ts';
+import { familyOf, freePort } from '../processes.ts';
+import { logIns } from './mail-load.ts';
+
+const { values } = parseArgs({
+  options: {
+    workers: { type: 'string', default: '1,2' },
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '3' },
+    'at-a-time': { type: 'string', default: '64' },
+    clear: { type: 'boolean', default: false },
+  },
+});
+const accounts = 60;
+const root = await mkdtemp(join(tmpdir(), 'bench-workers-'));
+await using started = new AsyncDisposableStack();
+started.defer(() => rm(root, { recursive: true, force: true }));
+
+const backend = await startNode('plain-backend.ts', []);
+const site = await startNode('site.ts', [root, String(backend.imap), String(accounts)]);
+const [cert, key] = [join(root, 'rsa.pem'), join(root, 'rsa.key')];
+const request = ['req', '-x509', '-newkey', 'rsa:4096', '-nodes', '-days', '1', '-subj', '/CN=front1', '-keyout', key, '-out', cert];
+execFileSync('openssl', request, { stdio: 'ignore' });
+
+interface Measured {
+  readonly workers: number;
+  readonly port: number;
+  readonly pids: readonly number[];
+  readonly runs: { rate: number; cpuMs: number; busiest: number; busy: number; failed: number }[];
+}
+const measured: Measured[] = [];
+for (const workers of values.workers.split(',').map(Number)) {
+  const config = JSON.parse(await readFile(site.config as string, 'utf8'));
+  const port = await freePort();
+  const listener = { ...config.listeners[values.clear ? 0 : 1], port };
+  const folder = join(root, `workers-${workers}`);
+  const frontend = {
+    ...config,
+    listeners: [listener],
+    tls: { certFile: cert, keyFile: key },
+    workers,
+    queueDirectory: join(folder, 'queue'),
+  };
+  const nodeFile = join(root, `workers-${workers}.json`);
+  await writeFile(nodeFile, JSON.stringify({ services: [frontend] }));
+  const child = await startProcess(nodeFile, join(root, `workers-${workers}.log`));
+  started.defer(async () => {
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    await ended;
+  });
+  const pids = familyOf(child.pid as number).filter((pid) => pid === child.pid || workers > 1);
+  measured.push({ workers, port, pids, runs: [] });
+}
+
+const seconds = Number(values.seconds);
+// The first round warms the programs up.
+for (let round = 0; round <= Number(values.rounds); round += 1) {
+  for (const { port, pids, runs } of measured) {
+    const before = pids.map(cpuSeconds);
+    const account = (number: number) => ({ name: `plain${number % accounts}@isp.example`, password: 'secret' });
+    const { count, failed, seconds: took } = await logIns({ port, tls: !values.clear }, account, Number(values['at-a-time']), seconds);
+    const each = pids.map((pid, index) => cpuSeconds(pid) - (before[index] ?? 0));
+    const cpu = each.reduce((sum, one) => sum + one, 0);
+    if (round > 0)
+      runs.push({ rate: count / took, cpuMs: (1000 * cpu) / count, busiest: Math.max(...each) / cpu, busy: cpu / took, failed });
+  }
+}
+process.stdout.write('processes  log-ins/s  CPU ms each  cores used  share of the busiest  failed\n');
+for (const { workers, runs } of measured) {
+  const of = (what: keyof (typeof runs)[number]): number =>
+    runs.map((run) => run[what]).sort((a, b) => a - b)[runs.length >> 1] ?? Number.NaN;
+  const cells = [workers, of('rate').toFixed(0), of('cpuMs').toFixed(3), of('busy').toFixed(2), of('busiest').toFixed(2), of('failed')];
+  process.stdout.write(`${cells.map((cell, index) => String(cell).padEnd([9, 9, 11, 10, 20, 6][index] ?? 0)).join('  ')}\n`);
+}
+
+async function startNode(file: string, args: readonly string[]): Promise<Record<string, string | number>> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, file), ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  started.defer(async () => {
+    const ended = once(child, 'exit');
+    child.stdin.end();
+    await ended;
+  });
+  const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
+  return JSON.parse(line) as Record<string, string | number>;
+}
