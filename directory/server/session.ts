@@ -233,6 +233,11 @@ export class LdapSession implements OperationHost {
         this.#start(next.message);
         continue;
       }
+      if (next.outcome === 'over-limit' && !this.#running.has(next.id)) {
+        const result = { resultCode: resultCodes.adminLimitExceeded, matchedDn: '', diagnosticMessage: next.detail };
+        this.answer(next.id, { type: 'searchResultDone', ...result });
+        continue;
+      }
       this.#options.log.debug({ clientIp: this.#connection.remoteAddress, detail: next.detail }, 'LDAP message refused');
       this.disconnect('protocolError', next.detail);
       return;

@@ -15,6 +15,9 @@ export class BerError extends Error {
   override readonly name = 'BerError';
 }
 
+/** Well-formed, but more than is taken: the stream can go on behind it. */
+export class OverLimit extends BerError {}
+
 /** What `readLength` says when the octets so far do not hold the whole length. */
 export const lengthIncomplete = -1;
 

@@ -15,6 +15,8 @@ import { parseMessage } from '#protocol/ldap/parse.ts';
 export type Decoded =
   | { readonly outcome: 'message'; readonly message: LdapMessage; readonly bytes: number }
   | { readonly outcome: 'needs-more' }
+  /** A message whose operation is not taken; those behind it are. See `ParseOutcome`. */
+  | { readonly outcome: 'over-limit'; readonly detail: string; readonly id: number }
   | { readonly outcome: 'too-big'; readonly detail: string }
   | { readonly outcome: 'malformed'; readonly detail: string; readonly id: number | undefined };
 
@@ -113,6 +115,7 @@ export class LdapDecoder {
     if (this.early?.(this.#buffer, start, start + total) === true) return undefined;
     const parsed = parseMessage(this.#buffer.subarray(start, start + total), this.#entriesAreLazy);
     if (parsed.outcome === 'malformed') return this.#fail(parsed);
+    if (parsed.outcome === 'over-limit') return parsed;
     return { outcome: 'message', message: parsed.message, bytes: total };
   }
 

@@ -1,18 +1,18 @@
 /**
  * Search filters on the wire (RFC 4511 §4.5.1.7), for search requests and for the assertion control (RFC 4528).
  */
-import { BerError, type BerReader, type BerWriter } from '#protocol/ldap/ber.ts';
+import { BerError, type BerReader, type BerWriter, OverLimit } from '#protocol/ldap/ber.ts';
 import { type Filter, filterDepthMax, filterNodesMax } from '#protocol/ldap/filter.ts';
 
-/** Reads one filter; throws `BerError` on malformed, too deep or too big ones. */
+/** Reads one filter; throws `BerError` on malformed ones, `OverLimit` on too deep or too big ones. */
 export function readFilter(reader: BerReader): Filter {
   return readNode(reader, 0, { left: filterNodesMax });
 }
 
 function readNode(reader: BerReader, depth: number, budget: { left: number }): Filter {
-  if (depth > filterDepthMax) throw new BerError(`filter nested deeper than ${filterDepthMax}`);
+  if (depth > filterDepthMax) throw new OverLimit(`filter nested deeper than ${filterDepthMax}`);
   budget.left -= 1;
-  if (budget.left < 0) throw new BerError(`filter of more than ${filterNodesMax} parts`);
+  if (budget.left < 0) throw new OverLimit(`filter of more than ${filterNodesMax} parts`);
   const tag = reader.peekTag();
   switch (tag) {
     case 0xa0:
@@ -65,7 +65,7 @@ function readSubstrings(reader: BerReader, budget: { left: number }): Filter {
   const parts = reader.enter(0x30);
   while (reader.hasMore()) {
     budget.left -= 1;
-    if (budget.left < 0) throw new BerError(`filter of more than ${filterNodesMax} parts`);
+    if (budget.left < 0) throw new OverLimit(`filter of more than ${filterNodesMax} parts`);
     const tag = reader.peekTag();
     // RFC 4511 §4.5.1.7.2: initial is first, final is last, each once.
     if (final !== undefined) throw new BerError('substring after the final one');

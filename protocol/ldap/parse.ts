@@ -3,7 +3,7 @@
  * asks. Values in the result are views into `bytes`.
  */
 import { Secret } from '#common/secret.ts';
-import { BerError, BerReader, berTags } from '#protocol/ldap/ber.ts';
+import { BerError, BerReader, berTags, OverLimit } from '#protocol/ldap/ber.ts';
 import { readFilter } from '#protocol/ldap/filter-ber.ts';
 import {
   type Attribute,
@@ -24,6 +24,8 @@ import {
 /** Outcome of `parseMessage`; `id` is set when the message got that far. */
 export type ParseOutcome =
   | { readonly outcome: 'message'; readonly message: LdapMessage }
+  /** A search whose filter is too deep or has too many parts. */
+  | { readonly outcome: 'over-limit'; readonly detail: string; readonly id: number }
   | { readonly outcome: 'malformed'; readonly detail: string; readonly id: number | undefined };
 
 /** Most controls on one message. */
@@ -43,6 +45,7 @@ export function parseMessage(bytes: Buffer, entriesStayLazy = false): ParseOutco
     const controls = reader.peekTag() === 0xa0 ? readControls(reader) : noControls;
     return { outcome: 'message', message: { id: messageId, operation, controls } };
   } catch (error) {
+    if (error instanceof OverLimit && id !== undefined) return { outcome: 'over-limit', detail: error.message, id };
     if (error instanceof BerError) return { outcome: 'malformed', detail: error.message, id };
     throw error;
   }

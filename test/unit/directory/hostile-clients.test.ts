@@ -5,7 +5,7 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { makeSyncRequest } from '#protocol/ldap/controls.ts';
 import { LdapDecoder } from '#protocol/ldap/decoder.ts';
 import { encodeMessage } from '#protocol/ldap/encode.ts';
-import { present } from '#protocol/ldap/filter.ts';
+import { equal, type Filter, present } from '#protocol/ldap/filter.ts';
 import { attribute, extendedOids, type LdapMessage, type LdapRequest } from '#protocol/ldap/messages.ts';
 import { resultCodes, resultName } from '#protocol/ldap/result-codes.ts';
 import { makeCancel } from '#protocol/ldap/sort.ts';
@@ -200,4 +200,20 @@ describe('a client that cancels (RFC 3909)', () => {
     ]);
     await expect.poll(() => directory.running.status().followers).toBe(0);
   });
+});
+
+test('a filter of too many parts or levels is refused by itself, and the connection goes on', async () => {
+  await using directory = await startTestDirectory();
+  await using admin = await directory.connect();
+  const baseDn = 'o=mail';
+  const wide: Filter = { kind: 'or', filters: Array.from({ length: 4200 }, (_, i) => equal('mail', `x${i}@isp.example`)) };
+  let deep: Filter = equal('mail', 'x');
+  for (let level = 0; level < 40; level += 1) deep = { kind: 'not', filter: deep };
+  await expect(admin.searchAll({ baseDn, filter: wide, attributes: ['cn'] })).rejects.toThrow(
+    /adminLimitExceeded.*filter of more than 4096 parts/,
+  );
+  await expect(admin.searchAll({ baseDn, filter: deep, attributes: ['cn'] })).rejects.toThrow(
+    /adminLimitExceeded.*filter nested deeper than 32/,
+  );
+  expect((await admin.searchAll({ baseDn, filter: present('ou'), attributes: ['ou'] })).length).toBe(3);
 });

@@ -178,8 +178,8 @@ describe('the LDAP codec', () => {
       return Buffer.concat([Buffer.from([0x30, 0x82, body.length >> 8, body.length & 255]), body]);
     };
     expect(parseMessage(deep(30)).outcome).toBe('message');
-    expect(parseMessage(deep(40))).toMatchObject({ outcome: 'malformed', id: 1 });
-    expect(parseMessage(deep(5000)).outcome).toBe('malformed');
+    expect(parseMessage(deep(40))).toMatchObject({ outcome: 'over-limit', id: 1 });
+    expect(parseMessage(deep(5000)).outcome).toBe('over-limit');
   });
 
   it('keeps memory near the bytes that came, not the bytes that were claimed', () => {
