@@ -46,7 +46,7 @@ export function receive(connection: Connection, take: (chunk: Buffer) => Promise
           },
           // What was under way is thrown away, so that the peer can read the answer.
           (error: unknown) => {
-            connection.handle({ data: () => {}, close: () => {} });
+            connection.handle({ data: () => {}, end: () => {}, close: () => {} });
             connection.resume();
             reject(error);
           },
