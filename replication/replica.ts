@@ -18,12 +18,12 @@ import { splitDn } from '#protocol/ldap/dn.ts';
 import { and, equal, type Filter, or } from '#protocol/ldap/filter.ts';
 import {
   type EncodedImages,
-  encodeImageBatch,
   type Image,
   type ImageBatch,
   type ImageResult,
   imageBatchOid,
   readImageResult,
+  writeImageBatch,
 } from '#protocol/ldap/image-batch.ts';
 import { type Attribute, attribute, type Control, textOf, textsOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
@@ -156,7 +156,7 @@ export class Replica {
     encoded?: EncodedImages,
   ): Promise<ImageResult> {
     const batch: ImageBatch = { mayDisplace, contextCsn, ...this.scope.covered, changes, encoded };
-    const { value } = await this.connection.extended(imageBatchOid, encodeImageBatch(batch));
+    const { value } = await this.connection.extended(imageBatchOid, undefined, (writer) => writeImageBatch(writer, batch));
     const result = readImageResult(value);
     if (result !== undefined) return result;
     throw new PlatformError('PROTO_SYNTAX', `${this.connection.url} gave a malformed answer to a batch of entries`);

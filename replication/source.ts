@@ -14,6 +14,7 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type SyncEvent, syncEventLists } from '#directory/client/sync-session.ts';
 import { ImageEncoder } from '#protocol/ldap/image-batch.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
+import { findSyncEntry } from '#protocol/ldap/sync-entry.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import { batchBytesMax, batchMax, type Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
@@ -79,6 +80,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     filter: context.scope.filter,
     attributes: isOf389 ? [...context.scope.selection, ...masterUuidAttributes] : context.scope.selection,
     cookie,
+    ...(isOf389 ? {} : { takeEarly: refresh.takeEarly, roomEarly: refresh.roomEarly }),
   });
   for await (const list of lists) {
     for (const received of list) {
@@ -161,6 +163,24 @@ class Refresh {
     this.#named[Symbol.dispose]();
     this.#context.onPhase('following');
   }
+
+  /** The first load of an empty replica: its entries are known to be new before they are taken apart. */
+  readonly takeEarly = (bytes: Buffer, start: number, end: number): boolean => {
+    const { doomed, signal } = this.#context;
+    if (this.isOver || this.#mustMark || !this.#takesBlocks || doomed.size > 0 || signal.aborted) return false;
+    const places = findSyncEntry(bytes, start, end);
+    if (places === undefined) return false;
+    this.#context.onEntry();
+    this.#encoder.addFound(bytes, places);
+    if (this.#encoder.count === batchMax || this.#encoder.bytes >= batchBytesMax) this.#pushBlock();
+    return true;
+  };
+
+  readonly roomEarly = (): Promise<void> | undefined => {
+    const { pipeline, signal } = this.#context;
+    if (pipeline.hasRoom || signal.aborted) return undefined;
+    return room(this.#context).catch(() => {});
+  };
 
   // It goes as it came, and nothing is made of it here.
   #takeIntoBlock(event: EntryEvent): boolean {

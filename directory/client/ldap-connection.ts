@@ -221,10 +221,22 @@ export class LdapConnection implements AsyncDisposable {
     if (typeof id !== 'number') stream.fail(id);
     else {
       this.#searches.set(id, stream);
-      const { takeEarly } = search;
+      const { takeEarly, roomEarly } = search;
       if (takeEarly !== undefined) {
         const start = entryStart(id);
-        this.#decoder.early = (bytes, from, to) => stream.isReadUp && start(bytes, from) && takeEarly(bytes, from, to);
+        let isHeld = false;
+        this.#decoder.early = (bytes, from, to) => {
+          if (!stream.isReadUp || !start(bytes, from) || !takeEarly(bytes, from, to)) return false;
+          const room = isHeld ? undefined : roomEarly?.();
+          if (room === undefined) return true;
+          isHeld = true;
+          this.#connection.pause();
+          void room.then(() => {
+            isHeld = false;
+            this.#resume();
+          });
+          return true;
+        };
       }
     }
     return stream;
@@ -266,8 +278,8 @@ export class LdapConnection implements AsyncDisposable {
     return this.request({ type: 'deleteRequest', dn }, controls);
   }
 
-  extended(oid: string, value?: Buffer): Promise<LdapAnswer> {
-    return this.request({ type: 'extendedRequest', oid, value });
+  extended(oid: string, value?: Buffer, writeValue?: (writer: BerWriter) => void): Promise<LdapAnswer> {
+    return this.request({ type: 'extendedRequest', oid, value, ...(writeValue === undefined ? {} : { writeValue }) });
   }
 
   /** Drops the connection; every request on it fails. */

@@ -31,6 +31,8 @@ export interface SearchOptions {
    * done with, and the reader does not see it. For one search of a connection, and one without `timeoutMs`.
    */
   readonly takeEarly?: (bytes: Buffer, start: number, end: number) => boolean;
+  /** Resolves, never rejects, when `takeEarly` has room again; the connection stops reading meanwhile. `undefined` when it has. */
+  readonly roomEarly?: () => Promise<void> | undefined;
 }
 
 /** One thing the server sent. Values are views into the received bytes. */

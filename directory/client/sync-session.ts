@@ -43,6 +43,7 @@ export interface SyncOptions {
   readonly cookie: Buffer | undefined;
   /** See `SearchOptions`. */
   readonly takeEarly?: SearchOptions['takeEarly'];
+  readonly roomEarly?: SearchOptions['roomEarly'];
 }
 
 /** Whether the provider cannot go on from our cookie (e-syncRefreshRequired): ask again without one. */
@@ -66,11 +67,9 @@ export async function* syncEventLists(
   options: SyncOptions,
 ): AsyncGenerator<readonly SyncEvent[], never, undefined> {
   const control = makeSyncRequest({ mode: 'refreshAndPersist', cookie: options.cookie, reloadHint: false });
-  const { baseDn, filter, attributes, takeEarly } = options;
-  const search = connection.search(
-    { baseDn, scope: 'sub', filter, attributes, timeoutMs: 0, ...(takeEarly === undefined ? {} : { takeEarly }) },
-    [control],
-  );
+  const { baseDn, filter, attributes, takeEarly, roomEarly } = options;
+  const early = { ...(takeEarly === undefined ? {} : { takeEarly }), ...(roomEarly === undefined ? {} : { roomEarly }) };
+  const search = connection.search({ baseDn, scope: 'sub', filter, attributes, timeoutMs: 0, ...early }, [control]);
   const phase: Phase = { unnamedAreGone: options.cookie === undefined, refreshed: false };
   for await (const items of search.lists()) yield items.flatMap((item) => eventOf(item, phase, connection.url) ?? []);
   throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the synchronization search; it should persist`);

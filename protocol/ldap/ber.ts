@@ -175,6 +175,8 @@ export class BerReader {
 
 /** Smallest block of memory the writer takes; what is written beyond it grows by doubling. */
 const slabBytes = 65_536;
+/** What a message may be longer than the one before without another block. */
+const slackBytes = 8192;
 
 /**
  * Writes elements one after the other. Several messages may be written before one `take`, so that they leave in one system call.
@@ -270,6 +272,13 @@ export class BerWriter {
     this.#position += bytes.length;
   }
 
+  /** The same, of a part of a buffer. */
+  rawOf(bytes: Buffer, start: number, end: number): void {
+    this.#reserve(end - start);
+    bytes.copy(this.#slab, this.#position, start, end);
+    this.#position += end - start;
+  }
+
   // The content runs from `content` to the position; one octet before it waits for the length.
   #patchLength(content: number): void {
     const length = this.#position - content;
@@ -291,7 +300,8 @@ export class BerWriter {
     if (this.#position + count <= this.#slab.length) return;
     const pending = this.#position - this.#start;
     let size = slabBytes;
-    while (size < pending + count || size < this.#usual) size *= 2;
+    if (this.#usual >= pending + count) size = Math.max(slabBytes, this.#usual + slackBytes);
+    while (size < pending + count) size *= 2;
     const bigger = Buffer.allocUnsafeSlow(size);
     this.#slab.copy(bigger, 0, this.#start, this.#position);
     this.#slab = bigger;

@@ -120,7 +120,11 @@ function writeFields(writer: BerWriter, operation: Constructed): void {
     }
     case 'extendedRequest':
       writer.text(operation.oid, 0x80);
-      if (operation.value !== undefined) writer.octets(operation.value, 0x81);
+      if (operation.writeValue !== undefined) {
+        const opened = writer.open(0x81);
+        operation.writeValue(writer);
+        writer.close(opened);
+      } else if (operation.value !== undefined) writer.octets(operation.value, 0x81);
       return;
     case 'intermediateResponse':
       if (operation.oid !== undefined) writer.text(operation.oid, 0x80);

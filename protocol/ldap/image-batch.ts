@@ -17,6 +17,7 @@ import { uuidFromBytes, uuidToBytes } from '#protocol/ldap/controls.ts';
 import { writeAttributes } from '#protocol/ldap/encode.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { checkedAttributes, readAttributes } from '#protocol/ldap/parse.ts';
+import type { SyncEntryPlaces } from '#protocol/ldap/sync-entry.ts';
 
 /** OID of the operation. */
 export const imageBatchOid = '2.25.11233386167282336856843219451289651251.3.2';
@@ -78,17 +79,22 @@ const writer = new BerWriter();
 
 /** Writes a batch. */
 export function encodeImageBatch(batch: ImageBatch): Buffer {
-  const opened = writer.open(berTags.sequence);
-  writer.boolean(batch.mayDisplace);
-  if (batch.contextCsn !== undefined) writer.text(batch.contextCsn, 0x80);
-  if (batch.only !== undefined) writeTexts(batch.only, 0xa1);
-  if (batch.without !== undefined) writeTexts(batch.without, 0xa2);
-  const changes = writer.open(berTags.sequence);
-  if (batch.encoded !== undefined) writer.raw(batch.encoded.octets);
-  for (const change of batch.changes) writeImage(writer, change);
-  writer.close(changes);
-  writer.close(opened);
+  writeImageBatch(writer, batch);
   return writer.take();
+}
+
+/** The same into a message that is being written. */
+export function writeImageBatch(to: BerWriter, batch: ImageBatch): void {
+  const opened = to.open(berTags.sequence);
+  to.boolean(batch.mayDisplace);
+  if (batch.contextCsn !== undefined) to.text(batch.contextCsn, 0x80);
+  if (batch.only !== undefined) writeTexts(to, batch.only, 0xa1);
+  if (batch.without !== undefined) writeTexts(to, batch.without, 0xa2);
+  const changes = to.open(berTags.sequence);
+  if (batch.encoded !== undefined) to.raw(batch.encoded.octets);
+  for (const change of batch.changes) writeImage(to, change);
+  to.close(changes);
+  to.close(opened);
 }
 
 /** Reads a batch; `undefined` when it is malformed. */
@@ -126,12 +132,24 @@ export class ImageEncoder {
     this.#count += 1;
   }
 
+  /** Adds an entry that is passed on as it came. */
+  addFound(bytes: Buffer, { uuidStart, dnStart, attributesEnd }: SyncEntryPlaces): void {
+    const one = this.#writer.open(0xa3);
+    this.#writer.rawOf(uuidHeader, 0, uuidHeader.length);
+    this.#writer.rawOf(bytes, uuidStart, uuidStart + 16);
+    this.#writer.rawOf(bytes, dnStart, attributesEnd);
+    this.#writer.close(one);
+    this.#count += 1;
+  }
+
   take(): EncodedImages {
     const count = this.#count;
     this.#count = 0;
     return { octets: this.#writer.take(), count };
   }
 }
+
+const uuidHeader = Buffer.from([berTags.octets, 16]);
 
 /** What was encoded. */
 export function decodeImages({ octets }: EncodedImages): readonly Image[] {
@@ -241,10 +259,10 @@ function read<T>(value: Buffer | undefined, take: (reader: BerReader) => T): T |
   }
 }
 
-function writeTexts(texts: readonly string[], tag: number): void {
-  const opened = writer.open(tag);
-  for (const text of texts) writer.text(text);
-  writer.close(opened);
+function writeTexts(to: BerWriter, texts: readonly string[], tag: number): void {
+  const opened = to.open(tag);
+  for (const text of texts) to.text(text);
+  to.close(opened);
 }
 
 function readTexts(reader: BerReader, tag: number): string[] {

@@ -6,6 +6,7 @@
  * received: copy what is kept for long. Absent optional parts are `undefined`.
  */
 import type { Secret } from '#common/secret.ts';
+import type { BerWriter } from '#protocol/ldap/ber.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
 
 /** A control (RFC 4511 §4.1.11). */
@@ -156,6 +157,8 @@ export interface ExtendedRequest {
   readonly type: 'extendedRequest';
   readonly oid: string;
   readonly value: Buffer | undefined;
+  /** Of a request that is sent: writes a large value in place of `value`, straight to where it leaves from. */
+  readonly writeValue?: (writer: BerWriter) => void;
 }
 
 /** RFC 4511 §4.12; with message ID 0 an unsolicited notification (§4.4). */

@@ -1,0 +1,95 @@
+/**
+ * Finds the parts of an entry as a first load sends it (RFC 4533 §2.3: state `add`, no cookie), without making anything of them: for those who
+ * only pass it on. Whatever is not exactly of that form, or not plain, is left to parse.ts.
+ */
+import { BerError, berTags, lengthContentStart, lengthIncomplete, readLength } from '#protocol/ldap/ber.ts';
+import { controlOids } from '#protocol/ldap/controls.ts';
+import { operationTags } from '#protocol/ldap/messages.ts';
+
+/** Where the parts are: elements with their tags, the UUID's 16 octets. Good until the next look. */
+export interface SyncEntryPlaces {
+  id: number;
+  dnStart: number;
+  attributesStart: number;
+  attributesEnd: number;
+  uuidStart: number;
+}
+
+const places: SyncEntryPlaces = { id: 0, dnStart: 0, attributesStart: 0, attributesEnd: 0, uuidStart: 0 };
+const stateOid = Buffer.from(controlOids.syncState);
+const controlsTag = 0xa0;
+const stateAdd = 1;
+
+/** Looks at one whole message; `undefined` when it is not of that form. */
+export function findSyncEntry(bytes: Buffer, start: number, end: number): SyncEntryPlaces | undefined {
+  try {
+    return found(bytes, start, end) ? places : undefined;
+  } catch (error) {
+    if (error instanceof BerError) return undefined;
+    throw error;
+  }
+}
+
+function found(bytes: Buffer, start: number, end: number): boolean {
+  if (endOf(bytes, start, end, berTags.sequence) !== end) return false;
+  let at = lengthContentStart();
+  const idEnd = endOf(bytes, at, end, berTags.integer);
+  at = lengthContentStart();
+  if (idEnd === at || idEnd - at > 4 || (bytes[at] as number) > 0x7f) return false;
+  places.id = bytes.readUIntBE(at, idEnd - at);
+  const operationEnd = endOf(bytes, idEnd, end, operationTags.searchResultEntry);
+  places.dnStart = lengthContentStart();
+  const dnEnd = endOf(bytes, places.dnStart, operationEnd, berTags.octets);
+  if (!isAscii(bytes, lengthContentStart(), dnEnd)) return false;
+  places.attributesStart = dnEnd;
+  places.attributesEnd = endOf(bytes, dnEnd, operationEnd, berTags.sequence);
+  if (places.attributesEnd !== operationEnd || !areAttributes(bytes, lengthContentStart(), operationEnd)) return false;
+  return endOf(bytes, operationEnd, end, controlsTag) === end && isStateOfNew(bytes, lengthContentStart(), end);
+}
+
+// One control: its OID, perhaps that it is not critical, and the state.
+function isStateOfNew(bytes: Buffer, start: number, end: number): boolean {
+  if (endOf(bytes, start, end, berTags.sequence) !== end) return false;
+  let at = lengthContentStart();
+  const oidEnd = endOf(bytes, at, end, berTags.octets);
+  at = lengthContentStart();
+  if (oidEnd - at !== stateOid.length) return false;
+  for (let i = 0; i < stateOid.length; i += 1) if (bytes[at + i] !== stateOid[i]) return false;
+  at = bytes[oidEnd] === berTags.boolean ? endOf(bytes, oidEnd, end, berTags.boolean) : oidEnd;
+  if (endOf(bytes, at, end, berTags.octets) !== end) return false;
+  if (endOf(bytes, lengthContentStart(), end, berTags.sequence) !== end) return false;
+  at = lengthContentStart();
+  if (endOf(bytes, at, end, berTags.enumerated) !== at + 3 || bytes[at + 2] !== stateAdd) return false;
+  if (endOf(bytes, at + 3, end, berTags.octets) !== end) return false;
+  places.uuidStart = lengthContentStart();
+  return end - places.uuidStart === 16;
+}
+
+// A list that can be read, of descriptions in ASCII.
+function areAttributes(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; ) {
+    const oneEnd = endOf(bytes, at, end, berTags.sequence);
+    const typeAt = lengthContentStart();
+    const typeEnd = endOf(bytes, typeAt, oneEnd, berTags.octets);
+    if (!isAscii(bytes, lengthContentStart(), typeEnd)) return false;
+    const setEnd = endOf(bytes, typeEnd, oneEnd, berTags.set);
+    for (let value = lengthContentStart(); value < setEnd; ) value = endOf(bytes, value, setEnd, berTags.octets);
+    at = oneEnd;
+  }
+  return true;
+}
+
+function isAscii(bytes: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at += 1) if ((bytes[at] as number) > 0x7f) return false;
+  return true;
+}
+
+/** End of the element at `at`, whose content starts at `lengthContentStart()`. */
+function endOf(bytes: Buffer, at: number, end: number, tag: number): number {
+  if (at >= end || bytes[at] !== tag) throw notSo;
+  const length = readLength(bytes, at + 1, end);
+  if (length === lengthIncomplete || lengthContentStart() + length > end) throw notSo;
+  return lengthContentStart() + length;
+}
+
+const notSo = new BerError('not of this form');
