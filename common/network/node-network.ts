@@ -27,6 +27,7 @@ import type {
   TlsFacts,
   TlsServerOptions,
 } from '#common/network/network.ts';
+import { SlicedWrites } from '#common/network/sliced-writes.ts';
 
 const connectTimeoutMs = 10_000;
 const handshakeTimeoutMs = 20_000;
@@ -219,6 +220,8 @@ class NodeConnection implements Connection {
   #closed = false;
   #closeError: Error | undefined;
   #tls: TlsFacts | undefined;
+  /** Of connections that began in clear or at a listener's door: sessions, of which there are many. A link writes as it comes. */
+  #sliced: SlicedWrites | undefined;
 
   constructor(socket: Socket) {
     this.remoteAddress = plainAddress(socket.remoteAddress);
@@ -246,7 +249,7 @@ class NodeConnection implements Connection {
   }
 
   get bufferedBytes(): number {
-    return this.#socket.writableLength;
+    return this.#socket.writableLength + (this.#sliced?.waitingBytes ?? 0);
   }
 
   handle(handlers: ConnectionHandlers): void {
@@ -262,13 +265,18 @@ class NodeConnection implements Connection {
   }
 
   write(bytes: Uint8Array | string): boolean {
+    if (this.#sliced !== undefined) return this.#sliced.write(bytes);
     return this.#socket.writable ? this.#socket.write(bytes) : true;
   }
 
   writeAll(parts: readonly Uint8Array[]): boolean {
+    let room = true;
+    if (this.#sliced !== undefined) {
+      for (const part of parts) room = this.#sliced.write(part);
+      return room;
+    }
     if (!this.#socket.writable) return true;
     this.#socket.cork();
-    let room = true;
     for (const part of parts) room = this.#socket.write(part);
     this.#socket.uncork();
     return room;
@@ -284,7 +292,9 @@ class NodeConnection implements Connection {
 
   end(): void {
     // Ending twice makes an error with its stack, which nobody is told, at a measurable cost per session.
-    if (!this.#socket.writableEnded && !this.#socket.destroyed) this.#socket.end();
+    if (this.#socket.writableEnded || this.#socket.destroyed) return;
+    if (this.#sliced === undefined) this.#socket.end();
+    else this.#sliced.end();
   }
 
   destroy(error?: Error): void {
@@ -357,6 +367,7 @@ class NodeConnection implements Connection {
         clearTimeout(timer);
         secure.removeAllListeners('error').removeAllListeners('close');
         this.#socket = secure;
+        this.#sliced = new SlicedWrites(secure, () => this.#handlers?.drain?.());
         this.#tls = tlsFactsOf(secure);
         this.#attach(secure);
         resolve();
@@ -405,7 +416,8 @@ class NodeConnection implements Connection {
   }
 
   onSocketDrain(): void {
-    this.#handlers?.drain?.();
+    // Those in slices say themselves when they have room.
+    if (this.#sliced === undefined) this.#handlers?.drain?.();
   }
 
   onSocketError(error: Error): void {
@@ -417,7 +429,7 @@ class NodeConnection implements Connection {
   }
 
   #onEnd(): void {
-    if (this.#handlers?.end === undefined) this.#socket.end();
+    if (this.#handlers?.end === undefined) this.end();
     else this.#handlers.end();
   }
 
