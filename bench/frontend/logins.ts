@@ -1,11 +1,12 @@
 /**
  * Proxied IMAP sessions against nginx's mail proxy and Dovecot's, the same plain backend behind all of them; ours also over the link to a member of ours.
  *
- *   bench/frontend/logins.ts [--only logins,tls,idle,bulk] [--proxies own-link,own-plain,nginx,nginx-64k,dovecot]
- *                            [--rounds N] [--seconds N] [--at-a-time N] [--idle N] [--node FLAG]...
+ *   bench/frontend/logins.ts [--only logins,tls,resumed,idle,bulk] [--proxies own-link,own-plain,nginx,nginx-64k,haproxy,dovecot]
+ *                            [--rounds N] [--seconds N] [--warm-up SECONDS] [--at-a-time N] [--idle N] [--node FLAG]...
  *
  * Rounds are interleaved and medians printed. CPU is that of the proxy's own processes: what answers nginx's auth_http is not in it, Dovecot's auth process,
- * which is its routing, is. Wants nginx's mail module and dovecot-imapd, and root for Dovecot.
+ * which is its routing, is. HAProxy passes bytes on (mode tcp) and knows nothing of log-ins. Wants nginx's mail module, haproxy and dovecot-imapd, and
+ * root for Dovecot.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,8 +18,9 @@ import { type MailProxy, startBench } from './proxies.ts';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'logins,tls,idle,bulk' },
-    proxies: { type: 'string', default: 'own-link,own-plain,nginx,nginx-64k,dovecot' },
+    only: { type: 'string', default: 'logins,tls,resumed,idle,bulk' },
+    proxies: { type: 'string', default: 'own-link,own-plain,nginx,nginx-64k,haproxy,dovecot' },
+    'warm-up': { type: 'string', default: '6' },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '2' },
     'at-a-time': { type: 'string', default: '64' },
@@ -39,6 +41,7 @@ const bench = await startBench(root, values.proxies.split(','), values.node).cat
 try {
   if (only.includes('logins')) await measureLogins('plain', ({ plain }) => plain);
   if (only.includes('tls')) await measureLogins('TLS 1.3, new handshakes', ({ secure }) => secure);
+  if (only.includes('resumed')) await measureLogins('TLS 1.3, resumed', ({ secure }) => secure, true);
   if (only.includes('idle')) {
     await measureIdle('plain', ({ plain }) => plain);
     await measureIdle('TLS', ({ secure }) => secure);
@@ -53,25 +56,36 @@ try {
 }
 process.exit();
 
-async function measureLogins(what: string, entrance: (proxy: MailProxy) => Entrance): Promise<void> {
-  const found = new Map<string, { rate: number; cpuMs: number; p50: number; p99: number; failed: number; busy: number }[]>();
+async function measureLogins(what: string, entrance: (proxy: MailProxy) => Entrance, resumes = false): Promise<void> {
+  const found = new Map<
+    string,
+    { rate: number; cpuMs: number; p50: number; p99: number; failed: number; busy: number; resumed: number }[]
+  >();
   for (const { name } of bench.proxies) found.set(name, []);
-  // The first round warms the programs up.
+  // The first round warms the programs up: what runs for months has been compiled by then.
   for (let round = 0; round <= rounds; round += 1) {
     for (const proxy of bench.proxies) {
       const cpuBefore = proxy.cpuSeconds();
-      const { count, failed, seconds: took, tookMs } = await logIns(entrance(proxy), proxy.account, atATime, seconds);
+      const lasting = round === 0 ? Number(values['warm-up']) : seconds;
+      const made = await logIns(entrance(proxy), proxy.account, atATime, lasting, resumes);
+      const { count, failed, seconds: took, tookMs, resumed } = made;
       const cpu = proxy.cpuSeconds() - cpuBefore;
       if (round === 0) continue;
       const at = (share: number): number => tookMs[Math.floor(share * (count - 1))] ?? Number.NaN;
-      found
-        .get(proxy.name)
-        ?.push({ rate: count / took, cpuMs: (1000 * cpu) / count, p50: at(0.5), p99: at(0.99), failed, busy: cpu / took });
+      found.get(proxy.name)?.push({
+        rate: count / took,
+        cpuMs: (1000 * cpu) / count,
+        p50: at(0.5),
+        p99: at(0.99),
+        failed,
+        busy: cpu / took,
+        resumed: resumed / count,
+      });
     }
   }
   print(
     `log-ins, ${what}, ${atATime} at a time`,
-    ['proxy', 'per CPU second', 'CPU ms each', 'per second', 'its core busy', 'p50 ms', 'p99 ms', 'failed'],
+    ['proxy', 'per CPU second', 'CPU ms each', 'per second', 'its core busy', 'p50 ms', 'p99 ms', 'failed', 'resumed'],
     [...found].map(([name, runs]) => {
       const of = (key: keyof (typeof runs)[number]): number => median(runs.map((run) => run[key]));
       return [
@@ -83,6 +97,7 @@ async function measureLogins(what: string, entrance: (proxy: MailProxy) => Entra
         of('p50').toFixed(1),
         of('p99').toFixed(1),
         String(runs.reduce((sum, { failed }) => sum + failed, 0)),
+        `${(100 * of('resumed')).toFixed(0)} %`,
       ];
     }),
   );

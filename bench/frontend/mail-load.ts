@@ -19,6 +19,8 @@ export interface Logins {
   readonly count: number;
   readonly failed: number;
   readonly seconds: number;
+  /** TLS handshakes that resumed an earlier session. */
+  readonly resumed: number;
   /** From connecting to the answer of LOGIN, milliseconds, sorted. */
   readonly tookMs: Float64Array;
 }
@@ -33,14 +35,21 @@ const addressOf = (number: number): string => `127.0.1.${1 + (number % addresses
 // One for all: making it reads the system's certificates, which takes the client longer than the handshake.
 const secureContext = createSecureContext({ minVersion: 'TLSv1.3' });
 
-/** Connects; every handshake is a new one. */
-function open(entrance: Entrance, number: number): Socket | TLSSocket {
+/** Connects; every handshake is a new one unless it is given a session. */
+function open(entrance: Entrance, number: number, session?: Buffer): Socket | TLSSocket {
   const where = { host: '127.0.0.1', port: entrance.port, localAddress: addressOf(number), noDelay: true };
-  return entrance.tls ? connectTls({ ...where, rejectUnauthorized: false, secureContext }) : connect(where);
+  if (!entrance.tls) return connect(where);
+  return connectTls({ ...where, rejectUnauthorized: false, secureContext, ...(session === undefined ? {} : { session }) });
 }
 
-/** Connects, logs in, says NOOP and LOGOUT, over and over on `atATime` connections, for `seconds`. */
-export async function logIns(entrance: Entrance, account: Account, atATime: number, seconds: number): Promise<Logins> {
+/**
+ * Connects, logs in, says NOOP and LOGOUT, over and over on `atATime` connections, for `seconds`.
+ *
+ * @param resumes whether TLS sessions are resumed, each from the ticket that came last on its slot
+ */
+export async function logIns(entrance: Entrance, account: Account, atATime: number, seconds: number, resumes = false): Promise<Logins> {
+  const tickets: (Buffer | undefined)[] = [];
+  let resumed = 0;
   const times: number[] = [];
   let failed = 0;
   let number = 0;
@@ -56,7 +65,16 @@ export async function logIns(entrance: Entrance, account: Account, atATime: numb
     const beganAtMs = performance.now();
     let step = 0;
     let isOver = false;
-    const socket = open(entrance, slot);
+    const socket = open(entrance, slot, tickets[slot]);
+    if (resumes && entrance.tls) {
+      const secure = socket as TLSSocket;
+      secure.on('session', (ticket) => {
+        tickets[slot] = ticket;
+      });
+      secure.on('secureConnect', () => {
+        if (secure.isSessionReused()) resumed += 1;
+      });
+    }
     socket.setTimeout(10_000, () => socket.destroy());
     socket.on('error', () => {});
     socket.on('data', (chunk: Buffer) => {
@@ -87,6 +105,7 @@ export async function logIns(entrance: Entrance, account: Account, atATime: numb
   return {
     count: times.length,
     failed,
+    resumed,
     seconds: (performance.now() - startedAtMs) / 1000,
     tookMs: Float64Array.from(times).sort(),
   };
