@@ -83,7 +83,14 @@ export interface Took {
 
 /** Imports an LDIF into an empty data directory of ours, as an operator does. */
 export function importOwn(dataDirectory: string, ldif: string): Promise<Took> {
-  return run(node, [join(import.meta.dirname, '../../deploy/run/directory.ts'), 'import', '--data', dataDirectory, ldif]);
+  return run(node, [
+    ...serviceOptions,
+    join(import.meta.dirname, '../../deploy/run/directory.ts'),
+    'import',
+    '--data',
+    dataDirectory,
+    ldif,
+  ]);
 }
 
 /** Writes a configuration of slapd and gives its path: back-mdb, indexes as ours, durable writes, no statistics log; a provider has syncprov. */

@@ -16,6 +16,7 @@ const prepare = createPrepareBlock({
   hasher: createPasswordHasher(systemRandom),
   schemaFiles: workerData as SchemaFile[],
 });
+let before: ArrayBuffer | undefined;
 let last: Promise<void> = Promise.resolve();
 
 async function answer(octets: ArrayBuffer): Promise<void> {
@@ -25,6 +26,9 @@ async function answer(octets: ArrayBuffer): Promise<void> {
   } catch (error) {
     port?.postMessage({ failed: messageOf(error) } satisfies ThreadAnswer);
   }
+  // Given back at once, because a thread that makes little garbage is collected seldom; the next block is compared with this one.
+  before?.transfer(0);
+  before = octets;
 }
 
 // One after the other: the answers come in the order of the questions.

@@ -14,7 +14,7 @@ import type { SchemaFile } from '../schema/schema-file.ts';
 import { hasClearPassword, withHashedPasswords } from '../server/prepare-passwords.ts';
 import { PlainRecords } from './plain-records.ts';
 import { type ContentRecord, EntryPreparer, type PreparedEntry } from './prepare-entry.ts';
-import { BatchWriter, type PreparedBatch, type PreparedMistake } from './prepared-batch.ts';
+import { type BatchRoom, BatchWriter, newRoom, type PreparedBatch, type PreparedMistake } from './prepared-batch.ts';
 
 /** Prepares blocks; several at a time where threads do it. */
 export type PrepareBlock = (block: Buffer) => Promise<PreparedBatch>;
@@ -35,8 +35,11 @@ export function createPrepareBlock(ports: {
     nextCsn: () => csns.next(),
   });
   const plain = new PlainRecords({ schema, uuid: () => ports.random.uuid(), nextCsn: () => csns.next() });
+  let room: BatchRoom | undefined;
   return async (block) => {
-    const writer = new BatchWriter(block.length);
+    // Whoever comes while another block waits for a hash has one of its own.
+    const writer = new BatchWriter(room ?? newRoom(block.length));
+    room = undefined;
     plain.begin(block, writer);
     const mistakes: PreparedMistake[] = [];
     const take = (record: ContentRecord): PreparedEntry | undefined => {
@@ -78,6 +81,8 @@ export function createPrepareBlock(ports: {
         mistakes.push({ line: record.line, detail: `${record.dn}: ${messageOf(error)}` });
       }
     }
-    return writer.finish(mistakes, lines);
+    const batch = writer.finish(mistakes, lines);
+    room = writer.room;
+    return batch;
   };
 }

@@ -30,6 +30,20 @@ export interface PreparedBatch {
 }
 
 /**
+ * Memory that is used for one batch after the other: threads that make little garbage are collected seldom, and buffers of each batch would add up
+ * to hundreds of megabytes until then.
+ */
+export interface BatchRoom {
+  readonly octets: Uint8Array<ArrayBuffer>;
+  readonly text: Buffer;
+}
+
+/** @param octets room for UUIDs and bodies, and for text, at first */
+export function newRoom(octets: number): BatchRoom {
+  return { octets: new Uint8Array(octets), text: Buffer.allocUnsafeSlow(octets) };
+}
+
+/**
  * Packs entries: whole ones by `add`, or piece by piece in the order of the format, by who has them as octets of a file (plain-records.ts). Text is
  * kept as octets while all of it fits into Latin-1, as nearly always.
  */
@@ -43,10 +57,10 @@ export class BatchWriter {
   readonly #numbers: number[] = [];
   readonly #words = new Map<string, number>();
 
-  /** @param octetsExpected room for UUIDs and bodies, and for text, at first; it grows */
-  constructor(octetsExpected: number) {
-    this.#octets = new Uint8Array(octetsExpected);
-    this.#text = Buffer.allocUnsafeSlow(octetsExpected);
+  /** @param room where batches are put together, one at a time; it grows */
+  constructor(room: BatchRoom) {
+    this.#octets = room.octets;
+    this.#text = room.text;
   }
 
   add(entry: PreparedEntry): void {
@@ -70,13 +84,17 @@ export class BatchWriter {
   finish(mistakes: readonly PreparedMistake[], lines: number): PreparedBatch {
     return {
       text: this.#wideText ?? this.#text.toString('latin1', 0, this.#textCount),
-      // Moved to the other thread whole, which costs nothing; what is not filled was never touched.
-      octets: this.#octets.subarray(0, this.#octetCount),
+      octets: this.#octets.slice(0, this.#octetCount),
       numbers: new Int32Array(this.#numbers),
       words: [...this.#words.keys()],
       mistakes,
       lines,
     };
+  }
+
+  /** What the next batch may be put together in, once this one is finished. */
+  get room(): BatchRoom {
+    return { octets: this.#octets, text: this.#text };
   }
 
   /** Begins an entry: `parent` and `host` are numbers of words, the latter -1 without one. */
