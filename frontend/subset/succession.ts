@@ -27,7 +27,8 @@ const lookEveryMs = 100;
 
 /** What operators decided while the old process ran; plain JSON. */
 export interface FrontendLegacy {
-  readonly weight: number;
+  /** Missing where the configured one stands. */
+  readonly weight?: number | undefined;
   readonly isCordoned: boolean;
   readonly rules: readonly AddressRule[];
   /** Failed logins that count, the gravest. */
@@ -72,7 +73,7 @@ export class Succession {
   /** Writes the routes for the new process. Rejects with `ADMIN_CONFLICT` while the frontend is drained. */
   async prepare(): Promise<FrontendLegacy> {
     const { name, withdrawal, keeper } = this.#options;
-    const { state } = withdrawal.status();
+    const { state } = withdrawal;
     if (state === 'draining' || state === 'drained') {
       throw new PlatformError('ADMIN_CONFLICT', `${name} is ${state}, its ports are closed: there is nothing to hand over`, {
         fields: { hint: `archipelago frontend resume ${name}, or stop the process and start it` },
@@ -85,14 +86,18 @@ export class Succession {
   /** What another process of this frontend begins with. */
   legacy(): FrontendLegacy {
     const { withdrawal, rules, guard } = this.#options;
-    const { state, weight } = withdrawal.status();
-    return { weight, isCordoned: state === 'cordoned', rules: rules.list(), failures: guard.entries(failuresMax) };
+    return {
+      weight: withdrawal.orderedWeight,
+      isCordoned: withdrawal.state === 'cordoned',
+      rules: rules.list(),
+      failures: guard.entries(failuresMax),
+    };
   }
 
   /** Takes over what operators decided. */
   inherit({ weight, isCordoned, rules, failures }: FrontendLegacy): void {
     const { withdrawal, clock } = this.#options;
-    withdrawal.setWeight(weight);
+    if (weight !== undefined) withdrawal.setWeight(weight);
     if (isCordoned) withdrawal.cordon();
     this.#options.guard.learn(failures);
     for (const { untilMs, ...rule } of rules) {

@@ -78,6 +78,11 @@ export class Withdrawal {
     };
   }
 
+  /** What an operator set, where it is not what is configured. */
+  get orderedWeight(): number | undefined {
+    return this.#weight === this.#options.weight ? undefined : this.#weight;
+  }
+
   /** Throws `ADMIN_BAD_REQUEST`. */
   setWeight(weight: number): void {
     if (!Number.isInteger(weight) || weight < 0 || weight > 100) {

@@ -24,17 +24,20 @@ export interface FrontendProcess extends AsyncDisposable {
   ask<T>(path: string, method?: 'GET' | 'POST', body?: unknown): Promise<T>;
   status(): Promise<StatusReport['subsets'][number]['frontends'][number]>;
   sessions(): Promise<SessionsReport>;
-  /** Address of a listener. */
+  /** What the command line needs to reach it. */
+  readonly cliOptions: readonly string[];
+  /** Port of a listener. */
   port(protocol: string, tls: string): number;
 }
 
 const askMs = 120_000;
 
-/** Starts it; `adjust` changes its configuration. */
+/** Starts it; `adjust` changes its configuration, `env` adds to its environment. */
 export async function startFrontendProcess(
   federation: Federation,
   root: string,
   adjust: (config: FrontendConfig) => FrontendConfig = (config) => config,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<FrontendProcess> {
   const layout = layoutOf(root);
   const name = 'front1.eu.isp.example';
@@ -53,7 +56,7 @@ export async function startFrontendProcess(
     }),
   );
   const token = new Secret((await readFile(tokenFile, 'utf8')).trim());
-  const child = await startProcess(nodeFile, logFile);
+  const child = await startProcess(nodeFile, logFile, ['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`)]);
   const ask = async <T>(path: string, method: 'GET' | 'POST' = 'GET', body?: unknown): Promise<T> =>
     (await requestJson(systemClock, { url: `http://127.0.0.1:${adminPort}${path}`, token, method, body, timeoutMs: askMs })).body as T;
   const status = async () => {
@@ -71,6 +74,7 @@ export async function startFrontendProcess(
     ask,
     status,
     sessions: () => ask('/api/v1/sessions'),
+    cliOptions: ['--url', `http://127.0.0.1:${adminPort}`, '--token-file', tokenFile],
     port: (protocol, tls) => {
       const found = listeners.find((listener) => listener.protocol === protocol && listener.tls === tls);
       if (found === undefined) throw new Error(`no ${protocol} listener with tls: ${tls}`);

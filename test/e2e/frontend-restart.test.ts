@@ -2,6 +2,8 @@
  * A frontend that goes on in a new process: clients come and go all the while and none is refused or cut, sessions of before are served to
  * their end, and a new process that does not come up changes nothing.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +16,7 @@ import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import type { KickReport, RestartReport } from '#frontend/client/status.ts';
-import { until } from './clients.ts';
+import { run, until } from './clients.ts';
 import { type FrontendProcess, imapLogin, imapRound, LineClient, startFrontendProcess } from './frontend-process.ts';
 
 const patienceMs = 60_000;
@@ -219,3 +221,82 @@ it('says bye to whoever is left at the deadline, and hears a signal at its first
   );
   await imapRound(frontend.port('imap', 'starttls'), ...alice);
 });
+
+it('has any number of generations, which an operator and a signal reach through the first', async () => {
+  const port = frontend.port('imap', 'starttls');
+  const byCommand = (...more: readonly string[]) =>
+    run(process.execPath, ['bin/archipelago.mjs', 'frontend', 'restart', frontend.name, '-o', 'json', ...frontend.cliOptions, ...more], {
+      limitMs: patienceMs,
+    });
+  const first = await imapLogin(port, ...alice);
+  const restarted = await byCommand();
+  expect(restarted.err).toBe('');
+  const { deadlineMs } = JSON.parse(restarted.out) as RestartReport;
+  expect(deadlineMs).toBe(3_600_000);
+  const second = await imapLogin(port, ...alice);
+  expect((await byCommand('--deadline', '600')).code).toBe(0);
+  const third = await imapLogin(port, ...alice);
+  const { processes = [], sessionCount } = await frontend.status();
+  expect(processes.map(({ sessions }) => sessions)).toEqual([1, 1, 1]);
+  expect(sessionCount).toBe(3);
+  await second.says('z LOGOUT', /^z OK [^\r]*\r\n/m);
+  await third.says('n NOOP', /^n OK [^\r]*\r\n/m);
+  await first.says('n NOOP', /^n OK [^\r]*\r\n/m);
+
+  const ended = once(frontend.child, 'exit');
+  frontend.child.kill('SIGTERM');
+  await ended;
+  expect(frontend.child.exitCode).toBe(0);
+  await until(
+    async () => [first, third].every(({ isClosed }) => isClosed),
+    (isOver) => isOver,
+    patienceMs,
+  );
+  await expect(imapRound(port, ...alice)).rejects.toThrow('ECONNREFUSED');
+});
+
+it('tells systemd which process is the main one, and does not stay beside it', async () => {
+  const socket = join(root, 'notify');
+  const listener = spawn('python3', ['-u', '-c', notifySocket, socket], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let told = '';
+  listener.stdout.on('data', (chunk: Buffer) => {
+    told += chunk.toString();
+  });
+  try {
+    await until(
+      async () => told,
+      (text) => text.includes('bound'),
+      patienceMs,
+    );
+    await using other = await startFrontendProcess(federation, root, undefined, { NOTIFY_SOCKET: socket });
+    const ended = once(other.child, 'exit');
+    const report = await other.ask<RestartReport>(`/api/v1/frontends/${other.name}/restart`, 'POST', {});
+    await ended;
+    expect(other.child.exitCode).toBe(0);
+    expect(told).toContain(`MAINPID=${report.from.pid}`);
+    expect(told).toContain(`MAINPID=${report.to.pid}`);
+    await imapRound(other.port('imap', 'starttls'), ...alice);
+    process.kill(report.to.pid, 'SIGTERM');
+    await until(
+      () => imapRound(other.port('imap', 'starttls'), ...alice).then(() => 'served', String),
+      (outcome) => outcome.includes('ECONNREFUSED'),
+      patienceMs,
+    );
+  } finally {
+    listener.kill();
+  }
+});
+
+/** What systemd listens on; Node has no datagram sockets of that kind. The descriptors that come with a message are what its sender waits for. */
+const notifySocket = `
+import array, os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+print('bound')
+while True:
+    data, ancillary, _, _ = s.recvmsg(4096, 1024)
+    print(data.decode())
+    for _, kind, sent in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            for fd in array.array('i', sent[:len(sent) - len(sent) % 4]): os.close(fd)
+`;

@@ -175,12 +175,25 @@ it('is drained and resumed, and goes on in new processes, as one', async () => {
   );
 });
 
-it('leaves no process behind', async () => {
-  const pids = (await serving()).map(({ pid }) => pid);
-  const ended = once(frontend.child, 'exit');
-  frontend.child.kill('SIGTERM');
-  await ended;
-  const isThere = (pid: number): boolean => {
+it('leaves its ports and no process when the first one dies, and the sessions of the others go on until they end', async () => {
+  const port = frontend.port('imap', 'starttls');
+  const clients = await oneEach();
+  const processes = await serving();
+  const first = processes.find(({ pid }) => pid !== frontend.child.pid) as Process;
+  // The process that was started in the beginning only waits for this one by now.
+  process.kill(first.pid, 'SIGKILL');
+  await once(frontend.child, 'exit');
+  expect(frontend.child.exitCode).toBe(1);
+  await until(
+    () => imapRound(port, ...alice).then(() => 'served', String),
+    (outcome) => outcome.includes('ECONNREFUSED'),
+    patienceMs,
+  );
+  const left = clients.filter(({ isClosed }) => !isClosed);
+  expect(left).toHaveLength(clients.length - first.sessions);
+  expect(await Promise.all(left.map(isAlive))).toEqual(left.map(() => true));
+  for (const client of left) client.socket.end('z LOGOUT\r\n');
+  const isThere = ({ pid }: Process): boolean => {
     try {
       return process.kill(pid, 0);
     } catch {
@@ -188,8 +201,8 @@ it('leaves no process behind', async () => {
     }
   };
   await until(
-    async () => pids.filter(isThere),
-    (left) => left.length === 0,
+    async () => processes.filter(isThere),
+    (there) => there.length === 0,
     patienceMs,
   );
 });

@@ -35,6 +35,7 @@ const peers = {
   '/usr/sbin/iptables': 'iptables',
   '/usr/sbin/mkfs.ext4': 'e2fsprogs',
   openssl: 'openssl',
+  'systemd-notify': 'systemd',
   chromium: 'chromium',
   // The OpenLDAP tools' SASL mechanisms.
   '/usr/lib/*/sasl2/libplain.so': 'libsasl2-modules',
