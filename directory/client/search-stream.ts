@@ -28,7 +28,7 @@ export interface SearchOptions {
   readonly timeoutMs?: number;
   /**
    * Shown each entry before it is parsed, while everything before it has been read: the whole message is `bytes[start, end)`. True: it is
-   * done with, and the reader does not see it. For one search of a connection, and one without `timeoutMs`.
+   * done with, and the reader does not see it; the octets are others afterwards. For one search of a connection, and one without `timeoutMs`.
    */
   readonly takeEarly?: (bytes: Buffer, start: number, end: number) => boolean;
   /** Resolves, never rejects, when `takeEarly` has room again; the connection stops reading meanwhile. `undefined` when it has. */

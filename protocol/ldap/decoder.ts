@@ -33,6 +33,8 @@ export class LdapDecoder {
   #start = 0;
   #end = 0;
   #owned = false;
+  /** Whether somebody has views of it. */
+  #isSeen = false;
   #failed: Decoded | undefined;
 
   /** `entriesAreLazy`: entries keep their attributes as they came, and take them apart when somebody looks at them. */
@@ -68,12 +70,18 @@ export class LdapDecoder {
       this.#owned = false;
       return;
     }
-    if (!this.#owned || this.#end + chunk.length > this.#buffer.length) {
+    const isFull = this.#end + chunk.length > this.#buffer.length;
+    if (this.#owned && isFull && !this.#isSeen && kept + chunk.length <= this.#buffer.length) {
+      this.#buffer.copyWithin(0, this.#start, this.#end);
+      this.#start = 0;
+      this.#end = kept;
+    } else if (!this.#owned || isFull) {
       // Messages already given out are views of the old buffer, so bytes never move within one: a new one is taken.
       const bigger = Buffer.allocUnsafeSlow(Math.max(1024, 2 * (kept + chunk.length)));
       this.#buffer.copy(bigger, 0, this.#start, this.#end);
       this.#buffer = bigger;
       this.#owned = true;
+      this.#isSeen = false;
       this.#start = 0;
       this.#end = kept;
     }
@@ -113,6 +121,7 @@ export class LdapDecoder {
     if (start + total > this.#end) return needsMore;
     this.#start = start + total;
     if (this.early?.(this.#buffer, start, start + total) === true) return undefined;
+    this.#isSeen = true;
     const parsed = parseMessage(this.#buffer.subarray(start, start + total), this.#entriesAreLazy);
     if (parsed.outcome === 'malformed') return this.#fail(parsed);
     if (parsed.outcome === 'over-limit') return parsed;
