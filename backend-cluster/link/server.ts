@@ -20,6 +20,7 @@ import { clusterNetwork } from './cluster-network.ts';
 export const connectionsMax = 4_096;
 const refusalLogEveryMs = 60_000;
 const refusalsRemembered = 1_024;
+const unlistedText = 'the address is not in the Cluster Network';
 
 /** The one who dialled, as proved. */
 export interface LinkPeer {
@@ -83,7 +84,7 @@ export async function startLinkServer(options: LinkServerOptions): Promise<LinkS
 
   const accept = (connection: Connection): void => {
     if (!isListed(connection.remoteAddress)) {
-      refusals.note(connection.remoteAddress, new PlatformError('LINK_REFUSED', 'the address is not in the Cluster Network'));
+      refusals.note(connection.remoteAddress, new PlatformError('LINK_REFUSED', unlistedText));
       connection.handle({ data: () => {}, close: () => {} });
       connection.destroy();
       return;
@@ -158,6 +159,12 @@ export async function startLinkServer(options: LinkServerOptions): Promise<LinkS
       host: options.listen.address,
       port: options.listen.port,
       ...(options.tls === undefined ? {} : { tls: { ...options.tls, requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.3' } }),
+      turnedAway: (address, why) => {
+        const text = isListed(address)
+          ? `the TLS handshake failed (${why}); a peer shows a certificate of this cluster’s CA`
+          : unlistedText;
+        refusals.note(address, new PlatformError('LINK_REFUSED', text));
+      },
     },
     accept,
   );

@@ -110,6 +110,8 @@ export interface ListenOptions {
   readonly tls?: TlsServerOptions;
   /** Connections in the system's accept queue; default 4096. */
   readonly backlog?: number;
+  /** With TLS: a client was turned away in the handshake, and why. Not called for one that only went away. */
+  readonly turnedAway?: (remoteAddress: string, why: string) => void;
 }
 
 /** Where to connect. */

@@ -15,6 +15,7 @@ import {
   TLSSocket,
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { errnoOf } from '#common/files/files.ts';
 import { boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
 import type {
   Connection,
@@ -92,7 +93,14 @@ async function listen(sockets: SocketSource, options: ListenOptions, accept: (co
   if (tls !== undefined) {
     server.on('connection', (socket: Socket) => socket.setNoDelay(true));
     // A failed handshake concerns that client only; the socket is already being torn down.
-    server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
+    server.on('tlsClientError', (error: Error, socket: TLSSocket) => {
+      // Node closes on a certificate that it does not accept, and then reports a reset.
+      const why = String(socket.authorizationError ?? errnoOf(error));
+      if (why !== 'ECONNRESET') options.turnedAway?.(plainAddress(socket.remoteAddress), why);
+      socket.destroy();
+    });
+    // By then the address would be gone. A socket keeps it once it was asked, and in a handshake this is the only occasion.
+    if (options.turnedAway !== undefined) server.on('keylog', (_secret: Buffer, socket: TLSSocket) => void socket.remoteAddress);
   }
   const where = options.path ?? `${options.host ?? '127.0.0.1'}:${options.port ?? 0}`;
   try {

@@ -4,7 +4,7 @@ import type { LinkTlsPems } from '#backend-cluster/client/link-tls.ts';
 import { type LinkServer, startLinkServer } from '#backend-cluster/link/server.ts';
 import { systemClock } from '#common/clock.ts';
 import { parseClusterName, parseMemberName } from '#common/host-server.ts';
-import { silentLogger } from '#common/log/logger.ts';
+import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
@@ -17,6 +17,8 @@ let ca: ThrowawayCa;
 let stranger: ThrowawayCa;
 let server: LinkServer;
 const seen: string[] = [];
+const warnings: string[] = [];
+const log: Logger = { ...silentLogger, child: () => log, warn: (_fields: object, text: string) => void warnings.push(text) };
 
 async function pems(by: ThrowawayCa, name: string, role: LinkRole): Promise<LinkTlsPems> {
   const { certificate, key } = await by.issue([name, roleUri(role)]);
@@ -26,7 +28,14 @@ async function pems(by: ThrowawayCa, name: string, role: LinkRole): Promise<Link
 beforeAll(async () => {
   ca = await createThrowawayCa(systemClock, systemRandom);
   stranger = await createThrowawayCa(systemClock, systemRandom);
-  server = await startLinkServer({
+  server = await start();
+});
+afterAll(async () => {
+  await server.close();
+});
+
+async function start(): Promise<LinkServer> {
+  return startLinkServer({
     name: back1,
     cluster: parseClusterName('west.isp.example'),
     incarnation: 'i1',
@@ -35,7 +44,7 @@ beforeAll(async () => {
     clusterNetwork: ['127.0.0.1'],
     clock: systemClock,
     network: nodeNetwork,
-    log: silentLogger,
+    log,
     metrics: createMetrics(),
     status: () => ({ sessions: 0, openAccounts: 0, state: 'active' }),
     open: async () => ({ answer: { outcome: 'moved' } }),
@@ -44,15 +53,17 @@ beforeAll(async () => {
       return 'done';
     },
   });
-});
-afterAll(async () => {
-  await server.close();
-});
+}
 
 /** Calls the member as `claimed`, with the given certificate. */
-async function call(claimed: { name: string; role: LinkRole }, tls: LinkTlsPems | undefined, member = back1): Promise<unknown> {
+async function call(
+  claimed: { name: string; role: LinkRole },
+  tls: LinkTlsPems | undefined,
+  port = server.port,
+  member = back1,
+): Promise<unknown> {
   await using client = createLinkClient({ ...claimed, tls, ports });
-  return await client.call({ name: member, host: '127.0.0.1', port: server.port }, 'x', {}, 5_000);
+  return await client.call({ name: member, host: '127.0.0.1', port }, 'x', {}, 5_000);
 }
 
 const front = { name: 'front1.eu.isp.example', role: 'frontend' } as const;
@@ -76,15 +87,26 @@ describe('the link under TLS', () => {
     await expect(call(front, tls)).rejects.toMatchObject({ code: 'LINK_REFUSED' });
   });
 
-  it('refuses a certificate of another authority, and none at all', async () => {
-    await expect(call(front, await pems(stranger, front.name, 'frontend'))).rejects.toMatchObject({ kind: 'unavailable' });
-    await expect(call(front, undefined)).rejects.toMatchObject({ kind: 'unavailable' });
+  it('refuses a certificate of another authority, and none at all, and names the peer once', async () => {
+    const other = await start();
+    try {
+      warnings.length = 0;
+      for (const tls of [await pems(stranger, front.name, 'frontend'), undefined]) {
+        await expect(call(front, tls, other.port)).rejects.toMatchObject({ kind: 'unavailable' });
+      }
+      await expect.poll(() => warnings.length, { timeout: 20_000 }).toBe(1);
+    } finally {
+      await other.close();
+    }
     expect(seen).toHaveLength(1);
+    expect(warnings[0]).toContain('link connection from 127.0.0.1 refused: the TLS handshake failed');
   });
 
   it('does not speak to a member whose certificate is another’s', async () => {
     const tls = await pems(ca, front.name, 'frontend');
-    await expect(call(front, tls, parseMemberName('back2.west.isp.example'))).rejects.toMatchObject({ code: 'NET_TLS_FAILED' });
+    await expect(call(front, tls, server.port, parseMemberName('back2.west.isp.example'))).rejects.toMatchObject({
+      code: 'NET_TLS_FAILED',
+    });
   });
 
   it('does not leave this machine in clear', async () => {
