@@ -8,7 +8,7 @@
  * outcome that is not known: nothing more is written). Outside `open` every call rejects.
  */
 
-import type { OpeningLog } from '#backend-cluster/storage/account-log.ts';
+import { fileOfBody, type OpeningLog } from '#backend-cluster/storage/account-log.ts';
 import type { AccountState } from '#backend-cluster/storage/account-state.ts';
 import type { Finding, ImportedMessage, StoredAccount } from '#backend-cluster/storage/account-store.ts';
 import { decodePart } from '#backend-cluster/storage/body.ts';
@@ -444,7 +444,6 @@ export class StoredAccountOverLog implements StoredAccount {
       const timeout = (): Error => new Error('storage does not answer');
       return decodePart(await withTimeout(clock, tuning.timeoutMs, log.readBody(body.at, offset, length), timeout));
     };
-    const file = log.nameOf({ body: body.at });
     try {
       // What is damaged is damaged twice: one wrong answer of a network or a cache makes no account read-only.
       return await read().catch((error: unknown) => {
@@ -455,15 +454,19 @@ export class StoredAccountOverLog implements StoredAccount {
       const isGone = errnoOf(error) === 'ENOENT';
       // Expunged while it was being read, and then removed by a compaction: no damage.
       if (isGone) findMessage(state.mailboxes.get(mailboxId), uid);
-      if (!isDamage(error)) throw new PlatformError('STORE_UNAVAILABLE', `${file} cannot be read: ${messageOf(error)}`, { cause: error });
+      if (!isDamage(error)) {
+        const message = `${log.nameOf({ body: body.at })} cannot be read: ${messageOf(error)}`;
+        throw new PlatformError('STORE_UNAVAILABLE', message, { cause: error });
+      }
       // A host that slept reads by an index of then: its successor has expunged the message since, and compacted the file away. That is no
       // damage, and the account must not become read-only for it.
       if (!(await this.checkHeld())) throw new PlatformError('CLUSTER_DEPOSED', 'another opening has the account', { cause: error });
+      this.#isReadOnly = true;
       metrics.corruptionFound();
+      const file = await fileOfBody(log, body.at);
       const problem = isGone ? 'the file is gone' : messageOf(error);
       const message = `the ${part} of a message is damaged: ${file}: ${problem}; the account is read-only: archipelago store repair ${this.uuid}`;
       logger.error({ errCode: 'STORE_CORRUPT', file, mailboxId, uid }, message);
-      this.#isReadOnly = true;
       await this.#parts.damaged([{ file, problem }]);
       throw new PlatformError('STORE_CORRUPT', message, { fields: { file, mailboxId, uid }, cause: error });
     }

@@ -60,6 +60,12 @@ export interface OpeningLog extends AccountReader {
   end(): Promise<void>;
 }
 
+/** The file that a body is in, for messages: its slot for as long as that is in the log. */
+export async function fileOfBody(log: AccountReader, at: number): Promise<string> {
+  const isInLog = at > 0 && (await log.listSlots().catch((): number[] => [])).includes(at);
+  return log.nameOf(isInLog ? { slot: at } : { body: at });
+}
+
 /** A log that can be read and not written: for looking at what an opening would find. */
 export function lookingOnly(reader: AccountReader): OpeningLog {
   const refused = async (): Promise<never> => {

@@ -5,7 +5,7 @@
 import type { AccountUuid } from '#common/account-name.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
-import type { AccountReader } from './account-log.ts';
+import { type AccountReader, fileOfBody } from './account-log.ts';
 import type { AccountState } from './account-state.ts';
 import type { AccountCheck, CheckRequest, Finding } from './account-store.ts';
 import { decodePart } from './body.ts';
@@ -89,7 +89,7 @@ async function confirm(
     const problem = isWanted ? await problemOf(log, uuid, suspect) : undefined;
     if (problem === undefined) continue;
     if ('body' in suspect) isComplete = false;
-    const file = log.nameOf('body' in suspect ? { body: suspect.body.at } : suspect);
+    const file = 'body' in suspect ? await fileOfBody(log, suspect.body.at) : log.nameOf(suspect);
     if (!findings.some((finding) => finding.file === file)) findings.push({ file, problem });
   }
   return { findings, isComplete };

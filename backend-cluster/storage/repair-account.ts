@@ -11,7 +11,7 @@
  */
 import type { AccountUuid } from '#common/account-name.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
-import type { OpeningLog } from './account-log.ts';
+import { fileOfBody, type OpeningLog } from './account-log.ts';
 import type { AccountState } from './account-state.ts';
 import type { AccountOpening, AccountRepair, Finding, LostMessage } from './account-store.ts';
 import { decodePart, encodePart } from './body.ts';
@@ -104,7 +104,7 @@ async function judgeBodies(
       const summary = await read(body.offset, body.summaryBytes);
       const raw = await read(body.offset + body.summaryBytes, body.rawBytes);
       if (typeof summary !== 'string' && typeof raw !== 'string') continue;
-      const file = log.nameOf({ body: body.at });
+      const file = await fileOfBody(log, body.at);
       const why = typeof raw === 'string' ? raw : String(summary);
       if (!findings.some((finding) => finding.file === file)) findings.push({ file, problem: why });
       const uid = columns.uid[row] as number;

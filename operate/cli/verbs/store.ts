@@ -130,11 +130,19 @@ function renderRepair(paint: Paint, repair: AccountRepairReport): string {
     one.why,
   ]);
   const lost = rows.length === 0 ? '' : table(paint, ['MAILBOX', 'UID', 'DATE', 'BYTES', 'WHY'], rows);
+  const files =
+    repair.findings.length === 0
+      ? ''
+      : table(
+          paint,
+          ['FILE', 'PROBLEM'],
+          repair.findings.map(({ file, problem }) => [file, problem]),
+        );
   const next =
     repair.outcome === 'would-lose'
       ? `put the files back from a backup and repeat, or give them up: archipelago store repair ${repair.uuid} --discard-lost\n`
       : '';
-  return `${repair.uuid}: ${texts[repair.outcome]}\n${lost}${next}`;
+  return `${repair.uuid}: ${texts[repair.outcome]}\n${files}${lost}${next}`;
 }
 
 const storePath = (cluster: string): string => `/api/v1/clusters/${encodeURIComponent(cluster)}/store`;

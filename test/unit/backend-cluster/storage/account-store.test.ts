@@ -185,6 +185,17 @@ describe('damage on the disk', () => {
     expect(account.isReadOnly).toBe(true);
     expect(errors.join('\n')).toContain('archipelago store repair');
   });
+
+  it('of a body that is in a slot is reported with the name of the slot', async () => {
+    const account = await store.open(uuid, opening('back1'));
+    const inbox = mailboxOf(account, 'INBOX');
+    await ledger.deliver(account, ['in-a-slot']);
+    const slot = fileOf('log', -1);
+    disk.damage(slot, (content) => flip(content.length - 5)(content));
+    expect(await codeOf(account.readRaw(inbox.id, inbox.uidNext - 1))).toBe('STORE_CORRUPT');
+    expect(errors.join('\n')).toContain(`${slot.slice('/store/'.length)}: a stored part fails its checksum`);
+    expect((await store.checkAccount(uuid)).findings).toMatchObject([{ file: slot.slice('/store/'.length) }]);
+  });
 });
 
 describe('a check that takes its time', () => {
