@@ -6,6 +6,7 @@
 import { LinkConnection } from '#backend-cluster/client/link-connection.ts';
 import { checkPeer, type LinkTlsPems } from '#backend-cluster/client/link-tls.ts';
 import type { Clock } from '#common/clock.ts';
+import type { ErrorCode } from '#common/errors/catalogue.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import type { ClusterName, MemberName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
@@ -20,6 +21,8 @@ import { clusterNetwork } from './cluster-network.ts';
 export const connectionsMax = 4_096;
 const refusalLogEveryMs = 60_000;
 const refusalsRemembered = 1_024;
+/** What a member that is sound asks for only when it is late. */
+const strangeCodes: ReadonlySet<ErrorCode> = new Set(['CLUSTER_STALE_TERM', 'LINK_PROTOCOL', 'LINK_REFUSED']);
 const unlistedText = 'the address is not in the Cluster Network';
 
 /** The one who dialled, as proved. */
@@ -144,6 +147,8 @@ export async function startLinkServer(options: LinkServerOptions): Promise<LinkS
       answer = { ok: true, result: await options.call(peer, message.method, message.params) };
     } catch (error) {
       const { code, kind, message: text } = refusal(error, options.log);
+      // Of a Controller that was replaced, or of somebody who says again what was said before.
+      if (strangeCodes.has(code)) refusals.note(peer.name, new PlatformError(code, text), 'request');
       answer = { ok: false, code, kind, message: text };
     }
     try {
@@ -252,14 +257,14 @@ class RefusalLog {
     this.#log = log;
   }
 
-  note(address: string, error: PlatformError): void {
+  note(peer: string, error: PlatformError, what = 'link connection'): void {
     const now = this.#clock.monotonicMs();
-    const last = this.#lastAtMs.get(address);
+    const last = this.#lastAtMs.get(peer);
     if (last !== undefined && now - last < refusalLogEveryMs) return;
     if (last === undefined && this.#lastAtMs.size >= refusalsRemembered) {
       this.#lastAtMs.delete(this.#lastAtMs.keys().next().value as string);
     }
-    this.#lastAtMs.set(address, now);
-    this.#log.warn({ peer: address, errCode: error.code }, `link connection from ${address} refused: ${error.message}`);
+    this.#lastAtMs.set(peer, now);
+    this.#log.warn({ peer, errCode: error.code }, `${what} from ${peer} refused: ${error.message}`);
   }
 }

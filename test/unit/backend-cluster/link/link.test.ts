@@ -237,6 +237,17 @@ describe('strangers on the link', () => {
     expect((await answer).toString()).toBe('still here');
   });
 
+  it('are named once a minute when they speak for a Controller that was replaced', async () => {
+    const lines: string[] = [];
+    const call = async (): Promise<never> => {
+      throw new PlatformError('CLUSTER_STALE_TERM', 'a message of term 3 came, and term 4 is accepted here');
+    };
+    const { client, member } = await serve({ log: recordingLog(lines), call });
+    for (let i = 0; i < 3; i += 1)
+      await expect(client.call(member, 'cluster.ping', {})).rejects.toMatchObject({ code: 'CLUSTER_STALE_TERM' });
+    expect(lines).toEqual(['request from front1.eu.isp.example refused: a message of term 3 came, and term 4 is accepted here']);
+  });
+
   it('are refused when their address is not in the Cluster Network', async () => {
     const { client, member } = await serve({ clusterNetwork: ['192.0.2.0/24'] });
     await expect(client.call(member, 'x', {})).rejects.toMatchObject({ kind: 'unavailable' });
