@@ -17,7 +17,7 @@ export const serviceOptions = ['--max-semi-space-size=16'];
  * The same for a process that only replicates: it passes millions of entries on and keeps none, and larger limits are filled with garbage, which
  * is also collected when there is a fifth more of it than was left the last time. What grows with the directory is in files.
  */
-export const replicationOptions = ['--max-semi-space-size=4', '--max-old-space-size=128', '--heap-growing-percent=20'];
+export const replicationOptions = ['--max-semi-space-size=1', '--max-old-space-size=128', '--heap-growing-percent=20'];
 
 /** Imports `moduleUrl` with `args` as its arguments, under Node 24 or later, with these options of Node unless the environment has others. */
 export async function underNode24(moduleUrl, args, wantedOptions = []) {

@@ -11,7 +11,7 @@ it('starts a process that only replicates with limits of its own for the heap, a
     (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0').filter((one) => /space-size|growing/.test(one));
   await expect
     .poll(() => optionsOf(service.pid), { timeout: 30_000 })
-    .toEqual(['--max-semi-space-size=4', '--max-old-space-size=128', '--heap-growing-percent=20']);
+    .toEqual(['--max-semi-space-size=1', '--max-old-space-size=128', '--heap-growing-percent=20']);
   expect((await readFile(`/proc/${service.pid}/environ`, 'utf8')).split('\0')).toContain('MALLOC_MMAP_THRESHOLD_=65536');
   expect(await optionsOf(directory.pid)).not.toContain('--max-old-space-size=128');
 });
