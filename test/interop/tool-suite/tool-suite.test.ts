@@ -88,7 +88,8 @@ describe('what tools learn of the server', () => {
     const shared = Object.entries(ours?.definitions ?? {}).filter(([name]) => slapd?.definitions[name] !== undefined);
     expect(shared.length).toBeGreaterThan(80);
     const different = shared.filter(
-      ([name, definition]) => !(name in definedOtherwise) && JSON.stringify(definition) !== JSON.stringify(slapd?.definitions[name]),
+      ([name, definition]) =>
+        !(name in definedOtherwise) && JSON.stringify(definition) !== JSON.stringify(onceEach(slapd?.definitions[name])),
     );
     expect(
       different.map(
@@ -146,4 +147,9 @@ async function both(script: 'client_ldap3.py' | 'client_python_ldap.py', more: P
     await runScript('/usr/bin/python3', script, servers.ours, [], more),
     await runScript('/usr/bin/python3', script, servers.slapd, [], more),
   ] as const;
+}
+
+/** A definition whose lists name everything once: slapd has an attribute twice in one of its classes. */
+function onceEach(definition: unknown): unknown {
+  return Array.isArray(definition) ? definition.map((part) => (Array.isArray(part) ? [...new Set(part)] : part)) : definition;
 }
