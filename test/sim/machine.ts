@@ -48,7 +48,8 @@ export class Machine {
 
   /** As a virtual machine that is suspended: the monotonic clock does not count the time. */
   suspend(): void {
-    this.#frozenAtMs = this.world.nowMs;
+    this.process?.pause();
+    this.#frozenAtMs ??= this.world.nowMs;
   }
 
   wake(): void {
@@ -57,6 +58,12 @@ export class Machine {
     this.wallOffsetMs += this.world.nowMs - this.#frozenAtMs;
     this.#rateSinceMs = this.world.nowMs;
     this.#frozenAtMs = undefined;
+    this.process?.resume();
+  }
+
+  /** Nothing runs here then. */
+  get isSuspended(): boolean {
+    return this.#frozenAtMs !== undefined;
   }
 }
 
@@ -65,7 +72,7 @@ export class SimProcess {
   readonly machine: Machine;
   readonly world: World;
   isAlive = true;
-  isPaused = false;
+  isPaused: boolean;
   /** Called once when it dies, for what its kernel does then. */
   readonly onDeath: (() => void)[] = [];
   #backlog: { what: string; happen: () => void }[] = [];
@@ -73,6 +80,7 @@ export class SimProcess {
   constructor(machine: Machine) {
     this.machine = machine;
     this.world = machine.world;
+    this.isPaused = machine.isSuspended;
     machine.process = this;
   }
 
@@ -88,7 +96,7 @@ export class SimProcess {
 
   /** What waited comes in any order of kinds: timers and bytes race after a SIGCONT. Bytes of one connection keep theirs, as each is taken from its pipe in turn. */
   resume(): void {
-    if (!this.isPaused) return;
+    if (!this.isPaused || this.machine.isSuspended) return;
     this.isPaused = false;
     const waiting = this.#backlog;
     this.#backlog = [];

@@ -33,14 +33,9 @@ export const faultKinds: Readonly<Record<string, Fault>> = {
     return { forMs: chance.between(100, 9_000), end: () => process?.resume() };
   },
   suspend: ({ members }, chance) => {
-    const { process, machine } = chance.pick(members);
-    process?.pause();
+    const { machine } = chance.pick(members);
     machine.suspend();
-    const end = (): void => {
-      machine.wake();
-      process?.resume();
-    };
-    return { forMs: chance.between(100, 9_000), end };
+    return { forMs: chance.between(100, 9_000), end: () => machine.wake() };
   },
   kill: ({ members }, chance) => {
     const node = chance.pick(members);

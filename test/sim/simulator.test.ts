@@ -53,6 +53,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(10_028_096)).violations).toEqual([]);
   });
 
+  it('runs nothing on a machine that is suspended: seed 30026807', async () => {
+    expect((await runSeed(30_026_807)).violations).toEqual([]);
+  });
+
   it('elects anew when a claim of before a pause is answered after the next one has begun: seed 121036806', async () => {
     expect((await runSeed(121036806)).violations).toEqual([]);
   });
