@@ -17,6 +17,11 @@ import { type TimeColumn, timeNumber } from '../store/time-index.ts';
 export const pageSize = 256;
 /** A part of an AND that names more entries than this is not taken if another names fewer; parts of an OR are gathered up to here. */
 const gatheredMax = 20_000;
+/** Ids that planning reads in all; others wait meanwhile. A part that comes after that is one that the index tells nothing of. */
+const plannedIdsMax = 100_000;
+/** What a look-up costs beside what it gives, in ids; one by pieces compares lists. */
+const lookUpCost = 20;
+const piecesCost = 2_000;
 
 /** A plan: pages of ids above a cursor. A page that is not full is the last. */
 export interface Candidates {
@@ -39,10 +44,31 @@ interface Found {
   readonly on: string;
 }
 
+/** What planning may still read. */
+class Budget {
+  #left = plannedIdsMax;
+
+  /** The most that a part may give which is worth no more than `limit`. */
+  most(limit: number): number {
+    return Math.min(limit, this.#left);
+  }
+
+  /** Nothing is left. */
+  get isSpent(): boolean {
+    return this.#left <= 0;
+  }
+
+  /** Counts a look-up that could have given `most`, and passes on what it gave. */
+  spent<T extends { readonly length: number }>(ids: T | undefined, most: number, cost = lookUpCost): T | undefined {
+    this.#left -= cost + (ids?.length ?? most);
+    return ids;
+  }
+}
+
 /** Plans a search. */
 export function planCandidates(store: EntryStore, schema: Schema, base: StoredEntry, scope: SearchScope, filter: Filter): Candidates {
   if (scope === 'base') return fromIds('base', [base.id]);
-  const indexed = planFilter(store, schema, filter);
+  const indexed = planFilter(store, schema, filter, new Budget());
   if (indexed !== undefined) {
     const isLong = indexed.next(0).length === pageSize;
     return (isLong ? planTimes(store, schema, filter, () => indexed) : undefined) ?? indexed;
@@ -74,17 +100,17 @@ function fromKey(store: EntryStore, key: IndexKey): Candidates {
   return { by: 'index', on: `${key.attribute} equality`, next: (afterId) => store.idsWithKey(key, afterId, pageSize) };
 }
 
-function planFilter(store: EntryStore, schema: Schema, filter: Filter): Candidates | undefined {
-  if (filter.kind === 'and') return planAnd(store, schema, filter.filters);
+function planFilter(store: EntryStore, schema: Schema, filter: Filter, budget: Budget): Candidates | undefined {
+  if (filter.kind === 'and') return planAnd(store, schema, filter.filters, budget);
   const key = keyOf(schema, filter);
   if (key !== undefined) return fromKey(store, key);
-  const found = gather(store, schema, filter, gatheredMax);
+  const found = gather(store, schema, filter, gatheredMax, budget);
   return found === undefined ? undefined : fromIds('index', found.ids, found.on);
 }
 
 // The part of an AND with the fewest entries; a long one is still better than a scan. Equalities tell first, for next to nothing; of the others
 // no more is gathered than the best of them has.
-function planAnd(store: EntryStore, schema: Schema, filters: readonly Filter[]): Candidates | undefined {
+function planAnd(store: EntryStore, schema: Schema, filters: readonly Filter[], budget: Budget): Candidates | undefined {
   let long: Candidates | undefined;
   let shortest: Found | undefined;
   const others: Filter[] = [];
@@ -94,26 +120,31 @@ function planAnd(store: EntryStore, schema: Schema, filters: readonly Filter[]):
       others.push(filter);
       continue;
     }
+    if (budget.isSpent) break;
     const ids = store.idsWithKey(key, 0, pageSize);
+    budget.spent(ids, pageSize);
     if (ids.length === pageSize) long = fromKey(store, key);
     else if (shortest === undefined || ids.length < shortest.ids.length) shortest = { ids, on: `${key.attribute} equality` };
     if (shortest !== undefined && shortest.ids.length <= 1) break;
   }
   if (shortest === undefined || shortest.ids.length > 1)
-    shortest = gatherTimes(store, schema, others, shortest === undefined ? gatheredMax : shortest.ids.length - 1) ?? shortest;
+    shortest = gatherTimes(store, schema, others, shortest === undefined ? gatheredMax : shortest.ids.length - 1, budget) ?? shortest;
   for (const filter of others) {
-    if (shortest !== undefined && shortest.ids.length <= 1) break;
+    if (budget.isSpent || (shortest !== undefined && shortest.ids.length <= 1)) break;
     if (timeBoundOf(schema, filter) !== undefined) continue;
-    const found = gather(store, schema, filter, shortest === undefined ? gatheredMax : shortest.ids.length - 1);
+    const found = gather(store, schema, filter, shortest === undefined ? gatheredMax : shortest.ids.length - 1, budget);
     if (found !== undefined && (shortest === undefined || found.ids.length < shortest.ids.length)) shortest = found;
   }
   return shortest === undefined ? long : fromIds('index', shortest.ids, shortest.on);
 }
 
-// All ids that a filter can match, in rising order; `undefined` when the index does not tell or there are more than `limit`.
-function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number): Found | undefined {
+// All ids that a filter can match, in rising order; `undefined` when the index does not tell, there are more than `limit`, or nothing is left to
+// spend on finding out.
+function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number, budget: Budget): Found | undefined {
+  if (budget.isSpent) return undefined;
+  const most = budget.most(limit);
   const found = (ids: readonly number[] | undefined, on: string): Found | undefined =>
-    ids === undefined || ids.length > limit ? undefined : { ids, on };
+    budget.spent(ids, most) === undefined || ids === undefined || ids.length > most ? undefined : { ids, on };
   switch (filter.kind) {
     case 'equal':
     case 'present':
@@ -123,23 +154,25 @@ function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number
       const type = schema.attributeType(filter.attribute);
       // Undefined for every entry (RFC 4511 §4.5.1.7): what a client asks of servers of several makes must not cost a scan here.
       if (type === undefined) return schema.description(filter.attribute) === undefined ? { ids: [], on: 'nothing' } : undefined;
-      if (filter.kind === 'equal') return gatherEqual(store, type, filter.value, limit);
-      if (filter.kind === 'greaterOrEqual' || filter.kind === 'lessOrEqual') return gatherTimes(store, schema, [filter], limit);
+      if (filter.kind === 'equal') return gatherEqual(store, type, filter.value, most, budget);
+      if (filter.kind === 'greaterOrEqual' || filter.kind === 'lessOrEqual') return gatherTimes(store, schema, [filter], most, budget);
       if (filter.kind === 'substrings' && (filter.any.length > 0 || filter.final !== undefined)) {
-        const ids = store.pieces.answers(type.key) ? store.pieces.idsWith(type.key, piecesOf(type, filter), limit) : undefined;
+        const ids = store.pieces.answers(type.key)
+          ? budget.spent(store.pieces.idsWith(type.key, piecesOf(type, filter), most), most, piecesCost)
+          : undefined;
         if (ids !== undefined) return { ids, on: `${type.key} pieces` };
       }
       if (type.family.size > 1 || type.key === 'objectclass' || !isIndexed(type.key, '')) return undefined;
-      if (filter.kind === 'present') return found(store.idsWithPrefix({ attribute: type.key, value: '' }, limit), `${type.key} presence`);
+      if (filter.kind === 'present') return found(store.idsWithPrefix({ attribute: type.key, value: '' }, most), `${type.key} presence`);
       if (filter.kind !== 'substrings' || filter.initial === undefined) return undefined;
       const value = type.substrings?.pieceKey?.(filter.initial)?.trimStart() ?? '';
-      return value === '' ? undefined : found(store.idsWithPrefix({ attribute: type.key, value }, limit), `${type.key} substring`);
+      return value === '' ? undefined : found(store.idsWithPrefix({ attribute: type.key, value }, most), `${type.key} substring`);
     }
     case 'or': {
       const all = new Set<number>();
       const on: string[] = [];
       for (const part of filter.filters) {
-        const one = gather(store, schema, part, limit);
+        const one = gather(store, schema, part, limit, budget);
         if (one === undefined || all.size + one.ids.length > limit) return undefined;
         for (const id of one.ids) all.add(id);
         on.push(one.on);
@@ -147,11 +180,11 @@ function gather(store: EntryStore, schema: Schema, filter: Filter, limit: number
       return { ids: [...all].sort((a, b) => a - b), on: on.join(' or ') };
     }
     case 'and': {
-      let best = gatherTimes(store, schema, filter.filters, limit);
+      let best = gatherTimes(store, schema, filter.filters, most, budget);
       for (const part of filter.filters) {
-        if (best?.ids.length === 0) break;
+        if (best?.ids.length === 0 || budget.isSpent) break;
         if (timeBoundOf(schema, part) !== undefined) continue;
-        const one = gather(store, schema, part, best === undefined ? limit : best.ids.length - 1);
+        const one = gather(store, schema, part, best === undefined ? limit : best.ids.length - 1, budget);
         if (one !== undefined) best = one;
       }
       return best;
@@ -170,15 +203,17 @@ function piecesOf(type: AttributeType, filter: Filter & { kind: 'substrings' }):
   };
 }
 
-function gatherEqual(store: EntryStore, type: AttributeType, value: Buffer, limit: number): Found | undefined {
+function gatherEqual(store: EntryStore, type: AttributeType, value: Buffer, limit: number, budget: Budget): Found | undefined {
   if (type.key === 'entryuuid') {
     const uuid = type.equality?.key(value);
     const entry = uuid === undefined ? undefined : store.byUuid(uuid);
+    budget.spent([], 0);
     return { ids: entry === undefined ? [] : [entry.id], on: 'entryuuid equality' };
   }
   const key = indexKeyOf(type, value);
   if (key === undefined) return undefined;
   const ids = store.idsWithKey(key, 0, limit + 1);
+  budget.spent(ids, limit);
   return ids.length > limit ? undefined : { ids, on: `${key.attribute} equality` };
 }
 
@@ -209,7 +244,7 @@ function timeBoundOf(schema: Schema, filter: Filter): TimeBound | undefined {
 }
 
 // Entries of a time, out of the bounds that an AND sets to it, or of the one bound that is a filter by itself.
-function gatherTimes(store: EntryStore, schema: Schema, filters: readonly Filter[], limit: number): Found | undefined {
+function gatherTimes(store: EntryStore, schema: Schema, filters: readonly Filter[], limit: number, budget: Budget): Found | undefined {
   const ranges = new Map<TimeColumn, TimeRange>();
   for (const filter of filters) {
     const bound = timeBoundOf(schema, filter);
@@ -221,12 +256,13 @@ function gatherTimes(store: EntryStore, schema: Schema, filters: readonly Filter
   }
   let best: Found | undefined;
   for (const [which, { on, from, to }] of ranges) {
-    const most = best === undefined ? limit : best.ids.length - 1;
+    if (budget.isSpent) break;
+    const most = budget.most(best === undefined ? limit : best.ids.length - 1);
     const numbers = { from: from === '' ? 0 : timeNumber(from), to: to === '' ? Number.MAX_SAFE_INTEGER : timeNumber(to) };
     let ids: number[] | undefined;
     if (which === 'csn' && isInJournal(store, from)) ids = store.idsChangedWithin(from, to === '' ? undefined : to, most);
     else if (store.times?.isCurrent() === true) ids = store.times.idsWithin(which, numbers, most);
-    if (ids !== undefined) best = { ids, on };
+    if (budget.spent(ids, most) !== undefined && ids !== undefined) best = { ids, on };
   }
   return best;
 }
@@ -241,21 +277,21 @@ function isInJournal(store: EntryStore, csn: string): boolean {
 // The first who asks for what was changed since a time waits until the order of times is known; the search is planned again then.
 function planTimes(store: EntryStore, schema: Schema, filter: Filter, otherwise: () => Candidates): Candidates | undefined {
   const { times } = store;
-  if (times === undefined || !times.isPossible || times.isCurrent() || !restsOnTimes(store, schema, filter)) return undefined;
+  if (times === undefined || !times.isPossible || times.isCurrent() || !restsOnTimes(store, schema, filter, new Budget())) return undefined;
   let plan: Candidates | undefined;
   return {
     by: 'values',
     on: 'times',
     async prepare(pause) {
       if (!(await times.learn(pause))) return false;
-      plan = planFilter(store, schema, filter) ?? otherwise();
+      plan = planFilter(store, schema, filter, new Budget()) ?? otherwise();
       return (await plan.prepare?.(pause)) ?? true;
     },
     next: (afterId) => plan?.next(afterId) ?? [],
   };
 }
 
-function restsOnTimes(store: EntryStore, schema: Schema, filter: Filter): boolean {
+function restsOnTimes(store: EntryStore, schema: Schema, filter: Filter, budget: Budget): boolean {
   switch (filter.kind) {
     case 'greaterOrEqual':
     case 'lessOrEqual': {
@@ -263,9 +299,11 @@ function restsOnTimes(store: EntryStore, schema: Schema, filter: Filter): boolea
       return bound !== undefined && !(bound.which === 'csn' && bound.isFrom && isInJournal(store, bound.text));
     }
     case 'and':
-      return filter.filters.some((part) => restsOnTimes(store, schema, part));
+      return filter.filters.some((part) => restsOnTimes(store, schema, part, budget));
     case 'or':
-      return filter.filters.every((part) => restsOnTimes(store, schema, part) || gather(store, schema, part, gatheredMax) !== undefined);
+      return filter.filters.every(
+        (part) => restsOnTimes(store, schema, part, budget) || gather(store, schema, part, gatheredMax, budget) !== undefined,
+      );
     default:
       return false;
   }

@@ -25,6 +25,9 @@ import { checkAssertion } from './write-rules.ts';
 /** Longest search, seconds, when the client sets no lower limit. */
 const timeLimitMaxSeconds = 3600;
 
+/** Looking at entries holds others up for so long, and for one entry more, at most. */
+const turnMaxMs = 10;
+
 /** Characters of one entry that a filter's substrings may go through, each piece of it anew: other clients wait meanwhile. */
 const examinedMax = 16_777_216;
 
@@ -84,16 +87,20 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
     return matches(attributes, target) === true ? { entry, attributes, target } : undefined;
   };
   // Lets others have their turn; a commit may be open then, and its changes are not to be seen before they are durable.
+  let resumedAtMs = clock.monotonicMs();
   const pause = async (): Promise<boolean> => {
     if (clock.monotonicMs() > endMs) throw new Refusal('timeLimitExceeded', `the search took longer than ${seconds} s`);
     await nextTurn();
     const open = tree.store.settled();
     if (open !== undefined) await open;
+    resumedAtMs = clock.monotonicMs();
     return !operation.isAborted;
   };
+  const isPauseDue = (): boolean => clock.monotonicMs() - resumedAtMs > turnMaxMs;
 
   const sort = readSort(tree, operation, readable);
-  const sorted = sort === undefined || 'resultCode' in sort.plan ? sort?.plan : await sortCandidates(sort.plan, plan(), visible, pause);
+  const sorted =
+    sort === undefined || 'resultCode' in sort.plan ? sort?.plan : await sortCandidates(sort.plan, plan(), visible, { pause, isPauseDue });
   if (operation.isAborted) return;
   const failure = sorted !== undefined && 'resultCode' in sorted ? sorted : undefined;
   if (failure !== undefined && sort?.critical === true) {
@@ -116,6 +123,7 @@ export async function search(tree: Tree, clock: Clock, request: SearchRequest, o
   for (let page = candidates.next(cursor); page.length > 0; page = candidates.next(cursor)) {
     for (const id of page) {
       cursor = candidates.by === 'sorted' ? cursor + 1 : id;
+      if (isPauseDue() && !(await pause())) return;
       const found = visible(id);
       if (found === undefined) continue;
       if (sent >= sizeLimit) throw new Refusal('sizeLimitExceeded', `more than ${sizeLimit} entries match`);

@@ -51,19 +51,26 @@ export function planSort(schema: Schema, keys: readonly SortKey[], mayRead: (att
   return { keys: planned };
 }
 
-/** Puts the candidates in order, those for which `entryOf` gives something. `pause` is awaited now and then; false gives up. */
+/** How a search lets others have their turn: when it is time to, and what is awaited then; false gives up. */
+export interface Turns {
+  isPauseDue(): boolean;
+  pause(): Promise<boolean>;
+}
+
+/** Puts the candidates in order, those for which `entryOf` gives something. */
 export async function sortCandidates(
   plan: SortPlan,
   candidates: Candidates,
   entryOf: (id: number) => { readonly attributes: readonly Attribute[]; readonly target: Target } | undefined,
-  pause: () => Promise<boolean>,
+  turns: Turns,
 ): Promise<Candidates | SortFailure | undefined> {
   const found: { readonly id: number; readonly keys: readonly (string | undefined)[] }[] = [];
   let cursor = 0;
-  if (candidates.prepare !== undefined && !(await candidates.prepare(pause))) return undefined;
+  if (candidates.prepare !== undefined && !(await candidates.prepare(() => turns.pause()))) return undefined;
   for (let page = candidates.next(cursor); page.length > 0; page = candidates.next(cursor)) {
     for (const id of page) {
       cursor = id;
+      if (turns.isPauseDue() && !(await turns.pause())) return undefined;
       const entry = entryOf(id);
       if (entry === undefined) continue;
       if (found.length === sortedMax) {
@@ -72,7 +79,7 @@ export async function sortCandidates(
       found.push({ id, keys: plan.keys.map((key) => keyOf(key, entry.attributes, entry.target)) });
     }
     if (candidates.by === 'base') break;
-    if (!(await pause())) return undefined;
+    if (!(await turns.pause())) return undefined;
   }
   found.sort((a, b) => {
     for (const [i, { reverse }] of plan.keys.entries()) {

@@ -142,6 +142,39 @@ describe('candidates from the index', () => {
   });
 });
 
+describe('planning', () => {
+  test('reads no more for a filter of thousands of parts than for a few, and the rest is looked at entry by entry', async () => {
+    using many = new EntryStore(':memory:', { keysOf: (attributes) => indexKeys(schema, attributes), talliesOf: () => [] });
+    await many.write(() => {
+      for (let i = 0; i < 16_000; i += 1) {
+        many.add({
+          parentId: rootId,
+          rdn: `uid=k${i}`,
+          rdnNorm: `uid=k${i}`,
+          uuid: uuid(i),
+          csn: csn(i),
+          attributes: [attribute('uid', `k${i}`)],
+        });
+      }
+    });
+    const base = many.byId(1) as StoredEntry;
+    const reads = vi.spyOn(many, 'idsWithPrefix');
+    const part = filterFromText('(uid=k*)');
+    const either: Filter = { kind: 'or', filters: [part, filterFromText('(uid=b*)')] };
+    for (const filters of [Array.from({ length: 4000 }, () => part), Array.from({ length: 1000 }, () => either)]) {
+      reads.mockClear();
+      const plan = planCandidates(many, schema, base, 'sub', { kind: 'and', filters });
+      expect(plan.by).toBe('index');
+      expect(plan.next(0).length).toBe(256);
+      expect(reads.mock.calls.length).toBeLessThan(20);
+    }
+    reads.mockClear();
+    // The index tells of all parts of an OR or of none.
+    expect(planCandidates(many, schema, base, 'sub', { kind: 'or', filters: Array.from({ length: 4000 }, () => part) }).by).toBe('scan');
+    expect(reads.mock.calls.length).toBeLessThan(20);
+  });
+});
+
 describe('filters', () => {
   test('prepare a long value once for each rule, however often they ask about it, and anew for the next entry', () => {
     const own = createMailSchema();
