@@ -23,6 +23,8 @@ import { jitteredMs, type Random } from '#common/random.ts';
 /** Accounts open on one member at a time; at the bound, and at that of their memory, idle ones are closed, the longest unused first. */
 export const openAccountsMax = 20_000;
 const openAttempts = 5;
+/** A wall clock that is behind by more was set back. */
+const setBackMs = 250;
 /** Accounts whose sessions ask for nothing (IDLE) are looked at again after so many leases. */
 const sweepLeases = 4;
 /** Accounts whose index data is packed in one turn. */
@@ -230,7 +232,11 @@ export class HostedAccounts implements LocalAccounts {
   #refresh(hosted: Hosted): Promise<void> | undefined {
     const { clock, leaseMs } = this.#options;
     const { monotonicMs, wallMs } = hosted.heldAt;
-    if (Math.max(clock.monotonicMs() - monotonicMs, clock.nowMs() - wallMs) < leaseMs) return undefined;
+    const byOwnClock = clock.monotonicMs() - monotonicMs;
+    const byWall = clock.nowMs() - wallMs;
+    // A machine that was suspended shows it by the wall clock alone, and one that was set back meanwhile shows nothing.
+    const isSetBack = byWall < byOwnClock - setBackMs;
+    if (Math.max(byOwnClock, byWall) < leaseMs && !isSetBack) return undefined;
     hosted.checking ??= this.#check(hosted).finally(() => {
       hosted.checking = undefined;
     });

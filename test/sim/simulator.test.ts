@@ -57,6 +57,10 @@ describe('a cluster under seeded faults', { timeout: 60_000 }, () => {
     expect((await runSeed(30_026_807)).violations).toEqual([]);
   });
 
+  it('believes no wall clock that was set back before the machine was suspended: seed 40005260', async () => {
+    expect((await runSeed(40_005_260)).violations).toEqual([]);
+  });
+
   it('elects anew when a claim of before a pause is answered after the next one has begun: seed 121036806', async () => {
     expect((await runSeed(121036806)).violations).toEqual([]);
   });
