@@ -2,18 +2,15 @@
  * Idle IMAP sessions that go with their accounts when a member is drained: `bench/frontend/move.ts [--sessions N]`. The whole federation is
  * this one process; printed is how many clients lost their connection (none should) and how long it took.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import { accountLdif, ldapAdmin, ok } from '#test/e2e/clients.ts';
 
@@ -27,14 +24,7 @@ const password = 'secret';
 const root = await mkdtemp(join(tmpdir(), 'bench-move-'));
 const federation = await startFederation({
   root,
-  ports: {
-    clock: systemClock,
-    random: systemRandom,
-    network: nodeNetwork,
-    files: nodeFiles,
-    log: createLogger('info', {}, logFileOf(root)),
-    metrics: createMetrics(),
-  },
+  ports: systemPorts(createLogger('info', {}, logFileOf(root))),
 });
 const frontends = Object.values(federation.ready.subsets).flatMap((subset) => subset.frontends.map(({ imap }) => imap));
 const lostOf = new Map<ChildProcess, number>();

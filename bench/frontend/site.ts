@@ -2,14 +2,11 @@
  * What a frontend of ours stands before, in a process of its own: the federation of the demo, and beside its clusters a foreign one that is the plain
  * backend. Prints where configuration and certificate of the frontend to be measured are. Ends with its standard input.
  */
+
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { startFederation } from '#deploy/dev/federation.ts';
 import { directoryAccess, frontendConfig, layoutOf } from '#deploy/dev/plan.ts';
 import { accountLdif, ldapAdmin, ok } from '#test/e2e/clients.ts';
@@ -18,14 +15,7 @@ const [root = '', backendPort = '', accounts = '0'] = process.argv.slice(2);
 const foreign = 'plain.isp.example';
 const federation = await startFederation({
   root,
-  ports: {
-    clock: systemClock,
-    random: systemRandom,
-    network: nodeNetwork,
-    files: nodeFiles,
-    log: silentLogger,
-    metrics: createMetrics(),
-  },
+  ports: systemPorts(silentLogger),
 });
 const numbers = Array.from({ length: Number(accounts) }, (_, i) => i);
 await ok('ldapadd', ldapAdmin(federation.ready), {

@@ -15,7 +15,7 @@ export interface SocketTarget {
   readonly host: string;
   /** 0 lets the system choose. */
   readonly port: number;
-  /** Connections in the system's accept queue; default 4096. */
+  /** Connections in the system's accept queue; default `backlogDefault`. */
   readonly backlog?: number;
 }
 
@@ -36,7 +36,8 @@ export interface PassedSocket extends SocketAddress {
   readonly key: string;
 }
 
-const backlogDefault = 4096;
+/** Connections that the system keeps until they are accepted, unless somebody says otherwise. */
+export const backlogDefault = 4096;
 
 /** Binds every socket; for processes that take none over and pass none on. */
 export const boundAnew: SocketSource = {

@@ -16,7 +16,7 @@ import {
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
-import { boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
+import { backlogDefault, boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
 import type {
   Connection,
   ConnectionHandlers,
@@ -32,7 +32,6 @@ import { SlicedWrites } from '#common/network/sliced-writes.ts';
 
 const connectTimeoutMs = 10_000;
 const handshakeTimeoutMs = 20_000;
-const backlogDefault = 4096;
 /** Most connections never have any to keep. */
 const noBuffers: Buffer[] = [];
 
@@ -109,7 +108,7 @@ async function listen(sockets: SocketSource, options: ListenOptions, accept: (co
         ? await sockets.listen(server, {
             host: options.host ?? '127.0.0.1',
             port: options.port ?? 0,
-            backlog: options.backlog ?? backlogDefault,
+            ...(options.backlog === undefined ? {} : { backlog: options.backlog }),
           })
         : await listenAtPath(server, options.path, options);
     // After binding, an accept error (EMFILE) is passing; the listener goes on.

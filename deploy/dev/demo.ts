@@ -1,6 +1,7 @@
 /**
  * `archipelago demo`: the whole federation in one process, with accounts and mail in it, until Ctrl-C.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -10,9 +11,7 @@ import { messageOf } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { createLogger, type LogLevel, logLevels } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { removeContext, writeContext } from '#operate/cli/context.ts';
 import { type Federation, logFileOf, startFederation } from './federation.ts';
 import { allOffsets } from './plan.ts';
@@ -39,14 +38,7 @@ async function main(): Promise<void> {
   const options = readOptions();
   const startedAtMs = systemClock.monotonicMs();
   const root = await makeRoot(options.data);
-  const ports: Ports = {
-    clock: systemClock,
-    random: systemRandom,
-    network: nodeNetwork,
-    files: nodeFiles,
-    log: createLogger(options.logLevel, {}, logFileOf(root)),
-    metrics: createMetrics(),
-  };
+  const ports: Ports = systemPorts(createLogger(options.logLevel, {}, logFileOf(root)));
 
   const stopped = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopped.abort(signal));

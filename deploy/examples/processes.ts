@@ -1,6 +1,7 @@
 /**
  * Runs every sample node file as a process of its own: the same federation as the demo's, as an installation would have it.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFile, mkdir, open, readdir } from 'node:fs/promises';
@@ -9,9 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { directoryAccess, type Layout, layoutOf } from '#deploy/dev/plan.ts';
 import { provisionSamples, registerTopology } from '#deploy/dev/seed.ts';
 import { prepareState } from '#deploy/dev/state.ts';
@@ -35,14 +35,7 @@ export interface Processes extends AsyncDisposable {
 export async function startProcesses(directory: string, report: (line: string) => void): Promise<Processes> {
   const layout = layoutOf(join(directory, 'run'));
   await mkdir(layout.root, { recursive: true, mode: 0o700 });
-  const ports = {
-    clock: systemClock,
-    random: systemRandom,
-    network: nodeNetwork,
-    files: nodeFiles,
-    log: silentLogger,
-    metrics: createMetrics(),
-  };
+  const ports = systemPorts(silentLogger);
   await prepareState(layout, nodeFiles, systemClock, systemRandom);
 
   const running = new Map<string, ChildProcess>();

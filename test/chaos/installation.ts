@@ -2,6 +2,7 @@
  * Two clusters of three members, two frontends and a directory, each a process of its own on a host of its own. East meets at Redis with
  * a replica and three Sentinels, west at a socket; each cluster has its storage on a volume of its own.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -12,10 +13,9 @@ import type { DirectoryAccess } from '#common/config/options.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { identityDn, type Layout, layoutOf } from '#deploy/dev/plan.ts';
 import { registerTopology } from '#deploy/dev/seed.ts';
 import { prepareState } from '#deploy/dev/state.ts';
@@ -204,14 +204,7 @@ export class Installation {
   }
 
   async #provision(accounts: readonly { name: string; cluster: string }[]): Promise<void> {
-    const parts = {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: silentLogger,
-      metrics: createMetrics(),
-    };
+    const parts = systemPorts(silentLogger);
     const access = this.access('admin');
     const topology = Object.fromEntries(
       clusters.map((cluster) => {

@@ -2,16 +2,14 @@
  * The life of accounts on the whole federation, the same with our own server as the master directory and with a stock slapd: two subsets, two
  * clusters, two replicas of ours. Where a master that is not ours does less by itself, the case says what holds then.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import { layoutOf } from '#deploy/dev/plan.ts';
 import type { ReadyDocument } from '#deploy/dev/ready-document.ts';
@@ -36,14 +34,7 @@ describe.each([
     root = await mkdtemp(join(tmpdir(), 'archipelago-master-'));
     federation = await startFederation({
       root,
-      ports: {
-        clock: systemClock,
-        random: systemRandom,
-        network: nodeNetwork,
-        files: nodeFiles,
-        log: createLogger('debug', {}, logFileOf(root)),
-        metrics: createMetrics(),
-      },
+      ports: systemPorts(createLogger('debug', {}, logFileOf(root))),
       ...(isOwn ? {} : { startMaster: startOpenldapMaster }),
     });
     ready = federation.ready;

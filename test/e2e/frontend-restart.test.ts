@@ -2,18 +2,15 @@
  * A frontend that goes on in a new process: clients come and go all the while and none is refused or cut, sessions of before are served to
  * their end, and a new process that does not come up changes nothing.
  */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import type { KickReport, RestartReport } from '#frontend/client/status.ts';
 import { run, until } from './clients.ts';
@@ -30,14 +27,7 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'archipelago-restart-'));
   federation = await startFederation({
     root,
-    ports: {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: createLogger('info', {}, logFileOf(root)),
-      metrics: createMetrics(),
-    },
+    ports: systemPorts(createLogger('info', {}, logFileOf(root))),
   });
   frontend = await startFrontendProcess(federation, root);
 });

@@ -2,17 +2,14 @@
  * A frontend that several processes serve: clients find whichever has time, operators see one frontend, a process that dies takes its own sessions and
  * nobody else's, and a restart hands over all of them.
  */
+
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import type { GuardReport, KickReport, FrontendProcess as Process, RestartReport } from '#frontend/client/status.ts';
 import { until } from './clients.ts';
@@ -30,14 +27,7 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'archipelago-workers-'));
   federation = await startFederation({
     root,
-    ports: {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: createLogger('info', {}, logFileOf(root)),
-      metrics: createMetrics(),
-    },
+    ports: systemPorts(createLogger('info', {}, logFileOf(root))),
   });
   frontend = await startFrontendProcess(federation, root, (config) => ({
     ...config,

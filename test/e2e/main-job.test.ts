@@ -2,17 +2,14 @@
  * The main job with clients that are not ours: accounts are born, renamed and removed over LDAP; mail goes in and out through two
  * subsets; members and replicas die. The federation is the demo's, on ports that the system chose.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ImapFlow } from 'imapflow';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import type { ReadyDocument } from '#deploy/dev/ready-document.ts';
 import { accountLdif, curlFetch, curlImap, curlPop3, curlSend, ldapAdmin, ok, run, until } from './clients.ts';
@@ -29,14 +26,7 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'archipelago-e2e-'));
   federation = await startFederation({
     root,
-    ports: {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: createLogger('debug', {}, logFileOf(root)),
-      metrics: createMetrics(),
-    },
+    ports: systemPorts(createLogger('debug', {}, logFileOf(root))),
   });
   ready = federation.ready;
 });

@@ -2,17 +2,14 @@
  * Accounts that move from member to member under their sessions: clients that idle, that have a mailbox selected, or are in the middle of a
  * line go on as if nothing had happened, with the same numbers and every change told once.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import type { ReadyDocument } from '#deploy/dev/ready-document.ts';
 import { until } from './clients.ts';
@@ -25,14 +22,7 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'archipelago-move-'));
   federation = await startFederation({
     root,
-    ports: {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: createLogger('debug', {}, logFileOf(root)),
-      metrics: createMetrics(),
-    },
+    ports: systemPorts(createLogger('debug', {}, logFileOf(root))),
   });
   ready = federation.ready;
 });

@@ -3,16 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type AccountName, parseDomainName } from '#common/account-name.ts';
-import { systemClock } from '#common/clock.ts';
 import type { DirectoryAccess } from '#common/config/options.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import type { DirectoryWriter } from '#directory/client/directory.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { openConfiguredWriter } from '#replication/client/open-writer.ts';
@@ -24,14 +21,7 @@ import { startSlapd } from './slapd-server.ts';
 
 type Site = { readonly master: TestServer; readonly own: TestServer; readonly slapd: TestServer; readonly directory: string };
 
-const ports: Ports = {
-  clock: systemClock,
-  random: systemRandom,
-  network: nodeNetwork,
-  files: nodeFiles,
-  log: silentLogger,
-  metrics: createMetrics(),
-};
+const ports: Ports = systemPorts(silentLogger);
 const account = (name: string): AccountName => `${name}@isp.example` as AccountName;
 
 /** Three servers, of which one is OpenLDAP, and a place for outboxes. */

@@ -1,16 +1,13 @@
 /**
  * A replica and its writers, seen by OpenLDAP's tools: referred to the master, or served by it through the replica, under their own names.
  */
+
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { checkDirectory } from '#directory/config.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { type RunningReplication, startReplication } from '#replication/main.ts';
@@ -69,7 +66,7 @@ beforeAll(async () => {
       refreshDeletesMaxPercent: 10,
       verifySchedule: '17 3 * * *',
     },
-    { clock: systemClock, random: systemRandom, network: nodeNetwork, files: nodeFiles, log: silentLogger, metrics: createMetrics() },
+    systemPorts(silentLogger),
   );
 });
 afterAll(async () => {

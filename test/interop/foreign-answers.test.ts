@@ -2,18 +2,17 @@
  * Proxies and mail servers that are not ours ask a frontend where an account is: nginx by auth_http, Dovecot by its Lua passdb, Postfix by
  * tcp_table and socketmap_table. Sessions then go through them to the hosts of a foreign cluster.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, startFederation } from '#deploy/dev/federation.ts';
 import { directoryAccess, frontendConfig, layoutOf } from '#deploy/dev/plan.ts';
 import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
@@ -48,14 +47,7 @@ beforeAll(async () => {
   await writeFile(caFile, authority.certificate);
   dovecots = await startDovecots(['127.0.0.23', '127.0.0.24'], { tls: { certFile, keyFile } });
   await writeFile(masterFile, dovecots.masterPassword);
-  const ports: Ports = {
-    clock: systemClock,
-    random: systemRandom,
-    network: nodeNetwork,
-    files: nodeFiles,
-    log: silentLogger,
-    metrics: createMetrics(),
-  };
+  const ports: Ports = systemPorts(silentLogger);
   federation = await startFederation({ root, ports });
   const { imap, lmtp } = dovecots.ports;
   const lines = [

@@ -2,17 +2,14 @@
  * A pair of stock Dovecots with one store behind the frontends of the demo, in the place of the Dovecot director: accounts stick to a host, are moved between the
  * two, survive the loss of one, and migrate from there to a cluster of ours.
  */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ImapFlow } from 'imapflow';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import { accountLdif, curlImap, curlPop3, curlSend, ldapAdmin, ok, until } from '../e2e/clients.ts';
 import { type DovecotHosts, startDovecots } from './dovecot-server.ts';
@@ -30,14 +27,7 @@ beforeAll(async () => {
   federation = await startFederation({
     root,
     withSamples: true,
-    ports: {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: createLogger('debug', {}, logFileOf(root)),
-      metrics: createMetrics(),
-    },
+    ports: systemPorts(createLogger('debug', {}, logFileOf(root))),
   });
   const { imap, pop3, lmtp } = dovecots.ports;
   await ldap('ldapadd', [

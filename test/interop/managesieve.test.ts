@@ -1,16 +1,13 @@
 /**
  * ManageSieve with sieve-connect, a client that is not ours, through a frontend: to a stock Dovecot as a foreign cluster, and to a cluster of ours.
  */
+
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import { accountLdif, curlImap, curlSend, ldapAdmin, ok, type Ran, run, until } from '../e2e/clients.ts';
 import { type DovecotHosts, startDovecots } from './dovecot-server.ts';
@@ -28,14 +25,7 @@ beforeAll(async () => {
   federation = await startFederation({
     root,
     withSamples: true,
-    ports: {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: createLogger('debug', {}, logFileOf(root)),
-      metrics: createMetrics(),
-    },
+    ports: systemPorts(createLogger('debug', {}, logFileOf(root))),
   });
   await ok('ldapadd', ldapAdmin(federation.ready), {
     input: [

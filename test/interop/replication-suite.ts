@@ -1,18 +1,15 @@
 /**
  * What replication must do between any two servers: run by the tests beside this file with OpenLDAP and with our own server in each role.
  */
+
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
 import type { Secret } from '#common/secret.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute, textOf } from '#protocol/ldap/messages.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
@@ -29,14 +26,7 @@ export interface TestServer extends AsyncDisposable {
   start(): Promise<void>;
 }
 
-const ports = () => ({
-  clock: systemClock,
-  random: systemRandom,
-  network: nodeNetwork,
-  files: nodeFiles,
-  log: silentLogger,
-  metrics: createMetrics(),
-});
+const ports = () => systemPorts(silentLogger);
 
 /** Starts the service between two servers, with its state in `directory`. */
 export async function replicate(

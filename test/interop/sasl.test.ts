@@ -2,6 +2,7 @@
  * Log-ins by access token and by SCRAM with clients that are not ours: curl, imapflow, nodemailer, GNU SASL (channel binding included) and mbsync
  * with Cyrus SASL, against the demo's federation.
  */
+
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,11 +10,8 @@ import { join } from 'node:path';
 import { ImapFlow } from 'imapflow';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
 import type { FrontendEndpoints } from '#deploy/dev/ready-document.ts';
 import { accountLdif, ldapAdmin, ok, type Ran, run, until } from '../e2e/clients.ts';
@@ -46,14 +44,7 @@ beforeAll(async () => {
       member: { oauth: { ...oauth, jwksFile } },
       frontend: { oauth: { ...oauth, jwksFile }, scram: { secret: { file: join(root, 'scram-secret') }, iterations: 4096 } },
     },
-    ports: {
-      clock: systemClock,
-      random: systemRandom,
-      network: nodeNetwork,
-      files: nodeFiles,
-      log: createLogger('debug', {}, logFileOf(root)),
-      metrics: createMetrics(),
-    },
+    ports: systemPorts(createLogger('debug', {}, logFileOf(root))),
   });
   front = federation.ready.subsets.eu?.frontends[0] as FrontendEndpoints;
   const domain = 'dn: cn=isp.example,o=mail\nobjectClass: mailDomain\ncn: isp.example\n\n';

@@ -1,17 +1,17 @@
 /**
  * A whole Directory Server on loopback with a data directory of its own, and clients to it, for tests.
  */
+
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import type { DirectoryConfig } from '#directory/config.ts';
 import { type RunningDirectory, startDirectory } from '#directory/main.ts';
@@ -64,14 +64,7 @@ export async function startTestDirectory(
     idleTimeoutMs: 60_000,
     ...options,
   };
-  const ports: Ports = {
-    clock: systemClock,
-    random: systemRandom,
-    network: nodeNetwork,
-    files: nodeFiles,
-    log: silentLogger,
-    metrics: createMetrics(),
-  };
+  const ports: Ports = systemPorts(silentLogger);
   let running = await startDirectory(config, ports, more);
   return {
     folder,

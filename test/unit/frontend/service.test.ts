@@ -1,20 +1,20 @@
 /**
  * A whole frontend on loopback sockets, with a real link to a real link server; the directory is told what to say.
  */
+
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createLinkClient } from '#backend-cluster/client/link-client.ts';
 import { startLinkServer } from '#backend-cluster/link/server.ts';
 import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { parseClusterName, parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
 import type { Connection } from '#common/network/network.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { createThrowawayCa, type IssuedCertificate } from '#deploy/dev/throwaway-ca.ts';
 import type { DirectoryChange, FollowerStatus } from '#directory/client/directory.ts';
 import { type FrontendConfig, routingDefaults } from '#frontend/config.ts';
@@ -45,14 +45,7 @@ interface World {
 const calls: { method: string; params: unknown }[] = [];
 
 async function start(options: { serve?: (channel: Connection) => void; drainMs?: number } = {}): Promise<World> {
-  const ports: Ports = {
-    clock: systemClock,
-    random: systemRandom,
-    network: nodeNetwork,
-    files: nodeFiles,
-    log: silentLogger,
-    metrics: createMetrics(),
-  };
+  const ports: Ports = systemPorts(silentLogger);
   const member = await startLinkServer({
     name: parseMemberName('back1.west.isp.example'),
     cluster: parseClusterName('west.isp.example'),

@@ -1,4 +1,5 @@
 /** Accounts that travel whole: command, admin API, link and member, between real members over real sockets. */
+
 import { mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,13 +8,10 @@ import { createClusterAccounts } from '#backend-cluster/client/cluster-accounts.
 import type { StoredAccount } from '#backend-cluster/storage/account-store.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { parseMemberName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { startAdmin } from '#operate/api/admin-server.ts';
 import { runCli } from '#operate/cli/program.ts';
 import { opening } from '#test/unit/backend-cluster/storage/ledger.ts';
@@ -44,14 +42,7 @@ beforeEach(async () => {
         link,
         clusters: () => [{ name: west, members: [...cluster.members.values()].map((member) => cluster.address(member)) }],
       }),
-      ports: {
-        clock: systemClock,
-        random: systemRandom,
-        network: nodeNetwork,
-        files: nodeFiles,
-        log: silentLogger,
-        metrics: createMetrics(),
-      },
+      ports: systemPorts(silentLogger),
     }),
   );
   url = admin.url;

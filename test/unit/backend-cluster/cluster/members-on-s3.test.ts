@@ -1,14 +1,11 @@
 /** The same members, with a bucket instead of a directory, opened as a node file has it. */
+
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { BackendConfig } from '#backend-cluster/config.ts';
 import type { RunningBackend } from '#backend-cluster/member.ts';
 import { openConfiguredStore } from '#backend-cluster/storage/open-configured.ts';
-import { systemClock } from '#common/clock.ts';
-import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
-import { systemRandom } from '#common/random.ts';
+import { systemPorts } from '#common/system-ports.ts';
 import { S3Server, s3Keys, s3Region } from '#test/fakes/s3-server.ts';
 import { Dialogue, TestCluster, until } from './test-cluster.ts';
 
@@ -22,14 +19,7 @@ beforeEach(async () => {
 });
 afterEach(() => undo.disposeAsync());
 
-const ports = {
-  clock: systemClock,
-  random: systemRandom,
-  network: nodeNetwork,
-  files: nodeFiles,
-  log: silentLogger,
-  metrics: createMetrics(),
-};
+const ports = systemPorts(silentLogger);
 
 function openBucket(config: Partial<BackendConfig['storage']> = {}) {
   const storage: BackendConfig['storage'] = {
