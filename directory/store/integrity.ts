@@ -19,7 +19,7 @@ import { uuidToText } from './uuid.ts';
 import { uuidBoundary } from './uuid-index.ts';
 
 /** Entries between two calls of `progress`. */
-const progressEvery = 10_000;
+const progressEvery = 100_000;
 
 /** What the checks tell. */
 export interface IntegrityHandlers {
