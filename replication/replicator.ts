@@ -32,6 +32,7 @@ import { entriesOf, Progress } from '#replication/progress.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
 import type { ReplicatorOptions } from '#replication/replicator-options.ts';
+import { Doomed } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
 import { ReplicaDiverged, runSource } from '#replication/source.ts';
 import type { Shadow } from '#replication/store/shadow.ts';
@@ -56,7 +57,7 @@ export class Replicator implements AsyncDisposable {
   readonly #pipeline: Pipeline;
   readonly #stop = new AbortController();
   readonly #closed = new AbortController();
-  readonly #doomed = new Set<string>();
+  readonly #doomed = new Doomed();
   readonly #running: Promise<unknown>;
   readonly #csnWaiters = new Set<{ readonly csn: string; readonly resolve: () => void }>();
   #target: Replica | undefined;

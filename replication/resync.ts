@@ -11,6 +11,8 @@ import type { NamedEntries } from '#replication/store/named-entries.ts';
 
 /** Deletions of one refresh that are never questioned, unless they are nearly all there is. */
 const deletesFloor = 20;
+/** Entries to be deleted that are in memory at a time; with more, the replica is read once more for the next. */
+const deletesListedMax = 50_000;
 
 /** What a replica holds, for skipping what is equal already. */
 export interface ReplicaIndex {
@@ -46,20 +48,84 @@ function fingerprint(dn: string, attributes: readonly Attribute[]): readonly [nu
   return [digest.readUInt32BE(0), digest.readUInt32BE(4)];
 }
 
-/** Entries of the replica that `named` has no mark for, deepest first, and how many the replica has in all. */
-export async function findUnnamed(
-  replica: Replica,
-  named: NamedEntries,
-): Promise<{ readonly uuids: readonly string[]; readonly total: number }> {
-  const unnamed: { uuid: string; depth: number }[] = [];
-  let total = 0;
-  for await (const entry of replica.readAll([])) {
-    if (entry.uuid === '') continue;
-    total += 1;
-    if (!named.isMarked(entry.uuid)) unnamed.push({ uuid: entry.uuid, depth: entry.dn.split(',').length });
+/** Entries that are gone at the master and whose deletion at the replica is still to come. */
+export class Doomed {
+  readonly #told = new Set<string>();
+  #isNamed: ((uuid: string) => boolean) | undefined;
+
+  /** How many the master has named as gone. */
+  get size(): number {
+    return this.#told.size;
   }
-  unnamed.sort((a, b) => b.depth - a.depth);
-  return { uuids: unnamed.map((one) => one.uuid), total };
+
+  /** The master says that it is gone. */
+  add(uuid: string): void {
+    this.#told.add(uuid);
+  }
+
+  /** It is there after all. */
+  delete(uuid: string): void {
+    this.#told.delete(uuid);
+  }
+
+  /** From now until `clear`: whoever was not named is gone. */
+  addUnnamed(isNamed: (uuid: string) => boolean): void {
+    this.#isNamed = isNamed;
+  }
+
+  has(uuid: string): boolean {
+    return this.#told.has(uuid) || this.#isNamed?.(uuid) === false;
+  }
+
+  clear(): void {
+    this.#told.clear();
+    this.#isNamed = undefined;
+  }
+
+  /** Those that the master has named as gone. */
+  [Symbol.iterator](): IterableIterator<string> {
+    return this.#told.values();
+  }
+}
+
+/** What a refresh has to delete. */
+export interface FoundDoomed {
+  /** Entries that the replica has. */
+  readonly total: number;
+  /** Of these, entries that were named in the refresh. */
+  readonly named: number;
+  /** Of these, entries to be deleted. */
+  readonly doomed: number;
+  /** The deepest of them, deepest first: at most `listedMax`. */
+  readonly uuids: readonly string[];
+}
+
+/** Reads which entries of the replica are to be deleted. Entries that are gone there already do not count. */
+export async function findDoomed(
+  replica: Pick<Replica, 'readAll'>,
+  named: Pick<NamedEntries, 'isMarked'>,
+  doomed: Pick<Doomed, 'has'>,
+  listedMax = deletesListedMax,
+): Promise<FoundDoomed> {
+  const byDepth: string[][] = [];
+  let [total, namedCount, doomedCount, listed] = [0, 0, 0, 0];
+  for await (const { uuid, dn } of replica.readAll([])) {
+    if (uuid === '') continue;
+    total += 1;
+    if (named.isMarked(uuid)) namedCount += 1;
+    if (!doomed.has(uuid)) continue;
+    doomedCount += 1;
+    const depth = dn.split(',').length;
+    byDepth[depth] ??= [];
+    byDepth[depth].push(uuid);
+    listed += 1;
+    if (listed > listedMax) {
+      byDepth.find((uuids) => uuids !== undefined && uuids.length > 0)?.pop();
+      listed -= 1;
+    }
+  }
+  const uuids = byDepth.reverse().flatMap((ofDepth) => ofDepth ?? []);
+  return { total, named: namedCount, doomed: doomedCount, uuids };
 }
 
 /** Throws `REPL_TOO_MANY_DELETES` when a refresh would delete more of a replica than is allowed. */

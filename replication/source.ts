@@ -18,7 +18,7 @@ import { findSyncEntry } from '#protocol/ldap/sync-entry.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import { batchBytesMax, batchMax, type Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
-import { checkDeletes, findUnnamed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
+import { checkDeletes, type Doomed, type FoundDoomed, findDoomed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
 import { NamedEntries } from '#replication/store/named-entries.ts';
 
@@ -46,7 +46,7 @@ export interface SourceContext {
   /** File for who was named in a refresh, should there be many. */
   readonly namedFile: string | undefined;
   /** Entries known to be gone at the master whose deletion is still to come. */
-  readonly doomed: Set<string>;
+  readonly doomed: Doomed;
   /** Entries of the replica that gave way to one of the master since last asked, and have no name of their own yet. */
   readonly takeDisplaced: () => readonly string[];
   /** Whether, since last asked, an entry with others below it got another name during a refresh. */
@@ -210,28 +210,46 @@ class Refresh {
       await room(context);
     }
     await drained(context);
-    const deletes = new Set(context.doomed);
-    const mayBeUnnamed = unnamedAreGone && (this.#index === undefined || (this.#mustMark && this.#named.countUnmarked() > 0));
-    if (mayBeUnnamed || deletes.size > 2) {
-      const replica = await context.replica();
-      const unnamed = await findUnnamed(replica, this.#named);
-      if (unnamedAreGone) for (const uuid of unnamed.uuids) deletes.add(uuid);
-      if (unnamedAreGone && unnamed.total - unnamed.uuids.length + context.refusedEntries() < this.#named.size) {
-        if (this.#index === undefined)
-          throw new ReplicaDiverged(`${context.replicaName} lacks entries that the master takes for known there`);
-      }
-      checkDeletes(deletes.size, unnamed.total, context.refreshDeletesMaxPercent(), context.replicaName);
+    try {
+      await this.#deleteDoomed(unnamedAreGone);
+    } finally {
+      // Who was named is forgotten after this: nobody is gone for not having been.
+      context.doomed.clear();
     }
-    for (const uuid of deletes) {
-      context.doomed.add(uuid);
-      pushDelete(context, uuid, undefined);
-      await room(context);
-    }
-    await drained(context);
-    context.doomed.clear();
     // A refresh names entries in no order of time: one may have been put below a name whose owner changed behind it, and went along.
     if (context.takeContainerMoved())
       throw new ReplicaDiverged('a container changed its name during the refresh: names are compared once more');
+  }
+
+  async #deleteDoomed(unnamedAreGone: boolean): Promise<void> {
+    const context = this.#context;
+    const { doomed, replicaName } = context;
+    const told = doomed.size;
+    if (unnamedAreGone) doomed.addUnnamed((uuid) => this.#named.isMarked(uuid));
+    const mayBeUnnamed = unnamedAreGone && (this.#index === undefined || (this.#mustMark && this.#named.countUnmarked() > 0));
+    if (!mayBeUnnamed && told <= 2) {
+      await this.#deleteAll([...doomed]);
+      return;
+    }
+    let found: FoundDoomed | undefined;
+    // What is too much for the memory goes in turns, and each turn that comes to its end makes it less.
+    for (let left = Number.POSITIVE_INFINITY; found === undefined || found.uuids.length < found.doomed; left = found.doomed) {
+      const isFirst = found === undefined;
+      found = await findDoomed(await context.replica(), this.#named, doomed);
+      if (unnamedAreGone && this.#index === undefined && found.named + context.refusedEntries() < this.#named.size)
+        throw new ReplicaDiverged(`${replicaName} lacks entries that the master takes for known there`);
+      if (isFirst) checkDeletes(found.doomed, found.total, context.refreshDeletesMaxPercent(), replicaName);
+      if (found.doomed >= left) break;
+      await this.#deleteAll(found.uuids);
+    }
+  }
+
+  async #deleteAll(uuids: readonly string[]): Promise<void> {
+    for (const uuid of uuids) {
+      pushDelete(this.#context, uuid, undefined);
+      await room(this.#context);
+    }
+    await drained(this.#context);
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -146,6 +146,21 @@ describe.each(['ours', 'slapd'] as const)('replication to a replica of %s under 
     const cookie = Buffer.from('rid=000,csn=20200101000000.000000Z#000000#000#000000,pos=0123456789abcdef.7').toString('base64');
     await writeFile(file, JSON.stringify({ master: toMaster.url, cookie, changes: 1, scope: '' }));
     service = await start();
+    await equal(master, replica);
+    await expect.poll(() => state()?.state, patience).toBe('following');
+  });
+
+  it('repeats deletions that the replica has had already, and does not take them for too many', async () => {
+    const file = join(directory, 'state', 'ldap-eu.checkpoint.json');
+    await service[Symbol.asyncDispose]();
+    const before = await readFile(file);
+    service = await start();
+    for (let i = 0; i < accounts / 3; i += 1) await admin.delete(at(`user${i}`));
+    await equal(master, replica);
+    await service[Symbol.asyncDispose]();
+    await writeFile(file, before);
+    service = await start();
+    await change(admin, 5);
     await equal(master, replica);
     await expect.poll(() => state()?.state, patience).toBe('following');
   });
