@@ -60,9 +60,7 @@ async function oneEach(): Promise<LineClient[]> {
       for (const client of clients) client.socket.end('z LOGOUT\r\n');
       await until(serving, (processes) => processes.every(({ connections }) => connections === 0), patienceMs);
       // Many at once: whoever is busy leaves the next to the others.
-      clients = await Promise.all(
-        Array.from({ length: perAddressMax / 2 }, () => imapLogin(frontend.port('imap', 'starttls'), ...alice)),
-      );
+      clients = await Promise.all(Array.from({ length: perAddressMax / 2 }, () => imapLogin(frontend.port('imap', 'starttls'), ...alice)));
       return serving();
     },
     (processes) => processes.length === 3 && processes.every(({ sessions }) => sessions > 0),
