@@ -1,5 +1,6 @@
 /** Options of one member of a Backend Dynamic Cluster. */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '#common/config/declare.ts';
 import { DirectoryAccess, LinkTls, ListenAddress, OAuthOptions, SecretSource } from '#common/config/options.ts';
 
 /** Where the members' election, leases and hints live. */

@@ -1,5 +1,6 @@
 /** Options of one Directory Server. */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '#common/config/declare.ts';
 import { SecretSource, ServerTls } from '#common/config/options.ts';
 import type { Mistake } from '#common/config/schema-check.ts';
 import { messageOf } from '#common/errors/platform-error.ts';

@@ -1,5 +1,6 @@
 /** Options of one frontend server. */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '#common/config/declare.ts';
 import { DirectoryAccess, LinkTls, OAuthOptions, SecretSource, ServerTls } from '#common/config/options.ts';
 
 /** One listener of a frontend. */

@@ -1,5 +1,6 @@
 /** Options of the replication service. */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '#common/config/declare.ts';
 import { SecretSource } from '#common/config/options.ts';
 
 const Server = {

@@ -11,7 +11,8 @@
  * The services' own options are declared in their rooms' config.ts; this room may not import them, so the caller brings the schemas.
  */
 import { dirname, resolve } from 'node:path';
-import { type Static, type TSchema, Type } from 'typebox';
+import type { Static, TSchema } from 'typebox';
+import { Type } from '#common/config/declare.ts';
 import { DirectoryAccess, LinkTls, LogLevelName, ServerTls } from '#common/config/options.ts';
 import { checkRelations } from '#common/config/relations.ts';
 import { checkAgainst, type Mistake, pathText, shown, suggestion } from '#common/config/schema-check.ts';

@@ -2,7 +2,8 @@
  * Pieces that several rooms' `config.ts` share. Each option is declared once: name, type, unit, default and description; from these
  * declarations come the types, the checks, the reference page and the sample file (common/config/node-file.ts).
  */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
+import { Type } from '#common/config/declare.ts';
 
 /** A secret is named, never written: a file (mode 0600) or an environment variable. */
 export const SecretSource = Type.Object(

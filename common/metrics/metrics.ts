@@ -2,8 +2,16 @@
  * Counters, gauges and histograms in Prometheus form. One registry per process, passed in; the only importer of the client library.
  * Names start with `archipelago_`, use base units and end in `_total` for counters. Labels have few values: never an account or address.
  */
-import { Counter, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { createRequire } from 'node:module';
+import type * as Client from '@prometheus-io/client';
 import { type LabelledExposition, mergeExpositions } from '#common/metrics/merge.ts';
+
+// By its parts: as a whole it brings tracing, clusters of processes and a gateway, 80 files that nothing here needs, to every start of a program.
+const load = createRequire(import.meta.url);
+const Counter: typeof Client.Counter = load('@prometheus-io/client/lib/counter');
+const Gauge: typeof Client.Gauge = load('@prometheus-io/client/lib/gauge');
+const Histogram: typeof Client.Histogram = load('@prometheus-io/client/lib/histogram');
+const Registry: typeof Client.Registry = load('@prometheus-io/client/lib/registry');
 
 type Labels = Record<string, string>;
 
@@ -35,7 +43,7 @@ export function createMetrics(others: () => Promise<readonly LabelledExposition[
 }
 
 interface Shared {
-  readonly registry: Registry;
+  readonly registry: Client.Registry;
   readonly known: Map<string, unknown>;
   readonly collectors: (() => void)[];
   /** What has been counted and not handed over to the registry. */
