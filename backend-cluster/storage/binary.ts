@@ -185,3 +185,15 @@ export class ByteReader {
 export function corrupt(what: string, fields: Record<string, unknown> = {}): PlatformError {
   return new PlatformError('STORE_CORRUPT', what, { fields });
 }
+
+/** Stored bytes that are whole and of a form that only a later release knows: no damage, and nothing that this one may touch. */
+export function newer(what: string): PlatformError {
+  return new PlatformError(
+    'STORE_NEWER',
+    `${what}: a newer release wrote it; open the account at a member of that release, or upgrade this one`,
+  );
+}
+
+export function isNewer(error: unknown): boolean {
+  return error instanceof PlatformError && error.code === 'STORE_NEWER';
+}

@@ -10,7 +10,7 @@ import { errnoOf } from '#common/files/files.ts';
 import type { AccountReader } from './account-log.ts';
 import { AccountState } from './account-state.ts';
 import type { Finding } from './account-store.ts';
-import { corrupt } from './binary.ts';
+import { corrupt, isNewer } from './binary.ts';
 import type { LogRecord } from './records.ts';
 import { bodiesOffsetOf, decodeSlotHeader, decodeSlotRecords, type SlotHeader, salvageSlotHeader, slotHeaderBytes } from './slot.ts';
 import { decodeSnapshot } from './snapshot.ts';
@@ -54,6 +54,7 @@ export async function readSlotContent(log: AccountReader, slot: number): Promise
   try {
     header = decodeSlotHeader(start);
   } catch (error) {
+    if (isNewer(error)) throw error;
     const content = await salvageSlot(log, slot, start);
     if (content === undefined) throw error;
     return { ...content, damage: messageOf(error) };
@@ -73,7 +74,8 @@ async function salvageSlot(log: AccountReader, slot: number, start: Buffer): Pro
     const records = decodeSlotRecords(header, await log.readSlot(slot, slotHeaderBytes, header.recordsBytes));
     // Numbers in the header are what may be damaged; the name and the records tell them.
     return { header: { ...header, slot }, records };
-  } catch {
+  } catch (error) {
+    if (isNewer(error)) throw error;
     return undefined;
   }
 }

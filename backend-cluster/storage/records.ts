@@ -3,7 +3,7 @@
  * applied them. The first byte is the kind; kinds are never reused, and an unknown one is refused, because what is not understood
  * cannot be carried forward.
  */
-import { type ByteReader, type ByteWriter, corrupt } from './binary.ts';
+import { type ByteReader, type ByteWriter, newer } from './binary.ts';
 
 /** Where the bytes of a message are. */
 export interface BodyReference {
@@ -201,7 +201,7 @@ export function readRecord(from: ByteReader): LogRecord {
     case kindBytes['script-activate']:
       return { kind: 'script-activate', name: from.string() };
     default:
-      throw corrupt(`a record is of kind ${kind}, which this version does not know`);
+      throw newer(`a record is of kind ${kind}, which this release does not know`);
   }
 }
 

@@ -13,7 +13,7 @@
  * an order of magnitude, for no difference at these lengths.
  */
 import { crc32 } from 'node:zlib';
-import { ByteReader, ByteWriter, corrupt } from './binary.ts';
+import { ByteReader, ByteWriter, corrupt, newer } from './binary.ts';
 import { type LogRecord, readRecord, writeRecord } from './records.ts';
 
 /** First bytes of every slot. */
@@ -78,7 +78,9 @@ export function decodeSlotHeader(start: Buffer): SlotHeader {
   if (start.length < slotHeaderBytes) throw corrupt(`the file ends after ${start.length} bytes, within its header`);
   if (start.toString('latin1', 0, 4) !== slotMagic) throw corrupt('the file is not a slot: its first bytes are others');
   if (crc32(start.subarray(0, 60)) !== start.readUInt32LE(60)) throw corrupt('the header fails its checksum');
-  if (start.readUInt16LE(4) !== version) throw corrupt(`the slot is of version ${start.readUInt16LE(4)}; this member reads ${version}`);
+  const written = start.readUInt16LE(4);
+  if (written > version) throw newer(`the slot is of version ${written}, this member reads ${version}`);
+  if (written !== version) throw corrupt(`the slot is of version ${written}; this member reads ${version}`);
   return headerFields(start);
 }
 

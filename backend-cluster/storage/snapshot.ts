@@ -7,7 +7,7 @@
 import { crc32 } from 'node:zlib';
 import type { AccountUuid } from '#common/account-name.ts';
 import { AccountState } from './account-state.ts';
-import { ByteReader, ByteWriter, corrupt } from './binary.ts';
+import { ByteReader, ByteWriter, corrupt, newer } from './binary.ts';
 import type { MailboxState } from './mailbox-state.ts';
 import { MessageColumns } from './message-columns.ts';
 
@@ -85,6 +85,7 @@ export function decodeSnapshot(uuid: AccountUuid, slot: number, bytes: Buffer): 
   if (bytes.toString('latin1', 0, 4) !== magic) throw corrupt('the file is not a snapshot: its first bytes are others');
   if (crc32(bytes.subarray(0, 36)) !== bytes.readUInt32LE(36)) throw corrupt('the header fails its checksum');
   const written = bytes.readUInt16LE(4);
+  if (written > version) throw newer(`the snapshot is of version ${written}, this member reads up to ${version}`);
   if (![version, versionWithoutScripts, oldVersion].includes(written)) {
     throw corrupt(`the snapshot is of version ${written}; this member reads up to ${version}`);
   }

@@ -92,6 +92,11 @@ export const errorCatalogue = {
   STORE_UNAVAILABLE: entry('unavailable', 'later', 'Shared storage does not answer or refused the operation.'),
   STORE_UNSAFE: entry('config', 'never', 'Shared storage failed its start-up probe; the message says what to change.'),
   STORE_CORRUPT: entry('unavailable', 'later', 'A stored record fails its checksum; the account is read-only until it is repaired.'),
+  STORE_NEWER: entry(
+    'unavailable',
+    'later',
+    'A newer release stored something that this one does not know; the account is served by members of that release.',
+  ),
   STORE_FULL: entry('limit', 'later', 'Shared storage is full.'),
 
   MBOX_NOT_FOUND: entry('not-found', 'never', 'There is no such mailbox.'),

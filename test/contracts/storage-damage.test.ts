@@ -2,6 +2,7 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { AccountStore, StoredAccount } from '#backend-cluster/storage/account-store.ts';
 import { openAccountStore } from '#backend-cluster/storage/open-store.ts';
@@ -221,6 +222,39 @@ describe.each(Object.keys(places) as (keyof typeof places)[])('damage on %s', (e
     await account.close();
     expect(await ledger.violations(await expectRepaired({ messages: 0, slots: 0 }))).toEqual([]);
   });
+
+  it.each(engine === 'posix' ? (['snap', 'log'] as const) : (['snap', 'head'] as const))(
+    'is not what a newer release wrote (%s): nothing is opened, noted or repaired, and that release finds it as it was',
+    async (part) => {
+      // Where each kind of file has the checksum of its header, which is over all before it.
+      const checksumAt = { snap: 36, log: 60, head: 20 }[part];
+      const changed = (await place.names()).filter((name) => name.includes(`/${part}`)).slice(-1);
+      expect(changed).toHaveLength(1);
+      for (const name of changed) {
+        await place.change(name, (bytes) => {
+          bytes.writeUInt16LE(bytes.readUInt16LE(4) + 100, 4);
+          bytes.writeUInt32LE(crc32(bytes.subarray(0, checksumAt)), checksumAt);
+          return bytes;
+        });
+      }
+      const { store } = place;
+      expect(await codeOf(store.open(uuid, opening('back1')))).toBe('STORE_NEWER');
+      expect(await codeOf(store.checkAccount(uuid, { isMarking: true }))).toBe('STORE_NEWER');
+      expect(await codeOf(store.repair(uuid, { opening: opening('back1'), discardLost: true, isDryRun: false }))).toBe('STORE_NEWER');
+      expect(await store.damageOf(uuid)).toBeUndefined();
+      for (const name of changed) {
+        await place.change(name, (bytes) => {
+          bytes.writeUInt16LE(bytes.readUInt16LE(4) - 100, 4);
+          bytes.writeUInt32LE(crc32(bytes.subarray(0, checksumAt)), checksumAt);
+          return bytes;
+        });
+      }
+      const account = await store.open(uuid, opening('back2'));
+      expect(account.isReadOnly).toBe(false);
+      expect(await ledger.violations(account)).toEqual([]);
+      await account.close();
+    },
+  );
 
   it('is not touched by anybody else while it is being repaired', async () => {
     const name = (await place.names()).find((each) => each.includes('/body/f')) as string;

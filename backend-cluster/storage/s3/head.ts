@@ -13,7 +13,7 @@
  * every other, so no ETag ever returns.
  */
 import { crc32 } from 'node:zlib';
-import { ByteReader, ByteWriter, corrupt } from '#backend-cluster/storage/binary.ts';
+import { ByteReader, ByteWriter, corrupt, newer } from '#backend-cluster/storage/binary.ts';
 import { slotMagic } from '#backend-cluster/storage/slot.ts';
 
 const magic = 'APSH';
@@ -96,7 +96,9 @@ export function decodeHead(bytes: Buffer, name: string): AccountHead {
   if (bytes.length < headerBytes) throw corrupt(`${name} ends after ${bytes.length} bytes, within its header`);
   if (bytes.toString('latin1', 0, 4) !== magic) throw corrupt(`${name} is not the head of an account: its first bytes are others`);
   if (crc32(bytes.subarray(0, 20)) !== bytes.readUInt32LE(20)) throw corrupt(`the header of ${name} fails its checksum`);
-  if (bytes.readUInt16LE(4) !== version) throw corrupt(`${name} is of version ${bytes.readUInt16LE(4)}; this member reads ${version}`);
+  const written = bytes.readUInt16LE(4);
+  if (written > version) throw newer(`${name} is of version ${written}, this member reads ${version}`);
+  if (written !== version) throw corrupt(`${name} is of version ${written}; this member reads ${version}`);
   if (crc32(bytes.subarray(headerBytes)) !== bytes.readUInt32LE(12)) throw corrupt(`${name} fails its checksum`);
   return parseHead(bytes, headerBytes + bytes.readUInt32LE(8), name);
 }

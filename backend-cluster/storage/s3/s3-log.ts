@@ -18,6 +18,7 @@
  */
 import type { AccountReader, CommitOutcome, OpeningLog } from '#backend-cluster/storage/account-log.ts';
 import type { Finding } from '#backend-cluster/storage/account-store.ts';
+import { isNewer } from '#backend-cluster/storage/binary.ts';
 import { bodyName, numberName, parseBodyName } from '#backend-cluster/storage/layout.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
@@ -120,6 +121,7 @@ async function readHead(bucket: Bucket, uuid: AccountUuid): Promise<HeadVersion 
   try {
     return { head: decodeHead(stored.body, key), etag: stored.etag };
   } catch (error) {
+    if (isNewer(error)) throw error;
     const head = salvageHead(stored.body);
     if (head === undefined) throw error;
     return { head, etag: stored.etag, damage: messageOf(error) };
