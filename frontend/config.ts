@@ -3,6 +3,13 @@ import type { Static } from 'typebox';
 import { Type } from '#common/config/declare.ts';
 import { DirectoryAccess, LinkTls, OAuthOptions, SecretSource, ServerTls } from '#common/config/options.ts';
 
+/**
+ * A setting that the subset's entry in the directory may give all of its frontends (subset/settings.ts). It has no `default`, which would be filled in as
+ * if the node file had said it: `otherwise` is what holds where neither says anything.
+ */
+const setting = (otherwise: number, options: { readonly minimum: number; readonly maximum?: number; readonly description: string }) =>
+  Type.Optional(Type.Integer({ ...options, otherwise }));
+
 /** One listener of a frontend. */
 export const FrontendListener = Type.Object(
   {
@@ -19,18 +26,13 @@ export const FrontendListener = Type.Object(
     }),
     address: Type.String({ default: '127.0.0.1', description: 'Address to listen on.' }),
     port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
-    perAddressMax: Type.Integer({ default: 100, minimum: 1, description: 'Connections from one client address at a time.' }),
-    perPrefixMax: Type.Optional(
-      Type.Integer({ default: 2000, minimum: 1, description: 'Connections from one prefix (IPv4 /24, IPv6 /48) at a time.' }),
-    ),
-    acceptPerSecond: Type.Optional(
-      Type.Integer({
-        default: 1000,
-        minimum: 1,
-        description: 'Connections taken up a second, after a burst of twice as many; others wait, and beyond connectionsMax are refused.',
-      }),
-    ),
-    connectionsMax: Type.Integer({ default: 20000, minimum: 1, description: 'Connections on this listener at a time.' }),
+    perAddressMax: setting(100, { minimum: 1, description: 'Connections from one client address at a time.' }),
+    perPrefixMax: setting(2000, { minimum: 1, description: 'Connections from one prefix (IPv4 /24, IPv6 /48) at a time.' }),
+    acceptPerSecond: setting(1000, {
+      minimum: 1,
+      description: 'Connections taken up a second, after a burst of twice as many; others wait, and beyond connectionsMax are refused.',
+    }),
+    connectionsMax: setting(20_000, { minimum: 1, description: 'Connections on this listener at a time.' }),
     proxyFrom: Type.Optional(
       Type.Array(Type.String({ description: 'Address or range such as 10.0.0.0/24.' }), {
         description:
@@ -99,7 +101,6 @@ export const routingDefaults = {
   cacheMax: 100_000,
   cacheFreshMs: 60_000,
   cacheStaleMaxMs: 86_400_000,
-  masterPerSecond: 200,
 } as const;
 
 /** How a frontend knows where accounts are. */
@@ -132,8 +133,7 @@ export const RoutingOptions = Type.Object(
       minimum: 1,
       description: 'Time for which what was found is still used while no directory server answers, milliseconds.',
     }),
-    masterPerSecond: Type.Integer({
-      default: routingDefaults.masterPerSecond,
+    masterPerSecond: setting(200, {
       minimum: 1,
       description: 'Most questions to the master a second; beyond it what is not known here gets a temporary refusal.',
     }),
@@ -257,21 +257,14 @@ export const FrontendConfig = Type.Object(
         },
       ),
     ),
-    messageBytesMax: Type.Integer({ default: 52428800, minimum: 1024, description: 'Largest message accepted by SMTP, bytes.' }),
-    loginTimeoutMs: Type.Integer({ default: 60000, minimum: 1000, description: 'Time a client has to log in, milliseconds.' }),
-    weight: Type.Optional(
-      Type.Integer({
-        default: 100,
-        minimum: 0,
-        maximum: 100,
-        description: 'Share of new connections that this server wants of its load balancer (agent), percent; can be changed while it runs.',
-      }),
-    ),
-    drainMs: Type.Integer({
-      default: 1000,
+    messageBytesMax: setting(52_428_800, { minimum: 1024, description: 'Largest message accepted by SMTP, bytes.' }),
+    loginTimeoutMs: setting(60_000, { minimum: 1000, description: 'Time a client has to log in, milliseconds.' }),
+    weight: setting(100, {
       minimum: 0,
-      description: 'Time that sessions have to end when the server stops, milliseconds.',
+      maximum: 100,
+      description: 'Share of new connections that this server wants of its load balancer (agent), percent; can be changed while it runs.',
     }),
+    drainMs: setting(1000, { minimum: 0, description: 'Time that sessions have to end when the server stops, milliseconds.' }),
   },
   { additionalProperties: false },
 );

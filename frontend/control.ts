@@ -5,7 +5,7 @@ import { printable, tryParseAccountName } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { addressList, isAddressOrRange } from '#common/network/address-list.ts';
-import type { FrontendSession, FrontendStatus, GuardReport, KickReport } from '#frontend/client/status.ts';
+import type { FrontendSession, FrontendSettings, FrontendStatus, GuardReport, KickReport } from '#frontend/client/status.ts';
 import type { AddressRules } from './guard/address-rules.ts';
 import { clientGroup } from './guard/client-group.ts';
 import { addressFailuresMax, type LoginGuard } from './guard/login-guard.ts';
@@ -19,6 +19,7 @@ export interface ControlOptions {
   readonly guard: LoginGuard;
   readonly rules: AddressRules;
   readonly clock: Clock;
+  settings(): FrontendSettings;
   /** Connections of an address now, over all listeners. */
   connectionsOf(address: string): number;
   /** Every client's connection; `snapshot` is `undefined` before its login. */
@@ -39,7 +40,7 @@ export async function controlFrontend(
   options: ControlOptions,
   action: string,
   body: Body,
-): Promise<FrontendStatus['withdrawal'] | GuardReport | KickReport> {
+): Promise<FrontendStatus['withdrawal'] | GuardReport | KickReport | FrontendSettings> {
   const { withdrawal, guard, rules } = options;
   switch (action) {
     case 'cordon':
@@ -54,6 +55,8 @@ export async function controlFrontend(
     case 'weight':
       withdrawal.setWeight(numberOf(body, 'weight') ?? -1);
       return withdrawal.status();
+    case 'settings':
+      return options.settings();
     case 'guard-ls':
       return reportOf(options, undefined);
     case 'guard-why':

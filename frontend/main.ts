@@ -28,14 +28,15 @@ export type { FrontendSharing, Inheritance, RunningFrontend } from './service.ts
  *
  * @param environment for secrets that are named as environment variables
  * @param localMembers members of clusters that run in this process too (a symmetric node)
- * @param beside other processes of this frontend: what one hands over, whose place this one takes; `helper`: this one serves sessions only, and another the rest
+ * @param beside other processes of this frontend: what one hands over, whose place this one takes; `helper`: this one serves sessions only, and another
+ *   the rest; `processes`: how many serve sessions
  */
 export async function startFrontend(
   config: FrontendConfig,
   ports: Ports,
   environment?: Environment,
   localMembers: readonly string[] = [],
-  beside: { readonly inheritance?: Inheritance | undefined; readonly helper?: HelperDoors } = {},
+  beside: { readonly inheritance?: Inheritance | undefined; readonly helper?: HelperDoors; readonly processes?: number } = {},
 ): Promise<RunningFrontend> {
   const access = await resolveAccess(config.directory, ports.files, environment);
   const tls =

@@ -44,6 +44,7 @@ import { defaultDomains } from './session/default-domains.ts';
 import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
 import { type AgentAnswer, startAgent } from './subset/agent.ts';
+import { Settings } from './subset/settings.ts';
 import { elsewhereOf, type ListenerCounts } from './subset/shared-counts.ts';
 import { type FrontendLegacy, Succession } from './subset/succession.ts';
 import { countPlaces } from './subset/symmetric.ts';
@@ -69,6 +70,8 @@ export interface FrontendDoors {
   readonly inheritance?: Inheritance | undefined;
   /** Set in a process beside the first one of this frontend, which alone keeps the route index and writes the snapshot. */
   readonly helper?: HelperDoors | undefined;
+  /** Processes that serve sessions; one unless said otherwise. */
+  readonly processes?: number | undefined;
 }
 
 /** What a helper is given beside what every process has. */
@@ -94,6 +97,8 @@ export interface RunningFrontend extends RunningService<FrontendStatus> {
   readonly succession: Succession;
   /** Clients connected, logged in or not, mail among them. */
   connections(): number;
+  /** Time that sessions have to end when the process stops, milliseconds. */
+  drainMs(): number;
   /** What other processes of this frontend tell each other. */
   readonly sharing: FrontendSharing;
 }
@@ -146,6 +151,7 @@ class Frontend implements RunningFrontend {
   readonly #tls: ChangingTls | undefined;
   readonly #doors: FrontendDoors;
   readonly #ports: Ports;
+  readonly #settings: Settings;
   readonly #routes: Routes;
   readonly #follower: ResumableFollower;
   readonly #router: AccountRouter;
@@ -177,6 +183,8 @@ class Frontend implements RunningFrontend {
     this.#ports = { ...ports, log: ports.log.child({ service: 'frontend', node: config.name, subset: config.subset }) };
     const { clock, random, metrics } = this.#ports;
     const { routing } = config;
+    const settings = new Settings({ config, processes: doors.processes });
+    this.#settings = settings;
     this.#routes = new Routes({ random, clock, known, isWithoutIndex: doors.helper !== undefined });
     this.#follower = doors.follow(this.#routes, known?.position);
     this.#keeper = new SnapshotKeeper({
@@ -200,14 +208,14 @@ class Frontend implements RunningFrontend {
       clock,
       metrics,
       cache: this.#cache,
-      masterPerSecond: routing.masterPerSecond,
+      masterPerSecond: settings.masterPerSecond,
     });
     this.#guard = new LoginGuard(clock, random);
     this.#rules = new AddressRules(clock);
     this.#withdrawal = new Withdrawal({
       clock,
       random,
-      weight: config.weight ?? 100,
+      weight: () => settings.weight,
       sessions: () => this.#dialogues(),
       connections: () => this.connections(),
       setAccepting: async (isAccepting) => {
@@ -241,6 +249,7 @@ class Frontend implements RunningFrontend {
         this.#foreign.moved(name, host?.cluster.foreign === undefined ? undefined : { ...host, name });
       },
       clusters: (clusters) => this.#foreign.recheck(clusters),
+      subsets: () => this.#takeSettings(),
     };
     this.#opener = new SessionOpener({
       name: config.name,
@@ -263,11 +272,13 @@ class Frontend implements RunningFrontend {
       listeners: () => this.#listenerStatus(),
     });
     this.#registerGauges();
+    this.#takeSettings();
   }
 
   async start(): Promise<void> {
     const config = this.#config;
     const ports = this.#ports;
+    const settings = this.#settings;
     const { inheritance } = this.#doors;
     if (inheritance !== undefined) this.succession.inherit(inheritance.legacy);
     const gaveUp = new AbortController();
@@ -282,16 +293,21 @@ class Frontend implements RunningFrontend {
         opener: this.#opener,
         listener,
         tls: this.#tls,
-        loginTimeoutMs: config.loginTimeoutMs,
+        // Asked for each client.
+        get loginTimeoutMs() {
+          return settings.loginTimeoutMs;
+        },
         defaultDomain: defaultDomains(config, listener),
         ...(this.#doors.sasl === undefined ? {} : { sasl: this.#doors.sasl }),
         ports: { clock: ports.clock, random: ports.random, log },
       };
-      this.#listeners.push(await start({ listener, tls: this.#tls, rules: this.#rules, ports: { ...ports, log } }, session));
+      const limits = settings.limits(listener);
+      this.#listeners.push(await start({ listener, limits, tls: this.#tls, rules: this.#rules, ports: { ...ports, log } }, session));
     }
     const forMail = config.listeners.filter(({ protocol }) => protocol === 'smtp' || protocol === 'submission' || protocol === 'lmtp');
     this.#smtp = await this.#doors.startSmtp({
       config,
+      settings,
       listeners: forMail,
       tls: this.#tls,
       rules: this.#rules,
@@ -366,6 +382,7 @@ class Frontend implements RunningFrontend {
       })),
       sessions: this.#sessions(),
       logins: { ...this.#opener.counts },
+      settingsRefused: this.#settings.report().refused.length,
       queue: this.#smtp?.queue() ?? { messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 },
     };
   }
@@ -416,6 +433,10 @@ class Frontend implements RunningFrontend {
     return this.#sessionConnections() + (this.#smtp?.connections() ?? 0);
   }
 
+  drainMs(): number {
+    return this.#settings.drainMs;
+  }
+
   control(action: string, body: Readonly<Record<string, unknown>>): ReturnType<typeof controlFrontend> {
     const { name, subset } = { name: this.name, subset: this.#config.subset };
     this.#ports.log.info({ action }, 'asked by an operator');
@@ -427,6 +448,7 @@ class Frontend implements RunningFrontend {
         guard: this.#guard,
         rules: this.#rules,
         clock: this.#ports.clock,
+        settings: () => this.#settings.report(),
         sessions: () => this.#dialogues(),
         connectionsOf: (address) => this.#listeners.reduce((sum, listener) => sum + listener.connectionsOf(address), 0),
       },
@@ -450,7 +472,7 @@ class Frontend implements RunningFrontend {
     await this.#smtp?.[Symbol.asyncDispose]();
     this.#foreign.close();
     const { clock } = this.#ports;
-    const deadlineMs = clock.monotonicMs() + this.#config.drainMs;
+    const deadlineMs = clock.monotonicMs() + this.drainMs();
     while (this.#listeners.some(({ connections }) => connections > 0) && clock.monotonicMs() < deadlineMs) await sleep(clock, 20);
     for (const listener of this.#listeners) listener.drop();
     // The load balancer was told `draining` until here.
@@ -461,6 +483,24 @@ class Frontend implements RunningFrontend {
     await this.#follower[Symbol.asyncDispose]();
     await this.#doors.link[Symbol.asyncDispose]();
     await this.#doors.reader[Symbol.asyncDispose]();
+  }
+
+  /** What the subset's entry says, from now on. */
+  #takeSettings(): void {
+    const { log } = this.#ports;
+    for (const { entry, seen, expected, stays } of this.#settings.take(this.#routes.subsets)) {
+      const still = stays === undefined ? 'it is passed over' : `${stays} stays`;
+      log.warn(
+        { errCode: 'CONFIG_SUBSET', entry },
+        `a setting of the subset is refused: "${seen}" where ${expected} is expected; ${still}`,
+      );
+    }
+    let index = 0;
+    for (const listener of this.#config.listeners) {
+      if (listener.protocol in sessionListeners) this.#listeners[index++]?.setLimits(this.#settings.limits(listener));
+    }
+    this.#smtp?.applySettings();
+    this.#router.setMasterPerSecond(this.#settings.masterPerSecond);
   }
 
   /** In the order of the configuration. */

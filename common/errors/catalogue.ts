@@ -25,6 +25,7 @@ export const errorCatalogue = {
 
   CONFIG_INVALID: entry('config', 'never', 'The node file has mistakes; every one is listed with file, line and column.'),
   CONFIG_UNREADABLE: entry('config', 'never', 'A file named by the configuration cannot be read.'),
+  CONFIG_SUBSET: entry('config', 'never', 'A setting in the directory entry of a frontend subset is refused; the last good value stays.'),
 
   NET_CONNECT_FAILED: entry('unavailable', 'elsewhere', 'A connection could not be made; the peer is down or the address is wrong.'),
   NET_CLOSED: entry('unavailable', 'elsewhere', 'A connection ended before the answer came.'),

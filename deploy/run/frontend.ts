@@ -9,7 +9,7 @@ import { type RunningFrontend, startFrontend } from '#frontend/main.ts';
 import { wholeFrontend } from '#frontend/subset/whole.ts';
 import type { Predecessor } from './predecessor.ts';
 import type { Restarter } from './restart.ts';
-import { shareOf, Workers, workersOf } from './workers.ts';
+import { Workers, workersOf } from './workers.ts';
 
 /** What it is started with. */
 export interface NodeFrontendOptions {
@@ -26,11 +26,13 @@ export interface NodeFrontendOptions {
 export async function startNodeFrontend(
   options: NodeFrontendOptions,
 ): Promise<{ frontend: RunningFrontend; workers: Workers | undefined }> {
-  const { ports, localMembers, predecessor, restarter, sockets } = options;
-  const { name } = options.config;
-  const count = workersOf(options.config);
-  const config = shareOf(options.config, count);
-  const own = await startFrontend(config, ports, process.env, localMembers, { inheritance: predecessor?.inheritance(name) });
+  const { config, ports, localMembers, predecessor, restarter, sockets } = options;
+  const { name } = config;
+  const count = workersOf(config);
+  const own = await startFrontend(config, ports, process.env, localMembers, {
+    inheritance: predecessor?.inheritance(name),
+    processes: count,
+  });
   const workers =
     count === 1
       ? undefined

@@ -96,7 +96,11 @@ async function serve({ number, config, log, localMembers, others, sockets: passe
     sockets,
   };
   const index = config.routing.mode === 'follow' ? new IndexQuestions(channel) : undefined;
-  await using own = await startFrontend(config, ports, process.env, localMembers, { inheritance: { legacy }, helper: { index } });
+  await using own = await startFrontend(config, ports, process.env, localMembers, {
+    inheritance: { legacy },
+    helper: { index },
+    processes: others + 1,
+  });
   frontend = wholeFrontend({
     own,
     clock: ports.clock,

@@ -20,7 +20,6 @@ import type { LabelledExposition } from '#common/metrics/merge.ts';
 import type { ListeningSockets } from '#common/network/listening-sockets.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
-import { acceptPerSecondDefault } from '#frontend/listeners/mail-listener.ts';
 import type { RunningFrontend } from '#frontend/main.ts';
 import { type ListenerCounts, sumOf } from '#frontend/subset/shared-counts.ts';
 import type { FrontendPart } from '#frontend/subset/whole.ts';
@@ -130,7 +129,7 @@ export class Workers implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end();
-    const limitMs = this.#options.config.drainMs + stopGraceMs;
+    const limitMs = this.#options.own.drainMs() + stopGraceMs;
     await Promise.all(
       [...this.#helpers.values()].map(async ({ child }) => {
         if (child.exitCode !== null || child.signalCode !== null) return;
@@ -256,20 +255,6 @@ export class Workers implements AsyncDisposable {
 export function workersOf(config: FrontendConfig): number {
   const { workers = 1 } = config;
   return workers === 0 ? availableParallelism() : workers;
-}
-
-/** A frontend's configuration for one of its processes: paces are shared out. */
-export function shareOf(config: FrontendConfig, count: number): FrontendConfig {
-  if (count === 1) return config;
-  const share = (value: number): number => Math.ceil(value / count);
-  const { masterPerSecond } = config.routing;
-  return {
-    ...config,
-    listeners: config.listeners.map((listener) =>
-      isOfSessions(listener) ? { ...listener, acceptPerSecond: share(listener.acceptPerSecond ?? acceptPerSecondDefault) } : listener,
-    ),
-    routing: { ...config.routing, masterPerSecond: share(masterPerSecond) },
-  };
 }
 
 function isOfSessions({ protocol }: FrontendConfig['listeners'][number]): boolean {

@@ -16,7 +16,7 @@
 const routingAttributes = [
   'entry',
   ...'objectClass uid cn mail mailAlternateAddress hostServer accountStatus mailRegion mailQuota'.split(' '),
-  ...'mailDomainAlias mailCatchAll clusterMember clusterWeight foreignService ou o dc'.split(' '),
+  ...'mailDomainAlias mailCatchAll clusterMember clusterWeight foreignService frontendSetting subsetFrontend ou o dc'.split(' '),
   ...'entryUUID entryCSN entryDN contextCSN structuralObjectClass hasSubordinates subschemaSubentry createTimestamp modifyTimestamp'.split(
     ' ',
   ),

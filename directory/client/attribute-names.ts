@@ -8,7 +8,8 @@ export interface AttributeNames {
   readonly accountClass: string;
   readonly domainClass: string;
   readonly clusterClass: string;
-  /** Naming attribute of accounts; of domains and clusters. */
+  readonly subsetClass: string;
+  /** Naming attribute of accounts; of domains, clusters and subsets. */
   readonly uid: string;
   readonly cn: string;
   readonly hostServer: string;
@@ -27,6 +28,8 @@ export interface AttributeNames {
   readonly clusterWeight: string;
   readonly foreignClass: string;
   readonly foreignService: string;
+  readonly frontendSetting: string;
+  readonly subsetFrontend: string;
   readonly entryUuid: string;
   readonly entryCsn: string;
 }
@@ -36,6 +39,7 @@ export const archipelagoNames: AttributeNames = {
   accountClass: 'mailAccount',
   domainClass: 'mailDomain',
   clusterClass: 'mailCluster',
+  subsetClass: 'frontendSubset',
   uid: 'uid',
   cn: 'cn',
   hostServer: 'hostServer',
@@ -53,6 +57,8 @@ export const archipelagoNames: AttributeNames = {
   clusterWeight: 'clusterWeight',
   foreignClass: 'foreignCluster',
   foreignService: 'foreignService',
+  frontendSetting: 'frontendSetting',
+  subsetFrontend: 'subsetFrontend',
   entryUuid: 'entryUUID',
   entryCsn: 'entryCSN',
 };
@@ -85,5 +91,7 @@ export function routeAttributes(names: AttributeNames): readonly string[] {
     names.clusterMember,
     names.clusterWeight,
     names.foreignService,
+    names.frontendSetting,
+    names.subsetFrontend,
   ];
 }

@@ -47,7 +47,8 @@ export interface FollowedContent {
 /** Where an earlier process of this follower had come to. */
 export interface FollowedPosition {
   readonly url: string;
-  readonly cookie: Buffer;
+  /** Missing where all is to be read anew; what that does not name goes only if that can be believed. */
+  readonly cookie: Buffer | undefined;
   /** DNs of the domains known; a domain that has another one now renamed its accounts. */
   readonly domainDns: readonly (readonly [uuid: AccountUuid, dn: string])[];
 }

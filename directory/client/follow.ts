@@ -34,12 +34,12 @@ export interface FollowOptions {
   readonly onChange: (change: DirectoryChange) => void;
   /**
    * Where the one who follows keeps its own account of what exists; then `remove` is reported also for what it never knew, and of an entry
-   * only what routing needs is read: records have no status, quota, display name or `entryCSN`.
+   * only what routing needs is read: records have no status, quota, display name or `entryCSN`. Subsets are reported to such a follower only.
    */
   readonly content?: FollowedContent;
   /** Where to go on; only with `content` that holds everything up to there. */
   readonly from?: FollowedPosition | undefined;
-  /** Domains and clusters only. */
+  /** All but accounts. */
   readonly withoutAccounts?: boolean;
   readonly ports: DirectoryPorts;
 }
@@ -81,7 +81,8 @@ class Follower implements ResumableFollower {
     this.#server = options.access.urls[0] ?? '';
     this.#lastHeardMs = options.ports.clock.monotonicMs();
     if (options.from !== undefined) {
-      this.#cookie = { url: options.from.url, value: options.from.cookie };
+      const { url, cookie } = options.from;
+      if (cookie !== undefined) this.#cookie = { url, value: cookie };
       for (const [uuid, dn] of options.from.domainDns) this.#domainDns.set(uuid, dn);
       // What the snapshot held is believed before what a server says without it.
       this.#refreshedOnce = true;
@@ -219,7 +220,12 @@ class Follower implements ResumableFollower {
     this.#known.clearMarks();
     if (cookie === undefined) content?.beginRefresh();
     const lane = content === undefined ? undefined : this.#laneTo(content);
-    const classes = [names.domainClass, names.clusterClass, ...(this.#options.withoutAccounts === true ? [] : [names.accountClass])];
+    const classes = [
+      names.domainClass,
+      names.clusterClass,
+      ...(content === undefined ? [] : [names.subsetClass]),
+      ...(this.#options.withoutAccounts === true ? [] : [names.accountClass]),
+    ];
     const events = syncEvents(connection, {
       baseDn: access.suffix,
       filter: or(...classes.map((name) => equal('objectClass', name))),

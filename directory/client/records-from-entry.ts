@@ -24,6 +24,7 @@ import {
   type DomainRecord,
   type ForeignService,
   foreignProtocols,
+  type SubsetRecord,
 } from '#directory/client/records.ts';
 import { type Dn, normalizeAttributeType, parseDn } from '#protocol/ldap/dn.ts';
 import { type Attribute, findAttribute, textOf, textsOf } from '#protocol/ldap/messages.ts';
@@ -45,7 +46,15 @@ export function recordFromEntry(entry: Entry, options: { uuid?: string; names?: 
   const names = options.names ?? archipelagoNames;
   const classes = textsOf(entry.attributes, 'objectClass').map((value) => value.toLowerCase());
   const isA = (name: string): boolean => classes.includes(name.toLowerCase());
-  const kind = isA(names.accountClass) ? 'account' : isA(names.domainClass) ? 'domain' : isA(names.clusterClass) ? 'cluster' : undefined;
+  const kind = isA(names.accountClass)
+    ? 'account'
+    : isA(names.domainClass)
+      ? 'domain'
+      : isA(names.clusterClass)
+        ? 'cluster'
+        : isA(names.subsetClass)
+          ? 'subset'
+          : undefined;
   if (kind === undefined) return { outcome: 'other' };
   const uuid = tryParseAccountUuid(options.uuid ?? uuidOf(entry.attributes, names) ?? '');
   if (uuid === undefined) return unusable(entry, 'has no entryUUID that this identity may read');
@@ -53,6 +62,7 @@ export function recordFromEntry(entry: Entry, options: { uuid?: string; names?: 
   if (dn === undefined) return unusable(entry, 'has a name that is no DN');
   const common = { uuid, dn: entry.dn, csn: textOf(entry.attributes, names.entryCsn) ?? '' };
   if (kind === 'account') return accountRecord(entry, dn, common, names);
+  if (kind === 'subset') return subsetRecord(entry, dn, common, names);
   return kind === 'domain' ? domainRecord(entry, dn, common, names) : clusterRecord(entry, dn, common, names);
 }
 
@@ -130,6 +140,19 @@ function clusterRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNam
     weight: Math.min(100, weight),
     region: textOf(entry.attributes, names.mailRegion),
     ...(isForeign ? { foreign: services } : {}),
+  };
+  return { outcome: 'record', record };
+}
+
+function subsetRecord(entry: Entry, dn: Dn, common: Common, names: AttributeNames): RecordOutcome {
+  const name = namingValue(dn, 0, names.cn)?.toLowerCase();
+  if (name === undefined) return unusable(entry, `is a subset whose DN does not start with ${names.cn}=`);
+  const record: SubsetRecord = {
+    kind: 'subset',
+    ...common,
+    name,
+    settings: textsOf(entry.attributes, names.frontendSetting),
+    frontends: textsOf(entry.attributes, names.subsetFrontend),
   };
   return { outcome: 'record', record };
 }

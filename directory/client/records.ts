@@ -80,5 +80,18 @@ export interface ClusterRecord {
   readonly csn: string;
 }
 
-/** Any entry that routing and clusters care for. */
-export type DirectoryRecord = AccountRecord | DomainRecord | ClusterRecord;
+/** A frontend subset of the topology. What its values mean is the frontends' business. */
+export interface SubsetRecord {
+  readonly kind: 'subset';
+  readonly uuid: AccountUuid;
+  readonly dn: string;
+  readonly name: string;
+  /** As they stand: name, space, value. */
+  readonly settings: readonly string[];
+  /** As they stand: full name, space, host:port. */
+  readonly frontends: readonly string[];
+  readonly csn: string;
+}
+
+/** Any entry that routing, clusters and frontends care for. */
+export type DirectoryRecord = AccountRecord | DomainRecord | ClusterRecord | SubsetRecord;

@@ -26,6 +26,8 @@ export const mailAttributeTypes: readonly string[] = [
   `( ${mailOidArc}.1.8 NAME 'clusterWeight' DESC 'Share of new accounts, 0 to 100; 0 takes none' ${integerMatch} SYNTAX ${integer} SINGLE-VALUE )`,
   `( ${mailOidArc}.1.9 NAME 'foreignService' DESC 'Service of a foreign cluster: protocol, port, and none, starttls or implicit' ${ia5Match} SYNTAX ${ia5}{64} )`,
   `( ${mailOidArc}.1.10 NAME 'mailCatchAll' DESC 'Account that takes mail for addresses of the domain that nobody has' ${ia5Match} SYNTAX ${ia5}{320} SINGLE-VALUE )`,
+  `( ${mailOidArc}.1.11 NAME 'frontendSetting' DESC 'Setting of all frontends of a subset: name, space, value' ${ia5Match} SYNTAX ${ia5}{255} )`,
+  `( ${mailOidArc}.1.12 NAME 'subsetFrontend' DESC 'Frontend of the subset: full name, space, host:port at which the others reach it' ${ia5Match} SYNTAX ${ia5}{512} )`,
 ];
 
 /** Object classes. */
@@ -34,4 +36,5 @@ export const mailObjectClasses: readonly string[] = [
   `( ${mailOidArc}.2.2 NAME 'mailDomain' DESC 'Mail domain; its accounts are its children' SUP top STRUCTURAL MUST cn MAY ( mailDomainAlias $ mailCatchAll $ description ) )`,
   `( ${mailOidArc}.2.3 NAME 'mailCluster' DESC 'Backend cluster of the topology' SUP top STRUCTURAL MUST cn MAY ( clusterMember $ clusterWeight $ mailRegion $ description ) )`,
   `( ${mailOidArc}.2.4 NAME 'foreignCluster' DESC 'Added to a mailCluster whose members are plain IMAP, POP3 or LMTP servers' SUP top AUXILIARY MUST foreignService )`,
+  `( ${mailOidArc}.2.5 NAME 'frontendSubset' DESC 'Frontend subset of the topology' SUP top STRUCTURAL MUST cn MAY ( frontendSetting $ subsetFrontend $ mailRegion $ description ) )`,
 ];

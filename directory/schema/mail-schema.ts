@@ -54,6 +54,7 @@ const indexedAttributes = new Set([
 const indexedClasses = new Set([
   'maildomain',
   'mailcluster',
+  'frontendsubset',
   'organizationalunit',
   'organization',
   'groupofnames',

@@ -11,6 +11,7 @@ import type { Clock } from '#common/clock.ts';
 import { addressList } from '#common/network/address-list.ts';
 import type { Connection, Listener, Network } from '#common/network/network.ts';
 import type { FrontendListener } from '#frontend/config.ts';
+import { limitsOf } from '#frontend/subset/settings.ts';
 import type { Destination, Destinations } from './destinations.ts';
 
 /** tcp_table(5): requests and answers of up to 4096 characters. */
@@ -35,9 +36,10 @@ export function startPostfixTable(
 ): Promise<Listener> {
   const parse = listener.protocol === 'socketmap' ? parseSocketmap : parseTcpTable;
   const mayAsk = addressList(listener.allowFrom ?? ['127.0.0.0/8', '::1']);
+  const { connectionsMax } = limitsOf(listener);
   let connections = 0;
   return network.listen({ host: listener.address, port: listener.port }, (connection) => {
-    if (!mayAsk(connection.remoteAddress) || connections >= listener.connectionsMax) {
+    if (!mayAsk(connection.remoteAddress) || connections >= connectionsMax) {
       connection.handle({ data: () => {}, close: () => {} });
       connection.destroy();
       return;

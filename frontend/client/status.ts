@@ -55,6 +55,8 @@ export interface FrontendStatus {
     readonly deferred: number;
     readonly bounced: number;
   };
+  /** Values in the entry of its subset that are refused. */
+  readonly settingsRefused?: number;
   /** The processes that serve it: the one that accepts, and earlier ones with sessions left. Missing where it cannot be restarted without a break. */
   readonly processes?: readonly FrontendProcess[];
 }
@@ -103,6 +105,27 @@ export interface GuardReport {
   readonly connections: number | undefined;
   /** What becomes of the address or account that was asked for, and why. */
   readonly verdict: string | undefined;
+}
+
+/** What a frontend runs with, and where each value comes from. */
+export interface FrontendSettings {
+  readonly frontend: string;
+  readonly subset: string;
+  /** DN of the subset's entry in the directory; missing where it has none. */
+  readonly entry: string | undefined;
+  readonly settings: readonly {
+    readonly setting: string;
+    readonly value: number;
+    readonly origin: 'node file' | 'subset' | 'default';
+  }[];
+  /** Values of the entry that are none. */
+  readonly refused: readonly {
+    readonly entry: string;
+    readonly seen: string;
+    readonly expected: string;
+    /** The last good value, which holds on. */
+    readonly stays: number | undefined;
+  }[];
 }
 
 /** One live client session on a frontend, after login. */

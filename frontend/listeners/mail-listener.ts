@@ -17,6 +17,7 @@ import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import { clientGroup, clientPrefix } from '#frontend/guard/client-group.ts';
 import { RateLimit } from '#frontend/routing/rate-limit.ts';
 import type { LoginDialogue } from '#frontend/session/login-dialogue.ts';
+import { type ListenerLimits, limitsOf } from '#frontend/subset/settings.ts';
 import { type CountsElsewhere, type ListenerCounts, nothingElsewhere, told } from '#frontend/subset/shared-counts.ts';
 import { readProxyHeader } from './proxied-connection.ts';
 
@@ -24,9 +25,6 @@ import { readProxyHeader } from './proxied-connection.ts';
 export const refusalsAtATimeMax = 64;
 /** TLS handshakes a second made only to say that there are too many connections. */
 const refusedHandshakesPerSecond = 20;
-const perPrefixMaxDefault = 2000;
-/** Connections taken up a second. */
-export const acceptPerSecondDefault = 1000;
 /** How often connections that wait for their turn are looked at. */
 const paceMs = 20;
 /** Time for a refused client to read why, milliseconds. */
@@ -39,6 +37,8 @@ export interface MailListenerOptions {
   readonly ports: Pick<Ports, 'clock' | 'network' | 'log' | 'metrics'>;
   /** What operators decided about addresses. */
   readonly rules?: AddressRules;
+  /** Missing: those of the listener. */
+  readonly limits?: ListenerLimits;
   /** What a client over a limit is told. */
   readonly refusal: string;
   /** Makes the dialogue of a connection, which calls `ended` once. */
@@ -62,6 +62,8 @@ export interface RunningMailListener {
   counts(others: number): ListenerCounts;
   /** What they told of theirs; it counts for limits. */
   setElsewhere(counts: CountsElsewhere): void;
+  /** Other limits, for connections from now on. */
+  setLimits(limits: ListenerLimits): void;
   /** Ends every session in good order. */
   stop(): void;
   /** Drops every session. */
@@ -90,11 +92,13 @@ class MailListener implements RunningMailListener {
   readonly #sendsHeader: (address: string) => boolean;
   #refusals = 0;
   #elsewhere = nothingElsewhere;
+  #limits: ListenerLimits;
   #port: Listener | undefined;
 
   constructor(options: MailListenerOptions) {
     this.#options = options;
-    const perSecond = options.listener.acceptPerSecond ?? acceptPerSecondDefault;
+    this.#limits = options.limits ?? limitsOf(options.listener);
+    const { acceptPerSecond: perSecond } = this.#limits;
     this.#pace = new RateLimit(options.ports.clock, perSecond, 2 * perSecond);
     this.#sendsHeader = addressList(options.listener.proxyFrom ?? []);
     this.#refusedHandshakes = new RateLimit(options.ports.clock, refusedHandshakesPerSecond, refusedHandshakesPerSecond);
@@ -125,7 +129,7 @@ class MailListener implements RunningMailListener {
   }
 
   counts(others: number): ListenerCounts {
-    const { perAddressMax, perPrefixMax = perPrefixMaxDefault } = this.#options.listener;
+    const { perAddressMax, perPrefixMax } = this.#limits;
     return {
       total: this.connections,
       addresses: told(this.#perAddress, perAddressMax, others),
@@ -135,6 +139,11 @@ class MailListener implements RunningMailListener {
 
   setElsewhere(counts: CountsElsewhere): void {
     this.#elsewhere = counts;
+  }
+
+  setLimits(limits: ListenerLimits): void {
+    this.#limits = limits;
+    this.#pace.setRate(limits.acceptPerSecond, 2 * limits.acceptPerSecond);
   }
 
   connectionsOf(address: string): number {
@@ -177,7 +186,7 @@ class MailListener implements RunningMailListener {
       this.#arrive(connection);
       return;
     }
-    if (this.#connectionsEverywhere >= this.#options.listener.connectionsMax) {
+    if (this.#connectionsEverywhere >= this.#limits.connectionsMax) {
       this.#connections.add({ protocol: this.#options.listener.protocol, outcome: 'refused' });
       hangUp(connection);
       return;
@@ -197,7 +206,7 @@ class MailListener implements RunningMailListener {
       return;
     }
     const { listener, ports } = this.#options;
-    if (this.#connectionsEverywhere >= listener.connectionsMax) {
+    if (this.#connectionsEverywhere >= this.#limits.connectionsMax) {
       this.#refuse(connection);
       return;
     }
@@ -228,9 +237,9 @@ class MailListener implements RunningMailListener {
     const ofPrefix = this.#perPrefix.get(prefix) ?? 0;
     const { addresses, prefixes } = this.#elsewhere;
     const isMany =
-      ofAddress + (addresses.get(group) ?? 0) >= listener.perAddressMax ||
-      ofPrefix + (prefixes.get(prefix) ?? 0) >= (listener.perPrefixMax ?? perPrefixMaxDefault);
-    const isOver = this.#connectionsEverywhere >= listener.connectionsMax || (isMany && rule?.verdict !== 'allow');
+      ofAddress + (addresses.get(group) ?? 0) >= this.#limits.perAddressMax ||
+      ofPrefix + (prefixes.get(prefix) ?? 0) >= this.#limits.perPrefixMax;
+    const isOver = this.#connectionsEverywhere >= this.#limits.connectionsMax || (isMany && rule?.verdict !== 'allow');
     this.#connections.add({ protocol: listener.protocol, outcome: isOver ? 'refused' : 'accepted' });
     if (isOver) {
       this.#refuse(connection);
@@ -304,7 +313,8 @@ class MailListener implements RunningMailListener {
   }
 }
 
-function oneLess(counts: Map<string, number>, key: string): void {
+/** Takes one off a count that is dropped at zero. */
+export function oneLess(counts: Map<string, number>, key: string): void {
   const left = (counts.get(key) ?? 1) - 1;
   if (left === 0) counts.delete(key);
   else counts.set(key, left);

@@ -13,6 +13,7 @@ import type { FrontendConfig, FrontendListener } from '#frontend/config.ts';
 import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import type { Credentials, SaslSettings } from '#frontend/session/credentials.ts';
 import type { SaltAnswer } from '#frontend/session/open-session.ts';
+import type { Settings } from '#frontend/subset/settings.ts';
 import type { ChangingTls } from '#frontend/tls/frontend-tls.ts';
 
 /** What the frontend knows of a recipient's address now. */
@@ -67,6 +68,8 @@ export interface SmtpOptions {
   readonly listeners: readonly FrontendListener[];
   /** Certificate and key; `undefined` when the configuration has none (then every listener has `tls: none`). */
   readonly tls: ChangingTls | undefined;
+  /** Limits and times, as they are now. */
+  readonly settings: Settings;
   /** What operators decided about addresses. */
   readonly rules?: AddressRules | undefined;
   readonly router: MailRouter;
@@ -87,6 +90,8 @@ export interface RunningSmtp extends AsyncDisposable {
   /** One line per listener, in the order of `listeners`, with the bound port. */
   listeners(): FrontendStatus['listeners'];
   queue(): FrontendStatus['queue'];
+  /** The settings have changed. */
+  applySettings(): void;
   /** Whether new connections are taken up; sessions go on. Rejects when a port is somebody else's by now. */
   setAccepting(isAccepting: boolean): Promise<void>;
   /** Clients connected. */
@@ -106,6 +111,7 @@ export type StartSmtp = (options: SmtpOptions) => Promise<RunningSmtp>;
 export const noMail: RunningSmtp = {
   listeners: () => [],
   queue: () => ({ messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 }),
+  applySettings: () => {},
   setAccepting: async () => {},
   connections: () => 0,
   release: async () => {},

@@ -18,10 +18,13 @@ import { boundAnew } from '#common/network/listening-sockets.ts';
 import { normaliseLineEnds } from '#protocol/mime/summary.ts';
 import type { FrontendStatus } from '../client/status.ts';
 import type { FrontendListener } from '../config.ts';
+import { clientPrefix } from '../guard/client-group.ts';
 import type { QueuedRecipient } from '../queue/envelope.ts';
 import type { MailQueue } from '../queue/queue.ts';
 import { type Credentials, mechanismsOf } from '../session/credentials.ts';
 import { defaultDomains } from '../session/default-domains.ts';
+import type { ListenerLimits } from '../subset/settings.ts';
+import { oneLess } from './mail-listener.ts';
 import type { MailLogin, SmtpOptions } from './smtp-contract.ts';
 import type { Receiving } from './smtp-message.ts';
 import { judgeRecipient, judgeSubmissionSender, type PolicyOptions, type Refusal, refused } from './smtp-policy.ts';
@@ -70,9 +73,11 @@ export class SmtpListener implements AsyncDisposable {
   readonly #log: Logger;
   readonly #sessions = new Map<string, SessionState>();
   readonly #perAddress = new Map<string, number>();
+  readonly #perPrefix = new Map<string, number>();
   readonly #sockets = new Set<Socket>();
   /** As configured, then as bound. */
   #port: number;
+  #limits: ListenerLimits;
 
   private constructor(options: SmtpOptions, listener: FrontendListener, queue: MailQueue, receiving: Receiving) {
     this.#options = options;
@@ -86,6 +91,7 @@ export class SmtpListener implements AsyncDisposable {
     this.#defaultDomain = defaultDomains(config, listener);
     this.#policy = { router: options.router, defaultDomain, hasRelay: config.relay !== undefined };
     this.#port = listener.port;
+    this.#limits = options.settings.limits(listener);
     this.#server = this.#createServer();
   }
 
@@ -112,6 +118,16 @@ export class SmtpListener implements AsyncDisposable {
     else this.#server.server.close();
   }
 
+  /** Limits and sizes as they are now, for what comes from now on. */
+  applySettings(): void {
+    const { settings } = this.#options;
+    this.#limits = settings.limits(this.#listener);
+    const { options } = this.#server;
+    options.maxClients = this.#limits.connectionsMax;
+    options.size = settings.messageBytesMax;
+    options.closeTimeout = Math.max(1, settings.drainMs);
+  }
+
   /** Accepts no more; sessions have `drainMs` to end, then hear 421. */
   async [Symbol.asyncDispose](): Promise<void> {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
@@ -119,7 +135,7 @@ export class SmtpListener implements AsyncDisposable {
   }
 
   #createServer(): SMTPServer {
-    const { config, tls } = this.#options;
+    const { config, settings, tls } = this.#options;
     const mode = tls === undefined ? 'none' : this.#listener.tls;
     const server = new SMTPServer({
       name: config.name,
@@ -136,13 +152,13 @@ export class SmtpListener implements AsyncDisposable {
       allowInsecureAuth: true,
       authRequiredMessage: '5.7.0 Log in first',
       maxAllowedUnauthenticatedCommands: 30,
-      size: config.messageBytesMax,
+      size: settings.messageBytesMax,
       maxRecipients: recipientsMax,
-      maxClients: this.#listener.connectionsMax,
+      maxClients: this.#limits.connectionsMax,
       maxCommandLength: commandBytesMax,
       disableReverseLookup: true,
       socketTimeout: silenceMaxMs,
-      closeTimeout: Math.max(1, config.drainMs),
+      closeTimeout: Math.max(1, settings.drainMs),
       logger: false,
       onConnect: (session, done) => this.#connected(session, done),
       onSecure: (_socket, session, done) => this.#secured(session, done),
@@ -192,12 +208,16 @@ export class SmtpListener implements AsyncDisposable {
       return;
     }
     const ofAddress = this.#perAddress.get(address) ?? 0;
-    if (ofAddress >= this.#listener.perAddressMax && rule?.verdict !== 'allow') {
-      this.#log.info({ clientIp: address, errCode: 'LIMIT_CONNECTIONS' }, 'too many connections from one address');
+    const prefix = clientPrefix(address);
+    const ofPrefix = this.#perPrefix.get(prefix) ?? 0;
+    const isMany = ofAddress >= this.#limits.perAddressMax || ofPrefix >= this.#limits.perPrefixMax;
+    if (isMany && rule?.verdict !== 'allow') {
+      this.#log.info({ clientIp: address, errCode: 'LIMIT_CONNECTIONS' }, 'too many connections from one address or prefix');
       done(replyError(421, '4.7.0', 'Too many connections from your address'));
       return;
     }
     this.#perAddress.set(address, ofAddress + 1);
+    this.#perPrefix.set(prefix, ofPrefix + 1);
     const sessionId = this.#options.ports.random.uuid();
     this.#sessions.set(session.id, {
       sessionId,
@@ -217,7 +237,7 @@ export class SmtpListener implements AsyncDisposable {
   }
 
   #startLoginDeadline(session: SMTPServerSession): Timer {
-    return this.#options.ports.clock.after(this.#options.config.loginTimeoutMs, () => {
+    return this.#options.ports.clock.after(this.#options.settings.loginTimeoutMs, () => {
       this.#log.info({ clientIp: session.remoteAddress }, 'no login in time');
       // The library closes a connection that is sent 421.
       for (const connection of this.#server.connections) if (connection.id === session.id) connection.send(421, '4.4.2 No login in time');
@@ -237,9 +257,8 @@ export class SmtpListener implements AsyncDisposable {
     if (state === undefined) return;
     this.#sessions.delete(session.id);
     state.loginDeadline?.cancel();
-    const left = (this.#perAddress.get(state.address) ?? 1) - 1;
-    if (left > 0) this.#perAddress.set(state.address, left);
-    else this.#perAddress.delete(state.address);
+    oneLess(this.#perAddress, state.address);
+    oneLess(this.#perPrefix, clientPrefix(state.address));
     const durationMs = Math.round(this.#options.ports.clock.monotonicMs() - state.startedAtMs);
     const { messages, refusals, login } = state;
     state.log.info({ durationMs, messages, refusals, account: login?.name, tls: session.secure }, 'session ended');
@@ -289,20 +308,21 @@ export class SmtpListener implements AsyncDisposable {
 
   /** The text of the 250, or rejects with the refusal. */
   async #data(stream: SMTPServerDataStream, session: SMTPServerSession): Promise<string> {
-    const { config, ports } = this.#options;
+    const { config, ports, settings } = this.#options;
+    const { messageBytesMax } = settings;
     const state = this.#stateOf(session);
     const { envelope } = session;
     // The library forgets recipients at RSET; what it kept counts.
     const recipients = envelope.rcptTo
       .map((entry) => state.recipients.get(entry.address.toLowerCase()))
       .filter((entry) => entry !== undefined);
-    const { text, release } = await this.#receiving.read(stream, config.messageBytesMax);
+    const { text, release } = await this.#receiving.read(stream, messageBytesMax);
     try {
       if (recipients.length !== envelope.rcptTo.length)
         throw new PlatformError('BUG_UNEXPECTED', 'a recipient was accepted and is not known');
       if (text.kind === 'lost') throw replyError(421, '4.4.2', 'Connection lost');
       if (text.kind === 'busy') throw replyError(452, '4.3.1', 'Too much mail is coming in at this moment, try again later');
-      if (text.kind === 'too-big') throw replyError(552, '5.3.4', `Message is larger than ${config.messageBytesMax} bytes`);
+      if (text.kind === 'too-big') throw replyError(552, '5.3.4', `Message is larger than ${messageBytesMax} bytes`);
       const body = normaliseLineEnds(text.raw);
       if (hopCount(body) > hopsMax)
         throw replyError(554, '5.4.6', 'Message has been through too many servers; it seems to go round in circles');

@@ -41,6 +41,9 @@ export async function startSmtp(options: SmtpOptions): Promise<RunningSmtp> {
   return {
     listeners: () => started.map((listener) => listener.status()),
     queue: () => queue.status(),
+    applySettings: () => {
+      for (const listener of started) listener.applySettings();
+    },
     setAccepting: async (isAccepting) => {
       for (const listener of started) await listener.setAccepting(isAccepting);
     },

@@ -7,8 +7,8 @@ import type { Clock } from '#common/clock.ts';
 /** See the header of this file. */
 export class RateLimit {
   readonly #clock: Clock;
-  readonly #perSecond: number;
-  readonly #burst: number;
+  #perSecond: number;
+  #burst: number;
   #tokens: number;
   #filledAtMs: number;
 
@@ -18,6 +18,12 @@ export class RateLimit {
     this.#burst = burst;
     this.#tokens = burst;
     this.#filledAtMs = clock.monotonicMs();
+  }
+
+  /** Another rate from now on. */
+  setRate(perSecond: number, burst: number): void {
+    this.#perSecond = perSecond;
+    this.#burst = burst;
   }
 
   /** Takes one permission; `false` when there is none left. */

@@ -63,7 +63,7 @@ export class AccountRouter {
   readonly #reader: DirectoryReader;
   readonly #clock: Clock;
   readonly #masterLimit: RateLimit;
-  readonly #masterPerSecond: number;
+  #masterPerSecond: number;
   readonly #cache: RouteCache;
   readonly #asking = new Map<string, Promise<AccountRoute>>();
   /** Address → when the master said that there is no such account; in order of time. */
@@ -93,6 +93,12 @@ export class AccountRouter {
       'result',
       'source',
     ]);
+  }
+
+  /** Another limit for questions to the master. */
+  setMasterPerSecond(perSecond: number): void {
+    this.#masterPerSecond = perSecond;
+    this.#masterLimit.setRate(perSecond, 2 * perSecond);
   }
 
   /** Routes an address; never rejects. */

@@ -17,7 +17,7 @@ import { errnoOf, type Files } from '#common/files/files.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { FollowedPosition } from '#directory/client/directory.ts';
-import type { ClusterRecord, DomainRecord } from '#directory/client/records.ts';
+import type { ClusterRecord, DomainRecord, SubsetRecord } from '#directory/client/records.ts';
 import type { RouteIndexImage } from './route-index.ts';
 import type { KnownRoutes, Routes } from './routes.ts';
 
@@ -55,6 +55,8 @@ interface Manifest {
   readonly clusterNames: readonly ClusterName[];
   readonly domains: readonly DomainRecord[];
   readonly clusters: readonly ClusterRecord[];
+  /** Missing where an earlier release wrote it, which did not follow them. */
+  readonly subsets?: readonly SubsetRecord[];
   readonly parts: readonly Part[];
 }
 
@@ -129,15 +131,20 @@ export class RouteSnapshots {
         : { key: Buffer.from(manifest.key, 'hex'), refresh: manifest.refresh, clusters: manifest.clusterNames, segments },
       domains: manifest.domains,
       clusters: manifest.clusters,
-      position: { ...manifest.position, cookie: Buffer.from(manifest.position.cookie, 'base64') },
+      subsets: manifest.subsets ?? [],
+      // From a position of a release that did not follow subsets a server would never name those that are there already.
+      position: {
+        ...manifest.position,
+        cookie: manifest.subsets === undefined ? undefined : Buffer.from(manifest.position.cookie, 'base64'),
+      },
       takenAtMs: manifest.takenAtMs,
     };
   }
 
   async #write(routes: Routes, position: FollowedPosition): Promise<void> {
-    const { index, domains, topology } = routes;
+    const { index, domains, topology, subsets } = routes;
     const takenAtMs = this.#clock.nowMs();
-    const named = { domains: [...domains.records()], clusters: [...topology.clusters.values()] };
+    const named = { domains: [...domains.records()], clusters: [...topology.clusters.values()], subsets: [...subsets] };
     // The segments as of now; one that is replaced by larger ones meanwhile still holds what it held when the position was taken.
     const image = index.image();
     await this.#files.mkdirAll(this.#directory);
@@ -162,7 +169,7 @@ export class RouteSnapshots {
       suffix: this.#origin.suffix,
       bindDn: this.#origin.bindDn,
       takenAtMs,
-      position: { ...position, cookie: position.cookie.toString('base64') },
+      position: { ...position, cookie: position.cookie?.toString('base64') ?? '' },
       key: image.key.toString('hex'),
       refresh: image.refresh,
       clusterNames: image.clusters,

@@ -7,7 +7,7 @@ import type { Clock } from '#common/clock.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { Random } from '#common/random.ts';
 import type { DirectoryChange, FollowedContent } from '#directory/client/directory.ts';
-import type { ClusterRecord, DomainRecord } from '#directory/client/records.ts';
+import type { ClusterRecord, DomainRecord, SubsetRecord } from '#directory/client/records.ts';
 import { Domains } from './domains.ts';
 import { type IndexedRoute, RouteIndex, type RouteIndexImage } from './route-index.ts';
 import { emptyTopology, type Topology, withCluster, withoutCluster } from './topology.ts';
@@ -18,12 +18,14 @@ export interface KnownRoutes {
   readonly index: RouteIndexImage | undefined;
   readonly domains: readonly DomainRecord[];
   readonly clusters: readonly ClusterRecord[];
+  readonly subsets?: readonly SubsetRecord[];
 }
 
 /** Told of what the directory says, once it is known here. */
 export interface RoutesWatcher {
   account(name: AccountName, hostServer: ClusterName | undefined): void;
   clusters(clusters: ReadonlyMap<ClusterName, ClusterRecord>): void;
+  subsets(): void;
 }
 
 /** Segments swept in one turn of the event loop after a whole refresh. */
@@ -37,6 +39,7 @@ export class Routes implements FollowedContent {
   /** Set by whoever has to act on changes. */
   watcher: RoutesWatcher | undefined;
   #topology: Topology = emptyTopology;
+  readonly #subsets = new Map<AccountUuid, SubsetRecord>();
   #isRefreshed: boolean;
   #leftovers = 0;
   readonly #isWithoutIndex: boolean;
@@ -54,13 +57,19 @@ export class Routes implements FollowedContent {
     this.#isWithoutIndex = options.isWithoutIndex === true;
     this.#clock = clock;
     this.index = new RouteIndex(random, known?.index);
-    for (const record of [...(known?.domains ?? []), ...(known?.clusters ?? [])]) this.apply({ type: 'put', record });
+    for (const record of [...(known?.domains ?? []), ...(known?.clusters ?? []), ...(known?.subsets ?? [])])
+      this.apply({ type: 'put', record });
     this.#isRefreshed = known !== undefined;
   }
 
   /** The clusters, as of now. */
   get topology(): Topology {
     return this.#topology;
+  }
+
+  /** The entries of frontend subsets, as of now. */
+  get subsets(): IterableIterator<SubsetRecord> {
+    return this.#subsets.values();
   }
 
   /** Whether the whole directory has been seen once; before that, what is missing here may well exist. */
@@ -89,6 +98,9 @@ export class Routes implements FollowedContent {
     else if (record.kind === 'cluster') {
       this.#topology = withCluster(this.#topology, record);
       this.watcher?.clusters(this.#topology.clusters);
+    } else if (record.kind === 'subset') {
+      this.#subsets.set(record.uuid, record);
+      this.watcher?.subsets();
     } else {
       this.putAccount(record.name, record.hostServer, record.addresses);
     }
@@ -108,12 +120,17 @@ export class Routes implements FollowedContent {
 
   beginRefresh(): void {
     this.index.beginRefresh();
-    this.#unnamed = new Set([...this.domains.records(), ...this.#topology.clusters.values()].map(({ uuid }) => uuid));
+    this.#unnamed = new Set(
+      [...this.domains.records(), ...this.#topology.clusters.values(), ...this.#subsets.values()].map(({ uuid }) => uuid),
+    );
   }
 
   get unnamed(): { readonly gone: number; readonly known: number } {
     const { gone, known } = this.index.unnamed;
-    return { gone: gone + (this.#unnamed?.size ?? 0), known: known + this.domains.count + this.#topology.clusters.size };
+    return {
+      gone: gone + (this.#unnamed?.size ?? 0),
+      known: known + this.domains.count + this.#topology.clusters.size + this.#subsets.size,
+    };
   }
 
   endRefresh(isBelieved: boolean): void {
@@ -152,6 +169,10 @@ export class Routes implements FollowedContent {
 
   #remove(uuid: AccountUuid, name: AccountName | undefined): void {
     if (this.domains.remove(uuid)) return;
+    if (this.#subsets.delete(uuid)) {
+      this.watcher?.subsets();
+      return;
+    }
     const left = withoutCluster(this.#topology, uuid);
     if (left !== this.#topology) this.#topology = left;
     else if (this.#isWithoutIndex) return;

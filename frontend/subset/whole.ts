@@ -36,7 +36,7 @@ export interface WholeFrontendOptions {
 /** What goes to an earlier process; it takes no new connections, and decides nothing more. */
 const forEarlier = new Set(['kick', 'drain']);
 /** What this process knows for all. */
-const forOneself = new Set(['guard-ls']);
+const forOneself = new Set(['guard-ls', 'settings']);
 
 /** The whole frontend; disposing of it disposes of this process's part. */
 export function wholeFrontend(options: WholeFrontendOptions): RunningFrontend {
@@ -73,6 +73,7 @@ export function wholeFrontend(options: WholeFrontendOptions): RunningFrontend {
     succession: own.succession,
     sharing: own.sharing,
     connections: () => own.connections(),
+    drainMs: () => own.drainMs(),
     status,
     refresh,
     reload: async () => own.reload?.(),
@@ -143,7 +144,7 @@ function mergedAnswer(action: string, own: unknown, others: readonly { readonly 
     const of = (report: unknown): number => (report as GuardReport).connections ?? 0;
     return { ...(own as GuardReport), connections: given.reduce((total: number, report) => total + of(report), of(own)) };
   }
-  if (action.startsWith('guard-')) return own;
+  if (action.startsWith('guard-') || forOneself.has(action)) return own;
   const ofHelpers = others.filter(({ isHelper }) => isHelper).map((other) => other.given as Withdrawn);
   return mergedWithdrawal(own as Withdrawn, ofHelpers);
 }

@@ -25,7 +25,8 @@ export interface EndableSession {
 export interface WithdrawalOptions {
   readonly clock: Clock;
   readonly random: Random;
-  readonly weight: number;
+  /** As configured. */
+  weight(): number;
   sessions(): Iterable<EndableSession>;
   /** Clients connected, logged in or not. */
   connections(): number;
@@ -42,14 +43,14 @@ const stepMs = 100;
 export class Withdrawal {
   readonly #options: WithdrawalOptions;
   #state: 'serving' | 'cordoned' | 'draining' | 'drained' = 'serving';
-  #weight: number;
+  /** What an operator set, where it is not what is configured. */
+  #weight: number | undefined;
   #drain: { readonly startedAtMs: number; readonly deadlineAtMs: number; readonly atStart: number; readonly perSecond: number } | undefined;
   #timer: Timer | undefined;
   readonly #asked = new WeakSet<EndableSession>();
 
   constructor(options: WithdrawalOptions) {
     this.#options = options;
-    this.#weight = options.weight;
   }
 
   get state(): 'serving' | 'cordoned' | 'draining' | 'drained' {
@@ -58,14 +59,14 @@ export class Withdrawal {
 
   /** Share of new connections that is wanted, percent; 0 unless serving. */
   get weight(): number {
-    return this.#state === 'serving' ? this.#weight : 0;
+    return this.#state === 'serving' ? (this.#weight ?? this.#options.weight()) : 0;
   }
 
   status(): FrontendStatus['withdrawal'] {
     const drain = this.#drain;
     return {
       state: this.#state,
-      weight: this.#weight,
+      weight: this.#weight ?? this.#options.weight(),
       drain:
         drain === undefined
           ? undefined
@@ -80,7 +81,7 @@ export class Withdrawal {
 
   /** What an operator set, where it is not what is configured. */
   get orderedWeight(): number | undefined {
-    return this.#weight === this.#options.weight ? undefined : this.#weight;
+    return this.#weight;
   }
 
   /** Throws `ADMIN_BAD_REQUEST`. */
@@ -88,7 +89,7 @@ export class Withdrawal {
     if (!Number.isInteger(weight) || weight < 0 || weight > 100) {
       throw new PlatformError('ADMIN_BAD_REQUEST', 'a weight is a whole number from 0 to 100');
     }
-    this.#weight = weight;
+    this.#weight = weight === this.#options.weight() ? undefined : weight;
   }
 
   cordon(): void {

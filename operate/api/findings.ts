@@ -50,6 +50,14 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
           'mail goes on with the routes known; bring the directory server back',
         );
       }
+      if ((frontend.settingsRefused ?? 0) > 0) {
+        add(
+          'warning',
+          frontend.name,
+          `${frontend.settingsRefused} values in the directory entry of subset ${subset.name} are refused; the last good ones stay`,
+          `archipelago config show --frontend ${frontend.name} says which and why`,
+        );
+      }
       if (frontend.queue.oldestAgeMs > findingLimits.queueAgeMs) {
         add(
           'warning',

@@ -19,6 +19,7 @@ export const frontendActions = [
   'guard-forget',
   'kick',
   'restart',
+  'settings',
 ] as const;
 export type FrontendAction = (typeof frontendActions)[number];
 

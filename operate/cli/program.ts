@@ -91,7 +91,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
   addAccount(program, terminal, show, api, async () => (await import('./connect.ts')).connectStream(terminal, options()));
   addBackend(program, terminal, show, api);
   addStore(program, terminal, show, api);
-  addConfig(program, terminal, show);
+  addConfig(program, terminal, show, api);
   program
     .command('sessions')
     .description('live sessions of all frontends')
@@ -455,7 +455,7 @@ function addStore(program: Command, terminal: Terminal, show: Show, api: () => P
     .action(async (account: string, given: object) => show(await (await verbs()).storeRepair(await api(), account, given)));
 }
 
-function addConfig(program: Command, terminal: Terminal, show: Show): void {
+function addConfig(program: Command, terminal: Terminal, show: Show, api: () => Promise<AskApi>): void {
   const config = program.command('config').description('node files');
   config
     .command('check')
@@ -465,10 +465,14 @@ function addConfig(program: Command, terminal: Terminal, show: Show): void {
     .action(async (files: string[]) => show(await (await import('./verbs/config.ts')).configCheck(terminal, files)));
   config
     .command('show')
-    .argument('<file>', 'node file')
-    .description('the file as it takes effect, defaults filled in')
-    .addHelpText('after', examples('archipelago config show front1.yaml', 'archipelago config show front1.yaml -o json'))
-    .action(async (file: string) => show(await (await import('./verbs/config.ts')).configShow(terminal, file)));
+    .argument('[file]', 'node file; without it what running frontends run with')
+    .option('--frontend <name>', 'without a file: this frontend only')
+    .description('the file as it takes effect, defaults filled in; or the settings of running frontends, and where each value comes from')
+    .addHelpText('after', examples('archipelago config show front1.yaml', 'archipelago config show', 'archipelago config show -o json'))
+    .action(async (file: string | undefined, { frontend }: { frontend?: string }) => {
+      if (file !== undefined) return show(await (await import('./verbs/config.ts')).configShow(terminal, file));
+      return show(await (await import('./verbs/frontend.ts')).settingsShow(await api(), frontend));
+    });
 }
 
 const exitCodeHelp = `

@@ -81,6 +81,8 @@ interface Shown {
   readonly const?: unknown;
   readonly enum?: readonly unknown[];
   readonly default?: unknown;
+  /** What holds where neither the file nor the subset's entry says anything. */
+  readonly otherwise?: unknown;
   readonly description?: string;
   readonly minimum?: number;
   readonly maximum?: number;
@@ -96,8 +98,10 @@ function optionTable(schema: TSchema): string {
 function optionRows(schema: Shown, prefix: string): string[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, option]) => {
     const path = `${prefix}${name}`;
-    const isRequired = schema.required?.includes(name) === true && option.default === undefined;
-    const fallback = option.default === undefined ? (isRequired ? '**required**' : '') : `\`${JSON.stringify(option.default)}\``;
+    const value = option.default ?? option.otherwise;
+    const isRequired = schema.required?.includes(name) === true && value === undefined;
+    const subset = option.otherwise === undefined ? '' : ' or the subset’s';
+    const fallback = value === undefined ? (isRequired ? '**required**' : '') : `\`${JSON.stringify(value)}\`${subset}`;
     const own = `| \`${path}\` | ${valueText(option)} | ${fallback} | ${cell(option.description ?? '')} |`;
     // The tables of admin and log stand by themselves.
     if (prefix === '' && (name === 'admin' || name === 'log')) return [own];

@@ -11,8 +11,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
-import type { GuardReport, KickReport, FrontendProcess as Process, RestartReport } from '#frontend/client/status.ts';
-import { until } from './clients.ts';
+import type { FrontendSettings, GuardReport, KickReport, FrontendProcess as Process, RestartReport } from '#frontend/client/status.ts';
+import { ldapAdmin, ok, run, until } from './clients.ts';
 import { type FrontendProcess, imapLogin, imapRound, LineClient, startFrontendProcess } from './frontend-process.ts';
 
 const patienceMs = 60_000;
@@ -29,11 +29,11 @@ beforeAll(async () => {
     root,
     ports: systemPorts(createLogger('info', {}, logFileOf(root))),
   });
-  frontend = await startFrontendProcess(federation, root, (config) => ({
-    ...config,
-    workers: 3,
-    listeners: config.listeners.map((listener) => ({ ...listener, perAddressMax })),
-  }));
+  frontend = await startFrontendProcess(federation, root, (config) => {
+    const adjusted = { ...config, workers: 3, listeners: config.listeners.map((listener) => ({ ...listener, perAddressMax })) };
+    delete adjusted.loginTimeoutMs;
+    return adjusted;
+  });
   await until(serving, (processes) => processes.length === 3, patienceMs);
 });
 
@@ -166,6 +166,41 @@ it('is drained and resumed, and goes on in new processes, as one', async () => {
     ({ processes }) => processes?.length === 3,
     patienceMs,
   );
+});
+
+it('takes what the directory says of its subset in all its processes, and shows where it comes from', async () => {
+  const dn = 'cn=eu,ou=topology,o=mail';
+  const ldap = (...lines: string[]) =>
+    ok('ldapmodify', ldapAdmin(federation.ready), { input: `dn: ${dn}\n${lines.join('\n')}\n`, limitMs: patienceMs });
+  const report = () => act<FrontendSettings>('settings');
+  const says = (setting: string, value: number) => (now: FrontendSettings) =>
+    now.settings.some((one) => one.setting === setting && one.value === value && one.origin === 'subset');
+  await ldap('changetype: add', 'objectClass: top', 'objectClass: frontendSubset', 'cn: eu', 'frontendSetting: loginTimeoutMs 1000');
+  await until(report, says('loginTimeoutMs', 1000), patienceMs);
+  // Whichever processes have them: a silent client has a minute unless the directory says less.
+  const silenceMs = async (): Promise<number> => {
+    const beganAtMs = performance.now();
+    const clients = Array.from({ length: 12 }, () => new LineClient(frontend.port('imap', 'starttls')));
+    await Promise.all(clients.map((client) => client.hears(/^\* BYE [^\r]*\r\n/m)));
+    return performance.now() - beganAtMs;
+  };
+  await until(silenceMs, (tookMs) => tookMs < 40_000, patienceMs);
+  await ldap('changetype: modify', 'replace: frontendSetting', 'frontendSetting: loginTimeoutMs soon', 'frontendSetting: weight 33');
+  const { answer } = await until(report, says('weight', 33), patienceMs);
+  expect(answer).toMatchObject({
+    entry: dn,
+    settings: expect.arrayContaining([{ setting: 'loginTimeoutMs', value: 1000, origin: 'subset' }]),
+    refused: [{ entry: dn, seen: 'loginTimeoutMs soon', expected: '"soon" is not a whole number', stays: 1000 }],
+  });
+  const shown = await run(
+    process.execPath,
+    ['bin/archipelago.mjs', 'config', 'show', '--frontend', frontend.name, ...frontend.cliOptions],
+    { limitMs: patienceMs },
+  );
+  expect([shown.code, shown.out]).toEqual([4, expect.stringMatching(/weight +33 +cn=eu,ou=topology,o=mail/)]);
+  expect(shown.out).toContain('loginTimeoutMs soon');
+  await ldap('changetype: delete');
+  await until(report, (now) => now.entry === undefined, patienceMs);
 });
 
 it('leaves its ports and no process when the first one dies, and the sessions of the others go on until they end', async () => {

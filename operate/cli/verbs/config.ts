@@ -41,10 +41,13 @@ export async function configShow(terminal: Terminal, path: string): Promise<Verb
     document: config,
     rows: config.services,
     names: config.services.map((service) => service.name),
-    render: () => toYaml(config),
+    render: () => toYaml(config) + (config.services.some(({ role }) => role === 'frontend') ? subsetNote : ''),
     exitCode: problems.length === 0 ? exitCodes.ok : exitCodes.usage,
   };
 }
+
+const subsetNote =
+  '# Limits that stand in no frontend above come from its subset’s entry in the directory, or are the defaults: archipelago config show\n';
 
 interface Loaded {
   readonly path: string;

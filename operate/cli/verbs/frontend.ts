@@ -4,7 +4,7 @@
  */
 import { sleep } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { FrontendStatus, GuardReport, KickReport, RestartReport } from '#frontend/client/status.ts';
+import type { FrontendSettings, FrontendStatus, GuardReport, KickReport, RestartReport } from '#frontend/client/status.ts';
 import type { FrontendAction } from '../../api/frontend-actions.ts';
 import type { FrontendView, StatusReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
@@ -128,6 +128,41 @@ export async function guardSet(
     ...(given.reason === undefined ? {} : { reason: given.reason }),
   };
   return guardResult(terminal, await everyFrontend<GuardReport>(ask, action, body), what);
+}
+
+/** What running frontends run with, and where each value comes from; of one, or of all. */
+export async function settingsShow(ask: AskApi, name?: string): Promise<VerbResult> {
+  const reports =
+    name === undefined
+      ? await everyFrontend<FrontendSettings>(ask, 'settings', {})
+      : [await ask<FrontendSettings>(path(name, 'settings'), { method: 'POST', body: {} })];
+  const rows = reports.flatMap(({ frontend, entry, settings }) =>
+    settings.map((one) => ({ frontend, ...one, origin: one.origin === 'subset' ? (entry ?? one.origin) : one.origin })),
+  );
+  const refused = reports.flatMap((report) => report.refused.map((one) => ({ frontend: report.frontend, ...one })));
+  return {
+    document: reports,
+    rows,
+    names: reports.map(({ frontend }) => frontend),
+    render: (paint) =>
+      [
+        table(
+          paint,
+          ['FRONTEND', 'SETTING', 'VALUE', 'FROM'],
+          rows.map((row) => [row.frontend, row.setting, String(row.value), row.origin]),
+        ),
+        ...(refused.length === 0
+          ? []
+          : [
+              table(
+                paint,
+                ['FRONTEND', 'REFUSED', 'EXPECTED', 'STAYS', 'IN'],
+                refused.map((row) => [row.frontend, paint.bad(row.seen), row.expected, String(row.stays ?? '-'), row.entry]),
+              ),
+            ]),
+      ].join('\n'),
+    exitCode: refused.length === 0 ? exitCodes.ok : exitCodes.degraded,
+  };
 }
 
 /** Ends sessions on all frontends: of an account, of an address or range, or one by its id. */

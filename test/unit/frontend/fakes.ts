@@ -11,7 +11,7 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import type { Connection, ConnectOptions, Listener, Network } from '#common/network/network.ts';
 import { Secret } from '#common/secret.ts';
 import type { DirectoryReader, LookupAnswer } from '#directory/client/directory.ts';
-import type { AccountRecord, ClusterRecord, DirectoryRecord, DomainRecord } from '#directory/client/records.ts';
+import type { AccountRecord, ClusterRecord, DirectoryRecord, DomainRecord, SubsetRecord } from '#directory/client/records.ts';
 import { ForeignClusters } from '#frontend/foreign/foreign-clusters.ts';
 import type { ForeignSettings } from '#frontend/foreign/settings.ts';
 import { LoginGuard } from '#frontend/guard/login-guard.ts';
@@ -46,6 +46,10 @@ export function account(number: number, name: string, hostServer: string | undef
     displayName: undefined,
     csn: '1',
   };
+}
+
+export function subset(number: number, name: string, settings: readonly string[], frontends: readonly string[] = []): SubsetRecord {
+  return { kind: 'subset', uuid: uuidOf(number), dn: `cn=${name},ou=topology,o=mail`, name, settings, frontends, csn: '1' };
 }
 
 export function domain(number: number, name: string, aliases: readonly string[] = []): DomainRecord {

@@ -9,7 +9,7 @@ import { RouteSnapshots } from '#frontend/routing/route-snapshot.ts';
 import { Routes } from '#frontend/routing/routes.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
 import { seededRandom } from '#test/fakes/random.ts';
-import { account, cluster, domain, keepingLogger, uuidOf } from './fakes.ts';
+import { account, cluster, domain, keepingLogger, subset, uuidOf } from './fakes.ts';
 
 const urls = ['ldap://one', 'ldap://two'];
 const position: FollowedPosition = {
@@ -42,6 +42,7 @@ function someRoutes(accounts: number): Routes {
   const put = (record: Extract<DirectoryChange, { type: 'put' }>['record']): void => routes.apply({ type: 'put', record });
   put(domain(1, 'isp.example', ['alias.example']));
   put(cluster(2, 'west.isp.example', ['back1']));
+  put(subset(3, 'eu', ['weight 50']));
   for (let i = 0; i < accounts; i += 1) put(account(10 + i, `u${i}@isp.example`, 'west.isp.example', [`a${i}@isp.example`]));
   return routes;
 }
@@ -58,6 +59,7 @@ describe('a snapshot of routes', () => {
     expect(again.find(parseAccountName('a29999@alias.example'))?.cluster).toBe('west.isp.example');
     expect(again.find(parseAccountName('nobody@isp.example'))).toBeUndefined();
     expect([...again.topology.clusters.keys()]).toEqual(['west.isp.example']);
+    expect([...again.subsets]).toEqual([subset(3, 'eu', ['weight 50'])]);
   });
 
   it('replaces the one before and leaves nothing of it', async () => {
@@ -90,6 +92,16 @@ describe('a snapshot of routes', () => {
     }
     expect(await made.read()).toBeUndefined();
     expect(lines.map((line) => line.message).join()).toMatch(message);
+  });
+
+  it('of a release that followed no subsets is used, and the directory read anew all the same', async () => {
+    const { made } = snapshots();
+    await made.write(someRoutes(3), position);
+    const file = join(directory, 'snapshot.json');
+    const { subsets, ...earlier } = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    expect(subsets).toHaveLength(1);
+    await writeFile(file, JSON.stringify(earlier));
+    expect(await made.read()).toMatchObject({ subsets: [], position: { ...position, cookie: undefined } });
   });
 
   it('of another suffix, or of a server that is not this subset’s, is not used', async () => {

@@ -20,7 +20,7 @@ import type { DirectoryChange, FollowerStatus } from '#directory/client/director
 import { type FrontendConfig, routingDefaults } from '#frontend/config.ts';
 import { noMail } from '#frontend/listeners/smtp-contract.ts';
 import { type RunningFrontend, startFrontendService } from '#frontend/service.ts';
-import { account, cluster, domain, FakeDirectory } from './fakes.ts';
+import { account, cluster, domain, FakeDirectory, subset, uuidOf } from './fakes.ts';
 
 let certificate: IssuedCertificate;
 let ca: string;
@@ -85,7 +85,7 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
     lastError: undefined,
   };
   const followed: { status: FollowerStatus; change(change: DirectoryChange): void } = { status, change: () => {} };
-  const listener = { address: '127.0.0.1', port: 0, perAddressMax: 100, connectionsMax: 100, allowPlaintextLogin: false };
+  const listener = { address: '127.0.0.1', port: 0, connectionsMax: 100, allowPlaintextLogin: false };
   const config: FrontendConfig = {
     role: 'frontend',
     name: 'front1.eu.isp.example',
@@ -102,7 +102,6 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
     queueDirectory: '/nonexistent',
     messageBytesMax: 1_000_000,
     routing: routingDefaults,
-    loginTimeoutMs: 10_000,
     drainMs: options.drainMs ?? 1000,
   };
   const frontend = await startFrontendService(
@@ -274,6 +273,43 @@ describe('a frontend on real sockets', () => {
     await other.until('a NO [UNAVAILABLE]');
     expect(frontend.readiness().find(({ name }) => name === 'routes')).toMatchObject({ ok: true });
     expect(frontend.status().routes).toMatchObject({ state: 'frozen', silentMs: 60_000, accounts: 1 });
+  });
+
+  it('takes what the subset’s entry says at once, for clients and for the load balancer, and nothing that is none', async () => {
+    const { port, frontend, followed } = await start();
+    const agent = async (): Promise<string> => {
+      const wire = dial(port(4));
+      return wire.until(() => wire.isClosed);
+    };
+    const first = dial(port(0));
+    await first.until('ready\r\n');
+    followed.change({ type: 'put', record: subset(30, 'eu', ['weight 70', 'imap.perAddressMax 1', 'loginTimeoutMs 1000']) });
+    expect(await agent()).toBe('up ready 70%\n');
+    // It goes on; the next one is one too many, at this port.
+    await dial(port(0)).until('* BYE [LIMIT]');
+    first.socket.write('a LOGIN alice wonderland\r\n');
+    await first.until('Logged in\r\n');
+    const pop3 = dial(port(3));
+    await pop3.until('+OK');
+    await pop3.until('-ERR');
+    followed.change({ type: 'put', record: subset(30, 'eu', ['weight 700', 'imap.perAddressMax none']) });
+    expect(await agent()).toBe('up ready 70%\n');
+    await dial(port(0)).until('* BYE [LIMIT]');
+    expect(frontend.status().settingsRefused).toBe(2);
+    expect(await frontend.control('settings', {})).toMatchObject({
+      settings: expect.arrayContaining([{ setting: 'weight', value: 70, origin: 'subset' }]),
+      refused: [
+        { seen: 'weight 700', stays: 70 },
+        { seen: 'imap.perAddressMax none', expected: '"none" is not a whole number', stays: 1 },
+      ],
+    });
+    // What an operator orders here comes before what the entry says.
+    await frontend.control('weight', { weight: 5 });
+    followed.change({ type: 'put', record: subset(30, 'eu', ['weight 80']) });
+    expect(await agent()).toBe('up ready 5%\n');
+    followed.change({ type: 'remove', uuid: uuidOf(30) });
+    await dial(port(0)).until('ready\r\n');
+    expect(frontend.status().settingsRefused).toBe(0);
   });
 
   it('tells load balancers, drains at a pace, takes nobody new meanwhile, and comes back', async () => {

@@ -29,7 +29,7 @@ function frontend(count: number, leaveWhenAsked = true) {
   const withdrawal = new Withdrawal({
     clock,
     random: seededRandom(1),
-    weight: 70,
+    weight: () => 70,
     sessions: () => sessions.values(),
     connections: () => sessions.size,
     setAccepting: async (isAccepting) => {

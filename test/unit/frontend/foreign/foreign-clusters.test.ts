@@ -66,6 +66,7 @@ function world(settings?: Partial<ForeignSettings>, cluster = foreignCluster()) 
   made.routes.watcher = {
     account: (name, hostServer) => made.foreign.moved(name, hostServer === legacy ? { cluster, pinned: undefined, name } : undefined),
     clusters: (clusters) => made.foreign.recheck(clusters),
+    subsets: () => {},
   };
   const logins: string[] = [];
   const connections: MemoryConnection[] = [];

@@ -19,6 +19,7 @@ import { type FrontendConfig, type FrontendListener, routingDefaults } from '#fr
 import { startSmtp } from '#frontend/listeners/smtp.ts';
 import type { MailLogin, RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
 import type { SaslSettings } from '#frontend/session/credentials.ts';
+import { Settings } from '#frontend/subset/settings.ts';
 import { LmtpMember } from '#test/fakes/lmtp-member.ts';
 import { LineClient } from '#test/transcripts/line-transcript.ts';
 import { FakeRouter } from '../queue/queue-harness.ts';
@@ -78,6 +79,7 @@ export class SmtpHarness implements AsyncDisposable {
     };
     h.running = await startSmtp({
       config,
+      settings: new Settings({ config }),
       listeners,
       tls: { cert: issued.certificate, key: issued.key },
       router: h.router,

@@ -1,0 +1,210 @@
+/**
+ * Settings that all frontends of a subset have in common: an operator sets them once, in the subset's entry in the directory, and every frontend takes
+ * them at once, as it takes routes. What a node file says of its own comes first.
+ *
+ *   node file  ►  `imap.perAddressMax 200` of the entry  ►  `perAddressMax 50` of the entry  ►  what holds otherwise
+ *
+ * What always holds: a value that is none is refused and named, and the last good one of that setting stays; the others of the entry are taken. An entry
+ * that is not there says nothing.
+ */
+import type { TSchema } from 'typebox';
+import { printable } from '#common/account-name.ts';
+import { nearestName } from '#common/config/nearest.ts';
+import { checkAgainst } from '#common/config/schema-check.ts';
+import type { SubsetRecord } from '#directory/client/records.ts';
+import type { FrontendSettings } from '#frontend/client/status.ts';
+import { FrontendConfig, FrontendListener, RoutingOptions } from '#frontend/config.ts';
+
+/** Lines of one entry that are looked at. */
+const linesMax = 200;
+
+const frontendSettings = {
+  weight: FrontendConfig.properties.weight,
+  loginTimeoutMs: FrontendConfig.properties.loginTimeoutMs,
+  messageBytesMax: FrontendConfig.properties.messageBytesMax,
+  drainMs: FrontendConfig.properties.drainMs,
+  'routing.masterPerSecond': RoutingOptions.properties.masterPerSecond,
+} as const;
+const listenerSettings = {
+  perAddressMax: FrontendListener.properties.perAddressMax,
+  perPrefixMax: FrontendListener.properties.perPrefixMax,
+  acceptPerSecond: FrontendListener.properties.acceptPerSecond,
+  connectionsMax: FrontendListener.properties.connectionsMax,
+} as const;
+type FrontendSettingName = keyof typeof frontendSettings;
+type ListenerSettingName = keyof typeof listenerSettings;
+
+/** Limits of one listener. */
+export type ListenerLimits = Readonly<Record<ListenerSettingName, number>>;
+
+const protocols = FrontendListener.properties.protocol.enum as readonly string[];
+const schemas: ReadonlyMap<string, TSchema> = new Map<string, TSchema>([
+  ...Object.entries(frontendSettings),
+  ...Object.entries(listenerSettings),
+  ...protocols.flatMap((protocol) =>
+    Object.entries(listenerSettings).map(([name, schema]): [string, TSchema] => [`${protocol}.${name}`, schema]),
+  ),
+]);
+
+type Origin = FrontendSettings['settings'][number]['origin'];
+
+/** What settings are of. */
+export interface SettingsOptions {
+  readonly config: FrontendConfig;
+  /** Processes that a pace is shared out to. */
+  readonly processes?: number | undefined;
+}
+
+/** Limits as the node file and the product say. */
+export function limitsOf(listener: FrontendListener): ListenerLimits {
+  return limitsWith((name) => listener[name] ?? otherwise(listenerSettings[name]));
+}
+
+/** See the header of this file. */
+export class Settings {
+  readonly #config: FrontendConfig;
+  readonly #processes: number;
+  #entry: SubsetRecord | undefined;
+  /** By name, as the entry has them. */
+  #taken: ReadonlyMap<string, number> = new Map();
+  #refused: FrontendSettings['refused'] = [];
+
+  constructor({ config, processes = 1 }: SettingsOptions) {
+    this.#config = config;
+    this.#processes = processes;
+  }
+
+  /** Takes what the directory says of this subset now, and returns what of it is refused anew. */
+  take(records: Iterable<SubsetRecord>): FrontendSettings['refused'] {
+    const subset = this.#config.subset.toLowerCase();
+    const found = [...records].filter(({ name }) => name === subset);
+    // Of two entries of one name the one that has been believed so far is.
+    const entry = found.find(({ uuid }) => uuid === this.#entry?.uuid) ?? found.sort((a, b) => (a.dn < b.dn ? -1 : 1))[0];
+    const refused: FrontendSettings['refused'][number][] = found
+      .filter((other) => other !== entry)
+      .map(({ dn }) => ({
+        entry: dn,
+        seen: `cn ${subset}`,
+        expected: `one entry of that name; ${entry?.dn} is believed`,
+        stays: undefined,
+      }));
+    this.#taken = entry === undefined ? new Map() : this.#read(entry, refused);
+    this.#entry = entry;
+    const known = new Set(this.#refused.map(keyOf));
+    this.#refused = refused;
+    return refused.filter((one) => !known.has(keyOf(one)));
+  }
+
+  get loginTimeoutMs(): number {
+    return this.#value('loginTimeoutMs').value;
+  }
+
+  get messageBytesMax(): number {
+    return this.#value('messageBytesMax').value;
+  }
+
+  get drainMs(): number {
+    return this.#value('drainMs').value;
+  }
+
+  get weight(): number {
+    return this.#value('weight').value;
+  }
+
+  /** Of this process. */
+  get masterPerSecond(): number {
+    return this.#share(this.#value('routing.masterPerSecond').value);
+  }
+
+  /** Of this process. */
+  limits(listener: FrontendListener): ListenerLimits {
+    const limits = limitsWith((name) => this.#limit(listener, name).value);
+    // Mail is the first process's alone.
+    const isShared = listener.protocol === 'imap' || listener.protocol === 'pop3' || listener.protocol === 'managesieve';
+    return isShared ? { ...limits, acceptPerSecond: this.#share(limits.acceptPerSecond) } : limits;
+  }
+
+  /** All of them, with where each value comes from. */
+  report(): FrontendSettings {
+    const { name, subset, listeners } = this.#config;
+    const ofFrontend = (Object.keys(frontendSettings) as FrontendSettingName[]).map((setting) => ({ setting, ...this.#value(setting) }));
+    const ofListeners = listeners.flatMap((listener) =>
+      (Object.keys(listenerSettings) as ListenerSettingName[]).map((limit) => ({
+        setting: `${listener.protocol}:${listener.port} ${limit}`,
+        ...this.#limit(listener, limit),
+      })),
+    );
+    return { frontend: name, subset, entry: this.#entry?.dn, settings: [...ofFrontend, ...ofListeners], refused: this.#refused };
+  }
+
+  #value(name: FrontendSettingName): { value: number; origin: Origin } {
+    const own = name === 'routing.masterPerSecond' ? this.#config.routing.masterPerSecond : this.#config[name];
+    return this.#chosen(own, [name], frontendSettings[name]);
+  }
+
+  #limit(listener: FrontendListener, name: ListenerSettingName): { value: number; origin: Origin } {
+    return this.#chosen(listener[name], [`${listener.protocol}.${name}`, name], listenerSettings[name]);
+  }
+
+  #chosen(own: number | undefined, names: readonly string[], schema: TSchema): { value: number; origin: Origin } {
+    if (own !== undefined) return { value: own, origin: 'node file' };
+    for (const name of names) {
+      const value = this.#taken.get(name);
+      if (value !== undefined) return { value, origin: 'subset' };
+    }
+    return { value: otherwise(schema), origin: 'default' };
+  }
+
+  #share(perSecond: number): number {
+    return Math.ceil(perSecond / this.#processes);
+  }
+
+  #read({ dn, settings }: SubsetRecord, refused: FrontendSettings['refused'][number][]): ReadonlyMap<string, number> {
+    const taken = new Map<string, number>();
+    const twice = new Set<string>();
+    const refuse = (name: string, seen: string, expected: string): void => {
+      const stays = this.#taken.get(name);
+      if (stays === undefined) taken.delete(name);
+      else taken.set(name, stays);
+      refused.push({ entry: dn, seen: printable(seen.slice(0, 200)), expected, stays });
+    };
+    if (settings.length > linesMax) refuse('', `${settings.length} values of frontendSetting`, `at most ${linesMax}; the rest is not read`);
+    for (const line of settings.slice(0, linesMax)) {
+      const [, given = '', text = ''] = /^\s*(\S+)\s+(.*\S)\s*$/s.exec(line) ?? [];
+      const name = namesByFold.get(given.toLowerCase());
+      const schema = name === undefined ? undefined : schemas.get(name);
+      if (name === undefined || schema === undefined) {
+        const nearest = nearestName(given, [...schemas.keys()]);
+        const meant = nearest === undefined ? '' : `; did you mean ${nearest}?`;
+        refuse('', line, given === '' ? 'a name, a space and a value, as in "perAddressMax 50"' : `the name of a setting${meant}`);
+        continue;
+      }
+      const value = /^-?\d{1,15}$/.test(text) ? Number(text) : text;
+      const [mistake] = checkAgainst(schema, value);
+      if (mistake !== undefined) refuse(name, line, mistake.message);
+      else if (twice.has(name)) refuse(name, line, `${name} once; it has another value as well`);
+      else taken.set(name, value as number);
+      twice.add(name);
+    }
+    return taken;
+  }
+}
+
+const namesByFold = new Map([...schemas.keys()].map((name) => [name.toLowerCase(), name]));
+
+function otherwise(schema: TSchema): number {
+  return (schema as TSchema & { readonly otherwise: number }).otherwise;
+}
+
+function limitsWith(value: (name: ListenerSettingName) => number): ListenerLimits {
+  return {
+    perAddressMax: value('perAddressMax'),
+    perPrefixMax: value('perPrefixMax'),
+    acceptPerSecond: value('acceptPerSecond'),
+    connectionsMax: value('connectionsMax'),
+  };
+}
+
+function keyOf({ entry, seen, expected }: FrontendSettings['refused'][number]): string {
+  return `${entry}\0${seen}\0${expected}`;
+}
