@@ -318,6 +318,8 @@ export class HostedAccounts implements LocalAccounts {
     const idleSinceMs = this.#options.clock.monotonicMs();
     const hosted: Hosted = { account, users: 0, idle: undefined, idleSinceMs, closing: undefined, heldAt, checking: undefined, bytes: 0 };
     if (this.#isKilled) throw new PlatformError('CLUSTER_DRAINING', 'this member was stopped');
+    // Its opening is made durable while it is already there; who asks after the end is told nothing any more.
+    if (!account.isOpen) throw new PlatformError('CLUSTER_DEPOSED', 'the account ended while it was being opened');
     this.#open.set(uuid, hosted);
     this.#count(hosted);
     account.onChange((change) => {

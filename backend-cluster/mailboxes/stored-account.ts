@@ -22,7 +22,7 @@ import type { MailboxState } from '#backend-cluster/storage/mailbox-state.ts';
 import type { StoreMetrics } from '#backend-cluster/storage/store-metrics.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import { type Clock, withTimeout } from '#common/clock.ts';
-import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Random } from '#common/random.ts';
@@ -57,9 +57,11 @@ const snapshotRecordsMax = 8_000;
 export interface StoredAccountParts {
   readonly state: AccountState;
   readonly log: OpeningLog;
-  epoch(): number;
+  readonly epoch: number;
   /** See `CommitQueueOptions`. */
   confirm(): Promise<void>;
+  /** The opening's own commit, while that is under way: when it fails, the account was never ours to change. */
+  readonly confirming: Promise<void> | undefined;
   readonly headroom: Headroom;
   readonly limits: AccountLimits;
   /** Slot of the snapshot that the state began with; 0 when there is none. */
@@ -107,6 +109,11 @@ export class StoredAccountOverLog implements StoredAccount {
       committed: (mailboxIds, records) => this.#committed(mailboxIds, records),
       failed: (error) => this.#end(error),
     });
+    parts.confirming?.catch((error: unknown) => {
+      const failure = asPlatformError(error);
+      parts.logger.warn({ errCode: failure.code, epoch: parts.epoch }, failure.message);
+      this.#queue.fail(failure);
+    });
     // What an older one covers for is made good at once.
     if (parts.damagedSnapshots.length > 0 && !parts.isReadOnly) this.#startSnapshot();
   }
@@ -116,7 +123,7 @@ export class StoredAccountOverLog implements StoredAccount {
   }
 
   get epoch(): number {
-    return this.#parts.epoch();
+    return this.#parts.epoch;
   }
 
   get isOpen(): boolean {
@@ -330,6 +337,8 @@ export class StoredAccountOverLog implements StoredAccount {
     const bounded = (work: Promise<void> | undefined): Promise<void> =>
       withTimeout(clock, tuning.timeoutMs, work ?? Promise.resolve(), () => new Error('storage does not answer'));
     try {
+      // Bounded already.
+      await this.#parts.confirming;
       await bounded(this.#compacting);
       const since = state.slot - this.#snapshotSlot;
       if (since >= tuning.snapshotAtCloseSlots || (this.#parts.headroom.isShort && since > 1)) this.#startSnapshot();

@@ -43,8 +43,13 @@ export interface OpeningLog extends AccountReader {
   refresh(): Promise<void>;
   /** False once another opening has revoked this one: what was read before may not be the newest any more. Asks storage. */
   isHeld(): Promise<boolean>;
-  /** Creates the slot, whole and durable, unless it is there. `nonce` is in the parts and tells an own slot from another's. */
-  commit(slot: number, nonce: string, parts: readonly Uint8Array[]): Promise<CommitOutcome>;
+  /** Begins to write what will probably be committed next: `commit` with the same nonce has less to do then. Missing where that helps nobody. */
+  prepare?(nonce: string, parts: readonly Uint8Array[]): void;
+  /**
+   * Creates the slot, whole and durable, unless it is there. `nonce` is in the parts and tells an own slot from another's. An engine where
+   * that takes two steps calls `taken` after the first: nobody else can have the slot any more, but a failure of power can still take it.
+   */
+  commit(slot: number, nonce: string, parts: readonly Uint8Array[], taken?: () => void): Promise<CommitOutcome>;
   /** Writes a large message; durable on return. */
   writeBody(at: number, parts: readonly Uint8Array[]): Promise<void>;
   /** Creates a snapshot, durable on return; nothing when it is there. */
@@ -124,7 +129,7 @@ export class LateLog implements OpeningLog {
   secure: OpeningLog['secure'] = () => this.#log.secure();
   refresh: OpeningLog['refresh'] = () => this.#log.refresh();
   isHeld: OpeningLog['isHeld'] = () => this.#log.isHeld();
-  commit: OpeningLog['commit'] = (slot, nonce, parts) => this.#log.commit(slot, nonce, parts);
+  commit: OpeningLog['commit'] = (slot, nonce, parts, taken) => this.#log.commit(slot, nonce, parts, taken);
   writeBody: OpeningLog['writeBody'] = (at, parts) => this.#log.writeBody(at, parts);
   writeSnapshot: OpeningLog['writeSnapshot'] = (slot, parts) => this.#log.writeSnapshot(slot, parts);
   keepBodiesOf: OpeningLog['keepBodiesOf'] = (slot) => this.#log.keepBodiesOf(slot);

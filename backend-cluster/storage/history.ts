@@ -80,17 +80,36 @@ async function salvageSlot(log: AccountReader, slot: number, start: Buffer): Pro
   }
 }
 
-/** See the header of this file. */
-export async function readHistory(log: AccountReader, uuid: AccountUuid): Promise<AccountHistory> {
+/** Told of the last slot as soon as it is read: where the account will stand, unless something is damaged. */
+export type ForeseenEnd = (last: { readonly slot: number; readonly epoch: number }) => void;
+
+/**
+ * See the header of this file. With `foreseen`, the log must be that of an opening, which nobody else changes any more: it is read in
+ * another order then. Others list snapshots before slots, so that a compaction between both takes nothing away that is looked for.
+ */
+export async function readHistory(log: AccountReader, uuid: AccountUuid, foreseen?: ForeseenEnd): Promise<AccountHistory> {
   const findings: Finding[] = [];
-  const snapshots = (await log.listSnapshots()).reverse();
-  const reading = newestState(log, uuid, snapshots, findings);
-  // Meanwhile, and nearly always rightly: what follows the newest snapshot.
-  const looking = log.listSlots().then(async (all) => {
-    const ahead = all.filter((slot) => slot > (snapshots[0] ?? 0)).slice(0, readAhead);
-    return { all, ahead: new Map(await Promise.all(ahead.map(async (slot) => [slot, await contentOrDamage(log, slot)] as const))) };
+  const listing = log.listSnapshots();
+  const listingSlots = foreseen === undefined ? listing.then(() => log.listSlots()) : log.listSlots();
+  const looking = listingSlots.then(async (all) => {
+    const read = new Map<number, SlotContent | PlatformError>();
+    const last = all.at(-1);
+    if (foreseen !== undefined && last !== undefined) {
+      // A snapshot may cover for it: whether it must be readable is not known yet.
+      const content = await contentOrDamage(log, last).catch(() => undefined);
+      if (content !== undefined) read.set(last, content);
+      if (content !== undefined && 'header' in content && content.damage === undefined)
+        foreseen({ slot: last, epoch: content.header.epoch });
+    }
+    // Nearly always rightly: what follows the newest snapshot.
+    const newest = (await listing).at(-1) ?? 0;
+    const ahead = all.filter((slot) => slot > newest && !read.has(slot)).slice(0, readAhead);
+    await Promise.all(ahead.map(async (slot) => read.set(slot, await contentOrDamage(log, slot))));
+    return { all, ahead: read };
   });
+  const reading = listing.then((all) => newestState(log, uuid, all.toReversed(), findings));
   const [state, { all: slots, ahead }] = await Promise.all([reading, looking]);
+  const snapshots = (await listing).toReversed();
   const snapshotSlot = state.slot;
   const harmless = findings.length;
   findings.push(...log.findings());

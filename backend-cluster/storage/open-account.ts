@@ -11,12 +11,13 @@ import { errnoOf } from '#common/files/files.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Random } from '#common/random.ts';
 import { type AccountReader, LateLog, lookingOnly, type OpeningLog } from './account-log.ts';
+import type { AccountState } from './account-state.ts';
 import type { AccountOpening, Finding } from './account-store.ts';
 import { isFull, storageFailure } from './failures.ts';
 import type { Headroom } from './headroom.ts';
-import { type AccountHistory, readHistory } from './history.ts';
+import { type AccountHistory, type ForeseenEnd, readHistory } from './history.ts';
 import type { LogRecord } from './records.ts';
-import { encodeSlot } from './slot.ts';
+import { type EncodedSlot, encodeSlot } from './slot.ts';
 import type { StoreMetrics } from './store-metrics.ts';
 
 /** What opening needs. */
@@ -47,16 +48,7 @@ export async function openAccount(parts: OpenerParts, uuid: AccountUuid, opening
   }
   const startedMs = clock.monotonicMs();
   try {
-    const account = await withTimeout(
-      clock,
-      tuning.timeoutMs,
-      open(parts, uuid, opening),
-      () =>
-        new PlatformError(
-          'STORE_UNAVAILABLE',
-          `account ${uuid} could not be opened within ${tuning.timeoutMs} ms: storage does not answer`,
-        ),
-    );
+    const account = await withTimeout(clock, tuning.timeoutMs, open(parts, uuid, opening), () => noAnswer(uuid, tuning.timeoutMs));
     metrics.opened('opened', (clock.monotonicMs() - startedMs) / 1000);
     return account;
   } catch (error) {
@@ -80,7 +72,14 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   const removal = failureOf(parts.checkNotRemoved(uuid));
   const settling = begun instanceof PlatformError ? undefined : failureOf(begun.settle());
   const looked = begun instanceof PlatformError ? lookingOnly(parts.reader(uuid)) : begun;
-  let history = await readHistory(looked, uuid).catch((error: unknown) => {
+  // The opening's record is written while the account is still being read, and gets its name afterwards if it turned out to be the right one.
+  let foreseen: OpeningSlot | undefined;
+  const foresee: ForeseenEnd = (last) => {
+    foreseen = openingSlot(parts, opening, last, []);
+    looked.prepare?.(foreseen.nonce, foreseen.encoded.parts);
+  };
+  const canPrepare = !isKnownDamaged && looked.prepare !== undefined;
+  let history = await readHistory(looked, uuid, canPrepare ? foresee : undefined).catch((error: unknown) => {
     // An account that is not there yet has nothing to be read.
     throw begun instanceof PlatformError && errnoOf(error) === 'ENOENT' ? begun : error;
   });
@@ -96,9 +95,10 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   const { state } = history;
   const log = begun instanceof PlatformError ? new LateLog(parts.reader(uuid), state.slot) : begun;
   const isReadOnly = isKnownDamaged || !history.isComplete;
-  let isConfirmed = false;
-  const confirm = async (): Promise<void> => {
-    if (isConfirmed) return;
+  /** Of an opening that is not committed yet: what it will have. */
+  const epoch = isReadOnly ? state.epoch : state.epoch + 1;
+  const taken = Promise.withResolvers<void>();
+  const commit = async (): Promise<void> => {
     if (log instanceof LateLog) {
       try {
         const late = await parts.begin(uuid, opening.openId);
@@ -108,11 +108,28 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
         throw storageFailure(error, `accounts/${uuid}`);
       }
     }
-    await commitOpening(parts, log, history, opening);
-    isConfirmed = true;
+    await commitOpening(parts, log, state, opening, foreseen, taken.resolve);
   };
+  let committing: Promise<void> | undefined;
+  const confirm = (): Promise<void> => {
+    committing ??= commit().catch((error: unknown) => {
+      // Certainly not there: it is tried again with the next change.
+      if (isFull(error)) committing = undefined;
+      throw error;
+    });
+    return committing;
+  };
+  let confirming: Promise<void> | undefined;
   if (!isReadOnly) {
-    await confirm().catch((error: unknown) => {
+    // Once the slot is ours, what was read is all that there is, and it is durable: it may be shown. The opening's own record may not be yet,
+    // so whatever changes something waits for it. A new account has nothing that is durable, and what is damaged is made good first.
+    const canBeShown = state.slot > 0 && history.findings.length === 0;
+    const confirmed = confirm();
+    if (canBeShown) confirming = withTimeout(clock, tuning.timeoutMs, confirmed, () => noAnswer(uuid, tuning.timeoutMs));
+    // Told by the account, once there is one.
+    confirming?.catch(() => {});
+    await (canBeShown ? Promise.race([confirmed, taken.promise]) : confirmed).catch((error: unknown) => {
+      confirming = undefined;
       // An account that was never opened has nothing to be read.
       if (!isFull(error) || state.slot === 0) throw error;
       logger.warn({ errCode: 'STORE_FULL' }, 'shared storage is full: the account can be read; it is taken over with its first change');
@@ -124,9 +141,9 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   const account: StoredAccountOverLog = new StoredAccountOverLog({
     state,
     log,
-    // Of an opening that is not committed yet: what it will have.
-    epoch: () => state.epoch + (isConfirmed || isReadOnly ? 0 : 1),
+    epoch,
     confirm,
+    confirming,
     headroom: parts.headroom,
     limits: { quotaBytes: opening.quotaBytes === 0 ? undefined : opening.quotaBytes },
     snapshotSlot: history.snapshotSlot,
@@ -137,26 +154,50 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
     tuning,
     clock,
     random: parts.random,
-    logger: logger.child({ epoch: state.epoch }),
+    logger: logger.child({ epoch }),
     metrics: parts.metrics,
     ended: () => parts.ended(account),
   });
   return account;
 }
 
-async function commitOpening(parts: OpenerParts, log: OpeningLog, history: AccountHistory, opening: AccountOpening): Promise<void> {
-  const { state } = history;
-  const nowMs = parts.clock.nowMs();
-  const slot = state.slot + 1;
-  const epoch = state.epoch + 1;
+/** The slot that an opening commits. */
+interface OpeningSlot {
+  readonly slot: number;
+  readonly epoch: number;
+  readonly nonce: string;
+  readonly records: readonly LogRecord[];
+  readonly encoded: EncodedSlot;
+}
+
+function openingSlot(
+  parts: OpenerParts,
+  opening: AccountOpening,
+  last: { readonly slot: number; readonly epoch: number },
+  more: readonly LogRecord[],
+): OpeningSlot {
+  const [slot, epoch] = [last.slot + 1, last.epoch + 1];
   const nonce = parts.random.bytes(16).toString('hex');
-  const records: LogRecord[] = [{ kind: 'open', epoch, member: opening.member, incarnation: opening.incarnation, atMs: nowMs }];
-  if (state.slot === 0) {
-    records.push(...initialRecords(nowMs));
-    await log.secure();
-  }
-  const encoded = encodeSlot({ slot, epoch, nonce, records, bodies: [] });
-  const outcome = await log.commit(slot, nonce, encoded.parts);
+  const { member, incarnation } = opening;
+  const records: LogRecord[] = [{ kind: 'open', epoch, member, incarnation, atMs: parts.clock.nowMs() }, ...more];
+  return { slot, epoch, nonce, records, encoded: encodeSlot({ slot, epoch, nonce, records, bodies: [] }) };
+}
+
+/** Calls `taken` once the slot is nobody else's, and resolves when it is durable and applied. */
+async function commitOpening(
+  parts: OpenerParts,
+  log: OpeningLog,
+  state: AccountState,
+  opening: AccountOpening,
+  foreseen: OpeningSlot | undefined,
+  taken: () => void,
+): Promise<void> {
+  const isNew = state.slot === 0;
+  if (isNew) await log.secure();
+  const isAsForeseen = foreseen?.slot === state.slot + 1 && foreseen.epoch === state.epoch + 1;
+  const made = isAsForeseen ? foreseen : openingSlot(parts, opening, state, isNew ? initialRecords(parts.clock.nowMs()) : []);
+  const { slot, epoch, nonce, records, encoded } = made;
+  const outcome = await log.commit(slot, nonce, encoded.parts, taken);
   if (outcome.kind === 'full') {
     throw new PlatformError('STORE_FULL', `shared storage is full: ${log.nameOf({ slot })} was not written`, { cause: outcome.cause });
   }
@@ -182,6 +223,10 @@ function openingFailure(error: unknown, uuid: AccountUuid): PlatformError {
   const errno = errnoOf(error);
   if (errno === 'ENOENT' || errno === 'ESTALE') return lostRace(uuid, error);
   return storageFailure(error, `accounts/${uuid}`);
+}
+
+function noAnswer(uuid: AccountUuid, limitMs: number): PlatformError {
+  return new PlatformError('STORE_UNAVAILABLE', `account ${uuid} could not be opened within ${limitMs} ms: storage does not answer`);
 }
 
 function lostRace(uuid: AccountUuid, cause: unknown): PlatformError {

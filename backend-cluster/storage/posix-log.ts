@@ -4,8 +4,9 @@
  *     opener B                         owner A, asleep
  *     mkdir stage/B
  *     for each other stage: unlink its files, rmdir it     ── A's pending link() has lost its source: ENOENT, whenever it wakes
- *     read snapshot and log to the end
- *     write stage/B/c, fsync, link to log/<n>, fsync log/  ── the opening is committed
+ *     read snapshot and log to the end; beside it write stage/B/c, fsync
+ *     link to log/<n>                                      ── what was read was all there is: the account can be read here
+ *     fsync log/                                           ── the opening is committed: the account can be changed here
  *
  * What always holds: a slot's name appears once, by link(), with all its bytes on disk before. An opening that was revoked cannot create
  * a slot or a snapshot, not even under a number that was freed in the meantime; this is what makes removing old slots safe. Rejected:
@@ -119,6 +120,7 @@ class PosixOpening implements OpeningLog {
   #staged = 0;
   #settling: Promise<void> | undefined;
   #discarding: Promise<unknown> = Promise.resolve();
+  #prepared: { readonly nonce: string; readonly staged: string; readonly written: Promise<void> } | undefined;
 
   constructor(files: Files, layout: StoreLayout, uuid: AccountUuid, at: AccountLayout, stage: string) {
     this.#files = files;
@@ -189,11 +191,22 @@ class PosixOpening implements OpeningLog {
     return (await this.#files.size(this.#stage)) !== undefined;
   }
 
-  async commit(slot: number, nonce: string, parts: readonly Uint8Array[]): Promise<CommitOutcome> {
+  prepare(nonce: string, parts: readonly Uint8Array[]): void {
+    this.#dropPrepared();
     const staged = this.#nextStaged();
+    const written = this.#files.writeNew(staged, parts);
+    // Whoever commits it hears of its failure.
+    written.catch(() => {});
+    this.#prepared = { nonce, staged, written };
+  }
+
+  async commit(slot: number, nonce: string, parts: readonly Uint8Array[], taken?: () => void): Promise<CommitOutcome> {
+    const { staged, written } = this.#stagedFor(nonce, parts);
     const name = `${this.#at.log}/${numberName(slot)}`;
     try {
-      await this.#write(staged, parts);
+      await written;
+      // A slot before it that got lost while it stays would be damage.
+      await this.settle();
     } catch (error) {
       if (isFull(error)) {
         await this.#discard(staged);
@@ -216,6 +229,7 @@ class PosixOpening implements OpeningLog {
       if (owner !== nonce) return { kind: 'deposed', cause: error };
       // The slot is ours: an earlier attempt of the system's own got through and only its answer was lost.
     }
+    taken?.();
     try {
       await this.#files.syncDirectory(this.#at.log);
     } catch (error) {
@@ -275,15 +289,30 @@ class PosixOpening implements OpeningLog {
   }
 
   async end(): Promise<void> {
+    this.#dropPrepared();
     await this.#discarding;
     await revoke(this.#files, this.#stage);
   }
 
-  /** Writes what is to be linked. */
-  async #write(staged: string, parts: readonly Uint8Array[]): Promise<void> {
-    await this.#files.writeNew(staged, parts);
-    // A slot before it that got lost while it stays would be damage.
-    await this.settle();
+  /** What is to be linked: as it was prepared, or written now. */
+  #stagedFor(nonce: string, parts: readonly Uint8Array[]): { readonly staged: string; readonly written: Promise<void> } {
+    const prepared = this.#prepared;
+    if (prepared?.nonce === nonce) {
+      this.#prepared = undefined;
+      return prepared;
+    }
+    this.#dropPrepared();
+    const staged = this.#nextStaged();
+    return { staged, written: this.#files.writeNew(staged, parts) };
+  }
+
+  /** Nobody wants it, and its name is used once: under no circumstances does it become a slot. */
+  #dropPrepared(): void {
+    const prepared = this.#prepared;
+    if (prepared === undefined) return;
+    this.#prepared = undefined;
+    const gone = prepared.written.catch(() => {}).then(() => this.#discard(prepared.staged));
+    this.#discarding = Promise.all([this.#discarding, gone]);
   }
 
   #nextStaged(): string {

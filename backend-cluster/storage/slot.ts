@@ -50,7 +50,14 @@ export function bodiesOffsetOf(header: { readonly recordsBytes: number }): numbe
 }
 
 /** The parts of the file, in order, and where its bodies begin. */
-export function encodeSlot(slot: NewSlot): { readonly parts: Uint8Array[]; readonly bodiesOffset: number; readonly bytes: number } {
+export interface EncodedSlot {
+  readonly parts: Uint8Array[];
+  readonly bodiesOffset: number;
+  readonly bytes: number;
+}
+
+/** Puts a slot into the form in which it is stored. */
+export function encodeSlot(slot: NewSlot): EncodedSlot {
   const out = new ByteWriter(256 * slot.records.length + 64);
   for (const record of slot.records) writeRecord(out, record);
   const records = out.finish();

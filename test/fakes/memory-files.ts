@@ -19,7 +19,8 @@ export type Fault =
   | { readonly kind: 'dies-and-happens-later' }
   /** Only `writeNew`; other operations do not happen. */
   | { readonly kind: 'dies-half-way' }
-  | { readonly kind: 'held' };
+  /** With a code, its answer is lost at `release`. */
+  | { readonly kind: 'held'; readonly code?: string };
 
 /** An operation about to happen. */
 export interface Operation {
@@ -290,7 +291,9 @@ export class MemoryClient implements Files {
         return new Promise<T>((resolve, reject) => {
           this.#held.push(() => {
             try {
-              resolve(happen());
+              const value = happen();
+              if (fault.code === undefined) resolve(value);
+              else reject(systemError(fault.code, path));
             } catch (error) {
               reject(error);
             }

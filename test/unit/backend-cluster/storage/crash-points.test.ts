@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { type Fault, MemoryDisk } from '#test/fakes/memory-files.ts';
 import { seededRandom } from '#test/fakes/random.ts';
 import { countOperations, history, type PowerCut } from './histories.ts';
-import { codeOf, Ledger, opening, openPatiently, storeOn, untilSettledOrStuck, uuid } from './ledger.ts';
+import { codeOf, Ledger, mailboxOf, opening, openPatiently, storeOn, untilSettledOrStuck, uuid } from './ledger.ts';
 
 describe('an account whose owner meets a fault at any operation', () => {
   const faults: [string, Fault, PowerCut][] = [
@@ -52,10 +52,15 @@ describe('an account that is taken over from an owner whose last slot is not dur
         expect(await codeOf(ledger.deliver(account, ['two']))).toBe('STORE_UNAVAILABLE');
         const next = disk.client((operation) => (operation.index === index ? { kind: 'dies-after' } : undefined));
         const opened = storeOn(next, 2).then((store) => store.open(uuid, opening('back2')));
+        let shown: readonly number[] = [];
+        void opened.then((account) => {
+          shown = [...mailboxOf(account, 'INBOX').uids()];
+        });
         await untilSettledOrStuck(opened, next);
         isOver = !next.isDead;
         disk.powerCut(seededRandom(luck));
         const last = await openPatiently(await storeOn(disk.client(), 3), 'back3');
+        expect([...mailboxOf(last, 'INBOX').uids()]).toEqual(expect.arrayContaining([...shown]));
         expect(await ledger.violations(last)).toEqual([]);
         expect(last.isReadOnly, `dead after operation ${index}, luck ${luck}`).toBe(false);
       }
