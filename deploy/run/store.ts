@@ -23,10 +23,10 @@ import { loadServicesFile } from '#operate/config/service-schemas.ts';
 
 const usage = `usage: archipelago store COMMAND (--path DIR | --config FILE) [--json]
 
-  stat                     damaged and removed accounts, and how many there are
+  stat                     damaged and removed accounts, and how many there are; exit code 4 when one is damaged
   check [UUID...]          reads and verifies all accounts, or these; exit code 4 when something is wrong
-  repair UUID              makes a damaged account whole again
-     --dry-run             only says what would be done
+  repair UUID              makes a damaged account whole again; exit code 4 when something would be lost and --discard-lost is missing
+     --dry-run             only says what would be done; exit code 4 when something would be lost
      --discard-lost        agrees to the loss of what cannot be brought back
 
   --path DIR               a cluster's shared directory
@@ -177,7 +177,7 @@ async function repair(store: AccountStore, values: Values, args: readonly string
   const done = await store.repair(parseAccountUuid(text), { opening, discardLost: values['discard-lost'] === true, isDryRun });
   if (values.json === true) print(done);
   else process.stdout.write(repairText(done));
-  return isDryRun || done.outcome === 'whole' || done.outcome === 'repaired' ? 0 : 4;
+  return done.outcome === 'would-lose' ? 4 : 0;
 }
 
 function repairText(done: AccountRepair): string {

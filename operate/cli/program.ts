@@ -447,7 +447,7 @@ function addStore(program: Command, terminal: Terminal, show: Show, api: () => P
     .argument('<account>', 'name or UUID')
     .option('--dry-run', 'only say what would be done')
     .option('--discard-lost', 'give up what cannot be brought back')
-    .description('make a damaged account whole again')
+    .description('make a damaged account whole again; exit code 4 when something would be lost, also with --dry-run')
     .addHelpText(
       'after',
       examples('archipelago store repair bob@isp.example --dry-run', 'archipelago store repair bob@isp.example --discard-lost'),

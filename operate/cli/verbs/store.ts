@@ -74,13 +74,12 @@ export async function storeRepair(ask: AskApi, name: string, given: { discardLos
     body: { discardLost: given.discardLost === true, dryRun: given.dryRun === true },
     timeoutMs: accountTimeoutMs,
   });
-  const isDone = repair.outcome === 'whole' || repair.outcome === 'repaired';
   return {
     document: repair,
     rows: repair.lost,
     names: [repair.uuid],
     render: (paint) => renderRepair(paint, repair),
-    exitCode: isDone || given.dryRun === true ? exitCodes.ok : exitCodes.degraded,
+    exitCode: repair.outcome === 'would-lose' ? exitCodes.degraded : exitCodes.ok,
   };
 }
 

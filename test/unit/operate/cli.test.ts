@@ -312,11 +312,17 @@ describe('verbs', () => {
     const repair = await run('store repair alice@isp.example');
     expect(repair.code).toBe(4);
     expect(repair.out).toContain('--discard-lost');
+    const dry = await run('store repair alice@isp.example --dry-run');
+    expect(dry.code).toBe(4);
+    expect(dry.out).toContain('--discard-lost');
+    expect((await run('store repair alice@isp.example --discard-lost --dry-run')).code).toBe(4);
     expect((await run('store repair alice@isp.example --discard-lost')).code).toBe(0);
     expect(accounts.asked).toEqual([
       `check ${aliceUuid} at west.isp.example`,
       'scrub at west.isp.example',
       `repair ${aliceUuid} at west.isp.example`,
+      `repair ${aliceUuid} at west.isp.example dry`,
+      `repair ${aliceUuid} at west.isp.example dry discarding`,
       `repair ${aliceUuid} at west.isp.example discarding`,
     ]);
   });
