@@ -40,10 +40,20 @@ export async function underNode24(moduleUrl, args, wantedOptions = []) {
     );
     process.exit(1);
   }
-  const child = spawn(node, [...options, path, ...args], {
-    stdio: 'inherit',
+  launch(node, options, path, args);
+}
+
+/**
+ * Runs a module under another Node, in place of this process as far as can be seen from outside: the same streams, signals passed on, its exit
+ * code. Should this process end without a chance to pass that on, the other one ends in good order by itself (launched.mjs).
+ */
+export function launch(node, options, path, args) {
+  const child = spawn(node, [...options, fileURLToPath(new URL('launched.mjs', import.meta.url)), path, ...args], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
     env: { ...process.env, PATH: `${dirname(node)}:${process.env.PATH ?? ''}` },
   });
+  // Nothing is ever sent; the kernel closes this end with the process.
+  child.stdio[3].on('error', () => {});
   // The terminal sends Ctrl-C to both; a signal sent to this process alone must be passed on.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2']) process.on(signal, () => child.kill(signal));
   child.on('exit', (code, signal) => process.exit(signal === null ? (code ?? 1) : 128 + (signal === 'SIGKILL' ? 9 : 15)));
