@@ -4,29 +4,52 @@
  * Keyed with chance of the service's own, so that nobody chooses values that look alike; should two look alike all the same, the comparison
  * finds what was not written. Values have no order.
  */
+import { lengthContentStart, readLength } from '#protocol/ldap/ber.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 
 /** Bytes of one digest. */
 export const digestBytes = 8;
 
+/** Of the values so far. */
+const sum = { high: 0, low: 0 };
+
 /** Writes the digest of an attribute's values at `at`; `key` has eight bytes. */
 export function writeDigest(into: Buffer, at: number, { values }: Attribute, key: Buffer): void {
-  const seeds = [key.readUInt32BE(0), key.readUInt32BE(4)] as const;
-  let [high, low] = [values.length, 0];
-  for (const value of values) {
-    let [a, b]: [number, number] = [seeds[0] ^ value.length, seeds[1]];
-    for (let i = 0; i < value.length; i += 1) {
-      const byte = value[i] as number;
-      a = Math.imul(a ^ byte, 0x85ebca6b);
-      a ^= a >>> 13;
-      b = Math.imul((b << 5) | (b >>> 27), 0x9e3779b1) + byte;
-      b ^= b >>> 15;
-    }
-    high = (high + mixed(a ^ seeds[1])) >>> 0;
-    low = (low + mixed(b ^ seeds[0] ^ value.length)) >>> 0;
+  sum.high = values.length;
+  sum.low = 0;
+  const [first, second] = [key.readUInt32BE(0), key.readUInt32BE(4)];
+  for (const value of values) addValue(value, 0, value.length, first, second);
+  into.writeUInt32BE(sum.high >>> 0, at);
+  into.writeUInt32BE(sum.low, at + 4);
+}
+
+/** The same of values as they are encoded, one after the other in `octets[start, end)`; they are known to be well-formed. */
+export function writeDigestOf(into: Buffer, at: number, octets: Buffer, start: number, end: number, key: Buffer): void {
+  sum.high = sum.low = 0;
+  const [first, second] = [key.readUInt32BE(0), key.readUInt32BE(4)];
+  let count = 0;
+  for (let next = start; next < end; count += 1) {
+    const length = readLength(octets, next + 1, end);
+    const from = lengthContentStart();
+    next = from + length;
+    addValue(octets, from, next, first, second);
   }
-  into.writeUInt32BE(high >>> 0, at);
-  into.writeUInt32BE(low, at + 4);
+  into.writeUInt32BE((sum.high + count) >>> 0, at);
+  into.writeUInt32BE(sum.low, at + 4);
+}
+
+function addValue(octets: Buffer, start: number, end: number, first: number, second: number): void {
+  const length = end - start;
+  let [a, b] = [first ^ length, second];
+  for (let i = start; i < end; i += 1) {
+    const byte = octets[i] as number;
+    a = Math.imul(a ^ byte, 0x85ebca6b);
+    a ^= a >>> 13;
+    b = Math.imul((b << 5) | (b >>> 27), 0x9e3779b1) + byte;
+    b ^= b >>> 15;
+  }
+  sum.high = (sum.high + mixed(a ^ second)) >>> 0;
+  sum.low = (sum.low + mixed(b ^ first ^ length)) >>> 0;
 }
 
 // Every bit of the outcome depends on every bit given.

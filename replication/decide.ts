@@ -100,6 +100,11 @@ function addStamps(wanted: readonly Attribute[], changes: Modification[]): void 
   }
 }
 
+/** Attributes of an entry that are neither compared nor written, in lower case. */
+export function notReplicated(keepsCsn: boolean): readonly string[] {
+  return keepsCsn ? [...derived] : [...derived, 'entrycsn'];
+}
+
 /** The attributes of an entry that are compared and written. */
 export function replicatedAttributes(attributes: readonly Attribute[], keepsCsn: boolean): readonly Attribute[] {
   return attributes.filter((one) => {

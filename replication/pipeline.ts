@@ -5,8 +5,8 @@
  *   received ──► [ a b c d e … ] ──► up to 64 at a time, or in batches ──► acknowledged: the longest prefix that is done
  *
  * A replica of our own takes batches, which it applies in their order; what it refuses of a batch is done by itself once everything sent
- * before and after it has been answered. New entries of a first load come in blocks, encoded as they will be sent: a block is one thing in
- * the queue that counts as many, and is done when all that was refused of it is.
+ * before and after it has been answered. New entries of a first load come in blocks, encoded as the master sent them: a block is one thing in
+ * the queue that counts as many, and is done when all that was refused of it is. Other replicas take blocks as batches, and nothing else.
  *
  * When the replica is lost, what was under way counts as not done and is done again on the next connection.
  */
@@ -47,6 +47,14 @@ export interface Queued extends Change {
   partsLeft?: number;
   /** The block that it is a part of. */
   readonly of?: Queued;
+}
+
+/** How a replica takes many changes at a time. */
+export interface Batches {
+  /** What goes in them: blocks only, or everything but what asks for the master's state. */
+  readonly of: 'blocks' | 'changes';
+  /** Sends several changes or one block; gives the places of what was refused. */
+  readonly send: (changes: readonly Queued[]) => Promise<readonly number[]>;
 }
 
 export const queuedMax = 4096;
@@ -131,49 +139,10 @@ export class Pipeline {
   }
 
   /**
-   * Applies what comes until `signal` aborts or `apply` fails, which rejects once nothing is under way any more.
+   * Applies what comes until `signal` aborts or something fails, which rejects once nothing is under way any more. `apply` does one change by
+   * itself: what does not go in batches, what of those was refused, and changes that ask for the master's state (`isCheck`).
    */
-  async run(apply: (change: Queued) => Promise<void>, signal: AbortSignal): Promise<void> {
-    const crew = new Crew(
-      apply,
-      signal,
-      (change) => this.#finish(change),
-      () => this.#wake(),
-    );
-    let started = 0;
-    this.#forgetParts();
-    const onAbort = (): void => this.#wake();
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      for (;;) {
-        if (crew.mayStart) {
-          while (crew.count < runningMax) {
-            const next = this.#nextAfter(started);
-            if (next === undefined) break;
-            started = next.number;
-            const parts = next.block === undefined ? [next] : this.#partsOf(next, next.block.count);
-            for (const part of parts) crew.start(part, this.#enter(part));
-          }
-        } else if (crew.count === 0) {
-          if (crew.failure !== undefined) throw crew.failure.error;
-          return;
-        }
-        await this.moved();
-      }
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
-  }
-
-  /**
-   * The same with a replica that takes batches. `send`, given several changes or one block, gives the places of what was refused; `apply` does
-   * one by itself: those, and changes that ask for the master's state (`isCheck`).
-   */
-  async runBatches(
-    send: (changes: readonly Queued[]) => Promise<readonly number[]>,
-    apply: (change: Queued) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async run(apply: (change: Queued) => Promise<void>, signal: AbortSignal, batches?: Batches): Promise<void> {
     const crew = new Crew(
       apply,
       signal,
@@ -183,24 +152,24 @@ export class Pipeline {
     let failure: { readonly error: unknown } | undefined;
     let underWay = 0;
     let started = 0;
-    let alone: Queued[] = [];
+    const refused: Queued[] = [];
     this.#forgetParts();
     const onAbort = (): void => this.#wake();
     signal.addEventListener('abort', onAbort, { once: true });
-    const start = async (batch: readonly Queued[]): Promise<void> => {
+    const send = async (batch: readonly Queued[], to: Batches): Promise<void> => {
       underWay += 1;
       try {
         const sent = batch.filter((one) => one.uuid !== '' || one.block !== undefined);
-        const refused = await send(sent);
+        const places = await to.send(sent);
         // What came after a batch that failed comes again behind it.
         if (failure !== undefined) return;
-        if (refused.length > 0) {
+        if (places.length > 0) {
           const [first] = sent;
-          const changes = first?.block === undefined ? sent : this.#partsOf(first, refused.length);
-          for (const at of refused) {
+          const changes = first?.block === undefined ? sent : this.#partsOf(first, places.length);
+          for (const at of places) {
             const one = changes[at] as Queued;
             one.isRefused = true;
-            alone.push(one);
+            refused.push(one);
           }
         }
         this.#finishAll(batch);
@@ -211,6 +180,23 @@ export class Pipeline {
         this.#wake();
       }
     };
+    const startNext = (): boolean => {
+      const next = this.#nextAfter(started);
+      if (next === undefined) return false;
+      // Batches wait for changes by themselves as those wait for the batches.
+      if (batches !== undefined && (batches.of === 'blocks' ? next.block !== undefined : !isAlone(next))) {
+        if (crew.count > 0 || underWay >= batchesMax) return false;
+        const batch = this.#batchAfter(started);
+        started = (batch.at(-1) as Queued).number;
+        void send(batch, batches);
+        return true;
+      }
+      if (underWay > 0 || crew.count >= runningMax) return false;
+      started = next.number;
+      const parts = next.block === undefined ? [next] : this.#partsOf(next, next.block.count);
+      for (const part of parts) crew.start(part, this.#enter(part));
+      return true;
+    };
     try {
       for (;;) {
         failure ??= crew.failure;
@@ -219,21 +205,13 @@ export class Pipeline {
             if (failure !== undefined) throw failure.error;
             return;
           }
-        } else if (alone.length > 0) {
-          // In their order and side by side, as in `run`; batches wait for them as they wait for the batches.
-          while (underWay === 0 && alone.length > 0 && crew.count < runningMax) {
-            const next = alone.shift() as Queued;
+        } else {
+          // In their order and side by side.
+          while (underWay === 0 && refused.length > 0 && crew.count < runningMax) {
+            const next = refused.shift() as Queued;
             crew.start(next, this.#enter(next));
           }
-        } else if (crew.count === 0) {
-          while (underWay < batchesMax && alone.length === 0) {
-            const batch = this.#batchAfter(started);
-            if (batch.length === 0) break;
-            started = (batch.at(-1) as Queued).number;
-            if (isAlone(batch[0] as Queued)) alone = batch;
-            else void start(batch);
-          }
-          if (alone.length > 0 && underWay === 0) continue;
+          if (refused.length === 0) while (startNext());
         }
         await this.moved();
       }
@@ -288,7 +266,7 @@ export class Pipeline {
     return undefined;
   }
 
-  // What can go in one batch, or, when a change comes first that asks for the master's state, those of that kind that stand together.
+  // What can go in one batch: a block, or changes up to one that goes by itself.
   #batchAfter(number: number): Queued[] {
     const batch: Queued[] = [];
     let bytes = 0;

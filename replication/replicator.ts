@@ -21,13 +21,14 @@ import { openBound } from '#directory/client/access.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
+import { AddSender } from '#replication/add-sender.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
 import { checkpointIsDue, csnOfCookie, csnOfTime, removeFile } from '#replication/checkpoint.ts';
 import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
-import { Pipeline, type Queued } from '#replication/pipeline.ts';
+import { type Batches, Pipeline, type Queued } from '#replication/pipeline.ts';
 import { entriesOf, Progress } from '#replication/progress.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
@@ -381,8 +382,7 @@ export class Replicator implements AsyncDisposable {
         else if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
         this.#tryRefusedFrom(0);
         const apply = (change: Queued): Promise<void> => this.#applyOrHold(target, change);
-        if (target.takesImages) await this.#pipeline.runBatches((changes) => this.#sendImages(target, changes), apply, session);
-        else await this.#pipeline.run(apply, session);
+        await this.#pipeline.run(apply, session, this.#batchesTo(target));
         if (!signal.aborted) throw lost.signal.reason;
         await this.#saving;
       } catch (error) {
@@ -416,9 +416,11 @@ export class Replicator implements AsyncDisposable {
     this.#restartSource?.();
   }
 
-  #sendImages(replica: Replica, changes: readonly Queued[]): Promise<readonly number[]> {
-    const refreshing = this.#received === undefined ? 'comparison' : 'catch-up';
-    return this.#images.send(replica, changes, this.#phase === 'following' ? 'following' : refreshing);
+  #batchesTo(replica: Replica): Batches {
+    if (!replica.takesImages) return new AddSender(replica, this.#lag, this.#options.quarantine, this.#shadow);
+    const refresh = (): 'comparison' | 'catch-up' => (this.#received === undefined ? 'comparison' : 'catch-up');
+    const send: Batches['send'] = (changes) => this.#images.send(replica, changes, this.#phase === 'following' ? this.#phase : refresh());
+    return { of: 'changes', send };
   }
 
   // One entry that the replica does not take must not hold up the others.

@@ -68,7 +68,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     await drained(context);
     const replica = await context.replica();
     index = await readReplicaIndex(replica, named);
-    takesBlocks = replica.takesImages && context.scope.key === '';
+    takesBlocks = context.scope.key === '';
     context.log.info({ entries: index.table.size }, 'comparing the whole replica with the master');
   }
   const refresh = new Refresh(context, index, named, takesBlocks);
@@ -120,7 +120,7 @@ class Refresh {
   readonly #named: NamedEntries;
   /** Nothing can be gone of a replica that was empty. */
   readonly #mustMark: boolean;
-  /** New entries go in blocks: to a replica of our own that is given everything, when all that it has was read. */
+  /** New entries go in blocks: to a replica that is given everything, when all that it has was read. */
   readonly #takesBlocks: boolean;
   /** New entries that wait to be a block. */
   readonly #encoder = new ImageEncoder();

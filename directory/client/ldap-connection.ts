@@ -28,6 +28,7 @@ import {
   type ModifyDnRequest,
   operationTags,
 } from '#protocol/ldap/messages.ts';
+import { plainSuccessId } from '#protocol/ldap/plain-success.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { parseLdapUrl } from '#protocol/ldap/url.ts';
 
@@ -64,12 +65,23 @@ export interface WriteGuard {
 /** Requests that may wait for their answer at a time; one more fails with `DIR_BUSY`. */
 const outstandingMax = 10_000;
 
+/** Who waits for an answer; one of the two is called, once. */
+export interface AnswerTaker {
+  settle(answer: LdapAnswer): void;
+  fail(error: PlatformError): void;
+}
+
 interface Pending {
   readonly what: string;
   readonly deadlineMs: number;
-  readonly settle: (answer: LdapAnswer) => void;
-  readonly fail: (error: PlatformError) => void;
+  readonly taker: AnswerTaker;
 }
+
+const plainSuccess: LdapAnswer = {
+  result: { resultCode: resultCodes.success, matchedDn: '', diagnosticMessage: '', referrals: undefined },
+  controls: [],
+  value: undefined,
+};
 
 /** See the header of this file. */
 export class LdapConnection implements AsyncDisposable {
@@ -88,6 +100,8 @@ export class LdapConnection implements AsyncDisposable {
   #lastHeardMs: number;
   #error: PlatformError | undefined;
   #guard: WriteGuard | undefined;
+  /** Of the search that has `takeEarly`. */
+  #takeEarly: ((bytes: Buffer, from: number, to: number) => boolean) | undefined;
 
   private constructor(url: string, connection: Connection, clock: Clock, options: LdapConnectionOptions) {
     this.url = url;
@@ -98,6 +112,7 @@ export class LdapConnection implements AsyncDisposable {
       messageBytesMax: options.messageBytesMax ?? 16_777_216,
       entriesAreLazy: options.entriesAreLazy ?? false,
     });
+    this.#decoder.early = (bytes, from, to) => this.#takeEarly?.(bytes, from, to) === true || this.#takeSuccess(bytes, from, to);
     this.#lastHeardMs = clock.monotonicMs();
     this.#sweep = clock.every(Math.max(10, this.#timeoutMs / 4), () => this.#expire());
     connection.handle({
@@ -185,21 +200,19 @@ export class LdapConnection implements AsyncDisposable {
     operation: Exclude<LdapRequest, { type: 'searchRequest' | 'unbindRequest' | 'abandonRequest' }>,
     controls: readonly Control[] = [],
   ): Promise<LdapAnswer> {
-    const what = describe(operation);
+    return new Promise((settle, fail) => this.exchangeFor({ settle, fail }, operation, controls));
+  }
+
+  /** The same without a promise, for those who send very many. */
+  exchangeFor(
+    taker: AnswerTaker,
+    operation: Exclude<LdapRequest, { type: 'searchRequest' | 'unbindRequest' | 'abandonRequest' }>,
+    controls: readonly Control[],
+  ): void {
     const guard = isWrite(operation) ? this.#guard : undefined;
-    return new Promise((resolve, reject) => {
-      const id = guard?.refusal() ?? this.#send(operation, guard === undefined ? controls : [...controls, ...guard.controls]);
-      if (typeof id !== 'number') {
-        reject(id);
-        return;
-      }
-      this.#pending.set(id, {
-        what,
-        deadlineMs: this.#clock.monotonicMs() + this.#timeoutMs,
-        settle: resolve,
-        fail: reject,
-      });
-    });
+    const id = guard?.refusal() ?? this.#send(operation, guard === undefined ? controls : [...controls, ...guard.controls]);
+    if (typeof id !== 'number') taker.fail(id);
+    else this.#pending.set(id, { what: describe(operation), deadlineMs: this.#clock.monotonicMs() + this.#timeoutMs, taker });
   }
 
   /** From now on every write is asked about and carries the guard's controls. */
@@ -225,7 +238,7 @@ export class LdapConnection implements AsyncDisposable {
       if (takeEarly !== undefined) {
         const start = entryStart(id);
         let isHeld = false;
-        this.#decoder.early = (bytes, from, to) => {
+        this.#takeEarly = (bytes, from, to) => {
           if (!stream.isReadUp || !start(bytes, from) || !takeEarly(bytes, from, to)) return false;
           const room = isHeld ? undefined : roomEarly?.();
           if (room === undefined) return true;
@@ -321,7 +334,7 @@ export class LdapConnection implements AsyncDisposable {
 
   #abandonSearch(id: number | PlatformError): void {
     if (typeof id !== 'number' || !this.#searches.delete(id)) return;
-    this.#decoder.early = undefined;
+    this.#takeEarly = undefined;
     this.#send({ type: 'abandonRequest', abandonedId: id }, []);
     this.#resume();
   }
@@ -347,6 +360,15 @@ export class LdapConnection implements AsyncDisposable {
     }
   }
 
+  #takeSuccess(bytes: Buffer, from: number, to: number): boolean {
+    const id = plainSuccessId(bytes, from, to);
+    const pending = id === undefined ? undefined : this.#pending.get(id);
+    if (id === undefined || pending === undefined) return false;
+    this.#pending.delete(id);
+    pending.taker.settle(plainSuccess);
+    return true;
+  }
+
   #onMessage({ id, operation, controls }: LdapMessage): void {
     const search = this.#searches.get(id);
     if (search !== undefined) {
@@ -364,9 +386,9 @@ export class LdapConnection implements AsyncDisposable {
     if (pending === undefined || operation.type === 'intermediateResponse') return;
     this.#pending.delete(id);
     if (!('resultCode' in operation)) {
-      pending.fail(new PlatformError('PROTO_SYNTAX', `${this.url} answered ${operation.type} to ${pending.what}`));
+      pending.taker.fail(new PlatformError('PROTO_SYNTAX', `${this.url} answered ${operation.type} to ${pending.what}`));
     } else {
-      pending.settle({ result: operation, controls, value: operation.type === 'extendedResponse' ? operation.value : undefined });
+      pending.taker.settle({ result: operation, controls, value: operation.type === 'extendedResponse' ? operation.value : undefined });
     }
   }
 
@@ -377,7 +399,7 @@ export class LdapConnection implements AsyncDisposable {
       if (pending.deadlineMs > nowMs) break;
       this.#pending.delete(id);
       this.#send({ type: 'abandonRequest', abandonedId: id }, []);
-      pending.fail(new PlatformError('NET_TIMEOUT', `${this.url} did not answer ${pending.what} within ${this.#timeoutMs} ms`));
+      pending.taker.fail(new PlatformError('NET_TIMEOUT', `${this.url} did not answer ${pending.what} within ${this.#timeoutMs} ms`));
     }
     for (const [id, search] of this.#searches) {
       if (!search.isOverdue(nowMs)) continue;
@@ -391,7 +413,7 @@ export class LdapConnection implements AsyncDisposable {
     if (this.#error !== undefined) return;
     this.#error = error;
     this.#sweep.cancel();
-    for (const pending of this.#pending.values()) pending.fail(error);
+    for (const pending of this.#pending.values()) pending.taker.fail(error);
     this.#pending.clear();
     for (const search of this.#searches.values()) search.fail(error);
     this.#searches.clear();

@@ -101,8 +101,11 @@ function writeFields(writer: BerWriter, operation: Constructed): void {
       return;
     }
     case 'addRequest':
-      writer.text(operation.dn);
-      writeAttributes(writer, operation.attributes);
+      if (operation.writeEntry !== undefined) operation.writeEntry(writer);
+      else {
+        writer.text(operation.dn);
+        writeAttributes(writer, operation.attributes);
+      }
       return;
     case 'modifyDnRequest':
       writer.text(operation.dn);

@@ -12,7 +12,7 @@
  * A change that cannot be done is named in a remark and leaves the others alone. The batch is visible when it is answered; it is on the disk
  * when one with `contextCsn` is answered that was sent after it (docs/adr/0010-replica-durability.md).
  */
-import { BerError, BerReader, BerWriter, berTags } from '#protocol/ldap/ber.ts';
+import { BerError, BerReader, BerWriter, berTags, lengthContentStart, readLength } from '#protocol/ldap/ber.ts';
 import { uuidFromBytes, uuidToBytes } from '#protocol/ldap/controls.ts';
 import { writeAttributes } from '#protocol/ldap/encode.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
@@ -154,6 +154,48 @@ const uuidHeader = Buffer.from([berTags.octets, 16]);
 /** What was encoded. */
 export function decodeImages({ octets }: EncodedImages): readonly Image[] {
   return readImages(new BerReader(octets));
+}
+
+/** Where the parts of a put are in the octets of what was encoded: elements with their tags, the UUID's 16 octets. */
+export interface ImagePlaces {
+  uuidStart: number;
+  dnStart: number;
+  /** Of the name's text. */
+  dnTextStart: number;
+  attributesStart: number;
+  end: number;
+}
+
+/** Walks through puts that were encoded here, without making anything of them. */
+export class ImageWalker {
+  readonly octets: Buffer;
+  /** Of the put that `next` went to; good until the next call. */
+  readonly places: ImagePlaces = { uuidStart: 0, dnStart: 0, dnTextStart: 0, attributesStart: 0, end: 0 };
+
+  constructor({ octets }: EncodedImages) {
+    this.octets = octets;
+  }
+
+  /** Goes to the next put; false at the end. */
+  next(): boolean {
+    const { octets, places } = this;
+    const start = places.end;
+    if (start === octets.length) return false;
+    if (octets[start] !== 0xa3) throw new BerError('no put');
+    const length = readLength(octets, start + 1, octets.length);
+    places.uuidStart = lengthContentStart() + uuidHeader.length;
+    places.end = lengthContentStart() + length;
+    places.dnStart = places.uuidStart + 16;
+    const dnLength = readLength(octets, places.dnStart + 1, places.end);
+    places.dnTextStart = lengthContentStart();
+    places.attributesStart = places.dnTextStart + dnLength;
+    return true;
+  }
+
+  /** Name of the put. */
+  get dn(): string {
+    return this.octets.toString('utf8', this.places.dnTextStart, this.places.attributesStart);
+  }
 }
 
 function writeImage(to: BerWriter, image: Image): void {

@@ -108,6 +108,8 @@ export interface AddRequest {
   readonly type: 'addRequest';
   readonly dn: string;
   readonly attributes: readonly Attribute[];
+  /** Instead of `dn` and `attributes`: writes both as they are encoded already. */
+  readonly writeEntry?: (writer: BerWriter) => void;
 }
 
 export interface AddResponse extends LdapResult {

@@ -13,11 +13,13 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { messageOf } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
+import { lengthContentStart, readLength } from '#protocol/ldap/ber.ts';
 import { uuidToBytes } from '#protocol/ldap/controls.ts';
 import { joinDn, normalizeAttributeType, splitDn } from '#protocol/ldap/dn.ts';
+import type { ImageWalker } from '#protocol/ldap/image-batch.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import type { VerifyReport } from '#replication/client/status.ts';
-import { digestBytes, writeDigest } from '#replication/content-digest.ts';
+import { digestBytes, writeDigest, writeDigestOf } from '#replication/content-digest.ts';
 import type { KnownEntry } from '#replication/decide.ts';
 
 const schemaVersion = 1;
@@ -34,6 +36,8 @@ const itemBytes = 2 + digestBytes;
 const attributesMax = 65_535;
 /** Parents kept in memory by name; at the limit all are forgotten and looked up again. */
 const parentsMax = 4096;
+/** Attributes of an entry whose types are expected where they were in the last one. */
+const usualMax = 64;
 /** Writes that are stored together at most. */
 const unstoredMax = 16_384;
 /** Memory for pages of the file. */
@@ -60,6 +64,9 @@ export class Shadow implements Disposable {
   readonly #attributeNames = new Map<number, string>();
   readonly #parentIds = new Map<string, number>();
   readonly #statements: Statements;
+  /** Types of attributes by their place in the entry that was put last. */
+  readonly #usual: { readonly octets: Buffer; readonly id: number }[] = [];
+  #content: Buffer = Buffer.alloc(64 * itemBytes);
   /** `undefined` once it has failed: nothing is known any more. */
   #database: DatabaseSync | undefined;
   #key: Buffer;
@@ -162,6 +169,17 @@ export class Shadow implements Disposable {
     });
   }
 
+  /** The same of the entry that a walk through encoded ones is at. */
+  putOctets({ octets, places, dn }: Pick<ImageWalker, 'octets' | 'places' | 'dn'>): void {
+    this.#write(() => {
+      const { rdn, parent } = splitDn(dn) ?? { rdn: '', parent: '' };
+      const content = this.#contentOf(octets, places.attributesStart, places.end);
+      const uuid = octets.subarray(places.uuidStart, places.uuidStart + 16);
+      if (content === undefined) this.#statements.remove.run(uuid);
+      else this.#statements.put.run(uuid, this.#parentId(parent), rdn, content);
+    });
+  }
+
   /** The entry is gone, or what the replica holds of it is not known any more. */
   forget(uuid: string): void {
     this.#write(() => this.#statements.remove.run(uuidToBytes(uuid)));
@@ -213,6 +231,39 @@ export class Shadow implements Disposable {
   #meta(name: string): Buffer | undefined {
     const value = this.#database?.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value;
     return value === undefined ? undefined : Buffer.from(value as Uint8Array);
+  }
+
+  // Of a list that is known to be well-formed; `undefined` when there are too many kinds of attributes. Good until the next call.
+  #contentOf(octets: Buffer, start: number, end: number): Buffer | undefined {
+    let count = 0;
+    readLength(octets, start + 1, end);
+    for (let at = lengthContentStart(); at < end; count += 1) {
+      const length = readLength(octets, at + 1, end);
+      const typeAt = lengthContentStart();
+      const next = typeAt + length;
+      const typeLength = readLength(octets, typeAt + 1, next);
+      const typeStart = lengthContentStart();
+      const setAt = typeStart + typeLength;
+      const id = this.#idOfOctets(octets, typeStart, setAt, count);
+      if (id === undefined) return undefined;
+      readLength(octets, setAt + 1, next);
+      if (this.#content.length < (count + 1) * itemBytes)
+        this.#content = Buffer.concat([this.#content, Buffer.alloc(this.#content.length)]);
+      this.#content.writeUInt16BE(id, count * itemBytes);
+      writeDigestOf(this.#content, count * itemBytes + 2, octets, lengthContentStart(), next, this.#key);
+      at = next;
+    }
+    return this.#content.subarray(0, count * itemBytes);
+  }
+
+  // Most entries have their attributes in the order of the one before.
+  #idOfOctets(octets: Buffer, start: number, end: number, position: number): number | undefined {
+    const usual = this.#usual[position];
+    if (usual !== undefined && usual.octets.length === end - start && octets.compare(usual.octets, 0, undefined, start, end) === 0)
+      return usual.id;
+    const id = this.#attributeId(normalizeAttributeType(octets.toString('latin1', start, end)));
+    if (id !== undefined && position < usualMax) this.#usual[position] = { octets: Buffer.from(octets.subarray(start, end)), id };
+    return id;
   }
 
   #attributeId(name: string): number | undefined {

@@ -43,6 +43,31 @@ describe('an entry that a replica refuses', () => {
     }
   });
 
+  it('holds up none of the many that come with it in a first load', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-refused-'));
+    await using master = await startSlapd({ isProvider: true, sessionLog: 100, extraSchema });
+    await using replica = await startSlapd({ withSuffix: false });
+    await using admin = await master.connect();
+    try {
+      await addDomain(admin, 'isp.example');
+      const unit = (n: number): string => `ou=${n},cn=isp.example,o=mail`;
+      for (let n = 0; n < 600; n += 1) {
+        await admin.add(unit(n), [attribute('objectClass', 'organizationalUnit'), attribute('ou', `${n}`)]);
+        const kind = n % 200 === 7 ? 'oddThing' : 'organizationalRole';
+        await admin.add(`cn=below,${unit(n)}`, [attribute('objectClass', kind), attribute('cn', 'below')]);
+      }
+      await using service = await replicate(master, replica, directory);
+      const wanted = { state: 'following', refused: { entries: 3 } };
+      await expect.poll(() => service.status().replicas[0], { timeout: 60_000 }).toMatchObject(wanted);
+      const missing = [7, 207, 407].map((n) => ({ kind: 'missing', dn: `cn=below,${unit(n)}` }));
+      const [report] = await service.verify();
+      expect(report).toMatchObject({ differing: 3 });
+      expect(report?.differences).toEqual(expect.arrayContaining(missing.map((one) => expect.objectContaining(one))));
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
   it('is tried again when the replica comes back with another schema', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'archipelago-refused-'));
     await using master = await startSlapd({ isProvider: true, sessionLog: 100, extraSchema });

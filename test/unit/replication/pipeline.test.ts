@@ -125,7 +125,7 @@ describe('blocks of new entries', () => {
     pipeline.push(block());
     pipeline.push(cookie);
     expect(pipeline.backlog).toBe(5);
-    const running = pipeline.runBatches(send, apply, stop.signal);
+    const running = pipeline.run(apply, stop.signal, { of: 'changes', send });
     await settle();
     // By itself, and not together with what came before it.
     expect(sent.slice(0, 2).map((changes) => changes.map((one) => one.block?.count ?? one.uuid))).toEqual([['before'], [3]]);
@@ -145,7 +145,7 @@ describe('blocks of new entries', () => {
   it('are sent again as a whole when the replica was lost, and entry by entry to one that takes no batches', async () => {
     const { pipeline, underWay, apply } = harness();
     pipeline.push(block());
-    const lost = pipeline.runBatches(() => Promise.resolve([1]), apply, new AbortController().signal);
+    const lost = pipeline.run(apply, new AbortController().signal, { of: 'blocks', send: () => Promise.resolve([1]) });
     await settle();
     underWay.get(entries[1]?.uuid ?? '')?.reject(new Error('the replica hung up'));
     await expect(lost).rejects.toThrow('hung up');

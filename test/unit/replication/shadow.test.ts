@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '#common/log/logger.ts';
+import { ImageEncoder, ImageWalker } from '#protocol/ldap/image-batch.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { decideKnown } from '#replication/decide.ts';
 import { Shadow } from '#replication/store/shadow.ts';
@@ -51,6 +52,24 @@ describe('what a replica is known to hold', () => {
     ]);
     const without = known === undefined ? [] : decideKnown({ dn, attributes: content.slice(0, 2) }, known, false);
     expect(without).toMatchObject([{ changes: [{ attribute: { type: 'mail', values: [] } }, { attribute: { type: 'modifytimestamp' } }] }]);
+  });
+
+  it('keeps the same of an entry as it came from the master', async () => {
+    using shadow = await open();
+    const many = Array.from({ length: 100 }, (_, i) => attribute(`x${i}`, `${i}`));
+    for (const attributes of [content, [...content].reverse(), [...content, ...many], [{ type: 'seeAlso', values: [] }]]) {
+      const encoder = new ImageEncoder();
+      encoder.add({ uuid, dn, attributes });
+      const walker = new ImageWalker(encoder.take());
+      while (walker.next()) shadow.putOctets(walker);
+      const known = shadow.find(uuid);
+      expect(known?.dn).toBe(dn);
+      expect([...(known?.types ?? [])]).toEqual(attributes.map((one) => one.type.toLowerCase()));
+      for (const one of attributes) {
+        expect(known?.holds(one), one.type).toBe(true);
+        expect(known?.holds(attribute(one.type, 'other')), one.type).toBe(false);
+      }
+    }
   });
 
   it('asks for a rename and writes the naming attribute, whose values it cannot tell', async () => {

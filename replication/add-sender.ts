@@ -1,0 +1,231 @@
+/**
+ * The new entries of a first load on their way to a replica that is not ours: ordinary Adds, many of them under way on one connection, each
+ * written straight from the master's octets.
+ *
+ *   blocks ──► [ . . . . . ] ──► at most `underWayMax` unanswered, sent by the half ──► answered: the places of what was refused
+ *
+ * A server works on the requests of one connection side by side. So an entry is not sent while the one that it lies below is unanswered;
+ * whatever else the replica refuses is done by itself afterwards (pipeline.ts), by the master's state of then.
+ */
+import type { PlatformError } from '#common/errors/platform-error.ts';
+import type { AnswerTaker, LdapAnswer, LdapConnection } from '#directory/client/ldap-connection.ts';
+import { errorFromResult, isServerFailure } from '#directory/client/ldap-errors.ts';
+import { nameOctets, writeAttributesWithout } from '#protocol/ldap/attribute-list.ts';
+import type { BerWriter } from '#protocol/ldap/ber.ts';
+import { relax } from '#protocol/ldap/controls.ts';
+import { splitDn } from '#protocol/ldap/dn.ts';
+import { decodeImages, type EncodedImages, type Image, ImageWalker } from '#protocol/ldap/image-batch.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { notReplicated, replicatedAttributes } from '#replication/decide.ts';
+import type { LagMeter } from '#replication/lag.ts';
+import type { Batches, Queued } from '#replication/pipeline.ts';
+import type { Quarantine } from '#replication/quarantine.ts';
+import type { Replica } from '#replication/replica.ts';
+import type { Shadow } from '#replication/store/shadow.ts';
+
+/** Adds without an answer: OpenLDAP ends a connection with more than 1000 (`conn_max_pending_auth`), and each is answered within 5 seconds. */
+export const underWayMax = 128;
+/** At so many the next are sent, so that many leave in one write. */
+const underWayLow = underWayMax / 2;
+
+/** A block of which not all has been answered. */
+interface Sending {
+  readonly block: EncodedImages;
+  readonly walker: ImageWalker;
+  /** Entries that were sent. */
+  sent: number;
+  unanswered: number;
+  readonly refused: number[];
+  readonly over: PromiseWithResolvers<void>;
+}
+
+/** What it needs of a replica. */
+export interface AddTarget extends Pick<Replica, 'keepsCsn' | 'write'> {
+  readonly connection: Pick<LdapConnection, 'exchangeFor' | 'url'>;
+}
+
+const controls = [relax];
+
+/** See the header of this file. One is for one connection. */
+export class AddSender implements Batches {
+  readonly of = 'blocks';
+  readonly #replica: AddTarget;
+  readonly #lag: Pick<LagMeter, 'wroteMany'>;
+  readonly #quarantine: Pick<Quarantine, 'size' | 'has' | 'release'>;
+  readonly #shadow: Pick<Shadow, 'putOctets'> | undefined;
+  readonly #notSent = { withCsn: nameOctets(notReplicated(true)), withoutCsn: nameOctets(notReplicated(false)) };
+  /** In their order; those of which everything was sent are only in `#unanswered`. */
+  readonly #unsent: Sending[] = [];
+  readonly #unanswered = new Set<Sending>();
+  /** Names of the entries that are under way. */
+  readonly #names = new Set<string>();
+  #underWay = 0;
+  /** Name of the next entry, which was not sent yet, and of the one whose answer it waits for. */
+  #waiting: { readonly dn: string; readonly parent: string } | undefined;
+  #isFillPlanned = false;
+  #failure: PlatformError | undefined;
+  /** The connection's first entry, which shows whether the replica takes `entryCSN`. */
+  #first: Promise<void> | undefined;
+
+  constructor(
+    replica: AddTarget,
+    lag: Pick<LagMeter, 'wroteMany'>,
+    quarantine: Pick<Quarantine, 'size' | 'has' | 'release'>,
+    shadow: Pick<Shadow, 'putOctets'> | undefined,
+  ) {
+    this.#replica = replica;
+    this.#lag = lag;
+    this.#quarantine = quarantine;
+    this.#shadow = shadow;
+  }
+
+  /** Adds the entries of a block; gives the places of those that the replica refused. */
+  async send([{ block } = {}]: readonly Pick<Queued, 'block'>[]): Promise<readonly number[]> {
+    if (block === undefined) return [];
+    if (this.#failure !== undefined) throw this.#failure;
+    const sending: Sending = {
+      ...{ block, walker: new ImageWalker(block), sent: 0, unanswered: block.count },
+      ...{ refused: [], over: Promise.withResolvers<void>() },
+    };
+    this.#unsent.push(sending);
+    this.#unanswered.add(sending);
+    this.#first ??= this.#addFirst(sending);
+    await this.#first;
+    this.#fill();
+    await sending.over.promise;
+    await this.#note(block, new Set(sending.refused));
+    return sending.refused.sort((a, b) => a - b);
+  }
+
+  async #addFirst(sending: Sending): Promise<void> {
+    const [image] = decodeImages(sending.block);
+    sending.walker.next();
+    sending.sent = 1;
+    try {
+      const { uuid, dn = '', attributes = [] } = image as Extract<Image, { attributes: unknown }>;
+      await this.#replica.write({ kind: 'add', dn, attributes: replicatedAttributes(attributes, true) }, uuid);
+    } catch (error) {
+      if (isServerFailure(error)) throw error;
+      sending.refused.push(0);
+    }
+    this.answered(sending, undefined);
+  }
+
+  /** An answer has come; with the name of the entry when it was sent by `#fill`. */
+  answered(sending: Sending, dn: string | undefined): void {
+    sending.unanswered -= 1;
+    if (sending.unanswered === 0) {
+      this.#unanswered.delete(sending);
+      sending.over.resolve();
+    }
+    if (dn === undefined) return;
+    this.#underWay -= 1;
+    this.#names.delete(dn);
+    if (this.#isFillPlanned || (this.#underWay > underWayLow && this.#waiting?.parent !== dn)) return;
+    // What came in the same read is answered first.
+    this.#isFillPlanned = true;
+    queueMicrotask(() => this.#fill());
+  }
+
+  /** The connection is given up: all of it is done again on the next. */
+  failed(error: PlatformError): void {
+    this.#failure ??= error;
+    for (const sending of this.#unanswered) sending.over.reject(error);
+    this.#unanswered.clear();
+  }
+
+  /** How messages name the replica. */
+  get url(): string {
+    return this.#replica.connection.url;
+  }
+
+  #fill(): void {
+    this.#isFillPlanned = false;
+    for (let head = this.#unsent[0]; head !== undefined; head = this.#unsent[0]) {
+      const { walker } = head;
+      for (;;) {
+        if (this.#underWay >= underWayMax || this.#failure !== undefined) return;
+        if (this.#waiting === undefined) {
+          if (!walker.next()) break;
+          this.#waiting = { dn: walker.dn, parent: '' };
+        }
+        const { dn } = this.#waiting;
+        const parent = parentOf(dn);
+        if (this.#names.has(parent)) {
+          this.#waiting = { dn, parent };
+          return;
+        }
+        this.#waiting = undefined;
+        this.#add(head, dn);
+      }
+      this.#unsent.shift();
+    }
+  }
+
+  #add(sending: Sending, dn: string): void {
+    const { keepsCsn, connection } = this.#replica;
+    const without = keepsCsn ? this.#notSent.withCsn : this.#notSent.withoutCsn;
+    const { octets, places } = sending.walker;
+    const writeEntry = (writer: BerWriter): void => {
+      writer.rawOf(octets, places.dnStart, places.attributesStart);
+      writeAttributesWithout(writer, octets, places.attributesStart, places.end, without);
+    };
+    this.#underWay += 1;
+    this.#names.add(dn);
+    connection.exchangeFor(
+      new AddUnderWay(this, sending, sending.sent, dn),
+      { type: 'addRequest', dn, attributes: [], writeEntry },
+      controls,
+    );
+    sending.sent += 1;
+  }
+
+  // What the replica holds now.
+  async #note(block: EncodedImages, refused: ReadonlySet<number>): Promise<void> {
+    this.#lag.wroteMany('add', block.count - refused.size);
+    const walker = new ImageWalker(block);
+    for (let index = 0; walker.next(); index += 1) {
+      if (!refused.has(index)) this.#shadow?.putOctets(walker);
+    }
+    if (this.#quarantine.size === 0) return;
+    for (const [index, { uuid }] of decodeImages(block).entries()) {
+      if (!refused.has(index) && this.#quarantine.has(uuid)) await this.#quarantine.release(uuid);
+    }
+  }
+}
+
+/** One entry that waits for its answer. */
+class AddUnderWay implements AnswerTaker {
+  readonly #sender: AddSender;
+  readonly #sending: Sending;
+  readonly #index: number;
+  readonly #dn: string;
+
+  constructor(sender: AddSender, sending: Sending, index: number, dn: string) {
+    this.#sender = sender;
+    this.#sending = sending;
+    this.#index = index;
+    this.#dn = dn;
+  }
+
+  settle({ result }: LdapAnswer): void {
+    if (result.resultCode !== resultCodes.success) {
+      const error = errorFromResult(result, `add of "${this.#dn}"`, this.#sender.url);
+      if (isServerFailure(error)) {
+        this.#sender.failed(error);
+        return;
+      }
+      this.#sending.refused.push(this.#index);
+    }
+    this.#sender.answered(this.#sending, this.#dn);
+  }
+
+  fail(error: PlatformError): void {
+    this.#sender.failed(error);
+  }
+}
+
+function parentOf(dn: string): string {
+  const comma = dn.indexOf(',');
+  return comma > 0 && dn[comma - 1] !== '\\' ? dn.slice(comma + 1) : (splitDn(dn)?.parent ?? '');
+}

@@ -1,0 +1,136 @@
+import { describe, expect, it } from 'vitest';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { AnswerTaker } from '#directory/client/ldap-connection.ts';
+import { encodeMessage } from '#protocol/ldap/encode.ts';
+import { ImageEncoder, type ImageWalker } from '#protocol/ldap/image-batch.ts';
+import { type Attribute, attribute, type LdapOperation } from '#protocol/ldap/messages.ts';
+import { parseMessage } from '#protocol/ldap/parse.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
+import { AddSender, type AddTarget, underWayMax } from '#replication/add-sender.ts';
+import type { Step } from '#replication/decide.ts';
+
+const uuidOf = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
+const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+function blockOf(dns: readonly string[], attributes: readonly Attribute[] = [attribute('cn', 'x')]) {
+  const encoder = new ImageEncoder();
+  for (const [i, dn] of dns.entries()) encoder.add({ uuid: uuidOf(i), dn, attributes });
+  return [{ block: encoder.take() }];
+}
+
+/** A replica that answers when it is told to; what it was asked is taken apart as a server would. */
+function harness(own: { readonly keepsCsn?: boolean; readonly write?: AddTarget['write'] } = {}) {
+  const first: Step[] = [];
+  const asked = new Map<string, { readonly taker: AnswerTaker; readonly operation: LdapOperation }>();
+  const noted: string[] = [];
+  const released: string[] = [];
+  const target: AddTarget = {
+    keepsCsn: own.keepsCsn ?? false,
+    write: own.write ?? ((step) => Promise.resolve(void first.push(step))),
+    connection: {
+      url: 'ldap://replica',
+      exchangeFor(taker, operation, controls) {
+        const parsed = parseMessage(encodeMessage({ id: 7, operation, controls }));
+        if (parsed.outcome !== 'message' || parsed.message.operation.type !== 'addRequest') throw new Error('no Add');
+        asked.set(parsed.message.operation.dn, { taker, operation: parsed.message.operation });
+      },
+    },
+  };
+  const quarantine = { size: 1, has: (uuid: string) => uuid === uuidOf(1), release: async (uuid: string) => void released.push(uuid) };
+  const shadow = { putOctets: ({ dn }: Pick<ImageWalker, 'dn'>) => void noted.push(dn) };
+  const counts: number[] = [];
+  const sender = new AddSender(target, { wroteMany: (_kind, count) => void counts.push(count) }, quarantine, shadow);
+  const answer = (dn: string, resultCode: number = resultCodes.success): void => {
+    const one = asked.get(dn);
+    asked.delete(dn);
+    one?.taker.settle({ result: { resultCode, matchedDn: '', diagnosticMessage: '' }, controls: [], value: undefined });
+  };
+  return { sender, first, asked, answer, noted, released, counts };
+}
+
+describe('new entries on their way to a server that is not ours', () => {
+  it('go side by side, and none before the one that it lies below is answered', async () => {
+    const { sender, first, asked, answer, noted, counts } = harness();
+    const block = blockOf(['o=mail', 'cn=b\\,c,o=mail', 'uid=1,cn=b\\,c,o=mail', 'uid=2,cn=b\\,c,o=mail', 'uid=3,uid=1,cn=b\\,c,o=mail']);
+    const sent = sender.send(block);
+    await settle();
+    // The first goes by itself: it shows whether the replica takes entryCSN.
+    expect(first).toMatchObject([{ kind: 'add', dn: 'o=mail' }]);
+    expect([...asked.keys()]).toEqual(['cn=b\\,c,o=mail']);
+    answer('cn=b\\,c,o=mail');
+    await settle();
+    expect([...asked.keys()]).toEqual(['uid=1,cn=b\\,c,o=mail', 'uid=2,cn=b\\,c,o=mail']);
+    answer('uid=1,cn=b\\,c,o=mail');
+    await settle();
+    expect([...asked.keys()]).toEqual(['uid=2,cn=b\\,c,o=mail', 'uid=3,uid=1,cn=b\\,c,o=mail']);
+    for (const dn of [...asked.keys()]) answer(dn);
+    expect(await sent).toEqual([]);
+    expect(noted).toHaveLength(5);
+    expect(counts).toEqual([5]);
+  });
+
+  it.each([true, false])(
+    'carry what the master has of them and nothing that a server makes by itself (entryCSN taken: %s)',
+    async (keepsCsn) => {
+      const { sender, asked, answer } = harness({ keepsCsn });
+      const kept = [attribute('cn', 'x', 'y'), attribute('mail', 'z'.repeat(200)), { type: 'seeAlso', values: [] }];
+      const csn = attribute('EntryCSN', '20260101000000.000000Z#000000#000#000000');
+      const [cn, ...rest] = kept as [Attribute, ...Attribute[]];
+      const attributes = [attribute('structuralObjectClass', 'a'), cn, attribute('hasSubordinates', 'FALSE'), ...rest, csn];
+      const sent = sender.send(blockOf(['o=a', 'o=b'], attributes));
+      await settle();
+      expect(asked.get('o=b')?.operation).toMatchObject({ attributes: keepsCsn ? [...kept, csn] : kept });
+      answer('o=b');
+      await sent;
+    },
+  );
+
+  it('are never more than so many without an answer, and all arrive', async () => {
+    const { sender, asked, answer } = harness();
+    const dns = Array.from({ length: 300 }, (_, i) => `uid=${i},o=mail`);
+    const all = [sender.send(blockOf(dns)), sender.send(blockOf(dns.map((dn) => `cn=below,${dn}`)))];
+    let most = 0;
+    let answered = 0;
+    for (let rounds = 0; rounds < 2000 && answered < 599; rounds += 1) {
+      await settle();
+      most = Math.max(most, asked.size);
+      for (const dn of [...asked.keys()].slice(0, 40)) {
+        answer(dn);
+        answered += 1;
+      }
+    }
+    expect(await Promise.all(all)).toEqual([[], []]);
+    expect(most).toBe(underWayMax);
+  });
+
+  it('that are refused are named, the first as well, and are not taken for held', async () => {
+    const refuse = (): Promise<void> =>
+      Promise.reject(new PlatformError('DIR_EXISTS', 'there already', { fields: { resultCode: resultCodes.entryAlreadyExists } }));
+    const { sender, answer, noted, released, counts } = harness({ write: refuse });
+    const sent = sender.send(blockOf(['o=a', 'o=b', 'o=c', 'o=d']));
+    await settle();
+    answer('o=d', resultCodes.objectClassViolation);
+    answer('o=b');
+    answer('o=c', resultCodes.entryAlreadyExists);
+    expect(await sent).toEqual([0, 2, 3]);
+    expect(noted).toEqual(['o=b']);
+    expect(released).toEqual([uuidOf(1)]);
+    expect(counts).toEqual([1]);
+  });
+
+  it('all count as not sent when the replica is busy or lost', async () => {
+    const { sender, answer, asked, noted } = harness();
+    const all = [sender.send(blockOf(['o=a', 'o=b', 'o=c'])), sender.send(blockOf(['o=d', 'uid=e,o=d']))];
+    const outcomes = Promise.allSettled(all);
+    await settle();
+    answer('o=b');
+    answer('o=c', resultCodes.busy);
+    for (const outcome of await outcomes) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'DIR_BUSY' } });
+    // What is still answered changes nothing.
+    for (const dn of [...asked.keys()]) answer(dn);
+    await settle();
+    expect([...asked.keys()]).toEqual([]);
+    expect(noted).toEqual([]);
+    await expect(sender.send(blockOf(['o=f']))).rejects.toMatchObject({ code: 'DIR_BUSY' });
+  });
+});
