@@ -13,7 +13,7 @@
  * stopped: a refresh would delete too much (`allowDeletes`), or the master went back to an older state (`resume`); an operator looks and
  * lets it go on.
  */
-import { sleep, type Timer } from '#common/clock.ts';
+import { sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { jitteredMs } from '#common/random.ts';
@@ -30,6 +30,7 @@ import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { type Batches, Pipeline, type Queued } from '#replication/pipeline.ts';
 import { entriesOf, Progress } from '#replication/progress.ts';
+import { RefusedAgain, refusedAgainMs } from '#replication/refused-again.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
 import type { ReplicatorOptions } from '#replication/replicator-options.ts';
@@ -42,9 +43,6 @@ const pauseFirstMs = 100;
 const pauseMaxMs = 30_000;
 /** How long the end of the service waits for it. */
 const lastCheckpointMs = 2000;
-/** When entries that the replica refuses are tried again: first, and at last. */
-const refusedAgainMs = 500;
-const refusedAgainMaxMs = 60_000;
 const refusedShown = 10;
 /** What only an operator can decide. */
 const operatorCodes: ReadonlySet<string> = new Set(['REPL_TOO_MANY_DELETES', 'REPL_MASTER_WENT_BACK']);
@@ -69,7 +67,7 @@ export class Replicator implements AsyncDisposable {
   #stoppedBy: PlatformError | undefined;
   #allowAnyDeletes = false;
   #containerMoved = false;
-  #refusedAgain: Timer | undefined;
+  readonly #refusedAgain: RefusedAgain;
   #comparesContent = false;
   #goOn: (() => void) | undefined;
   #received: Buffer | undefined;
@@ -104,6 +102,7 @@ export class Replicator implements AsyncDisposable {
       if (this.#phase !== 'following') this.#containerMoved = true;
     });
     this.#pipeline = new Pipeline(options.ports.clock, (changes) => this.#onAcknowledged(changes));
+    this.#refusedAgain = new RefusedAgain(options.ports, options.quarantine, this.#pipeline);
     this.#running = this.#run();
   }
 
@@ -380,7 +379,7 @@ export class Replicator implements AsyncDisposable {
         this.#pipeline.wake();
         if (target.takesImages && this.#changes !== this.#flushedChanges) this.#rewind();
         else if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
-        this.#tryRefusedFrom(0);
+        this.#refusedAgain.tryFrom(0);
         const apply = (change: Queued): Promise<void> => this.#applyOrHold(target, change);
         await this.#pipeline.run(apply, session, this.#batchesTo(target));
         if (!signal.aborted) throw lost.signal.reason;
@@ -393,7 +392,7 @@ export class Replicator implements AsyncDisposable {
         this.#log[level]({ backlogChanges: this.#pipeline.backlog, retryMs: Math.round(pauseMs) }, this.#targetError);
       } finally {
         stopWatching?.();
-        this.#refusedAgain?.cancel();
+        this.#refusedAgain.cancel();
         this.#keepsCsn = this.#target?.keepsCsn ?? this.#keepsCsn;
         this.#target = undefined;
         connection?.destroy();
@@ -434,38 +433,11 @@ export class Replicator implements AsyncDisposable {
       const dn = change.entry?.dn ?? change.lastDn ?? change.uuid;
       if (!(await quarantine.hold({ uuid: change.uuid, dn, reason: error.message, sinceMs: ports.clock.nowMs() }))) throw error;
       if (isKnown) return;
-      this.#tryRefusedFrom(refusedAgainMs);
+      this.#refusedAgain.tryFrom(refusedAgainMs);
       this.#log.error({ errCode: error.code, dn, refused: quarantine.size }, `set aside: ${error.message}`);
       return;
     }
     await quarantine.release(change.uuid);
-  }
-
-  // At once or soon, then less and less often: what stood in the way may have been another change.
-  #tryRefusedFrom(delayMs: number): void {
-    const { ports, quarantine } = this.#options;
-    this.#refusedAgain?.cancel();
-    this.#refusedAgain = ports.clock.after(jitteredMs(ports.random, delayMs), () => {
-      if (quarantine.size === 0 || this.#target === undefined) return;
-      this.#tryRefused();
-      this.#tryRefusedFrom(Math.min(refusedAgainMaxMs, Math.max(refusedAgainMs, delayMs * 2)));
-    });
-  }
-
-  #tryRefused(): void {
-    const { quarantine, ports } = this.#options;
-    for (const { uuid, dn } of quarantine.list(quarantine.size)) {
-      if (!this.#pipeline.hasRoom) return;
-      if (this.#pipeline.isPending(uuid)) continue;
-      this.#pipeline.push({
-        uuid,
-        entry: { dn, attributes: [] },
-        isNew: false,
-        cookie: undefined,
-        receivedMs: ports.clock.monotonicMs(),
-        isCheck: true,
-      });
-    }
   }
 
   async #apply(replica: Replica, change: Queued): Promise<void> {
