@@ -48,9 +48,11 @@ type Node = FileNode | DirectoryNode;
 /** See the header of this file. */
 export class MemoryDisk {
   root = newDirectory();
+  /** Directories by path, as they were found: nearly every operation is about a name in one of a few. Emptied when one may be gone. */
+  readonly #known = new Map<string, DirectoryNode>();
 
   /** A machine on this disk. */
-  client(decide: (operation: Operation) => Fault | undefined = () => undefined): MemoryClient {
+  client(decide?: (operation: Operation) => Fault | undefined): MemoryClient {
     return new MemoryClient(this, decide);
   }
 
@@ -70,6 +72,12 @@ export class MemoryDisk {
       for (const entry of directory.entries.values()) if (entry.kind === 'directory') revert(entry);
     };
     revert(this.root);
+    this.#known.clear();
+  }
+
+  /** A directory is not where it was. */
+  forgetDirectories(): void {
+    this.#known.clear();
   }
 
   /** Changes bytes of a file where it lies: bit rot. */
@@ -101,13 +109,18 @@ export class MemoryDisk {
   }
 
   directory(path: string): DirectoryNode {
+    const known = this.#known.get(path);
+    if (known !== undefined) return known;
     const node = this.find(path);
     if (node.kind !== 'directory') throw systemError('ENOTDIR', path);
+    this.#known.set(path, node);
     return node;
   }
 
   file(path: string): FileNode {
-    const node = this.find(path);
+    const cut = path.lastIndexOf('/');
+    // The long way says what is amiss.
+    const node = this.#known.get(path.slice(0, cut))?.entries.get(path.slice(cut + 1)) ?? this.find(path);
     if (node.kind !== 'file') throw systemError('EISDIR', path);
     return node;
   }
@@ -124,11 +137,12 @@ export class MemoryDisk {
 export class MemoryClient implements Files {
   readonly #disk: MemoryDisk;
   readonly #held: (() => void)[] = [];
-  #decide: (operation: Operation) => Fault | undefined;
+  /** Missing: all goes well. */
+  #decide: ((operation: Operation) => Fault | undefined) | undefined;
   operations = 0;
   isDead = false;
 
-  constructor(disk: MemoryDisk, decide: (operation: Operation) => Fault | undefined) {
+  constructor(disk: MemoryDisk, decide: ((operation: Operation) => Fault | undefined) | undefined) {
     this.#disk = disk;
     this.#decide = decide;
   }
@@ -187,8 +201,10 @@ export class MemoryClient implements Files {
       const node = this.#disk.find(from);
       const [oldDirectory, oldName] = this.#parent(from);
       const [newDirectory, newName] = this.#parent(to);
+      const isOfFiles = node.kind === 'file' && newDirectory.entries.get(newName)?.kind !== 'directory';
       oldDirectory.entries.delete(oldName);
       newDirectory.entries.set(newName, node);
+      if (!isOfFiles) this.#disk.forgetDirectories();
     });
   }
 
@@ -229,6 +245,7 @@ export class MemoryClient implements Files {
       if (this.#disk.directory(path).entries.size > 0) throw systemError('ENOTEMPTY', path);
       const [directory, name] = this.#parent(path);
       directory.entries.delete(name);
+      this.#disk.forgetDirectories();
     });
   }
 
@@ -237,6 +254,7 @@ export class MemoryClient implements Files {
       const cut = path.lastIndexOf('/');
       if (!this.#disk.has(path)) return;
       this.#disk.directory(path.slice(0, cut)).entries.delete(path.slice(cut + 1));
+      this.#disk.forgetDirectories();
     });
   }
 
@@ -277,7 +295,7 @@ export class MemoryClient implements Files {
   async #do<T>(name: keyof Files, path: string, target: string | undefined, happen: () => T, half?: () => void): Promise<T> {
     await Promise.resolve();
     if (this.isDead) return new Promise<T>(() => {});
-    const fault = this.#decide({ index: this.operations, name, path, target });
+    const fault = this.#decide?.({ index: this.operations, name, path, target });
     this.operations += 1;
     switch (fault?.kind) {
       case undefined:

@@ -11,6 +11,10 @@ import type { Chance, World } from './world.ts';
 
 const needsData: ReadonlySet<keyof Files> = new Set(['writeNew', 'replace', 'mkdir']);
 const needsName: ReadonlySet<keyof Files> = new Set(['link', 'rename', 'mkdirAll']);
+const reads: ReadonlySet<keyof Files> = new Set(['read', 'readRange', 'list', 'size']);
+const changes = [...needsData, ...needsName, 'unlink', 'rmdir', 'removeTree', 'syncDirectory'] as const;
+/** What answers are called in the trace. */
+const answeredKinds = Object.fromEntries([...reads, ...changes].map((name) => [name, `${name} answered`])) as Record<keyof Files, string>;
 const slotPath = /\/accounts\/..\/..\/([^/]+)\/log\/(\d+)$/;
 
 /** Of all processes together; a fault mix sets them. */
@@ -119,16 +123,17 @@ export class SimDisk {
     half: (() => Promise<void>) | undefined,
   ): Promise<T> {
     const { world, chance, faults } = this;
-    const isChange = name !== 'read' && name !== 'readRange' && name !== 'list' && name !== 'size';
+    const isChange = !reads.has(name);
     const generation = this.#generation;
     return new Promise<T>((resolve, reject) => {
+      const answered = answeredKinds[name];
       const answer = (happened: () => void): void => {
-        world.after(chance.between(0.1, 2), `${name} answered`, () => process.deliver(`${name} answered`, happened));
+        world.after(chance.between(0.1, 2), answered, () => process.deliver(answered, happened));
       };
       const arrive = (): void => {
         if (generation !== this.#generation) return;
         if (this.cut.has(process.machine.name)) {
-          world.after(chance.between(50, 500), `${name} waits`, arrive);
+          world.after(chance.between(50, 500), 'disk waits', arrive, path);
           return;
         }
         if (!process.isAlive) {
@@ -159,8 +164,8 @@ export class SimDisk {
         const isLost = isChange && chance.is(faults.lostReplyShare);
         const happensTwice = isChange && chance.is(faults.twiceShare);
         const landed = happen();
-        const answered = happensTwice ? landed.then(() => this.#watch(name, target)).then(happen) : landed;
-        void answered.then(
+        const last = happensTwice ? landed.then(() => this.#watch(name, target)).then(happen) : landed;
+        void last.then(
           (value) => {
             if (!happensTwice) this.#watch(name, target);
             if (isLost) fails('EIO');
@@ -171,7 +176,7 @@ export class SimDisk {
       };
       const isLate = isChange && chance.is(faults.lateShare);
       const takesMs = isLate ? chance.between(100, faults.lateMsMax) : chance.between(0.1, 3 + faults.slowMs);
-      world.after(takesMs, `${name} ${path}`, arrive);
+      world.after(takesMs, name, arrive, path);
     });
   }
 

@@ -3,7 +3,7 @@
  * `deliver`: a paused process gets it when it goes on, a dead one never.
  */
 import type { Clock, Timer } from '#common/clock.ts';
-import type { World } from './world.ts';
+import type { Event, World } from './world.ts';
 
 const wallStartMs = Date.UTC(2026, 0, 1);
 
@@ -71,6 +71,8 @@ export class Machine {
 export class SimProcess {
   readonly machine: Machine;
   readonly world: World;
+  /** What its timers are called in the trace. */
+  readonly timerKind: string;
   isAlive = true;
   isPaused: boolean;
   /** Called once when it dies, for what its kernel does then. */
@@ -80,6 +82,7 @@ export class SimProcess {
   constructor(machine: Machine) {
     this.machine = machine;
     this.world = machine.world;
+    this.timerKind = `timer ${machine.name}`;
     this.isPaused = machine.isSuspended;
     machine.process = this;
   }
@@ -120,29 +123,51 @@ export class SimProcess {
   };
 
   #timer(delayMs: number, periodMs: number | undefined, fire: () => void): Timer {
-    let isCancelled = false;
-    const what = `timer ${this.machine.name}`;
-    let dueMs = this.machine.localMs() + Math.max(0, delayMs);
-    const plan = () => this.world.after((dueMs - this.machine.localMs()) / this.machine.rate, what, () => this.deliver(what, due));
-    const due = (): void => {
-      if (isCancelled || !this.isAlive) return;
-      // The clock may have been made slower, or have stood still: not due yet.
-      if (this.machine.localMs() < dueMs - 0.001) {
-        event = plan();
-        return;
-      }
-      if (periodMs !== undefined) {
-        dueMs = this.machine.localMs() + periodMs;
-        event = plan();
-      }
-      fire();
-    };
-    let event = plan();
-    return {
-      cancel: () => {
-        isCancelled = true;
-        event.happen = undefined;
-      },
-    };
+    return new SimTimer(this, delayMs, periodMs, fire);
+  }
+}
+
+/** A timer on a process's clock, whatever happens to that clock. */
+class SimTimer implements Timer {
+  readonly #process: SimProcess;
+  readonly #periodMs: number | undefined;
+  readonly #fire: () => void;
+  #dueMs: number;
+  #isCancelled = false;
+  #event: Event;
+
+  constructor(process: SimProcess, delayMs: number, periodMs: number | undefined, fire: () => void) {
+    this.#process = process;
+    this.#periodMs = periodMs;
+    this.#fire = fire;
+    this.#dueMs = process.machine.localMs() + Math.max(0, delayMs);
+    this.#event = this.#plan();
+  }
+
+  cancel(): void {
+    this.#isCancelled = true;
+    this.#event.happen = undefined;
+  }
+
+  #plan(): Event {
+    const process = this.#process;
+    const { machine, world, timerKind } = process;
+    const inMs = (this.#dueMs - machine.localMs()) / machine.rate;
+    return world.after(inMs, timerKind, () => process.deliver(timerKind, () => this.#due()));
+  }
+
+  #due(): void {
+    const { machine, isAlive } = this.#process;
+    if (this.#isCancelled || !isAlive) return;
+    // The clock may have been made slower, or have stood still: not due yet.
+    if (machine.localMs() < this.#dueMs - 0.001) {
+      this.#event = this.#plan();
+      return;
+    }
+    if (this.#periodMs !== undefined) {
+      this.#dueMs = machine.localMs() + this.#periodMs;
+      this.#event = this.#plan();
+    }
+    this.#fire();
   }
 }

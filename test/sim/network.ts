@@ -45,7 +45,8 @@ export class SimNetwork {
   }
 
   isCut(from: Machine, to: Machine): boolean {
-    return this.cuts.has(`${from.name} ${to.name}`) || this.dark.has(to.name) || this.dark.has(from.name);
+    if (this.cuts.size > 0 && this.cuts.has(`${from.name} ${to.name}`)) return true;
+    return this.dark.size > 0 && (this.dark.has(to.name) || this.dark.has(from.name));
   }
 
   /** Time for one segment from a machine to another. */

@@ -4,22 +4,35 @@
  */
 import type { MemberNode } from './member-node.ts';
 
+interface Seen {
+  term: number;
+  isController: boolean;
+  starts: number;
+}
+
 /** See the header of this file. */
 export class TermWatch {
   readonly #members: readonly MemberNode[];
   readonly #violations: string[];
   readonly #accepted = new Map<string, number>();
   readonly #leaders = new Map<number, string>();
+  /** What was seen at the last look, by member: most steps change nothing of it. */
+  readonly #seen: Seen[];
 
   constructor(members: readonly MemberNode[], violations: string[]) {
     this.#members = members;
     this.#violations = violations;
+    this.#seen = members.map(() => ({ term: -1, isController: false, starts: -1 }));
   }
 
   look(): void {
-    for (const { member, machine, starts } of this.#members) {
+    for (let at = 0; at < this.#members.length; at += 1) {
+      const { member, machine, starts } = this.#members[at] as MemberNode;
       if (member === undefined) continue;
       const { term, isController } = member.leadership();
+      const seen = this.#seen[at] as Seen;
+      if (seen.term === term && seen.isController === isController && seen.starts === starts) continue;
+      Object.assign(seen, { term, isController, starts });
       const accepted = this.#accepted.get(machine.name) ?? 0;
       if (term < accepted) this.#violations.push(`I6: ${machine.name} went from term ${accepted} back to ${term}`);
       this.#accepted.set(machine.name, term);

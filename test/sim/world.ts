@@ -7,7 +7,11 @@ import { type Random, randomFrom } from '#common/random.ts';
 
 /** What the product left to the event loop (`setImmediate`, a compressor's thread) comes between so many events. */
 const eventsPerTurn = 64;
-const unhashedMax = 65_536;
+/** Of the trace, before it is hashed: numbers of events, and characters. */
+const unhashedNumbers = 8_192;
+const unhashedChars = 65_536;
+/** Stands among the numbers for a text. */
+const textMark = -1;
 
 /**
  * Runs every promise that can settle, and what follows from it, within this turn of the event loop. A turn for each event would be the
@@ -19,7 +23,10 @@ const settleAll = (process as unknown as { _tickCallback(): void })._tickCallbac
 export interface Event {
   readonly atMs: number;
   readonly order: number;
+  /** Its kind, of which there are few. */
   readonly what: string;
+  /** What it concerns, e.g. a path. */
+  readonly on: string | undefined;
   happen: (() => void) | undefined;
 }
 
@@ -84,17 +91,21 @@ export class World {
   afterEach: () => void = () => {};
   readonly #heap: Event[] = [];
   readonly #hash = createHash('sha256');
-  #unhashed = '';
+  /** A kind is hashed as text once, and is a number from then on: numbers cost a tenth of what the text of each event does. */
+  readonly #kinds = new Map<string, number>();
+  readonly #numbers = new Float64Array(unhashedNumbers);
+  #numberCount = 0;
+  #text = '';
   #order = 0;
 
   constructor(seed: number) {
     this.chance = new Chance(seed);
   }
 
-  /** Has something happen in `delayMs`; `what` goes into the trace. */
-  after(delayMs: number, what: string, happen: () => void): Event {
+  /** Has something happen in `delayMs`; `what`, and what it is `on`, go into the trace. */
+  after(delayMs: number, what: string, happen: () => void, on?: string): Event {
     this.#order += 1;
-    const event: Event = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order, what, happen };
+    const event: Event = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order, what, on, happen };
     this.#push(event);
     return event;
   }
@@ -136,7 +147,7 @@ export class World {
     if (event.happen === undefined) return true;
     this.nowMs = event.atMs;
     this.events += 1;
-    this.note(`${event.atMs} ${event.what}`);
+    this.#trace(event);
     event.happen();
     settleAll();
     this.afterEach();
@@ -145,16 +156,40 @@ export class World {
 
   /** Adds to the trace what happened within an event. */
   note(text: string): void {
-    this.#unhashed += text;
-    this.#unhashed += '\n';
-    if (this.#unhashed.length < unhashedMax) return;
-    this.#hash.update(this.#unhashed);
-    this.#unhashed = '';
+    this.#text += text;
+    this.#text += '\n';
+    this.#number(textMark);
   }
 
   /** Of all that has happened; may be asked once. */
   trace(): string {
-    return this.#hash.update(this.#unhashed).digest('hex').slice(0, 16);
+    this.#hashAll();
+    return this.#hash.digest('hex').slice(0, 16);
+  }
+
+  #trace({ atMs, what, on }: Event): void {
+    let kind = this.#kinds.get(what);
+    if (kind === undefined) {
+      kind = this.#kinds.size;
+      this.#kinds.set(what, kind);
+      this.note(what);
+    }
+    this.#number(atMs);
+    this.#number(kind);
+    if (on !== undefined) this.note(on);
+  }
+
+  #number(value: number): void {
+    this.#numbers[this.#numberCount] = value;
+    this.#numberCount += 1;
+    if (this.#numberCount === unhashedNumbers || this.#text.length >= unhashedChars) this.#hashAll();
+  }
+
+  // The marks say where among the numbers each text stood.
+  #hashAll(): void {
+    this.#hash.update(this.#numbers.subarray(0, this.#numberCount)).update(this.#text);
+    this.#numberCount = 0;
+    this.#text = '';
   }
 
   #push(event: Event): void {
