@@ -6,7 +6,7 @@
  * key that this process made at its start and never stores, until the entry changes or `rememberedMs` have passed. A name that does not
  * exist costs as much time as a wrong password.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { tryParseAccountName } from '#common/account-name.ts';
 import type { Clock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
@@ -34,7 +34,8 @@ export class Authenticator {
   readonly #hasher: PasswordHasher;
   readonly #clock: Clock;
   readonly #tokens: TokenVerifier | undefined;
-  readonly #key: Buffer;
+  /** Made once: from bytes, OpenSSL makes one for each HMAC, which takes four times as long as the HMAC. */
+  readonly #key: KeyObject;
   readonly #remembered = new Map<string, Remembered>();
 
   /** @param tokens missing where no tokens are taken */
@@ -42,7 +43,7 @@ export class Authenticator {
     this.#tokens = tokens;
     this.#hasher = hasher;
     this.#clock = clock;
-    this.#key = random.bytes(32);
+    this.#key = createSecretKey(random.bytes(32));
   }
 
   /**
@@ -103,7 +104,7 @@ export class Authenticator {
   }
 
   async #isRight(record: AccountRecord, password: Secret<string>): Promise<boolean> {
-    const mac = createHmac('sha256', this.#key).update(record.uuid).update('\0').update(password.reveal()).digest();
+    const mac = createHmac('sha256', this.#key).update(`${record.uuid}\0${password.reveal()}`).digest();
     const known = this.#remembered.get(record.uuid);
     if (known !== undefined && known.csn === record.csn && known.untilMs > this.#clock.monotonicMs() && timingSafeEqual(known.mac, mac)) {
       this.#remembered.delete(record.uuid);
