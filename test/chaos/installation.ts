@@ -3,8 +3,6 @@
  * a replica and three Sentinels, west at a socket; each cluster has its storage on a volume of its own.
  */
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAccountName, parseDomainName } from '#common/account-name.ts';
@@ -20,44 +18,51 @@ import { identityDn, type Layout, layoutOf } from '#deploy/dev/plan.ts';
 import { registerTopology } from '#deploy/dev/seed.ts';
 import { prepareState } from '#deploy/dev/state.ts';
 import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
-import { startProcess } from '#deploy/examples/processes.ts';
 import { resolveAccess } from '#directory/client/access.ts';
 import { openDirectoryWriter } from '#directory/client/write.ts';
-import type { NetLab } from './netlab.ts';
+import type { Hosts, Server } from './hosts.ts';
 import { Volume } from './volume.ts';
 
 export const clusters = ['east', 'west'] as const;
 export const membersOf = (cluster: string): string[] => [1, 2, 3].map((number) => `${cluster}${number}`);
 export const frontends = ['front1', 'front2'] as const;
 const redisHosts = ['redis1', 'redis2'] as const;
-const sentinelHosts = ['redis1', 'redis2', 'client'] as const;
+const sentinelHosts = ['sentinel1', 'sentinel2', 'sentinel3'] as const;
+/** What members talk to besides each other. */
+export const redisAndSentinels = [...redisHosts, ...sentinelHosts];
 /** All hosts of the lab. */
-export const hosts = ['client', 'directory', ...redisHosts, ...frontends, ...clusters.flatMap(membersOf)];
+export const hosts = ['client', 'directory', ...redisAndSentinels, ...frontends, ...clusters.flatMap(membersOf)];
 /** Where members listen. */
 export const linkPort = 7700;
 /** Where frontends listen. */
 export const ports = { imaps: 7993, smtp: 7025 };
 export const leaseMs = 3_000;
 export const password = 'chaos-secret';
-const endedWithinMs = 10_000;
 
 /** See the header of this file. */
 export class Installation {
-  readonly lab: NetLab;
+  readonly lab: Hosts;
   readonly layout: Layout;
   readonly volumes = new Map<string, Volume>();
-  readonly #processes = new Map<string, ChildProcess>();
+  readonly #servers = new Map<string, Server>();
+  readonly #starting = new Set<Promise<Server>>();
   readonly #directory: string;
+  #isStopped = false;
 
-  private constructor(lab: NetLab, directory: string) {
+  private constructor(lab: Hosts, directory: string) {
     this.lab = lab;
     this.#directory = directory;
     this.layout = layoutOf(join(directory, 'run'));
   }
 
-  static async start(lab: NetLab, directory: string, accounts: readonly { name: string; cluster: string }[]): Promise<Installation> {
+  static async start(lab: Hosts, directory: string, accounts: readonly { name: string; cluster: string }[]): Promise<Installation> {
     const made = new Installation(lab, directory);
-    process.once('SIGTERM', () => void made.stop().finally(() => process.exit(130)));
+    // Ctrl-C comes from the terminal, and from the process that made the lab as SIGTERM.
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(signal, () => {
+        if (!made.#isStopped) void made.stop().finally(() => process.exit(130));
+      });
+    }
     try {
       await made.#prepare();
       await made.#startRedis();
@@ -77,46 +82,48 @@ export class Installation {
     }
   }
 
-  /** Starts a process that does not run. */
+  /** Starts a server that does not run. */
   async restart(host: string): Promise<void> {
     if (this.isRunning(host)) return;
-    if (host.startsWith('redis')) {
-      await this.#redis(host, true);
-      return;
-    }
-    const file = join(this.#directory, `${host}.yaml`);
-    this.#processes.set(host, await startProcess(file, join(this.layout.root, `${host}.log`), this.lab.on(host)));
+    if (host.startsWith('redis')) await this.#redis(host, true);
+    else await this.#start(host, () => this.lab.serve(host, join(this.#directory, `${host}.yaml`), join(this.layout.root, `${host}.log`)));
   }
 
   isRunning(host: string): boolean {
-    const child = this.#processes.get(host);
-    return child !== undefined && child.exitCode === null && child.signalCode === null;
+    return this.#servers.get(host)?.isRunning === true;
   }
 
-  signal(host: string, signal: NodeJS.Signals): void {
-    this.#processes.get(host)?.kill(signal);
+  async signal(host: string, signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+    await this.#servers.get(host)?.signal(signal);
   }
 
   async kill(host: string): Promise<void> {
-    await this.#end(host, 'SIGKILL');
+    await this.#servers.get(host)?.end('SIGKILL');
   }
 
   /** Ends everything; unmounts. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     for (const volume of this.volumes.values()) await volume.thaw().catch(() => {});
-    for (const child of this.#processes.values()) child.kill('SIGCONT');
-    await Promise.all([...this.#processes.keys()].map((host) => this.#end(host, host.includes('redis') ? 'SIGKILL' : 'SIGTERM')));
+    await Promise.allSettled(this.#starting);
+    await Promise.all(
+      [...this.#servers].map(async ([host, server]) => {
+        await server.signal('SIGCONT');
+        await server.end(redisAndSentinels.some((one) => one === host) ? 'SIGKILL' : 'SIGTERM');
+      }),
+    );
     for (const volume of this.volumes.values()) await volume.remove();
   }
 
-  async #end(host: string, signal: NodeJS.Signals): Promise<void> {
-    const child = this.#processes.get(host);
-    if (child === undefined || !this.isRunning(host)) return;
-    const ended = once(child, 'exit');
-    child.kill(signal);
-    const timer = setTimeout(() => child.kill('SIGKILL'), endedWithinMs);
-    await ended;
-    clearTimeout(timer);
+  async #start(host: string, start: () => Promise<Server>): Promise<void> {
+    if (this.#isStopped) throw new Error(`${host} is not started: the run is being stopped`);
+    const starting = start();
+    this.#starting.add(starting);
+    try {
+      this.#servers.set(host, await starting);
+    } finally {
+      this.#starting.delete(starting);
+    }
   }
 
   async #prepare(): Promise<void> {
@@ -132,7 +139,7 @@ export class Installation {
       await writeFile(keyFile, issued.key, { mode: 0o600 });
       await writeFile(join(this.#directory, `${host}.yaml`), JSON.stringify({ log: { level: 'info' }, services: [this.#service(host)] }));
     }
-    for (const cluster of clusters) this.volumes.set(cluster, await Volume.create(this.layout.data('storage', cluster)));
+    for (const cluster of clusters) this.volumes.set(cluster, await Volume.create(storageOf(this.layout, cluster)));
   }
 
   // What a node file says; JSON is YAML.
@@ -179,8 +186,8 @@ export class Installation {
       role: 'backend-cluster',
       name,
       listen: { address, port: linkPort },
-      clusterNetwork: ['198.18.0.0/24', '127.0.1.0/24'],
-      storage: { engine: 'posix', path: join(this.layout.data('storage', cluster), 'store') },
+      clusterNetwork: [this.lab.network],
+      storage: { engine: 'posix', path: join(storageOf(this.layout, cluster), 'store') },
       coordinator,
       directory: access('cluster'),
       link,
@@ -233,7 +240,7 @@ export class Installation {
         'sentinel down-after-milliseconds east 1500',
         'sentinel failover-timeout east 6000',
       ];
-      await this.#redisProcess(`sentinel-${host}`, host, 26379, settings, ['--sentinel']);
+      await this.#redisServer(host, 26379, settings, ['--sentinel']);
     }
   }
 
@@ -246,18 +253,22 @@ export class Installation {
       'min-replicas-to-write 0',
       ...(isReplica ? [`replicaof ${this.lab.addressOf(other)} 6379`] : []),
     ];
-    return this.#redisProcess(host, host, 6379, settings, []);
+    return this.#redisServer(host, 6379, settings, []);
   }
 
-  async #redisProcess(key: string, host: string, port: number, settings: readonly string[], args: readonly string[]): Promise<void> {
-    const directory = this.layout.data('redis', key);
+  async #redisServer(host: string, port: number, settings: readonly string[], args: readonly string[]): Promise<void> {
+    const directory = this.layout.data('redis', host);
     await mkdir(directory, { recursive: true });
     const file = join(directory, 'redis.conf');
     const lines = [`port ${port}`, `bind ${this.lab.addressOf(host)}`, 'protected-mode no', `dir ${directory}`, ...settings];
     await writeFile(file, `${lines.join('\n')}\n`);
-    const [command, ...rest] = [...this.lab.on(host), 'redis-server', file, ...args] as [string, ...string[]];
-    this.#processes.set(key, spawn(command, rest, { stdio: 'ignore' }));
+    await this.#start(host, () => this.lab.redis(host, [file, ...args]));
   }
+}
+
+/** Where the volume of a cluster is mounted. */
+export function storageOf(layout: Layout, cluster: string): string {
+  return layout.data('storage', cluster);
 }
 
 /** Name and role of the server on a host; the client may ask members as the admin API does. */

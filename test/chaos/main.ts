@@ -14,10 +14,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { hosts, leaseMs } from './installation.ts';
+import { layoutOf } from '#deploy/dev/plan.ts';
+import type { Hosts } from './hosts.ts';
+import { clusters, hosts, leaseMs, storageOf } from './installation.ts';
 import { measureFailover } from './measure.ts';
 import { NetLab } from './netlab.ts';
 import { runChaos } from './run-chaos.ts';
+import { Volume } from './volume.ts';
 
 const { values } = parseArgs({
   options: {
@@ -52,7 +55,7 @@ async function outside(): Promise<number> {
   const lab = await NetLab.create(name, hosts).catch(() => NetLab.onLoopback(hosts));
   try {
     const own = [fileURLToPath(import.meta.url), '--inside', lab.hasCuts ? name : 'loopback', '--folder', folder];
-    const [command = process.execPath, ...rest] = [...lab.on('client'), process.execPath];
+    const [command = process.execPath, ...rest] = [...lab.client, process.execPath];
     const child = spawn(
       command,
       [
@@ -67,11 +70,12 @@ async function outside(): Promise<number> {
       { stdio: 'inherit' },
     );
     // The one inside stops what it started, and this one then takes the lab away.
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => child.kill('SIGTERM'));
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill('SIGTERM'));
     const [code] = (await once(child, 'exit')) as [number | null];
     return code ?? 1;
   } finally {
     await lab.remove();
+    for (const cluster of clusters) await Volume.sweep(storageOf(layoutOf(join(folder, 'run')), cluster));
     if (values.keep) console.log(`logs: ${folder}`);
     else await rm(folder, { recursive: true, force: true });
   }
@@ -80,7 +84,7 @@ async function outside(): Promise<number> {
 async function inside(name: string, folder: string): Promise<void> {
   const startedMs = performance.now();
   const say = (line: string): void => console.log(`${((performance.now() - startedMs) / 1000).toFixed(1).padStart(7)} s  ${line}`);
-  const lab = name === 'loopback' ? NetLab.onLoopback(hosts) : NetLab.known(name, hosts);
+  const lab: Hosts = name === 'loopback' ? NetLab.onLoopback(hosts) : NetLab.known(name, hosts);
   if (values.measure === 'kill' || values.measure === 'stop') {
     const measured = await measureFailover({ lab, directory: folder, blow: values.measure, times, say });
     const sorted = measured.map((ms) => ms / 1000).sort((a, b) => a - b);

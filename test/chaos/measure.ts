@@ -11,8 +11,8 @@ import { silentLogger } from '#common/log/logger.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { canRead } from './clients.ts';
+import type { Hosts } from './hosts.ts';
 import { frontends, Installation, linkPort, membersOf, serverOf } from './installation.ts';
-import type { NetLab } from './netlab.ts';
 
 const account = { name: 'east1@isp.example', cluster: 'east' };
 const tryEveryMs = 40;
@@ -23,7 +23,7 @@ export type Blow = 'kill' | 'stop';
 
 /** See the header of this file. Milliseconds, in order of time. */
 export async function measureFailover(options: {
-  lab: NetLab;
+  lab: Hosts;
   directory: string;
   blow: Blow;
   times: number;
@@ -44,13 +44,13 @@ export async function measureFailover(options: {
       const host = await hostOfAccount(async (asked) => (await link.call(addressOf(asked), 'status', {}, 2_000)) as ClusterStatus);
       const startedMs = performance.now();
       if (blow === 'kill') await installation.kill(host);
-      else installation.signal(host, 'SIGSTOP');
+      else await installation.signal(host, 'SIGSTOP');
       await untilReadable(lab);
       const tookMs = performance.now() - startedMs;
       measured.push(tookMs);
       say(`${round}: ${host}, ${(tookMs / 1000).toFixed(2)} s`);
       if (blow === 'kill') await installation.restart(host);
-      else installation.signal(host, 'SIGCONT');
+      else await installation.signal(host, 'SIGCONT');
     }
     return measured;
   } finally {
@@ -76,7 +76,7 @@ async function hostOfAccount(status: (host: string) => Promise<ClusterStatus>): 
 }
 
 /** Tries all the time, through both frontends; an attempt that hangs is left behind. */
-async function untilReadable(lab: NetLab): Promise<void> {
+async function untilReadable(lab: Hosts): Promise<void> {
   const startedMs = performance.now();
   let isReadable = false;
   for (let tries = 0; !isReadable; tries += 1) {

@@ -1,6 +1,6 @@
 /** What befalls the installation: one fault after the other, sometimes two at a time; each is ended after a while. `end` ends all. */
 import type { Chance } from '#test/sim/world.ts';
-import { clusters, frontends, type Installation, membersOf } from './installation.ts';
+import { clusters, frontends, type Installation, membersOf, redisAndSentinels } from './installation.ts';
 
 const members = clusters.flatMap(membersOf);
 const startAgainTries = 5;
@@ -36,8 +36,8 @@ export const faultKinds: Readonly<Record<string, Fault>> = {
   },
   'SIGSTOP of a member': async (installation, chance) => {
     const host = chance.pick(members);
-    installation.signal(host, 'SIGSTOP');
-    return { what: host, forMs: chance.between(500, 9_000), end: async () => installation.signal(host, 'SIGCONT') };
+    await installation.signal(host, 'SIGSTOP');
+    return { what: host, forMs: chance.between(500, 9_000), end: () => installation.signal(host, 'SIGCONT') };
   },
   'kill -9 of a frontend': async (installation, chance) => {
     const host = chance.pick(frontends);
@@ -47,7 +47,7 @@ export const faultKinds: Readonly<Record<string, Fault>> = {
   partition: async ({ lab }, chance) => {
     const host = chance.pick(members);
     const isOneWay = chance.is(0.5);
-    const others = [...members, ...frontends, 'redis1', 'redis2'].filter((other) => other !== host && chance.is(0.6));
+    const others = [...members, ...frontends, ...redisAndSentinels].filter((other) => other !== host && chance.is(0.6));
     for (const other of others) {
       await lab.cut(host, other);
       if (!isOneWay) await lab.cut(other, host);

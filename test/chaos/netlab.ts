@@ -3,14 +3,18 @@
  * out of it, and nothing outside is touched. Needs root.
  * Without, the hosts are addresses of the loopback interface, and nothing can be cut.
  */
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { promisify } from 'node:util';
+import { startProcess } from '#deploy/examples/processes.ts';
+import type { Hosts, Server } from './hosts.ts';
 
 const run = promisify(execFile);
+const endedWithinMs = 10_000;
 
 /** See the header of this file. */
-export class NetLab {
-  /** Whether connections can be cut. */
+export class NetLab implements Hosts {
+  readonly network: string;
   readonly hasCuts: boolean;
   readonly #name: string;
   readonly #addresses: ReadonlyMap<string, string>;
@@ -18,8 +22,9 @@ export class NetLab {
   private constructor(name: string, hosts: readonly string[], hasCuts: boolean) {
     this.#name = name;
     this.hasCuts = hasCuts;
-    const network = hasCuts ? '198.18.0' : '127.0.1';
-    this.#addresses = new Map(hosts.map((host, index) => [host, `${network}.${index + 1}`]));
+    const prefix = hasCuts ? '198.18.0' : '127.0.1';
+    this.network = `${prefix}.0/24`;
+    this.#addresses = new Map(hosts.map((host, index) => [host, `${prefix}.${index + 1}`]));
   }
 
   /** Makes the hosts. */
@@ -67,17 +72,23 @@ export class NetLab {
     return address;
   }
 
-  /** What stands before a command that is to run on a host. */
-  on(host: string): string[] {
-    return this.hasCuts ? ['ip', 'netns', 'exec', this.#namespace(host)] : [];
+  get client(): readonly string[] {
+    return this.#on('client');
   }
 
-  /** Packets from one host to another are dropped, as by a broken switch. */
+  async serve(host: string, nodeFile: string, logFile: string): Promise<Server> {
+    return new ServerProcess(await startProcess(nodeFile, logFile, this.#on(host)));
+  }
+
+  async redis(host: string, args: readonly string[]): Promise<Server> {
+    const [command, ...rest] = [...this.#on(host), 'redis-server', ...args] as [string, ...string[]];
+    return new ServerProcess(spawn(command, rest, { stdio: 'ignore' }));
+  }
+
   async cut(from: string, to: string): Promise<void> {
     await this.#iptables(to, '-A', 'INPUT', '-s', this.addressOf(from), '-j', 'DROP');
   }
 
-  /** Ends all cuts. */
   async heal(): Promise<void> {
     if (!this.hasCuts) return;
     await Promise.all([...this.#addresses.keys()].map((host) => this.#iptables(host, '-F', 'INPUT')));
@@ -94,12 +105,41 @@ export class NetLab {
     }
   }
 
+  #on(host: string): string[] {
+    return this.hasCuts ? ['ip', 'netns', 'exec', this.#namespace(host)] : [];
+  }
+
   #iptables(host: string, ...args: string[]): Promise<unknown> {
     return run('ip', ['netns', 'exec', this.#namespace(host), 'iptables', '-w', ...args]);
   }
 
   #namespace(host: string): string {
     return `${this.#name}-${host}`;
+  }
+}
+
+class ServerProcess implements Server {
+  readonly #child: ChildProcess;
+
+  constructor(child: ChildProcess) {
+    this.#child = child;
+  }
+
+  get isRunning(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  async signal(signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+    this.#child.kill(signal);
+  }
+
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    if (!this.isRunning) return;
+    const ended = once(this.#child, 'exit');
+    this.#child.kill(signal);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), endedWithinMs);
+    await ended;
+    clearTimeout(timer);
   }
 }
 

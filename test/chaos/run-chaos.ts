@@ -5,9 +5,9 @@
 import { AccountHistory } from '#test/sim/history.ts';
 import { Chance } from '#test/sim/world.ts';
 import { type ChaosAccount, type Counts, readAll, readOn, sendOn } from './clients.ts';
+import type { Hosts } from './hosts.ts';
 import { clusters, frontends, Installation } from './installation.ts';
 import { Nemesis } from './nemesis.ts';
-import type { NetLab } from './netlab.ts';
 
 const accountsPerCluster = 3;
 const senders = 3;
@@ -24,7 +24,7 @@ export interface ChaosResult {
 
 /** See the header of this file. */
 export async function runChaos(options: {
-  lab: NetLab;
+  lab: Hosts;
   directory: string;
   seed: number;
   rageMs: number;

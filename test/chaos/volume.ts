@@ -35,6 +35,20 @@ export class Volume {
     }
   }
 
+  /**
+   * Takes away what a run that was ended by force left of the volume at `path`. Its mount may have gone with the namespace that saw it, and
+   * a frozen file system outlives that: it is mounted once more, because that is how it is thawed.
+   */
+  static async sweep(path: string): Promise<void> {
+    const image = `${path}.img`;
+    const { stdout } = await run('losetup', ['-n', '-O', 'NAME', '-j', image]).catch(() => ({ stdout: '' }));
+    for (const device of stdout.split('\n').filter((line) => line !== '')) {
+      await run('mount', [device, path]).catch(() => {});
+      await run('fsfreeze', ['-u', path]).catch(() => {});
+      await run('umount', [path]).catch(() => run('umount', ['-l', path]).catch(() => {}));
+    }
+  }
+
   /** Nothing can be written any more. */
   async fill(): Promise<void> {
     // The first takes what can be had in one piece, the second the rest; that it fails is the point.
