@@ -57,12 +57,10 @@ export class Installation {
 
   static async start(lab: Hosts, directory: string, accounts: readonly { name: string; cluster: string }[]): Promise<Installation> {
     const made = new Installation(lab, directory);
-    // Ctrl-C comes from the terminal, and from the process that made the lab as SIGTERM.
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.on(signal, () => {
-        if (!made.#isStopped) void made.stop().finally(() => process.exit(130));
-      });
-    }
+    // From the process that made the lab, once or more.
+    process.on('SIGTERM', () => {
+      if (!made.#isStopped) void made.stop().finally(() => process.exit(130));
+    });
     try {
       await made.#prepare();
       await made.#startRedis();
@@ -236,6 +234,7 @@ export class Installation {
     await this.#redis('redis2', true);
     for (const host of sentinelHosts) {
       const settings = [
+        `sentinel announce-ip ${this.lab.addressOf(host)}`,
         `sentinel monitor east ${this.lab.addressOf('redis1')} 6379 2`,
         'sentinel down-after-milliseconds east 1500',
         'sentinel failover-timeout east 6000',
@@ -248,6 +247,7 @@ export class Installation {
   #redis(host: string, isReplica: boolean): Promise<void> {
     const other = redisHosts.find((one) => one !== host) as string;
     const settings = [
+      `replica-announce-ip ${this.lab.addressOf(host)}`,
       'save ""',
       'repl-diskless-sync-delay 0',
       'min-replicas-to-write 0',

@@ -53,6 +53,7 @@ async function outside(): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'archipelago-chaos-'));
   const name = `chaos${process.pid}`;
   const lab = await NetLab.create(name, hosts).catch(() => NetLab.onLoopback(hosts));
+  let group: number | undefined;
   try {
     const own = [fileURLToPath(import.meta.url), '--inside', lab.hasCuts ? name : 'loopback', '--folder', folder];
     const [command = process.execPath, ...rest] = [...lab.client, process.execPath];
@@ -67,17 +68,28 @@ async function outside(): Promise<number> {
         String(seed),
         ...(values.measure === undefined ? [] : ['--measure', values.measure, '--times', values.times]),
       ],
-      { stdio: 'inherit' },
+      // A group of its own: what it leaves behind when it is ended by force can be ended as one.
+      { stdio: 'inherit', detached: true },
     );
+    group = child.pid;
     // The one inside stops what it started, and this one then takes the lab away.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill('SIGTERM'));
     const [code] = (await once(child, 'exit')) as [number | null];
     return code ?? 1;
   } finally {
+    if (group !== undefined) endGroup(group);
     await lab.remove();
     for (const cluster of clusters) await Volume.sweep(storageOf(layoutOf(join(folder, 'run')), cluster));
     if (values.keep) console.log(`logs: ${folder}`);
     else await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function endGroup(group: number): void {
+  try {
+    process.kill(-group, 'SIGKILL');
+  } catch {
+    // Nothing is left of it, as it should be.
   }
 }
 

@@ -23,7 +23,8 @@ export class NetLab implements Hosts {
     this.#name = name;
     this.hasCuts = hasCuts;
     const prefix = hasCuts ? '198.18.0' : '127.0.1';
-    this.network = `${prefix}.0/24`;
+    // Whatever loopback address one dials, the kernel dials from 127.0.0.1.
+    this.network = hasCuts ? `${prefix}.0/24` : '127.0.0.0/8';
     this.#addresses = new Map(hosts.map((host, index) => [host, `${prefix}.${index + 1}`]));
   }
 
