@@ -12,9 +12,9 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type SyncEvent, syncEventLists } from '#directory/client/sync-session.ts';
-import { ImageEncoder } from '#protocol/ldap/image-batch.ts';
+import { ImageEncoder, LazyImage } from '#protocol/ldap/image-batch.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
-import { findSyncEntry } from '#protocol/ldap/sync-entry.ts';
+import { findSyncEntry, readSyncChange } from '#protocol/ldap/sync-entry.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import { batchBytesMax, batchMax, type Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
@@ -72,7 +72,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     context.log.info({ entries: index.table.size }, 'comparing the whole replica with the master');
   }
   const refresh = new Refresh(context, index, named, takesBlocks);
-  let latest = cookie;
+  refresh.latest = cookie;
   const root = await connection.readEntry('', ['vendorName']);
   const isOf389 = /\b389\b/.test(textOf(root?.attributes ?? [], 'vendorName') ?? '');
   const lists = syncEventLists(connection, {
@@ -87,7 +87,8 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
       context.signal.throwIfAborted();
       const event = isOf389 && received.type === 'entry' ? from389(received) : received;
       // Copied: the bytes received are not kept for the sake of a cookie.
-      if (event.cookie !== undefined) latest = Buffer.from(event.cookie);
+      if (event.cookie !== undefined) refresh.latest = Buffer.from(event.cookie);
+      const { latest } = refresh;
       if (refresh.isOver) pushChange(context, event, latest);
       else if (event.type !== 'refreshed') refresh.take(event);
       else {
@@ -114,6 +115,8 @@ function from389(event: EntryEvent): EntryEvent | (EntryEvent & { readonly isPar
 /** The time from the start of a stream to its `refreshed`. */
 class Refresh {
   isOver = false;
+  /** The cookie that came last. */
+  latest: Buffer | undefined;
   readonly #context: SourceContext;
   readonly #index: ReplicaIndex | undefined;
   /** Who was named; with an index, its table: who was there and has no mark at the end is gone at the master. */
@@ -167,7 +170,8 @@ class Refresh {
   /** The first load of an empty replica: its entries are known to be new before they are taken apart. */
   readonly takeEarly = (bytes: Buffer, start: number, end: number): boolean => {
     const { doomed, signal } = this.#context;
-    if (this.isOver || this.#mustMark || !this.#takesBlocks || doomed.size > 0 || signal.aborted) return false;
+    if (this.isOver) return this.#takeChange(bytes, start, end);
+    if (this.#mustMark || !this.#takesBlocks || doomed.size > 0 || signal.aborted) return false;
     const places = findSyncEntry(bytes, start, end);
     if (places === undefined) return false;
     this.#context.onEntry();
@@ -181,6 +185,21 @@ class Refresh {
     if (pipeline.hasRoom || signal.aborted) return undefined;
     return room(this.#context).catch(() => {});
   };
+
+  // A single change is on its way to the replica before the reader of this stream would have heard of it.
+  #takeChange(bytes: Buffer, start: number, end: number): boolean {
+    const { pipeline, signal, scope, onReceived } = this.#context;
+    if (signal.aborted || !pipeline.hasRoom || scope.key !== '') return false;
+    const change = readSyncChange(bytes, start, end);
+    if (change === undefined) return false;
+    const { state, cookie } = change;
+    const image = new LazyImage(change.uuidOctets, change.dn, change.attributesBer);
+    if (cookie !== undefined) this.latest = cookie;
+    if (state === 'delete') pushDelete(this.#context, image.uuid, cookie, image.dn);
+    else pushEntry(this.#context, image, state === 'add', cookie);
+    if (this.latest !== undefined) onReceived(this.latest);
+    return true;
+  }
 
   // It goes as it came, and nothing is made of it here.
   #takeIntoBlock(event: EntryEvent): boolean {
@@ -269,7 +288,12 @@ function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | u
   }
 }
 
-function pushEntry(context: SourceContext, event: EntryEvent, isNew: boolean, cookie: Buffer | undefined): void {
+function pushEntry(
+  context: SourceContext,
+  event: Pick<EntryEvent, 'uuid' | 'dn' | 'attributes' | 'attributesBer'>,
+  isNew: boolean,
+  cookie: Buffer | undefined,
+): void {
   const receivedMs = context.clock.monotonicMs();
   const change = { uuid: event.uuid, entry: context.scope.trim(event), isNew, cookie, receivedMs };
   context.pipeline.push('isPartial' in event ? { ...change, isCheck: true } : change);

@@ -217,7 +217,7 @@ function readImages(reader: BerReader): Image[] {
     const isPut = reader.peekTag() === 0xa3;
     const one = reader.enter(isPut ? 0xa3 : 0xa4);
     const uuid = reader.octets();
-    if (isPut) images.push(new ReceivedImage(checkedUuid(uuid), reader.text(), checkedAttributes(reader)));
+    if (isPut) images.push(new LazyImage(checkedUuid(uuid), reader.text(), checkedAttributes(reader)));
     else images.push({ uuid: uuidFromBytes(uuid), dn: undefined, csn: reader.hasMore() ? reader.text() : undefined });
     reader.leave(one);
   }
@@ -263,8 +263,8 @@ export function readImageResult(value: Buffer | undefined): ImageResult | undefi
   });
 }
 
-/** An image that is taken apart when somebody looks at it. */
-class ReceivedImage {
+/** An image that came as octets, and is taken apart when somebody looks at it. The octets can be read (`checkedAttributes`, sync-entry.ts). */
+export class LazyImage {
   readonly uuidOctets: Buffer;
   readonly dn: string;
   readonly attributesBer: Buffer;

@@ -1,6 +1,6 @@
 /**
- * Finds the parts of an entry as a first load sends it (RFC 4533 §2.3: state `add`, no cookie), without making anything of them: for those who
- * only pass it on. Whatever is not exactly of that form, or not plain, is left to parse.ts.
+ * Finds the parts of an entry with a sync state (RFC 4533 §2.3) without making anything of them: for those who only pass it on, as a first load
+ * sends it (state `add`, no cookie) and as a change is told. Whatever is not exactly of that form, or not plain, is left to parse.ts.
  */
 import { BerError, berTags, lengthContentStart, lengthIncomplete, readLength } from '#protocol/ldap/ber.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
@@ -15,22 +15,52 @@ export interface SyncEntryPlaces {
   uuidStart: number;
 }
 
+/** A change. Its octets are copies. */
+export interface SyncChange {
+  readonly state: 'add' | 'modify' | 'delete';
+  readonly uuidOctets: Buffer;
+  readonly dn: string;
+  readonly attributesBer: Buffer;
+  readonly cookie: Buffer | undefined;
+}
+
 const places: SyncEntryPlaces = { id: 0, dnStart: 0, attributesStart: 0, attributesEnd: 0, uuidStart: 0 };
+/** Of the entry looked at last, too: content of its DN, and of its cookie, -1 where it has none. */
+const also = { dnTextStart: 0, state: 0, cookieStart: -1 };
 const stateOid = Buffer.from(controlOids.syncState);
 const controlsTag = 0xa0;
 const stateAdd = 1;
+const states = [undefined, 'add', 'modify', 'delete'] as const;
 
 /** Looks at one whole message; `undefined` when it is not of that form. */
 export function findSyncEntry(bytes: Buffer, start: number, end: number): SyncEntryPlaces | undefined {
+  return found(bytes, start, end) && also.state === stateAdd && also.cookieStart < 0 ? places : undefined;
+}
+
+/** Reads one whole message that tells a change; `undefined` when it is not of that form. */
+export function readSyncChange(bytes: Buffer, start: number, end: number): SyncChange | undefined {
+  const state = found(bytes, start, end) ? states[also.state] : undefined;
+  if (state === undefined) return undefined;
+  const { uuidStart, attributesStart, attributesEnd } = places;
+  return {
+    state,
+    uuidOctets: Buffer.from(bytes.subarray(uuidStart, uuidStart + 16)),
+    dn: bytes.toString('latin1', also.dnTextStart, attributesStart),
+    attributesBer: Buffer.from(bytes.subarray(attributesStart, attributesEnd)),
+    cookie: also.cookieStart < 0 ? undefined : Buffer.from(bytes.subarray(also.cookieStart, end)),
+  };
+}
+
+function found(bytes: Buffer, start: number, end: number): boolean {
   try {
-    return found(bytes, start, end) ? places : undefined;
+    return find(bytes, start, end);
   } catch (error) {
-    if (error instanceof BerError) return undefined;
+    if (error instanceof BerError) return false;
     throw error;
   }
 }
 
-function found(bytes: Buffer, start: number, end: number): boolean {
+function find(bytes: Buffer, start: number, end: number): boolean {
   if (endOf(bytes, start, end, berTags.sequence) !== end) return false;
   let at = lengthContentStart();
   const idEnd = endOf(bytes, at, end, berTags.integer);
@@ -40,15 +70,16 @@ function found(bytes: Buffer, start: number, end: number): boolean {
   const operationEnd = endOf(bytes, idEnd, end, operationTags.searchResultEntry);
   places.dnStart = lengthContentStart();
   const dnEnd = endOf(bytes, places.dnStart, operationEnd, berTags.octets);
-  if (!isAscii(bytes, lengthContentStart(), dnEnd)) return false;
+  also.dnTextStart = lengthContentStart();
+  if (!isAscii(bytes, also.dnTextStart, dnEnd)) return false;
   places.attributesStart = dnEnd;
   places.attributesEnd = endOf(bytes, dnEnd, operationEnd, berTags.sequence);
   if (places.attributesEnd !== operationEnd || !areAttributes(bytes, lengthContentStart(), operationEnd)) return false;
-  return endOf(bytes, operationEnd, end, controlsTag) === end && isStateOfNew(bytes, lengthContentStart(), end);
+  return endOf(bytes, operationEnd, end, controlsTag) === end && findState(bytes, lengthContentStart(), end);
 }
 
-// One control: its OID, perhaps that it is not critical, and the state.
-function isStateOfNew(bytes: Buffer, start: number, end: number): boolean {
+// One control: its OID, perhaps that it is not critical, and the state with the UUID and perhaps a cookie.
+function findState(bytes: Buffer, start: number, end: number): boolean {
   if (endOf(bytes, start, end, berTags.sequence) !== end) return false;
   let at = lengthContentStart();
   const oidEnd = endOf(bytes, at, end, berTags.octets);
@@ -59,10 +90,16 @@ function isStateOfNew(bytes: Buffer, start: number, end: number): boolean {
   if (endOf(bytes, at, end, berTags.octets) !== end) return false;
   if (endOf(bytes, lengthContentStart(), end, berTags.sequence) !== end) return false;
   at = lengthContentStart();
-  if (endOf(bytes, at, end, berTags.enumerated) !== at + 3 || bytes[at + 2] !== stateAdd) return false;
-  if (endOf(bytes, at + 3, end, berTags.octets) !== end) return false;
+  if (endOf(bytes, at, end, berTags.enumerated) !== at + 3) return false;
+  also.state = bytes[at + 2] as number;
+  const uuidEnd = endOf(bytes, at + 3, end, berTags.octets);
   places.uuidStart = lengthContentStart();
-  return end - places.uuidStart === 16;
+  also.cookieStart = -1;
+  if (uuidEnd !== end) {
+    if (endOf(bytes, uuidEnd, end, berTags.octets) !== end) return false;
+    also.cookieStart = lengthContentStart();
+  }
+  return uuidEnd - places.uuidStart === 16;
 }
 
 // A list that can be read, of descriptions in ASCII.

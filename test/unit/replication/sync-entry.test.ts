@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { controlOids, makeSyncState, type SyncState } from '#protocol/ldap/controls.ts';
 import { encodeMessage } from '#protocol/ldap/encode.ts';
-import { decodeImages, ImageEncoder } from '#protocol/ldap/image-batch.ts';
+import { decodeImages, ImageEncoder, LazyImage } from '#protocol/ldap/image-batch.ts';
 import { attribute, type Control } from '#protocol/ldap/messages.ts';
-import { findSyncEntry } from '#protocol/ldap/sync-entry.ts';
+import { findSyncEntry, readSyncChange } from '#protocol/ldap/sync-entry.ts';
 
 const uuid = '01234567-89ab-4cde-8f01-23456789abcd';
 const dn = 'uid=alice,cn=isp.example,o=mail';
@@ -57,5 +57,37 @@ describe('an entry of a first load', () => {
         if (one?.image?.dn !== undefined) expect(one.image.attributes.length).toBeGreaterThan(0);
       }
     }
+  });
+});
+
+/** What is read of a message, which is overwritten afterwards. */
+function read(bytes: Buffer) {
+  const within = Buffer.concat([Buffer.from('before'), bytes, Buffer.from('behind')]);
+  const change = readSyncChange(within, 6, 6 + bytes.length);
+  within.fill(0);
+  if (change === undefined) return undefined;
+  const { state, cookie, uuidOctets, attributesBer } = change;
+  return { state, cookie, image: new LazyImage(uuidOctets, change.dn, attributesBer) };
+}
+
+describe('a change that is told', () => {
+  it('is read with its state, its cookie where it has one, and its content', () => {
+    for (const state of ['add', 'modify', 'delete'] as const) {
+      for (const cookie of [undefined, Buffer.from('rid=000,csn=1')]) {
+        const change = read(message([stateOf({ state, cookie })]));
+        expect(change?.state).toBe(state);
+        expect(change?.cookie).toEqual(cookie);
+        expect(change?.image).toMatchObject({ uuid, dn });
+        expect(change?.image.attributes).toEqual(attributes);
+      }
+    }
+  });
+
+  it('is left to others when an entry is only said to be there, when its name is not plain, and when anything is cut', () => {
+    const cookie = Buffer.from('csn=1');
+    expect(read(message([stateOf({ state: 'present', cookie })]))).toBeUndefined();
+    expect(read(message([stateOf({ state: 'modify', cookie })], { dn: 'uid=älice,o=mail' }))).toBeUndefined();
+    const whole = message([stateOf({ state: 'modify', cookie })]);
+    for (let length = 0; length < whole.length; length += 1) expect(read(whole.subarray(0, length))).toBeUndefined();
   });
 });
