@@ -44,15 +44,21 @@ interface Batch {
 export class GroupCommit {
   readonly #database: DatabaseSync;
   readonly #hooks: CommitHooks;
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
   readonly #savepoint: StatementSync;
   readonly #release: StatementSync;
   #batch: Batch | undefined;
   #commits = 0;
   #isRelaxedNow = false;
+  /** Whether there were relaxed works: somebody waits to see them, so the next one finds the database ready for it. */
+  #isRelaxedOften = false;
 
   constructor(database: DatabaseSync, hooks: CommitHooks) {
     this.#database = database;
     this.#hooks = hooks;
+    this.#begin = database.prepare('BEGIN IMMEDIATE');
+    this.#commit = database.prepare('COMMIT');
     this.#savepoint = database.prepare('SAVEPOINT work');
     this.#release = database.prepare('RELEASE work');
   }
@@ -99,7 +105,7 @@ export class GroupCommit {
     try {
       if (!this.#database.isTransaction) throw new Error('the transaction was ended by an earlier failure');
       this.#hooks.beforeCommit();
-      this.#database.exec('COMMIT');
+      this.#commit.run();
       this.#commits += 1;
     } catch (error) {
       failure = writeFailure(error);
@@ -113,20 +119,31 @@ export class GroupCommit {
       else member.reject(failure);
     }
     batch.settle();
+    if (this.#isRelaxedOften && !this.#isRelaxedNow) {
+      try {
+        this.#beReadyFor(true);
+      } catch {
+        // The next relaxed work tries again, and is refused when that fails.
+      }
+    }
   }
 
   #open(isRelaxed: boolean): Batch {
     if (this.#batch !== undefined) return this.#batch;
-    if (isRelaxed !== this.#isRelaxedNow) {
-      this.#database.exec(`PRAGMA synchronous = ${isRelaxed ? 'NORMAL' : 'FULL'}`);
-      this.#isRelaxedNow = isRelaxed;
-    }
-    this.#database.exec('BEGIN IMMEDIATE');
+    if (isRelaxed !== this.#isRelaxedNow) this.#beReadyFor(isRelaxed);
+    this.#isRelaxedOften ||= isRelaxed;
+    this.#begin.run();
     const { promise: done, resolve: settle } = Promise.withResolvers<void>();
     const batch: Batch = { isRelaxed, members: [], done, settle, isCareful: false };
     this.#batch = batch;
-    this.#commitAfter(batch, 0, turnsMax);
+    // A relaxed work commits itself.
+    if (!isRelaxed) this.#commitAfter(batch, 0, turnsMax);
     return batch;
+  }
+
+  #beReadyFor(isRelaxed: boolean): void {
+    this.#database.exec(`PRAGMA synchronous = ${isRelaxed ? 'NORMAL' : 'FULL'}`);
+    this.#isRelaxedNow = isRelaxed;
   }
 
   #commitAfter(batch: Batch, seen: number, turns: number): void {
@@ -170,7 +187,7 @@ export class GroupCommit {
     this.#hooks.undone('batch');
     batch.isCareful = true;
     try {
-      this.#database.exec('BEGIN IMMEDIATE');
+      this.#begin.run();
     } catch (error) {
       // Without a transaction every work below is refused, and at the end of the turn the batch.
       for (const member of batch.members) member.outcome = () => member.reject(writeFailure(error));
