@@ -169,6 +169,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
         return images.write(batch);
       }, batch.contextCsn === undefined);
       operation.send({ type: 'extendedResponse', ...success, value: encodeImageResult(result) });
+      operation.flush();
     } else if (oid === extendedOids.passwordModify) {
       if (context.forwarder !== undefined && tree.mode === 'replica') {
         return forward(context.forwarder, { type: 'extendedRequest', oid, value }, operation);

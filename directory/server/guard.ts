@@ -50,13 +50,18 @@ export function isDisclosed(view: View, target: Target): boolean {
   return allows(view.decide('disclose', 'entry'), target);
 }
 
+/** What a client is told of a name that nobody has. */
+export function noEntry(name: EntryName): string {
+  return `there is no entry "${printable(name.text)}"`;
+}
+
 /** The entry of that name, if the requester may know of it; else a refusal with noSuchObject that tells no more than it may know. */
 export function requireEntry(tree: Tree, view: View, name: EntryName): StoredEntry {
   const { entry, nearest } = tree.locate(name);
   if (entry !== undefined && isDisclosed(view, targetOf(tree, entry))) return entry;
   let above = entry === undefined ? nearest : tree.store.byId(entry.parentId);
   while (above !== undefined && !isDisclosed(view, targetOf(tree, above))) above = tree.store.byId(above.parentId);
-  throw new Refusal('noSuchObject', `there is no entry "${printable(name.text)}"`, {
+  throw new Refusal('noSuchObject', noEntry(name), {
     matchedDn: above === undefined ? '' : tree.store.dnOf(above),
   });
 }

@@ -1,6 +1,6 @@
 /**
- * The search that nearly all are: an equality that one key of the index answers, a few named attributes, nothing that depends on the entry. It is
- * answered in one go, and the part of an entry that is shown is kept as octets, so that the next one who asks gets a copy.
+ * The searches that nearly all are: one entry by its name, or an equality that one key of the index answers; a few named attributes, nothing that
+ * depends on the entry. They are answered in one go, and the part of an entry that is shown is kept as octets, so that the next one who asks gets a copy.
  *
  * Everything that is out of this frame (controls, referrals in the tree, rules that ask about entries, refusals) goes the way of search.ts.
  */
@@ -13,6 +13,7 @@ import type { View } from '../access/view.ts';
 import { referralTally } from '../schema/mail-schema.ts';
 import type { Schema } from '../schema/schema.ts';
 import { exactKeyOf } from './candidates.ts';
+import { noEntry } from './guard.ts';
 import type { Operation } from './operation.ts';
 import { isInScope } from './search.ts';
 import { compileSelection, type Selection } from './selection.ts';
@@ -22,6 +23,9 @@ import type { Tree } from './tree.ts';
 const entriesMax = 16;
 /** Lists of attributes whose selections are kept. */
 const listsMax = 200;
+const classKey = 'objectclass';
+/** Asks for no attribute (RFC 4511 §4.5.1.8). */
+const noAttributes = '1.1';
 const success = { type: 'searchResultDone', resultCode: resultCodes.success, matchedDn: '', diagnosticMessage: '' } as const;
 
 /** What is shown for one list of attributes to whoever may read them all. */
@@ -47,7 +51,9 @@ export class PointSearch {
   /** Answers a search, or returns false and has done nothing. Throws what search.ts throws for a name that is none. */
   answer(request: SearchRequest, operation: Operation): boolean {
     const { filter, scope } = request;
-    if (filter.kind !== 'equal' || scope === 'base' || request.typesOnly || operation.controls.length > 0) return false;
+    if (request.typesOnly || operation.controls.length > 0) return false;
+    if (scope === 'base') return this.#answerBase(request, operation);
+    if (filter.kind !== 'equal') return false;
     const { store, schema } = this.#tree;
     if (store.settled() !== undefined || store.tally(referralTally) > 0) return false;
     const key = exactKeyOf(schema, filter);
@@ -65,6 +71,29 @@ export class PointSearch {
       if (entry === undefined || !isInScope(this.#tree, request, base, entry)) continue;
       operation.send({ type: 'searchResultEntry', dn: store.dnOf(entry), attributes: [], attributesBer: entry.octets });
     }
+    operation.send(success);
+    return true;
+  }
+
+  #answerBase(request: SearchRequest, operation: Operation): boolean {
+    const { filter, baseDn, attributes } = request;
+    if (filter.kind !== 'present' || filter.attribute.toLowerCase() !== classKey || baseDn === '') return false;
+    const { store } = this.#tree;
+    if (store.settled() !== undefined || store.tally(referralTally) > 0) return false;
+    const shown = this.#shownOf(attributes);
+    if (shown === undefined || !mayAll(operation.view, classKey, shown.keys)) return false;
+    const name = this.#tree.parseName(baseDn);
+    // Names outside are those of special entries, and of none.
+    if (!this.#tree.isWithinSuffix(name)) return false;
+    const { entry, nearest } = this.#tree.locate(name);
+    const found =
+      entry === undefined ? undefined : store.shown(entry.id, shown.number, (one) => this.#encoded(shown.selection, one.attributes));
+    if (found === undefined) {
+      const matchedDn = nearest === undefined ? '' : store.dnOf(nearest);
+      operation.send({ ...success, resultCode: resultCodes.noSuchObject, matchedDn, diagnosticMessage: noEntry(name) });
+      return true;
+    }
+    operation.send({ type: 'searchResultEntry', dn: store.dnOf(found), attributes: [], attributesBer: found.octets });
     operation.send(success);
     return true;
   }
@@ -91,13 +120,14 @@ export class PointSearch {
 
 function shownOf(schema: Schema, requested: readonly string[], number: number): Shown | undefined {
   const keys: string[] = [];
-  for (const name of requested) {
+  const isNone = requested.length === 1 && requested[0] === noAttributes;
+  for (const name of isNone ? [] : requested) {
     const described = schema.description(name);
     if (described === undefined || described.type.isOperational || described.options.length > 0) return undefined;
     if (described.type.family.size > 1) return undefined;
     keys.push(described.type.key);
   }
-  if (keys.length === 0) return undefined;
+  if (keys.length === 0 && !isNone) return undefined;
   return { number, keys, selection: compileSelection(schema, requested, false, () => true) };
 }
 

@@ -18,6 +18,7 @@ export interface OperationHost {
   /** What a requester may do on this connection. */
   viewOf(who: Requester): View;
   answer(id: number, response: LdapResponse | SearchResultEntry, controls: readonly Control[] | undefined): void;
+  flush(): void;
   /** `undefined` when there is room; else resolves when there is. */
   room(operation: Operation): Promise<void> | undefined;
 }
@@ -83,6 +84,10 @@ export class RunningOperation implements Operation {
 
   send(response: LdapResponse | SearchResultEntry, controls?: readonly Control[]): void {
     if (!this.#isAborted) this.#host.answer(this.id, response, controls);
+  }
+
+  flush(): void {
+    this.#host.flush();
   }
 
   writable(): Promise<void> | undefined {

@@ -68,6 +68,8 @@ export class LdapSession implements OperationHost {
   #out: Buffer[] = [];
   #outBytes = 0;
   #flushPending = false;
+  /** Requests are being started; what is answered meanwhile leaves when they all are. */
+  #isPumping = false;
   #held = false;
   #paused = false;
   #closed = false;
@@ -195,7 +197,7 @@ export class LdapSession implements OperationHost {
     const options = this.startTls;
     if (options === undefined) throw new Refusal('protocolError', 'StartTLS is not on offer here');
     answer();
-    this.#flush();
+    this.#write();
     this.#decoder.discard();
     await this.#connection.startTls(options);
     this.requester = anonymous;
@@ -218,7 +220,7 @@ export class LdapSession implements OperationHost {
   /** Sends what is queued and closes. */
   close(): void {
     if (this.#closed) return;
-    this.#flush();
+    this.#write();
     this.#connection.end();
     this.#gone();
     // A client that never reads its last answers does not keep the socket.
@@ -226,6 +228,20 @@ export class LdapSession implements OperationHost {
   }
 
   #pump(): void {
+    // Within itself it is called when something ended that held requests back: the loop that runs sees to those.
+    const isOutermost = !this.#isPumping;
+    this.#isPumping = true;
+    try {
+      this.#startAll();
+    } finally {
+      if (isOutermost) {
+        this.#isPumping = false;
+        this.#write();
+      }
+    }
+  }
+
+  #startAll(): void {
     while (!this.#closed && !this.#mustWait()) {
       const next = this.#decoder.next();
       if (next.outcome === 'needs-more') break;
@@ -333,25 +349,29 @@ export class LdapSession implements OperationHost {
     });
   }
 
-  /** Queues an answer; those of one turn leave in one write. */
+  /** Queues an answer. Those to requests that came together, and those of one turn, leave in one write. */
   answer(id: number, operation: LdapOperation, controls: readonly Control[] = []): void {
     if (this.#closed) return;
     const bytes = encodeMessage({ id, operation, controls });
     this.#out.push(bytes);
     this.#outBytes += bytes.length;
     if (this.#outBytes > unreadBytesMax / 4) {
-      this.#flush();
-    } else if (!this.#flushPending) {
+      this.#write();
+    } else if (!this.#flushPending && !this.#isPumping) {
       this.#flushPending = true;
       setImmediate(() => {
         this.#flushPending = false;
-        this.#flush();
+        this.#write();
       });
     }
   }
 
-  #flush(): void {
-    if (this.#out.length === 0) return;
+  flush(): void {
+    if (!this.#isPumping) this.#write();
+  }
+
+  #write(): void {
+    if (this.#out.length === 0 || this.#closed) return;
     const parts = this.#out;
     this.#out = [];
     this.#outBytes = 0;
@@ -365,7 +385,7 @@ export class LdapSession implements OperationHost {
   /** Resolves when the client has taken enough for the next answer; `undefined` when it has. */
   room(operation: Operation): Promise<void> | undefined {
     if (this.#closed || this.#unreadBytes() <= unreadBytesMax) return undefined;
-    this.#flush();
+    this.#write();
     return new Promise((resolve) => {
       this.#waiting.push(resolve);
       operation.signal.addEventListener('abort', () => resolve(), { once: true });

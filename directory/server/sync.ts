@@ -224,6 +224,8 @@ class Follower {
             await this.#report(record);
             position = record.changeNumber;
           }
+          // Somebody waits to see the change elsewhere, and whoever made it has not been answered yet.
+          this.#operation.flush();
           if (!(await this.#breathe())) return;
         }
         // The state may move without an answer: a change that does not match, or the replicator's word on what it has applied.

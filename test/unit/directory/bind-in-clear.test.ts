@@ -60,6 +60,7 @@ function operation(more: Partial<Operation>): Operation {
     peerNames: [],
     isAborted: false,
     signal: new AbortController().signal,
+    flush: () => {},
     send: () => {},
     writable: () => undefined,
     ...more,
