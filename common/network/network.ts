@@ -122,6 +122,8 @@ export interface ConnectOptions {
   readonly tls?: TlsClientOptions;
   /** Whole time for connect and TLS handshake, milliseconds; default 10,000. */
   readonly timeoutMs?: number;
+  /** One session of many: with TLS it is written in slices, so that no large message leaves a large buffer with it. */
+  readonly isSession?: boolean;
   /** Local address to connect from. */
   readonly localAddress?: string;
 }

@@ -75,7 +75,7 @@ function connect(options: ConnectOptions): Promise<Connection> {
       clearTimeout(timer);
       socket.off('error', failed);
       if (tls !== undefined) socket.setNoDelay(true);
-      resolve(new NodeConnection(socket));
+      resolve(new NodeConnection(socket, options.isSession));
     });
   });
 }
@@ -227,13 +227,16 @@ class NodeConnection implements Connection {
   #closed = false;
   #closeError: Error | undefined;
   #tls: TlsFacts | undefined;
-  /** Of connections that began in clear or at a listener's door: sessions, of which there are many. A link writes as it comes. */
+  /** Of connections that began in clear or at a listener's door, and of those made for a session: there are many. A link writes as it comes. */
   #sliced: SlicedWrites | undefined;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, isSession = false) {
     this.remoteAddress = plainAddress(socket.remoteAddress);
     this.#socket = socket;
-    this.#tls = socket instanceof TLSSocket ? tlsFactsOf(socket) : undefined;
+    if (socket instanceof TLSSocket) {
+      this.#tls = tlsFactsOf(socket);
+      if (isSession) this.#sliced = this.#slices(socket);
+    }
     this.#attach(socket);
   }
 
@@ -374,7 +377,7 @@ class NodeConnection implements Connection {
         clearTimeout(timer);
         secure.removeAllListeners('error').removeAllListeners('close');
         this.#socket = secure;
-        this.#sliced = new SlicedWrites(secure, () => this.#handlers?.drain?.());
+        this.#sliced = this.#slices(secure);
         this.#tls = tlsFactsOf(secure);
         this.#attach(secure);
         resolve();
@@ -385,6 +388,10 @@ class NodeConnection implements Connection {
       // Reported by the TLS socket, or by the end.
       plain.on('error', () => {});
     });
+  }
+
+  #slices(socket: TLSSocket): SlicedWrites {
+    return new SlicedWrites(socket, () => this.#handlers?.drain?.());
   }
 
   #attach(socket: Socket): void {

@@ -39,6 +39,7 @@ export function dial(network: Network, target: ForeignTarget): Promise<Connectio
     host,
     port: service.port,
     timeoutMs: connectTimeoutMs,
+    isSession: true,
     ...(service.tls === 'implicit' ? { tls: { serverName, ...(ca === undefined ? {} : { ca }) } } : {}),
   });
 }

@@ -348,11 +348,11 @@ function noService(cluster: ClusterRecord, wanted: string): PlatformError {
   );
 }
 
-/** A foreign server's SCRAM keys are its own: the exchange that the client had with us proves nothing there. */
+/** A foreign server's SCRAM keys are its own: the exchange that the client had with us proves nothing there, and says nothing of the password. */
 function noScram(account: ForeignAccount): PlatformError {
   return new PlatformError(
-    'AUTH_FAILED',
-    `${account.name} is on the foreign cluster ${account.cluster.name}, where no SCRAM exchange can be passed on`,
+    'AUTH_MECHANISM',
+    `${account.name} is on the foreign cluster ${account.cluster.name}, where no SCRAM exchange can be passed on; offer no scram: in this subset, or move the account`,
   );
 }
 

@@ -8,10 +8,11 @@ import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
 
 let listener: Listener;
+let ca: Awaited<ReturnType<typeof createThrowawayCa>>;
 let accepted = Promise.withResolvers<Connection>();
 
 beforeAll(async () => {
-  const ca = await createThrowawayCa(systemClock, systemRandom);
+  ca = await createThrowawayCa(systemClock, systemRandom);
   const { certificate: cert, key } = await ca.issue(['localhost']);
   listener = await nodeNetwork.listen({}, (connection) => {
     connection.handle({ data: () => {}, close: () => {} });
@@ -70,6 +71,33 @@ describe('a session under TLS', () => {
     expect(Buffer.concat(received).equals(Buffer.concat(pieces))).toBe(true);
     expect(server.bufferedBytes).toBe(0);
     client.end();
+  });
+
+  it('is written so too where it was made to a server, and a link is not', async () => {
+    const { certificate: cert, key } = await ca.issue(['localhost']);
+    const peers: Connection[] = [];
+    const server = await nodeNetwork.listen({ tls: { cert, key } }, (peer) => {
+      peers.push(peer);
+      peer.handle({ data: () => {}, close: () => {} });
+    });
+    const tls = { serverName: 'localhost', ca: ca.certificate };
+    const leftAtDrain = async (isSession: boolean): Promise<number> => {
+      const made = await nodeNetwork.connect({ host: '127.0.0.1', port: server.port, tls, isSession });
+      peers.push(made);
+      const drained = new Promise<number>((resolve) =>
+        made.handle({ data: () => {}, drain: () => resolve(made.bufferedBytes), close: () => {} }),
+      );
+      expect(made.write(Buffer.alloc(1_048_576))).toBe(false);
+      return drained;
+    };
+    try {
+      // Slices are asked for while some are left; what was written whole has gone when the socket says so.
+      expect(await leftAtDrain(true)).toBeGreaterThan(16_000);
+      expect(await leftAtDrain(false)).toBe(0);
+    } finally {
+      for (const peer of peers) peer.destroy();
+      await server.close();
+    }
   });
 
   it('lets go of what waits when the client is gone, and bears writes and ends after that', async () => {

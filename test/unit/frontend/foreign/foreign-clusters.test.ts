@@ -3,7 +3,7 @@ import { parseClusterName, parseMemberName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
 import type { ClusterRecord, ForeignService } from '#directory/client/records.ts';
 import { defaultForeignSettings, type ForeignSettings } from '#frontend/foreign/settings.ts';
-import { passwordOf } from '#frontend/session/credentials.ts';
+import { type Credentials, passwordOf } from '#frontend/session/credentials.ts';
 import type { LoginResult } from '#frontend/session/open-session.ts';
 import type { MemoryConnection } from '#test/fakes/memory-connection.ts';
 import { account, domain, type Federation, federation, uuidOf } from '../fakes.ts';
@@ -74,10 +74,14 @@ function world(settings?: Partial<ForeignSettings>, cluster = foreignCluster()) 
   return { ...made, logins, connections };
 }
 
-async function login(made: Federation, loginName = 'alice@isp.example', password = 'wonderland'): Promise<LoginResult> {
+function login(made: Federation, loginName = 'alice@isp.example', password = 'wonderland'): Promise<LoginResult> {
+  return loginWith(made, loginName, passwordOf(password));
+}
+
+async function loginWith(made: Federation, loginName: string, credentials: Credentials): Promise<LoginResult> {
   let result: LoginResult | undefined;
   const client = { address: '192.0.2.1', port: 4711, tls: true };
-  void made.opener.open({ service: 'imap', sessionId: 's1', loginName, credentials: passwordOf(password), client }).then((answer) => {
+  void made.opener.open({ service: 'imap', sessionId: 's1', loginName, credentials, client }).then((answer) => {
     result = answer;
   });
   for (let i = 0; i < 200 && result === undefined; i += 1) await made.clock.advance(100);
@@ -100,6 +104,21 @@ describe('a login to an account of a foreign cluster', () => {
 
   it('is refused as the server refuses it', async () => {
     expect(shown(await login(world(), 'alice', 'wrong'))).toBe('AUTH_FAILED');
+  });
+
+  it.each([
+    ['passed', undefined],
+    [
+      'judged by the directory',
+      { login: { kind: 'master-user', name: 'master', password: new Secret('m'), form: 'sasl', separator: '*' } },
+    ],
+  ] as const)('is put off, and nothing held against it, when a SCRAM exchange would have to be %s', async (_how, settings) => {
+    const made = world(settings);
+    const scram: Credentials = { kind: 'scram', authMessage: 'n=,r=a', proof: new Secret('cHJvb2Y=') };
+    const result = await loginWith(made, 'alice', scram);
+    expect(result.ok || [result.error.code, result.error.kind]).toEqual(['AUTH_MECHANISM', 'unavailable']);
+    expect(made.guard.entries(10)).toEqual([]);
+    expect(made.opener.counts).toEqual({ ok: 0, failed: 0, refused: 1 });
   });
 
   it('hands over what the server said after its login, and what it offers', async () => {
