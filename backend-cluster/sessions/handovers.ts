@@ -14,6 +14,14 @@ export const parkedMax = 50_000;
 /** Largest state, octets of JSON: it must fit into one answer on the link. */
 export const stateBytesMax = 900_000;
 
+/**
+ * What a session is parked as. A member of an earlier release would begin a POP3 session anew, with other numbers than the client knows; it refuses a
+ * service of this name.
+ */
+export function parkedAs(service: string): string {
+  return service === 'pop3' ? 'pop3-maildrop' : service;
+}
+
 /** A session at rest. */
 export interface ParkedSession {
   readonly uuid: AccountUuid;

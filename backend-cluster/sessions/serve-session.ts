@@ -23,7 +23,7 @@ import type { Metrics } from '#common/metrics/metrics.ts';
 import type { Random } from '#common/random.ts';
 import type { AccountRecord } from '#directory/client/records.ts';
 import type { OpenSession, OpenSessionAnswer } from '#protocol/link/messages.ts';
-import type { ParkedSession } from './handovers.ts';
+import { type ParkedSession, parkedAs } from './handovers.ts';
 import type { SessionServer } from './session.ts';
 import type { SessionFacts, SessionRegistry } from './session-registry.ts';
 
@@ -128,7 +128,7 @@ async function resume(
 ): Promise<SessionDecision> {
   const parked = await options.collect(request.resume as NonNullable<OpenSession['resume']>, peer.name);
   const record = options.registry.find(parked.uuid);
-  if (record === undefined || parked.service !== service) {
+  if (record === undefined || parked.service !== parkedAs(service)) {
     throw new PlatformError('LINK_NOT_HERE', `the session handed over is not of an account that is known here`);
   }
   if (record.status !== 'active') throw new PlatformError('AUTH_ACCOUNT_LOCKED', `${record.name} is ${record.status}`);

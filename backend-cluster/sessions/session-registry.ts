@@ -9,7 +9,7 @@ import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { Random } from '#common/random.ts';
 import type { SessionNotice } from '#protocol/link/messages.ts';
-import { Handovers } from './handovers.ts';
+import { Handovers, parkedAs } from './handovers.ts';
 import type { RunningSession } from './session.ts';
 
 /** What is known of a session when it starts. */
@@ -127,7 +127,8 @@ export class SessionRegistry {
       }
       mover.notify({ kind: 'move' });
       const state = await running.moveAway();
-      if (state !== undefined) mover.endWith({ kind: 'ticket', ticket: this.handovers.park(uuid, facts.frontend, facts.service, state) });
+      if (state !== undefined)
+        mover.endWith({ kind: 'ticket', ticket: this.handovers.park(uuid, facts.frontend, parkedAs(facts.service), state) });
     });
     const late = new AbortController();
     await Promise.race([Promise.all(resting), sleep(this.#clock, moveMs, late.signal)]);

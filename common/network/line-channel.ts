@@ -115,6 +115,13 @@ export class LineChannel {
     if (bytes.length > 0) this.#put(Buffer.concat([bytes, this.#joined()]));
   }
 
+  /** All that has come and was not read; the connection is somebody else's from here on. */
+  takeRest(): Buffer {
+    const rest = this.#joined();
+    this.#put(Buffer.alloc(0));
+    return rest;
+  }
+
   /** Drops what has come and was not read. Returns how many bytes that was. */
   discard(): number {
     const dropped = this.#keptBytes;

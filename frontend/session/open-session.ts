@@ -170,7 +170,7 @@ export class SessionOpener {
       member: async (member, uuid, name, hops) => {
         const { answer, channel } = await this.#options.link.openSession(member, {
           ...this.#opening(service, sessionId, client, hops),
-          canMove: service === 'imap',
+          canMove: service === 'imap' || service === 'pop3',
           account: { uuid, name },
           login: linkLoginOf(name, credentials),
         });

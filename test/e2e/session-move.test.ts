@@ -32,7 +32,7 @@ afterAll(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-/** An IMAP client that keeps everything it has heard. */
+/** An IMAP or POP3 client that keeps everything it has heard. */
 class Client {
   readonly socket: TLSSocket;
   heard = '';
@@ -50,6 +50,20 @@ class Client {
     });
   }
 
+  static async popIn(subset: string, user: string, password: string): Promise<Client> {
+    const [host = '', port] = (ready.subsets[subset]?.frontends[0]?.pop3s ?? '').split(':');
+    const client = new Client(connectTls({ host, port: Number(port), rejectUnauthorized: false }));
+    await client.hears('+OK');
+    for (const line of [`USER ${user}`, `PASS ${password}`]) await client.pop(line);
+    return client;
+  }
+
+  /** A POP3 command with an answer of one line. */
+  async pop(line: string): Promise<string> {
+    this.socket.write(`${line}\r\n`);
+    return this.hears('\r\n');
+  }
+
   static async logIn(subset: string, user: string, password: string): Promise<Client> {
     const [host = '', port] = (ready.subsets[subset]?.frontends[0]?.imaps ?? '').split(':');
     const client = new Client(connectTls({ host, port: Number(port), rejectUnauthorized: false }));
@@ -65,7 +79,7 @@ class Client {
       (heard) => heard.includes(text) || this.isClosed,
       30_000,
     );
-    expect(this.isClosed, `closed after ${this.heard}`).toBe(false);
+    expect(this.heard, 'closed before').toContain(text);
     const { heard } = this;
     this.heard = '';
     return heard;
@@ -139,4 +153,45 @@ it('moves the sessions of an account with it, and no client sees more than a pau
   expect(caught.match(new RegExp(`\\* ${count - 1} EXPUNGE`, 'g')) ?? []).toHaveLength(1);
   expect(await reader.command(`FETCH ${count - 1} (BODY[HEADER.FIELDS (SUBJECT)])`)).toContain('Subject: four');
   expect(await reader.command('NOOP')).not.toContain('EXPUNGE');
+});
+
+it('moves POP3 sessions too: numbers, marks and a line that was begun are as before, and QUIT deletes what was marked', {
+  timeout: 180_000,
+}, async () => {
+  // Of the other cluster: this one has a member less by now.
+  const user = ready.accounts.find(({ hostServer }) => hostServer !== ready.accounts[0]?.hostServer) as ReadyDocument['accounts'][number];
+  const writer = await Client.logIn('us', user.name, user.password);
+  const append = async (subject: string): Promise<void> => {
+    const text = `Subject: ${subject}\r\n\r\nbody\r\n`;
+    expect(await writer.command(`APPEND INBOX {${text.length}+}\r\n${text}`)).toContain('APPENDUID');
+  };
+  for (const subject of ['one', 'two', 'three']) await append(subject);
+  const reader = await Client.popIn('eu', user.name, user.password);
+  const count = Number(/^\+OK (\d+) /.exec(await reader.pop('STAT'))?.[1]);
+  expect(count).toBeGreaterThanOrEqual(3);
+  const idOf = async (number: number): Promise<string> => (await reader.pop(`UIDL ${number}`)).trim();
+  const [two, three] = [await idOf(count - 1), await idOf(count)];
+  await reader.pop(`DELE ${count - 2}`);
+  // What another session removes keeps its number here.
+  await writer.command('SELECT INBOX');
+  await writer.command(`STORE ${count - 1} +FLAGS (\\Deleted)`);
+  await writer.command('EXPUNGE');
+  reader.socket.write(`UIDL ${count}`);
+
+  const before = memberOf(user.name);
+  await drain(before);
+  await until(
+    async () => [...federation.frontends.values()].flatMap((frontend) => frontend.status().sessions),
+    (sessions) => sessions.filter(({ account, member }) => account === user.name && member !== before).length === 2,
+    30_000,
+  );
+  reader.socket.write('\r\n');
+  expect((await reader.hears('\r\n')).trim()).toBe(three);
+  expect(await idOf(count - 1)).toBe(two);
+  expect(await reader.pop(`RETR ${count - 1}`)).toContain('-ERR The message was removed');
+  expect(await reader.pop(`LIST ${count - 2}`)).toContain('-ERR No such message');
+  expect(await reader.pop('QUIT')).toContain('+OK 1 messages deleted');
+  await writer.command('NOOP');
+  expect(await writer.command('STATUS INBOX (MESSAGES)')).toContain(`MESSAGES ${count - 2}`);
+  expect(writer.isClosed).toBe(false);
 });

@@ -4,7 +4,7 @@
  *
  * INBOX is not locked against others: it is shared with IMAP sessions and with deliveries, which an exclusive lock would shut out.
  */
-import type { OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
+import type { Mailbox, OpenAccount } from '#backend-cluster/mailboxes/open-account.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 
 /** One message of the snapshot. */
@@ -16,24 +16,50 @@ export interface MaildropMessage {
   readonly uniqueId: string;
 }
 
+/** A maildrop as it is sent to another member: what others have expunged since is in it too. */
+export interface MaildropImage {
+  readonly inboxId: number;
+  readonly uidValidity: number;
+  readonly messages: readonly (readonly [uid: number, sizeBytes: number, uniqueId: string])[];
+  /** Numbers of the messages with a mark. */
+  readonly marked: readonly number[];
+}
+
 /** See the header of this file. */
 export class Maildrop {
   readonly #account: OpenAccount;
   readonly #inboxId: number;
+  readonly #uidValidity: number;
   readonly #messages: readonly MaildropMessage[];
   readonly #marked = new Set<number>();
 
-  constructor(account: OpenAccount) {
-    const inbox = account.mailbox('INBOX');
-    if (inbox === undefined) throw new PlatformError('MBOX_NOT_FOUND', `account ${account.uuid} has no INBOX; every account must have one`);
+  private constructor(account: OpenAccount, inbox: Mailbox, messages: readonly MaildropMessage[]) {
     this.#account = account;
     this.#inboxId = inbox.id;
+    this.#uidValidity = inbox.uidValidity;
+    this.#messages = messages;
+  }
+
+  /** INBOX as it is now. */
+  static open(account: OpenAccount): Maildrop {
+    const inbox = account.mailbox('INBOX');
+    if (inbox === undefined) throw new PlatformError('MBOX_NOT_FOUND', `account ${account.uuid} has no INBOX; every account must have one`);
     const messages: MaildropMessage[] = [];
     for (const uid of inbox.uids()) {
       const info = inbox.message(uid);
       if (info !== undefined) messages.push({ number: messages.length + 1, uid, sizeBytes: info.sizeBytes, uniqueId: info.emailId });
     }
-    this.#messages = messages;
+    return new Maildrop(account, inbox, messages);
+  }
+
+  /** As another member had it; `undefined` when that INBOX is no more. */
+  static restore(account: OpenAccount, image: MaildropImage): Maildrop | undefined {
+    const inbox = account.mailboxById(image.inboxId);
+    if (inbox === undefined || inbox.uidValidity !== image.uidValidity) return undefined;
+    const messages = image.messages.map(([uid, sizeBytes, uniqueId], index) => ({ number: index + 1, uid, sizeBytes, uniqueId }));
+    const maildrop = new Maildrop(account, inbox, messages);
+    for (const number of image.marked) maildrop.#marked.add(number);
+    return maildrop;
   }
 
   /** Messages without a mark. */
@@ -56,6 +82,11 @@ export class Maildrop {
 
   get markedCount(): number {
     return this.#marked.size;
+  }
+
+  image(): MaildropImage {
+    const messages = this.#messages.map(({ uid, sizeBytes, uniqueId }) => [uid, sizeBytes, uniqueId] as const);
+    return { inboxId: this.#inboxId, uidValidity: this.#uidValidity, messages, marked: [...this.#marked] };
   }
 
   /** The text; `undefined` when another session has expunged the message. */

@@ -2,7 +2,8 @@
  * POP3 after login (RFC 1939, RFC 2449, RFC 3206): the transaction and update states.
  *
  *   frontend logs in ─► TRANSACTION ── QUIT ──► UPDATE: deletions committed ─► +OK, or -ERR when they were not
- *                           └── lost line, idle too long, bye ──► nothing is deleted
+ *                           ├── lost line, idle too long, bye ──► nothing is deleted
+ *                           └── the account moves ──► at rest between two commands; another member goes on with the same numbers and marks
  *
  * Commands are read one at a time, which serves pipelining clients (RFC 2449 §6.6); their answers go out in order. A message is written in
  * chunks and each waits until the connection has room.
@@ -15,8 +16,9 @@ import type { Connection } from '#common/network/network.ts';
 import { type Pop3Command, parsePop3Command, pop3CommandBytesMax } from '#protocol/pop3/commands.ts';
 import { topOf } from '#protocol/pop3/top.ts';
 import { dotStuffed } from '#protocol/smtp/dot-stuffing.ts';
+import { stateBytesMax } from '../handovers.ts';
 import type { RunningSession, SessionContext, SessionServer } from '../session.ts';
-import { Maildrop, type MaildropMessage } from './maildrop.ts';
+import { Maildrop, type MaildropImage, type MaildropMessage } from './maildrop.ts';
 
 /** CAPA after login (RFC 2449 §5); the frontend adds what concerns login while there is none. */
 export const pop3Capabilities: readonly string[] = [
@@ -38,6 +40,13 @@ const badCommandsMax = 10;
 /** Piece of a message that is written before waiting for room. */
 const chunkBytes = 64 * 1024;
 
+/** A session at rest, for another member to go on with. */
+interface Pop3State {
+  readonly maildrop: MaildropImage;
+  /** The beginning of a line that has come, each octet as a character. */
+  readonly held: string;
+}
+
 /** Serves one POP3 session. */
 export const servePop3: SessionServer = (connection, context, ended) => new Pop3Session(connection, context, ended);
 
@@ -50,6 +59,10 @@ class Pop3Session implements RunningSession {
   /** Inside a multi-line answer nothing else may be written. */
   #isInAnswer = false;
   #outcome: string | undefined;
+  /** Set once the session is to go on at another member. */
+  #moving: PromiseWithResolvers<object | undefined> | undefined;
+  /** It has come to rest and says nothing more. */
+  #isAtRest = false;
 
   constructor(connection: Connection, context: SessionContext, ended: () => void) {
     this.#channel = new LineChannel(connection, context.clock);
@@ -60,12 +73,19 @@ class Pop3Session implements RunningSession {
     this.#channel.onClose((error) => {
       this.#outcome ??= error === undefined ? 'closed by client' : 'connection lost';
       this.#stopWatching();
+      this.#moving?.resolve(undefined);
       ended();
     });
     void this.#run();
   }
 
+  moveAway(): Promise<object | undefined> {
+    this.#moving ??= Promise.withResolvers();
+    return this.#moving.promise;
+  }
+
   bye(text: string): void {
+    if (this.#isAtRest) return;
     this.#outcome ??= 'ended by server';
     if (this.#isInAnswer) {
       // A line of ours in the midst of a message would become part of it.
@@ -82,7 +102,11 @@ class Pop3Session implements RunningSession {
 
   async #run(): Promise<void> {
     try {
-      const maildrop = new Maildrop(this.#context.account);
+      const resumed = this.#context.resume as Pop3State | undefined;
+      const { account } = this.#context;
+      const maildrop = resumed === undefined ? Maildrop.open(account) : Maildrop.restore(account, resumed.maildrop);
+      if (maildrop === undefined) return this.#close('INBOX replaced', '-ERR [SYS/TEMP] The mailbox was replaced, connect again');
+      if (resumed !== undefined) this.#channel.unread(Buffer.from(resumed.held, 'latin1'));
       while (this.#outcome === undefined) await this.#next(maildrop);
     } catch (thrown) {
       const error = asPlatformError(thrown);
@@ -94,7 +118,7 @@ class Pop3Session implements RunningSession {
   async #next(maildrop: Maildrop): Promise<void> {
     const result = await this.#channel.readLine({ bytesMax: pop3CommandBytesMax, timeoutMs: idleMaxMs, strict: false });
     if (this.#outcome !== undefined) return;
-    if (result.kind === 'ended') return this.#close('closed by client');
+    if (result.kind === 'ended') return this.#moving === undefined ? this.#close('closed by client') : this.#rest(maildrop);
     // RFC 1939 §3: autologout closes without removing anything and without an answer; RFC 2449 allows a response code, so one is given.
     if (result.kind === 'timeout') return this.#close('idle too long', '-ERR [SYS/TEMP] Idle too long');
     if (result.kind === 'too-long') return this.#close('line too long', '-ERR Command line too long');
@@ -111,6 +135,20 @@ class Pop3Session implements RunningSession {
     } catch (thrown) {
       this.#failed(asPlatformError(thrown));
     }
+  }
+
+  /** Comes to rest. What is too large to be sent ends; nothing is deleted then. */
+  #rest(maildrop: Maildrop): void {
+    const state: Pop3State = { maildrop: maildrop.image(), held: this.#channel.takeRest().toString('latin1') };
+    if (JSON.stringify(state).length > stateBytesMax) {
+      this.#close('cannot be moved', '-ERR [SYS/TEMP] The mailbox is served elsewhere now, connect again');
+      this.#moving?.resolve(undefined);
+      return;
+    }
+    this.#isAtRest = true;
+    this.#outcome = 'moved to another member';
+    this.#stopWatching();
+    this.#moving?.resolve(state);
   }
 
   async #perform(command: Pop3Command, maildrop: Maildrop): Promise<void> {

@@ -31,7 +31,8 @@ async function furnished(): Promise<MemoryAccount> {
 function start(
   account: MemoryAccount,
   clock = new FakeClock(),
-): { client: LineClient; ends: () => number; bye: (text: string) => void; clock: FakeClock } {
+  resume?: object,
+): { client: LineClient; ends: () => number; bye: (text: string) => void; moveAway: () => Promise<object | undefined>; clock: FakeClock } {
   const [near, far] = connectionPair();
   let ended = 0;
   const context = {
@@ -40,6 +41,7 @@ function start(
     refresh: () => undefined,
     accountName: () => parseAccountName('alice@isp.example'),
     clientAddress: '127.0.0.1',
+    resume,
     clock,
     random: seededRandom(1),
     log: silentLogger,
@@ -47,7 +49,13 @@ function start(
   const session = servePop3(far, context, () => {
     ended += 1;
   });
-  return { client: new LineClient(near), ends: () => ended, bye: (text) => session.bye(text), clock };
+  return {
+    client: new LineClient(near),
+    ends: () => ended,
+    bye: (text) => session.bye(text),
+    moveAway: async () => session.moveAway?.(),
+    clock,
+  };
 }
 
 describe('POP3 as clients see it', () => {
@@ -66,6 +74,14 @@ describe('POP3 as clients see it', () => {
     });
   }
 });
+
+/** A multi-line answer without its first line. */
+async function listing(client: LineClient, command: string): Promise<string[]> {
+  expect(await client.command(command)).toMatch(/^\+OK/);
+  const lines: string[] = [];
+  for (let line = await client.line(); line !== undefined && line !== '.'; line = await client.line()) lines.push(line);
+  return lines;
+}
 
 describe('a POP3 session', () => {
   test('removes nothing when the connection is lost before QUIT', async () => {
@@ -159,6 +175,65 @@ describe('a POP3 session', () => {
     await expect.poll(() => (client.connection as unknown as { pendingBytes: number }).pendingBytes).toBeGreaterThan(60_000);
     await clock.advance(5 * 60_000);
     await expect.poll(ends).toBe(1);
+  });
+
+  test('goes on at another member with its numbers, sizes, ids and marks, whatever others have expunged, and with a line that was begun', async () => {
+    const account = await furnished();
+    const first = start(account);
+    const [list, ids] = [await listing(first.client, 'LIST'), await listing(first.client, 'UIDL')];
+    await first.client.command('DELE 2');
+    await account.expunge(1, [1], true);
+    // What has come is done before it rests; the frontend ends its side behind it.
+    first.client.send('NOOP\r\nSTA');
+    const moving = first.moveAway();
+    first.client.connection.end();
+    expect(await first.client.line()).toBe('+OK');
+    const state = await moving;
+    expect(state).toBeDefined();
+    first.bye('must not be heard');
+    expect(first.client.isClosed).toBe(false);
+    await account.expunge(1, [3], true);
+    await deliver(account, 'd9', 'Subject: new\n\nnew\n');
+
+    const second = start(account, undefined, JSON.parse(JSON.stringify(state)) as object);
+    second.client.send('T\r\n');
+    expect(await second.client.line()).toMatch(/^\+OK 2 /);
+    expect(await second.client.command('RETR 1')).toBe('-ERR The message was removed by another session');
+    expect(await second.client.command('RETR 2')).toBe('-ERR No such message');
+    expect(await second.client.command('RETR 4')).toBe('-ERR No such message');
+    await second.client.command('RSET');
+    expect([await listing(second.client, 'LIST'), await listing(second.client, 'UIDL')]).toEqual([list, ids]);
+    await second.client.command('DELE 2');
+    expect(await second.client.command('QUIT')).toBe('+OK 1 messages deleted, bye');
+    await expect.poll(second.ends).toBe(1);
+    expect(account.mailbox('INBOX')?.messageCount).toBe(1);
+  });
+
+  test('that has said QUIT is over, and not moved', async () => {
+    const account = await furnished();
+    const { client, moveAway, ends } = start(account);
+    await client.command('DELE 1');
+    client.send('QUIT\r\n');
+    const moving = moveAway();
+    client.connection.end();
+    expect(await client.line()).toBe('+OK 1 messages deleted, bye');
+    expect(await moving).toBeUndefined();
+    await expect.poll(ends).toBe(1);
+    expect(account.mailbox('INBOX')?.messageCount).toBe(2);
+  });
+
+  test('that cannot go on exactly ends with a temporary refusal, and nothing is deleted', async () => {
+    const account = await furnished();
+    const { client, moveAway } = start(account);
+    await client.command('DELE 1');
+    const moving = moveAway();
+    client.connection.end();
+    const state = (await moving) as { maildrop: object };
+    const another = { ...state, maildrop: { ...state.maildrop, uidValidity: 1 } };
+    const second = start(account, undefined, another);
+    expect(await second.client.line()).toBe('-ERR [SYS/TEMP] The mailbox was replaced, connect again');
+    expect(await second.client.line()).toBeUndefined();
+    expect(account.mailbox('INBOX')?.messageCount).toBe(3);
   });
 
   test('ends in its own words when the server must', async () => {
