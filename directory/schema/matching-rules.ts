@@ -31,8 +31,9 @@ export function preparedText(text: string, fold: boolean): string {
 }
 
 function preparedPiece(text: string, fold: boolean): string {
-  // Nearly every name is lower-case ASCII without spaces: nothing to do for those.
+  // Nearly every name is lower-case ASCII without spaces: nothing to do for those, and little where single spaces are within.
   if (/^[!-@[-~]*$/.test(text)) return text;
+  if (/^[!-~]+(?: [!-~]+)*$/.test(text)) return fold ? text.toLowerCase() : text;
   const folded = fold ? normalized(text, 'NFKC').toLowerCase() : text;
   return normalized(folded.replace(mappedToNothing, ''), 'NFKC').replace(spaces, ' ');
 }

@@ -9,7 +9,7 @@
  */
 import { lengthContentStart, readLength } from '#protocol/ldap/ber.ts';
 import { normalizeAttributeType } from '#protocol/ldap/dn.ts';
-import type { Image } from '#protocol/ldap/image-batch.ts';
+import { type Image, ReceivedImage } from '#protocol/ldap/image-batch.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { hasIndex, hostTally, indexKeys, tallies } from '../schema/mail-schema.ts';
 import type { AttributeType } from '../schema/schema.ts';
@@ -22,7 +22,13 @@ import type { Tree } from './tree.ts';
 /** Descriptions, and lists of classes, that are remembered. */
 const formsMax = 1000;
 /** Names that mean what they say in every rule of comparison. */
-const plainName = /^([A-Za-z][A-Za-z0-9-]*)=([\w.@-]+)$/;
+const plainName = /^[A-Za-z][A-Za-z0-9-]*=[\w.@-]+$/;
+/** Values that are their own keys where nothing but case and spaces is folded. */
+const plainValue = /^[!-@[-~]+$/;
+/** Octets of bodies that wait; more have a place of their own. */
+const poolBytes = 262_144;
+
+const noOctets = Buffer.alloc(0);
 
 /** What becomes of an attribute of one description. */
 interface Form {
@@ -48,8 +54,16 @@ interface Classes {
 
 /** A row with the image it was made of. */
 export interface WaitingRow {
-  readonly image: Exclude<Image, { dn: undefined }>;
+  readonly image: ReceivedImage;
   readonly index: number;
+}
+
+/** The attribute that entries are named by. */
+interface Naming {
+  /** `uid=` as it stands in names, and in their keys. */
+  readonly prefix: string;
+  readonly normPrefix: string;
+  readonly type: string;
 }
 
 /** See the header of this file. */
@@ -62,6 +76,13 @@ export class ImageLoader {
   readonly #order: (Form | undefined)[] = [];
   readonly #classes = new Map<string, Classes>();
   #lastClasses: Classes | undefined;
+  #naming: Naming = { prefix: '=', normPrefix: '=', type: '' };
+  /** The parent of the entry before: its name as it came, and its id. */
+  #parentName = noOctets;
+  #parentId: number | undefined;
+  #counted: { readonly classes: Classes; readonly host: string; readonly tallies: readonly string[] } | undefined;
+  readonly #pool = Buffer.allocUnsafeSlow(poolBytes);
+  #pooled = 0;
   #entries = 0;
   #rows: NewRow[] = [];
   #waiting: WaitingRow[] = [];
@@ -72,27 +93,39 @@ export class ImageLoader {
     this.#notStored = notStored;
   }
 
-  /** Takes an image of a new entry below a parent that is known. */
-  take(image: WaitingRow['image'], index: number, parents: ReadonlyMap<string, number>): boolean {
-    const { dn, attributesBer, uuidOctets } = image;
-    if (attributesBer === undefined || uuidOctets === undefined) return false;
-    const comma = dn.indexOf(',');
-    const parentId = comma < 0 ? undefined : parents.get(dn.slice(comma + 1));
-    const name = parentId === undefined ? null : plainName.exec(dn.slice(0, comma));
-    if (parentId === undefined || name === null) return false;
-    const row = this.#rowOf(attributesBer, parentId, name as unknown as readonly [string, string, string], uuidOctets);
-    if (row === undefined || !this.#tree.store.claimUuid(uuidOctets)) return false;
+  /** Takes an image of a new entry; `parentOf` gives the id of the entry of a name, where there is one. */
+  take(image: Image, index: number, parentOf: (dn: string) => number | undefined): boolean {
+    if (!(image instanceof ReceivedImage)) return false;
+    const { octets, uuidStart, dnStart, dnEnd } = image;
+    let comma = dnStart;
+    while (comma < dnEnd && octets[comma] !== 0x2c) comma += 1;
+    if (comma === dnEnd) return false;
+    const rdn = octets.toString('latin1', dnStart, comma);
+    if (!plainName.test(rdn)) return false;
+    if (this.#parentId === undefined || !isAt(octets, comma + 1, dnEnd - comma - 1, this.#parentName)) {
+      this.#parentId = parentOf(octets.toString('utf8', comma + 1, dnEnd));
+      this.#parentName = Buffer.from(octets.subarray(comma + 1, dnEnd));
+    }
+    if (this.#parentId === undefined) return false;
+    const uuid = octets.subarray(uuidStart, uuidStart + 16);
+    const row = this.#rowOf(image, this.#parentId, rdn, uuid);
+    if (row === undefined || !this.#tree.store.claimUuid(uuid)) return false;
     this.#rows.push(row);
     this.#waiting.push({ image, index });
     return true;
+  }
+
+  /** What was known of parents may not be so any more. */
+  forgetParent(): void {
+    this.#parentId = undefined;
   }
 
   /** Writes the rows that wait; inside `store.write`. */
   flush(): { readonly added: number; readonly taken: readonly WaitingRow[] } {
     const [rows, waiting] = [this.#rows, this.#waiting];
     if (rows.length === 0) return { added: 0, taken: [] };
-    this.drop();
     const taken = this.#tree.store.addRows(rows, this.#tree.isFilled);
+    this.drop();
     this.#tree.csns.observe(this.#highestCsn);
     return { added: rows.length - taken.length, taken: taken.map((at) => waiting[at] as WaitingRow) };
   }
@@ -101,24 +134,23 @@ export class ImageLoader {
   drop(): void {
     this.#rows = [];
     this.#waiting = [];
+    this.#pooled = 0;
   }
 
-  #rowOf(
-    ber: Buffer,
-    parentId: number,
-    [rdn, namingType, namingValue]: readonly [string, string, string],
-    uuid: Buffer,
-  ): NewRow | undefined {
+  #rowOf({ octets: ber, dnEnd, attributesEnd }: ReceivedImage, parentId: number, rdn: string, uuid: Buffer): NewRow | undefined {
     const body = this.#body;
-    body.begin(ber, ber.length + 256);
+    body.begin(ber, attributesEnd - dnEnd + 256);
     this.#entries += 1;
+    if (!rdn.startsWith(this.#naming.prefix)) this.#naming = namingOf(rdn);
+    const { type: namingType, prefix, normPrefix } = this.#naming;
+    const valueLength = rdn.length - prefix.length;
     const keys: string[] = [];
     let classes: Classes | undefined;
     let csn: string | undefined;
     let host: string | undefined;
     let rdnNorm: string | undefined;
-    readLength(ber, 1, ber.length);
-    for (let at = lengthContentStart(), position = 0; at < ber.length; position += 1) {
+    lengthAt(ber, dnEnd);
+    for (let at = lengthContentStart(), position = 0; at < attributesEnd; position += 1) {
       const end = lengthAt(ber, at) + lengthContentStart();
       const typeAt = lengthContentStart();
       const typeLength = lengthAt(ber, typeAt);
@@ -150,21 +182,38 @@ export class ImageLoader {
       if (!isNaming && !form.isIndexed && form.canonical !== 'hostServer') continue;
       for (let one = first; one < setEnd; ) {
         const valueEnd = lengthAt(ber, one) + lengthContentStart();
-        const value = ber.subarray(lengthContentStart(), valueEnd);
+        const valueStart = lengthContentStart();
         one = valueEnd;
-        const key = form.type.equality?.key(value);
+        const key = keyOf(form.type, ber, valueStart, valueEnd);
         if (key !== undefined && form.isIndexed) keys.push(form.type.key, key);
-        if (form.canonical === 'hostServer') host ??= value.toString('utf8');
-        if (isNaming && isSingle && key !== undefined && value.toString('latin1') === namingValue && !/[^\w.@-]/.test(key))
-          rdnNorm = `${normalizeAttributeType(namingType)}=${key}`;
+        if (form.canonical === 'hostServer') host ??= ber.toString('utf8', valueStart, valueEnd);
+        if (!isNaming || !isSingle || key === undefined || valueEnd - valueStart !== valueLength || /[^\w.@-]/.test(key)) continue;
+        if (isNamed(rdn, prefix.length, ber, valueStart, valueEnd)) rdnNorm = normPrefix + key;
       }
     }
     if (rdnNorm === undefined || classes === undefined || csn === undefined || !csnPattern.test(csn) || body.isFull) return undefined;
     body.encoded(classes.tail);
     keys.push(...classes.keys);
     if (csn > this.#highestCsn) this.#highestCsn = csn;
-    const counted = host === undefined || !classes.tallies.includes('accounts') ? classes.tallies : [...classes.tallies, hostTally(host)];
-    return { parentId, rdnNorm, rdn, uuid, csn, body: body.take(), keys, tallies: counted };
+    const tallies = host === undefined ? classes.tallies : this.#talliesOf(classes, host);
+    return { parentId, rdnNorm, rdn, uuid, csn, body: this.#pooledBody(), keys, tallies };
+  }
+
+  // Good until the rows that wait are written.
+  #pooledBody(): Uint8Array {
+    const start = this.#pooled;
+    const end = start + this.#body.length;
+    if (end > poolBytes) return this.#body.take();
+    this.#body.copyTo(this.#pool, start);
+    this.#pooled = end;
+    return this.#pool.subarray(start, end);
+  }
+
+  #talliesOf(classes: Classes, host: string): readonly string[] {
+    if (!classes.tallies.includes('accounts')) return classes.tallies;
+    if (this.#counted?.classes !== classes || this.#counted.host !== host)
+      this.#counted = { classes, host, tallies: [...classes.tallies, hostTally(host)] };
+    return this.#counted.tallies;
   }
 
   #formAt(position: number, ber: Buffer, start: number, length: number): Form | undefined {
@@ -226,7 +275,25 @@ export class ImageLoader {
   }
 }
 
-const noOctets = Buffer.alloc(0);
+/** How entries are named whose names begin as this one. */
+function namingOf(rdn: string): Naming {
+  const type = rdn.slice(0, rdn.indexOf('='));
+  return { prefix: `${type}=`, normPrefix: `${normalizeAttributeType(type)}=`, type };
+}
+
+function isNamed(rdn: string, from: number, ber: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at += 1) if (ber[at] !== rdn.charCodeAt(from + at - start)) return false;
+  return true;
+}
+
+/** The key of a value under the attribute's rule for equality. */
+function keyOf({ equality }: AttributeType, ber: Buffer, start: number, end: number): string | undefined {
+  if (equality?.plainKey !== undefined) {
+    const text = ber.toString('latin1', start, end);
+    if (plainValue.test(text)) return text;
+  }
+  return equality?.key(ber.subarray(start, end));
+}
 
 /** Length of the element at `at`; its content starts at `lengthContentStart()`. */
 function lengthAt(ber: Buffer, at: number): number {

@@ -76,11 +76,16 @@ export class ImageWriter {
     };
     const isWhole = batch.only === undefined && batch.without === undefined;
     this.#loader.drop();
+    this.#loader.forgetParent();
     if (this.#tree.isFilled) this.#tree.store.firstContentIsWhole();
-    for (const [index, image] of batch.changes.entries()) {
-      if (isWhole && image.dn !== undefined && this.#loader.take(image, index, this.#parents)) continue;
-      settle();
-      one(image, index);
+    let index = 0;
+    for (const image of batch.changes) {
+      if (!isWhole || !this.#loader.take(image, index, this.#parentOf)) {
+        settle();
+        one(image, index);
+        this.#loader.forgetParent();
+      }
+      index += 1;
     }
     settle();
     remarks.sort((a, b) => a.index - b.index);
@@ -160,6 +165,21 @@ export class ImageWriter {
     });
     remarks.push({ index, kind: 'displaced', resultCode: 0, text: holder.uuid });
   }
+
+  /** The entry of that name, for those that are to stand below it. */
+  readonly #parentOf = (dn: string): number | undefined => {
+    const known = this.#parents.get(dn);
+    if (known !== undefined) return known;
+    const tree = this.#tree;
+    try {
+      const id = tree.find(tree.parseName(dn))?.id;
+      if (id !== undefined) this.#parents.set(dn, id);
+      return id;
+    } catch (error) {
+      if (error instanceof Refusal) return undefined;
+      throw error;
+    }
+  };
 
   #placeOf(dn: string, split: { rdn: string; parent: string }, rdn: Rdn): { parentId: number; rdn: string; rdnNorm: string } {
     const tree = this.#tree;

@@ -194,9 +194,18 @@ export class BodyBuilder {
     this.#count += 1;
   }
 
+  get length(): number {
+    return this.#at;
+  }
+
   /** The body. */
   take(): Buffer {
     return Buffer.from(this.view());
+  }
+
+  /** The body, into another buffer. */
+  copyTo(target: Buffer, start: number): void {
+    this.#body.copy(target, start, 0, this.#at);
   }
 
   /** The same, good until the next one begins. */

@@ -53,6 +53,25 @@ export function lengthContentStart(): number {
   return contentStart;
 }
 
+const notSo = new BerError('not of this form');
+
+/** End of the element at `at`, whose content starts at `lengthContentStart()`; throws `BerError` when there is none with that tag before `end`. */
+export function elementEnd(bytes: Buffer, at: number, end: number, tag: number): number {
+  if (at >= end || bytes[at] !== tag) throw notSo;
+  const length = readLength(bytes, at + 1, end);
+  if (length === lengthIncomplete || contentStart + length > end) throw notSo;
+  return contentStart + length;
+}
+
+/** Refuses octets that are no text. */
+export function checkUtf8(bytes: Buffer, start: number, end: number): void {
+  for (let at = start; at < end; at += 1) {
+    if ((bytes[at] as number) < 0x80) continue;
+    if (!isUtf8(bytes.subarray(start, end))) throw new BerError('text is not UTF-8');
+    return;
+  }
+}
+
 /** Reads elements one after the other from a buffer that holds all of them. */
 export class BerReader {
   readonly buffer: Buffer;
@@ -154,11 +173,7 @@ export class BerReader {
     const length = this.#header(tag);
     const start = this.#position;
     this.#position = start + length;
-    for (let at = start; at < this.#position; at += 1) {
-      if ((this.buffer[at] as number) < 0x80) continue;
-      if (!isUtf8(this.buffer.subarray(start, this.#position))) throw new BerError('text is not UTF-8');
-      return;
-    }
+    checkUtf8(this.buffer, start, this.#position);
   }
 
   #header(tag: number): number {

@@ -12,11 +12,11 @@
  * A change that cannot be done is named in a remark and leaves the others alone. The batch is visible when it is answered; it is on the disk
  * when one with `contextCsn` is answered that was sent after it (docs/adr/0010-replica-durability.md).
  */
-import { BerError, BerReader, BerWriter, berTags, lengthContentStart, readLength } from '#protocol/ldap/ber.ts';
+import { BerError, BerReader, BerWriter, berTags, checkUtf8, elementEnd, lengthContentStart, readLength } from '#protocol/ldap/ber.ts';
 import { uuidFromBytes, uuidToBytes } from '#protocol/ldap/controls.ts';
 import { writeAttributes } from '#protocol/ldap/encode.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
-import { checkedAttributes, readAttributes } from '#protocol/ldap/parse.ts';
+import { readAttributes } from '#protocol/ldap/parse.ts';
 import type { SyncEntryPlaces } from '#protocol/ldap/sync-entry.ts';
 
 /** OID of the operation. */
@@ -28,10 +28,8 @@ export type Image =
       readonly uuid: string;
       readonly dn: string;
       readonly attributes: readonly Attribute[];
-      /** The attributes as they came from the master, which spares their writer the work; of a batch that was read, their well-formed octets. */
+      /** The attributes as they came from the master, which spares their writer the work. */
       readonly attributesBer?: Buffer | undefined;
-      /** The 16 octets of the UUID, of a batch that was read. */
-      readonly uuidOctets?: Buffer | undefined;
     }
   /** It shall be gone; `csn`: of the deletion, where it is known. */
   | { readonly uuid: string; readonly dn: undefined; readonly csn: string | undefined };
@@ -105,9 +103,7 @@ export function readImageBatch(value: Buffer | undefined): ImageBatch | undefine
     const contextCsn = reader.peekTag() === 0x80 ? reader.text(0x80) : undefined;
     const only = reader.peekTag() === 0xa1 ? readTexts(reader, 0xa1) : undefined;
     const without = reader.peekTag() === 0xa2 ? readTexts(reader, 0xa2) : undefined;
-    const all = reader.enter(berTags.sequence);
-    const changes = readImages(reader);
-    reader.leave(all);
+    const changes = readImages(reader.octets(berTags.sequence));
     reader.leave(outer);
     return { mayDisplace, contextCsn, only, without, changes };
   });
@@ -153,7 +149,7 @@ const uuidHeader = Buffer.from([berTags.octets, 16]);
 
 /** What was encoded. */
 export function decodeImages({ octets }: EncodedImages): readonly Image[] {
-  return readImages(new BerReader(octets));
+  return readImages(octets);
 }
 
 /** Where the parts of a put are in the octets of what was encoded: elements with their tags, the UUID's 16 octets. */
@@ -211,17 +207,40 @@ function writeImage(to: BerWriter, image: Image): void {
   to.close(one);
 }
 
-function readImages(reader: BerReader): Image[] {
+function readImages(bytes: Buffer): Image[] {
   const images: Image[] = [];
-  while (reader.hasMore()) {
-    const isPut = reader.peekTag() === 0xa3;
-    const one = reader.enter(isPut ? 0xa3 : 0xa4);
-    const uuid = reader.octets();
-    if (isPut) images.push(new LazyImage(checkedUuid(uuid), reader.text(), checkedAttributes(reader)));
-    else images.push({ uuid: uuidFromBytes(uuid), dn: undefined, csn: reader.hasMore() ? reader.text() : undefined });
-    reader.leave(one);
+  for (let at = 0; at < bytes.length; ) {
+    const isPut = bytes[at] === 0xa3;
+    const end = elementEnd(bytes, at, bytes.length, isPut ? 0xa3 : 0xa4);
+    const uuidEnd = elementEnd(bytes, lengthContentStart(), end, berTags.octets);
+    const uuidStart = lengthContentStart();
+    if (uuidEnd - uuidStart !== 16) throw new BerError(`a UUID of ${uuidEnd - uuidStart} octets`);
+    at = end;
+    if (!isPut) {
+      const csn = uuidEnd < end ? new BerReader(bytes.subarray(uuidEnd, end)).text() : undefined;
+      images.push({ uuid: uuidFromBytes(bytes.subarray(uuidStart, uuidEnd)), dn: undefined, csn });
+      continue;
+    }
+    const dnEnd = elementEnd(bytes, uuidEnd, end, berTags.octets);
+    const dnStart = lengthContentStart();
+    checkUtf8(bytes, dnStart, dnEnd);
+    const attributesEnd = elementEnd(bytes, dnEnd, end, berTags.sequence);
+    checkAttributes(bytes, lengthContentStart(), attributesEnd);
+    images.push(new ReceivedImage(bytes, uuidStart, dnStart, dnEnd, attributesEnd));
   }
   return images;
+}
+
+// That `readAttributes` will be able to read them.
+function checkAttributes(bytes: Buffer, start: number, end: number): void {
+  for (let at = start; at < end; ) {
+    const oneEnd = elementEnd(bytes, at, end, berTags.sequence);
+    const typeEnd = elementEnd(bytes, lengthContentStart(), oneEnd, berTags.octets);
+    checkUtf8(bytes, lengthContentStart(), typeEnd);
+    const setEnd = elementEnd(bytes, typeEnd, oneEnd, berTags.set);
+    for (let value = lengthContentStart(); value < setEnd; ) value = elementEnd(bytes, value, setEnd, berTags.octets);
+    at = oneEnd;
+  }
 }
 
 /** Writes the answer's value. */
@@ -263,7 +282,7 @@ export function readImageResult(value: Buffer | undefined): ImageResult | undefi
   });
 }
 
-/** An image that came as octets, and is taken apart when somebody looks at it. The octets can be read (`checkedAttributes`, sync-entry.ts). */
+/** An image that came as octets, and is taken apart when somebody looks at it. The octets can be read (sync-entry.ts). */
 export class LazyImage {
   readonly uuidOctets: Buffer;
   readonly dn: string;
@@ -286,9 +305,38 @@ export class LazyImage {
   }
 }
 
-function checkedUuid(octets: Buffer): Buffer {
-  if (octets.length !== 16) throw new BerError(`a UUID of ${octets.length} octets`);
-  return octets;
+/** An image of a batch that was read, well-formed, which is taken apart when somebody looks at it. */
+export class ReceivedImage {
+  readonly octets: Buffer;
+  /** Where in them its parts are: 16 octets of the UUID, the text of the name, and, from the end of that, the list of attributes. */
+  readonly uuidStart: number;
+  readonly dnStart: number;
+  readonly dnEnd: number;
+  readonly attributesEnd: number;
+  #dn: string | undefined;
+  #attributes: readonly Attribute[] | undefined;
+
+  constructor(octets: Buffer, uuidStart: number, dnStart: number, dnEnd: number, attributesEnd: number) {
+    this.octets = octets;
+    this.uuidStart = uuidStart;
+    this.dnStart = dnStart;
+    this.dnEnd = dnEnd;
+    this.attributesEnd = attributesEnd;
+  }
+
+  get uuid(): string {
+    return uuidFromBytes(this.octets.subarray(this.uuidStart, this.uuidStart + 16));
+  }
+
+  get dn(): string {
+    this.#dn ??= this.octets.toString('utf8', this.dnStart, this.dnEnd);
+    return this.#dn;
+  }
+
+  get attributes(): readonly Attribute[] {
+    this.#attributes ??= readAttributes(new BerReader(this.octets.subarray(this.dnEnd, this.attributesEnd)));
+    return this.#attributes;
+  }
 }
 
 function read<T>(value: Buffer | undefined, take: (reader: BerReader) => T): T | undefined {

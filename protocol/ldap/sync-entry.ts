@@ -2,7 +2,7 @@
  * Finds the parts of an entry with a sync state (RFC 4533 §2.3) without making anything of them: for those who only pass it on, as a first load
  * sends it (state `add`, no cookie) and as a change is told. Whatever is not exactly of that form, or not plain, is left to parse.ts.
  */
-import { BerError, berTags, lengthContentStart, lengthIncomplete, readLength } from '#protocol/ldap/ber.ts';
+import { BerError, berTags, elementEnd, lengthContentStart } from '#protocol/ldap/ber.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
 import { operationTags } from '#protocol/ldap/messages.ts';
 
@@ -61,42 +61,42 @@ function found(bytes: Buffer, start: number, end: number): boolean {
 }
 
 function find(bytes: Buffer, start: number, end: number): boolean {
-  if (endOf(bytes, start, end, berTags.sequence) !== end) return false;
+  if (elementEnd(bytes, start, end, berTags.sequence) !== end) return false;
   let at = lengthContentStart();
-  const idEnd = endOf(bytes, at, end, berTags.integer);
+  const idEnd = elementEnd(bytes, at, end, berTags.integer);
   at = lengthContentStart();
   if (idEnd === at || idEnd - at > 4 || (bytes[at] as number) > 0x7f) return false;
   places.id = bytes.readUIntBE(at, idEnd - at);
-  const operationEnd = endOf(bytes, idEnd, end, operationTags.searchResultEntry);
+  const operationEnd = elementEnd(bytes, idEnd, end, operationTags.searchResultEntry);
   places.dnStart = lengthContentStart();
-  const dnEnd = endOf(bytes, places.dnStart, operationEnd, berTags.octets);
+  const dnEnd = elementEnd(bytes, places.dnStart, operationEnd, berTags.octets);
   also.dnTextStart = lengthContentStart();
   if (!isAscii(bytes, also.dnTextStart, dnEnd)) return false;
   places.attributesStart = dnEnd;
-  places.attributesEnd = endOf(bytes, dnEnd, operationEnd, berTags.sequence);
+  places.attributesEnd = elementEnd(bytes, dnEnd, operationEnd, berTags.sequence);
   if (places.attributesEnd !== operationEnd || !areAttributes(bytes, lengthContentStart(), operationEnd)) return false;
-  return endOf(bytes, operationEnd, end, controlsTag) === end && findState(bytes, lengthContentStart(), end);
+  return elementEnd(bytes, operationEnd, end, controlsTag) === end && findState(bytes, lengthContentStart(), end);
 }
 
 // One control: its OID, perhaps that it is not critical, and the state with the UUID and perhaps a cookie.
 function findState(bytes: Buffer, start: number, end: number): boolean {
-  if (endOf(bytes, start, end, berTags.sequence) !== end) return false;
+  if (elementEnd(bytes, start, end, berTags.sequence) !== end) return false;
   let at = lengthContentStart();
-  const oidEnd = endOf(bytes, at, end, berTags.octets);
+  const oidEnd = elementEnd(bytes, at, end, berTags.octets);
   at = lengthContentStart();
   if (oidEnd - at !== stateOid.length) return false;
   for (let i = 0; i < stateOid.length; i += 1) if (bytes[at + i] !== stateOid[i]) return false;
-  at = bytes[oidEnd] === berTags.boolean ? endOf(bytes, oidEnd, end, berTags.boolean) : oidEnd;
-  if (endOf(bytes, at, end, berTags.octets) !== end) return false;
-  if (endOf(bytes, lengthContentStart(), end, berTags.sequence) !== end) return false;
+  at = bytes[oidEnd] === berTags.boolean ? elementEnd(bytes, oidEnd, end, berTags.boolean) : oidEnd;
+  if (elementEnd(bytes, at, end, berTags.octets) !== end) return false;
+  if (elementEnd(bytes, lengthContentStart(), end, berTags.sequence) !== end) return false;
   at = lengthContentStart();
-  if (endOf(bytes, at, end, berTags.enumerated) !== at + 3) return false;
+  if (elementEnd(bytes, at, end, berTags.enumerated) !== at + 3) return false;
   also.state = bytes[at + 2] as number;
-  const uuidEnd = endOf(bytes, at + 3, end, berTags.octets);
+  const uuidEnd = elementEnd(bytes, at + 3, end, berTags.octets);
   places.uuidStart = lengthContentStart();
   also.cookieStart = -1;
   if (uuidEnd !== end) {
-    if (endOf(bytes, uuidEnd, end, berTags.octets) !== end) return false;
+    if (elementEnd(bytes, uuidEnd, end, berTags.octets) !== end) return false;
     also.cookieStart = lengthContentStart();
   }
   return uuidEnd - places.uuidStart === 16;
@@ -105,12 +105,12 @@ function findState(bytes: Buffer, start: number, end: number): boolean {
 // A list that can be read, of descriptions in ASCII.
 function areAttributes(bytes: Buffer, start: number, end: number): boolean {
   for (let at = start; at < end; ) {
-    const oneEnd = endOf(bytes, at, end, berTags.sequence);
+    const oneEnd = elementEnd(bytes, at, end, berTags.sequence);
     const typeAt = lengthContentStart();
-    const typeEnd = endOf(bytes, typeAt, oneEnd, berTags.octets);
+    const typeEnd = elementEnd(bytes, typeAt, oneEnd, berTags.octets);
     if (!isAscii(bytes, lengthContentStart(), typeEnd)) return false;
-    const setEnd = endOf(bytes, typeEnd, oneEnd, berTags.set);
-    for (let value = lengthContentStart(); value < setEnd; ) value = endOf(bytes, value, setEnd, berTags.octets);
+    const setEnd = elementEnd(bytes, typeEnd, oneEnd, berTags.set);
+    for (let value = lengthContentStart(); value < setEnd; ) value = elementEnd(bytes, value, setEnd, berTags.octets);
     at = oneEnd;
   }
   return true;
@@ -120,13 +120,3 @@ function isAscii(bytes: Buffer, start: number, end: number): boolean {
   for (let at = start; at < end; at += 1) if ((bytes[at] as number) > 0x7f) return false;
   return true;
 }
-
-/** End of the element at `at`, whose content starts at `lengthContentStart()`. */
-function endOf(bytes: Buffer, at: number, end: number, tag: number): number {
-  if (at >= end || bytes[at] !== tag) throw notSo;
-  const length = readLength(bytes, at + 1, end);
-  if (length === lengthIncomplete || lengthContentStart() + length > end) throw notSo;
-  return lengthContentStart() + length;
-}
-
-const notSo = new BerError('not of this form');

@@ -60,11 +60,16 @@ class Side implements Disposable {
     });
     const keyed = ['uid', 'cn', 'mail', 'hostserver', 'displayname', 'objectclass'].map((name) =>
       ['a', 'b', 'x', 'a@isp.example', 'a@other.example', 'east', 'straße', 'maildomain', 'a b'].map((value) =>
-        store.idsWithKey({ attribute: name, value }, 0, 100).map((id) => store.byId(id)?.rdn),
+        store
+          .idsWithKey({ attribute: name, value }, 0, 100)
+          .map((id) => store.byId(id)?.rdn)
+          .sort(),
       ),
     );
     const counted = ['entries', 'accounts', 'hostServer=east', 'referrals'].map((name) => store.tally(name));
     const journal = store.journalAfter(0, 1000).map(({ op, uuid, csn, newRdn }) => ({ op, uuid, csn, newRdn }));
+    // Which id an entry has may differ: whoever is refused as a row is looked at behind the others that wait.
+    entries.sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
     return { entries, keyed, counted, journal };
   }
 
