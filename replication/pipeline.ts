@@ -63,6 +63,8 @@ export const runningMax = 64;
 export const batchMax = 256;
 export const batchBytesMax = 262_144;
 const batchesMax = 4;
+/** Entries of one block: a commit of the replica costs as much as some twenty of them, and keeps other clients waiting for some 10 ms. */
+export const blockMax = 768;
 
 /** See the header of this file. */
 export class Pipeline {

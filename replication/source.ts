@@ -16,7 +16,7 @@ import { ImageEncoder, LazyImage } from '#protocol/ldap/image-batch.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { findSyncEntry, readSyncChange } from '#protocol/ldap/sync-entry.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
-import { batchBytesMax, batchMax, type Pipeline } from '#replication/pipeline.ts';
+import { batchBytesMax, blockMax, type Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
 import { checkDeletes, type Doomed, type FoundDoomed, findDoomed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
@@ -176,7 +176,7 @@ class Refresh {
     if (places === undefined) return false;
     this.#context.onEntry();
     this.#encoder.addFound(bytes, places);
-    if (this.#encoder.count === batchMax || this.#encoder.bytes >= batchBytesMax) this.#pushBlock();
+    if (this.#encoder.count === blockMax || this.#encoder.bytes >= batchBytesMax) this.#pushBlock();
     return true;
   };
 
@@ -205,7 +205,7 @@ class Refresh {
   #takeIntoBlock(event: EntryEvent): boolean {
     if (!this.#takesBlocks || event.attributesBer === undefined || 'isPartial' in event) return false;
     this.#encoder.add({ uuid: event.uuid, dn: event.dn, attributes: [], attributesBer: event.attributesBer });
-    if (this.#encoder.count === batchMax || this.#encoder.bytes >= batchBytesMax) this.#pushBlock();
+    if (this.#encoder.count === blockMax || this.#encoder.bytes >= batchBytesMax) this.#pushBlock();
     return true;
   }
 

@@ -384,7 +384,7 @@ export class EntryStore implements Disposable {
     const added = insertRows(this.#statements, rows, first);
     const leftOut: number[] = [];
     let stored = rows;
-    let ids = rows.map((_, at) => first + at);
+    let ids = Array.from(rows, (_, at) => first + at);
     if (added < rows.length) {
       const present = new Set(this.#statements.numbers('SELECT id FROM entry WHERE id >= ? AND id <= ?', first, this.#lastEntryId));
       for (const at of rows.keys()) if (!present.has(first + at)) leftOut.push(at);
@@ -392,9 +392,13 @@ export class EntryStore implements Disposable {
       ids = ids.filter((id) => present.has(id));
     }
     this.#tallies.count(['entries'], stored.length);
-    for (const [at, { uuid, tallies }] of stored.entries()) {
-      this.#uuids.add(uuid, ids[at] as number);
-      this.#tallies.count(tallies, 1);
+    for (let at = 0, from = 0; at < stored.length; at += 1) {
+      const { uuid, tallies } = stored[at] as NewRow;
+      this.#uuids.addClaimed(uuid, ids[at] as number);
+      // Those that count alike stand together.
+      if (tallies === stored[at + 1]?.tallies) continue;
+      this.#tallies.count(tallies, at + 1 - from);
+      from = at + 1;
     }
     this.#uuids.settle();
     this.#keys.addRows(stored, ids);
@@ -404,7 +408,7 @@ export class EntryStore implements Disposable {
     if (isJournalled) {
       for (const [at, row] of stored.entries())
         this.#journal.record('add', { uuid: uuidToText(row.uuid), csn: row.csn }, ids[at] as number, undefined, row);
-    } else for (const { csn } of stored) this.#noteUnjournalled(csn);
+    } else if (stored.length > 0) this.#noteUnjournalled(stored.reduce((highest, { csn }) => (csn > highest ? csn : highest), ''));
     return leftOut;
   }
 

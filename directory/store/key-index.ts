@@ -34,6 +34,13 @@ interface Waiting {
   readonly values: Set<string>;
 }
 
+/** Keys of one attribute, of many entries. */
+interface Column {
+  readonly attributeId: number;
+  readonly values: string[];
+  readonly ids: number[];
+}
+
 /** See the header of this file. */
 export class KeyIndex {
   readonly #statements: Statements;
@@ -73,24 +80,27 @@ export class KeyIndex {
 
   /** The same of many entries, each with its keys, attribute and value in turn; they are written at once. */
   addRows(rows: readonly { readonly keys: readonly string[] }[], ids: readonly number[]): void {
+    this.flush();
     const hasCached = this.#ids.size > 0;
-    for (const [at, { keys }] of rows.entries()) {
+    const columns = new Map<string, Column>();
+    for (let at = 0; at < rows.length; at += 1) {
+      const { keys } = rows[at] as (typeof rows)[number];
+      const id = ids[at] as number;
       for (let one = 0; one < keys.length; one += 2) {
         const attribute = keys[one] as string;
-        const attributeId = this.#attributeId(attribute) ?? this.#newAttribute(attribute);
         const value = keys[one + 1] as string;
         const cut = value.length > indexKeyMax ? value.slice(0, indexKeyMax) : value;
-        if (hasCached) this.#ids.delete(attributeId, cut);
-        let waiting = this.#waiting.get(attributeId);
-        if (waiting === undefined) {
-          waiting = { rows: [], values: new Set() };
-          this.#waiting.set(attributeId, waiting);
+        let column = columns.get(attribute);
+        if (column === undefined) {
+          column = { attributeId: this.#attributeId(attribute) ?? this.#newAttribute(attribute), values: [], ids: [] };
+          columns.set(attribute, column);
         }
-        waiting.rows.push(cut, ids[at] as number);
-        this.#waitingCount += 1;
+        if (hasCached) this.#ids.delete(column.attributeId, cut);
+        column.values.push(cut);
+        column.ids.push(id);
       }
     }
-    this.flush();
+    for (const column of columns.values()) this.#write(column);
   }
 
   remove(key: IndexKey, id: number): void {
@@ -194,6 +204,20 @@ export class KeyIndex {
     }
   }
 
+  #write({ attributeId, values, ids }: Column): void {
+    for (let at = 0, count = rowsAtOnce; at < values.length; at += count) {
+      while (count > values.length - at) count /= 2;
+      const first = ids[at] as number;
+      // One value of each of so many entries in a row, mostly.
+      if (areInRow(ids, at, count)) this.#statements.run(insertInRow(count), attributeId, first, ...values.slice(at, at + count));
+      else {
+        const rows: SQLInputValue[] = [];
+        for (let one = at; one < at + count; one += 1) rows.push(values[one] as string, ids[one] as number);
+        this.#statements.run(insertRows(count), attributeId, ...rows);
+      }
+    }
+  }
+
   #hasKey(attribute: string, value: string): boolean {
     const attributeId = this.#attributeId(attribute);
     if (attributeId === undefined) return false;
@@ -218,7 +242,25 @@ export class KeyIndex {
   }
 }
 
+function areInRow(ids: readonly number[], from: number, count: number): boolean {
+  const first = ids[from] as number;
+  for (let at = 1; at < count; at += 1) if (ids[from + at] !== first + at) return false;
+  return true;
+}
+
 const inserts = new Map<number, string>();
+const insertsInRow = new Map<number, string>();
+
+/** Rows of one attribute, a value of each of so many entries in a row: its id, the first entry, then the values. */
+function insertInRow(count: number): string {
+  let text = insertsInRow.get(count);
+  if (text === undefined) {
+    const rows = Array.from({ length: count }, (_, at) => `(?1, ?2 + ${at}, ?)`);
+    text = `INSERT OR IGNORE INTO indexed (attributeId, entryId, value) VALUES ${rows.join(', ')}`;
+    insertsInRow.set(count, text);
+  }
+  return text;
+}
 
 /** Rows of one attribute: its id first, then value and entry of each. */
 function insertRows(count: number): string {
