@@ -52,7 +52,7 @@ const libraries = {
   '@fastify/static': ['common/http/x.ts'],
   pino: ['common/log/x.ts'],
   'node-cron': ['common/schedule.ts'],
-  testcontainers: ['test/interop/servers.ts'],
+  testcontainers: ['test/chaos/containers/x.ts'],
   'smtp-server': ['frontend/listeners/smtp-listener.ts', 'frontend/listeners/smtp-sasl.ts'],
   'nodemailer/lib/smtp-connection': ['frontend/queue/relay.ts', 'deploy/dev/x.ts'],
   yaml: ['common/config/x.ts'],
