@@ -48,7 +48,7 @@ function nameKey(dn: string): string {
   return Buffer.from(key).toString('latin1');
 }
 
-/** Ranges to be compared entry by entry at one time. */
+/** Ranges to be compared entry by entry. */
 export interface Lot {
   has(uuid: string): boolean;
 }
@@ -86,24 +86,16 @@ export class RangeDigests {
     }
   }
 
-  /** The ranges that differ, in lots of at most `entriesMax` entries of a side (or of one range). */
-  *differing(entriesMax: number): Generator<Lot> {
-    let chosen = new Uint8Array(rangesCount);
-    let size = 0;
+  /** The ranges that differ; `undefined` when none does. */
+  differing(): Lot | undefined {
+    const chosen = new Uint8Array(rangesCount);
     let isEmpty = true;
     for (let range = 0; range < rangesCount; range += 1) {
       if (!this.#differs(range)) continue;
-      const entries = Math.max(this.#atMaster[range] as number, this.#atReplica[range] as number);
-      if (!isEmpty && size + entries > entriesMax) {
-        yield lotOf(chosen);
-        chosen = new Uint8Array(rangesCount);
-        size = 0;
-      }
       chosen[range] = 1;
-      size += entries;
       isEmpty = false;
     }
-    if (!isEmpty) yield lotOf(chosen);
+    return isEmpty ? undefined : { has: (uuid) => chosen[rangeOf(uuid)] === 1 };
   }
 
   #differs(range: number): boolean {
@@ -111,8 +103,4 @@ export class RangeDigests {
     for (let i = 0; i < words; i += 1) if (this.#sums[range * words + i] !== 0) return true;
     return false;
   }
-}
-
-function lotOf(chosen: Uint8Array): Lot {
-  return { has: (uuid) => chosen[rangeOf(uuid)] === 1 };
 }

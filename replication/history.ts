@@ -24,6 +24,7 @@ export async function contextCsnOf(connection: LdapConnection, suffix: string): 
 /**
  * What to do with a cookie of that CSN: `same`, go on with it; `compare`, the master went back without losing anything and its cookies
  * count anew. Throws `REPL_MASTER_WENT_BACK`. The replica must hold everything up to the cookie.
+ * `suspectsFile` is as for `compareServers`.
  */
 export async function checkHistory(
   name: string,
@@ -32,11 +33,13 @@ export async function checkHistory(
   suffix: string,
   scope: Scope,
   replica: () => Promise<{ readonly connection: LdapConnection; readonly keepsCsn: boolean }>,
+  suspectsFile: string | undefined,
 ): Promise<'same' | 'compare'> {
   const csn = await contextCsnOf(master, suffix);
   if (csn === undefined || csn >= cookieCsn) return 'same';
   const { connection, keepsCsn } = await replica();
-  const report = await compareServers({ name, master, replica: connection, suffix, keepsCsn, scope });
+  const comparison = { name, master, replica: connection, suffix, keepsCsn, scope };
+  const report = await compareServers(comparison, { suspectsFile, listedMax: 1 });
   if (report.differing === 0) return 'compare';
   throw new PlatformError(
     'REPL_MASTER_WENT_BACK',

@@ -19,18 +19,29 @@ import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts
 import { cronSchedule, type Schedule, type Scheduled } from '#common/schedule.ts';
 import { openBound } from '#directory/client/access.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
-import type { PromotionReport, RepairReport, ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
+import type {
+  ComparisonOptions,
+  FoundDifferences,
+  PromotionReport,
+  RepairOptions,
+  RepairReport,
+  ReplicaStatus,
+  ReplicationStatus,
+  VerifyReport,
+} from '#replication/client/status.ts';
+import { Comparisons } from '#replication/comparisons.ts';
 import type { ReplicationConfig } from '#replication/config.ts';
 import { ContinuousComparison, type ContinuousTarget } from '#replication/continuous.ts';
 import { contextCsnOf } from '#replication/history.ts';
 import { MasterWatch } from '#replication/master-watch.ts';
 import { promote } from '#replication/promote.ts';
 import { MasterPosition } from '#replication/receive-lag.ts';
+import { checkRepair } from '#replication/repair.ts';
 import type { Replicator } from '#replication/replicator.ts';
 import { Scope } from '#replication/scope.ts';
 import { Seat } from '#replication/seat.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
-import { type Comparison, compareServers, describeReport } from '#replication/verify.ts';
+import { type Comparison, describeReport } from '#replication/verify.ts';
 import { scheduleVerify } from '#replication/verify-schedule.ts';
 
 /** The running service. */
@@ -39,8 +50,10 @@ export interface RunningReplication extends RunningService<ReplicationStatus> {
   verify(replica?: string): Promise<readonly VerifyReport[]>;
   /** Read your writes: resolves once the replica (or every one) has everything up to that `entryCSN`. Give a signal that aborts. */
   waitFor(change: string, replica: string | undefined, signal: AbortSignal): Promise<void>;
+  /** Compares a replica with the master now; whoever asked disposes of what was found. */
+  compare(replica: string, options?: ComparisonOptions): Promise<FoundDifferences>;
   /** Compares a replica and makes it equal to the master; a dry run only says what it would do. Deletes no more than a refresh may. */
-  repair(replica: string, options: { readonly isDryRun: boolean }): Promise<RepairReport>;
+  repair(replica: string, options: RepairOptions): Promise<RepairReport>;
   /** The `entryCSN` of the latest change at the master. */
   masterCsn(): Promise<string>;
   /** Lets a stopped replica delete what its refresh asks for. */
@@ -92,6 +105,7 @@ class Replication implements RunningReplication {
   readonly #watch: MasterWatch;
   readonly #position: MasterPosition;
   readonly #continuous: ContinuousComparison;
+  readonly #comparisons: Comparisons;
   readonly #stop = new AbortController();
   #master: ServerAccess;
   #verifying: Scheduled | undefined;
@@ -129,6 +143,7 @@ class Replication implements RunningReplication {
           [...this.#seats.values()].flatMap(({ name, replicator }) => (replicator === undefined ? [] : [[name, appliedBy(replicator)]])),
         ),
     );
+    this.#comparisons = new Comparisons(ports.files, stateDirectory, refreshDeletesMaxPercent);
     this.#continuous = new ContinuousComparison(config.verifyContinuously ?? 0, ports, () => this.#continuousTargets());
     this.#exposeGauges();
   }
@@ -182,10 +197,8 @@ class Replication implements RunningReplication {
     for (const name of names) {
       const replicator = this.#replicator(name);
       try {
-        const report = await this.#compare(name);
-        reports.push(report);
-        this.#noteVerified(replicator, report);
-        this.#continuous.noteEntries(name, report.entries);
+        using found = await this.compare(name);
+        reports.push(found.report);
       } catch (error) {
         replicator.noteVerified(`failed: ${messageOf(error)}`);
         this.#ports.log.warn({ component: 'verify', replica: name }, `cannot be compared now: ${messageOf(error)}`);
@@ -200,18 +213,37 @@ class Replication implements RunningReplication {
     await Promise.all(waited.map((one) => one.waitFor(change, signal)));
   }
 
-  async repair(replica: string, { isDryRun }: { readonly isDryRun: boolean }): Promise<RepairReport> {
+  async compare(name: string, { onProgress, signal }: ComparisonOptions = {}): Promise<FoundDifferences> {
+    const replicator = this.#replicator(name);
+    await using master = await openBound(this.#master.url, this.#master, this.#ports);
+    const { access } = this.#seat(name);
+    await using replica = await openBound(access.url, access, this.#ports);
+    const found = await this.#comparisons.run(this.#comparison(replicator, master, replica), {
+      onProgress,
+      signal: signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]),
+    });
+    const { report } = found;
+    this.#noteVerified(replicator, report, { differences: found.all(), isCut: false });
+    this.#continuous.noteEntries(name, report.entries);
+    return found;
+  }
+
+  async repair(replica: string, options: RepairOptions): Promise<RepairReport> {
+    const { isDryRun, allowsDeletes = false, onFound, onProgress = () => {} } = options;
     const replicator = this.#replicator(replica);
-    const before = await this.#compare(replica);
-    if (isDryRun) return { before, after: undefined };
-    let after: VerifyReport | undefined;
-    // More than one report lists is put right in turns, as long as it gets less.
-    for (let left = before; ; left = after) {
-      await replicator.repair(left);
-      [after] = await this.verify(replica);
-      if (after === undefined || !left.isCut || after.differing >= left.differing) break;
+    let before: VerifyReport;
+    {
+      using found = await this.compare(replica, options);
+      before = found.report;
+      await onFound?.(found);
+      if (isDryRun) return { before, after: undefined };
+      if (!allowsDeletes) checkRepair(before, this.#config.refreshDeletesMaxPercent);
+      const ofEntries = before.differing;
+      await replicator.repair(found.all(), (entries) => onProgress({ step: 'making entries the master’s', entries, ofEntries }));
     }
-    this.#ports.log.warn({ component: 'repair', replica, before: before.differing, after: after?.differing }, 'the replica was repaired');
+    using left = await this.compare(replica, { onProgress });
+    const after = left.report;
+    this.#ports.log.warn({ component: 'repair', replica, before: before.differing, after: after.differing }, 'the replica was repaired');
     return { before, after };
   }
 
@@ -274,14 +306,6 @@ class Replication implements RunningReplication {
     await Promise.all([...this.#seats.values()].map((one) => one[Symbol.asyncDispose]()));
   }
 
-  async #compare(name: string): Promise<VerifyReport> {
-    const replicator = this.#replicator(name);
-    await using master = await openBound(this.#master.url, this.#master, this.#ports);
-    const { access } = this.#seat(name);
-    await using replica = await openBound(access.url, access, this.#ports);
-    return await compareServers(this.#comparison(replicator, master, replica));
-  }
-
   #comparison(replicator: Replicator, master: LdapConnection, replica: LdapConnection): Comparison {
     const { name, keepsCsn, scope } = replicator;
     const { suffix } = this.#config;
@@ -303,9 +327,9 @@ class Replication implements RunningReplication {
     }
   }
 
-  #noteVerified(replicator: Replicator, report: VerifyReport): void {
+  #noteVerified(replicator: Replicator, report: VerifyReport, found: Parameters<Replicator['noteVerified']>[1] = report): void {
     const text = describeReport(report);
-    replicator.noteVerified(text, report);
+    replicator.noteVerified(text, found);
     const level = report.differing === 0 ? 'info' : 'error';
     this.#ports.log[level]({ component: 'verify', replica: report.replica, differing: report.differing, underWay: report.underWay }, text);
   }

@@ -8,28 +8,28 @@ import type { Difference, VerifyReport } from '#replication/client/status.ts';
 import type { Pipeline } from '#replication/pipeline.ts';
 import { checkDeletes } from '#replication/resync.ts';
 
-/** Entries in the order in which they can be put right: parents before children, removals last and from the bottom up. */
-export function inOrder(differences: readonly Difference[]): readonly Difference[] {
-  const depth = (one: Difference): number => one.dn.split(',').length;
-  const puts = differences.filter((one) => one.kind !== 'extra').sort((a, b) => depth(a) - depth(b));
-  return [...puts, ...differences.filter((one) => one.kind === 'extra').sort((a, b) => depth(b) - depth(a))];
-}
-
-/** Queues the repair of everything that `report` lists. Throws `REPL_TOO_MANY_DELETES` where it would delete more than a refresh may. */
+/** Queues the repair of `differences`, which come in an order in which they can be put right. */
 export async function queueRepair(
-  report: VerifyReport,
-  maxPercent: number,
+  differences: Iterable<Difference>,
   pipeline: Pipeline,
   nowMs: () => number,
   signal: AbortSignal,
+  onQueued: (differences: number) => void = () => {},
 ): Promise<void> {
-  checkDeletes(report.extra, report.entries + report.extra, maxPercent, report.replica);
-  for (const { uuid, dn, kind } of inOrder(report.differences)) {
+  let queued = 0;
+  for (const { uuid, dn, kind } of differences) {
     while (!pipeline.hasRoom) {
       await pipeline.moved();
       signal.throwIfAborted();
     }
     const entry = kind === 'extra' ? undefined : { dn, attributes: [] };
     pipeline.push({ uuid, entry, isNew: false, cookie: undefined, receivedMs: nowMs(), isCheck: true });
+    queued += 1;
+    onQueued(queued);
   }
+}
+
+/** Throws `REPL_TOO_MANY_DELETES` where putting right what a comparison found would delete more than a refresh may. */
+export function checkRepair({ replica, extra, entries }: VerifyReport, maxPercent: number): void {
+  checkDeletes(extra, entries + extra, maxPercent, replica, 'a repair');
 }

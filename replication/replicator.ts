@@ -24,7 +24,7 @@ import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { AddSender } from '#replication/add-sender.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
 import { checkpointIsDue, csnOfCookie, csnOfTime, removeFile } from '#replication/checkpoint.ts';
-import type { ReplicaStatus, VerifyReport } from '#replication/client/status.ts';
+import type { Difference, ReplicaStatus } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
@@ -168,16 +168,15 @@ export class Replicator implements AsyncDisposable {
   }
 
   /** Puts right what a comparison found; resolves once the replica has acknowledged it. */
-  async repair(report: VerifyReport): Promise<void> {
-    const { refreshDeletesMaxPercent, ports } = this.#options;
-    const signal = this.#stop.signal;
-    await queueRepair(report, refreshDeletesMaxPercent, this.#pipeline, () => ports.clock.monotonicMs(), signal);
+  async repair(differences: Iterable<Difference>, onQueued: (differences: number) => void): Promise<void> {
+    const { signal } = this.#stop;
+    await queueRepair(differences, this.#pipeline, () => this.#options.ports.clock.monotonicMs(), signal, onQueued);
     await this.#pipeline.passed(signal);
   }
 
   /** What a comparison came to; entries that differ are not what the replica is known to hold. */
-  noteVerified(result: string, report?: VerifyReport): void {
-    if (report !== undefined) this.#shadow?.doubt(report);
+  noteVerified(result: string, found?: { readonly differences: Iterable<Difference>; readonly isCut: boolean }): void {
+    if (found !== undefined) this.#shadow?.doubt(found);
     this.#verified = { atMs: this.#options.ports.clock.nowMs(), result };
   }
 
@@ -301,8 +300,8 @@ export class Replicator implements AsyncDisposable {
 
   async #consume(connection: LdapConnection, signal: AbortSignal, onFollowing: () => void): Promise<void> {
     const { suffix, scope, refreshDeletesMaxPercent, namedFile, ports } = this.#options;
-    await this.#checkHistory(connection);
     if (namedFile !== undefined) await removeFile(ports.files, namedFile);
+    await this.#checkHistory(connection);
     const ofEntries = this.#received === undefined && scope.key === '' ? await entriesOf(connection) : undefined;
     using progress = new Progress(ports.clock, this.#log, ofEntries);
     this.#progress = progress;
@@ -344,13 +343,12 @@ export class Replicator implements AsyncDisposable {
   async #checkHistory(master: LdapConnection): Promise<void> {
     const csn = this.receivedCsn;
     if (csn === undefined) return;
-    const outcome = await checkHistory(this.name, master, csn, this.#options.suffix, this.#options.scope, async () => {
-      while (this.#pipeline.backlog > 0) {
-        await this.#pipeline.moved();
-        this.#stop.signal.throwIfAborted();
-      }
+    const { suffix, scope, namedFile } = this.#options;
+    const target = async (): Promise<Replica> => {
+      await this.#pipeline.passed(this.#stop.signal);
       return this.#connectedTarget();
-    });
+    };
+    const outcome = await checkHistory(this.name, master, csn, suffix, scope, target, namedFile);
     if (outcome === 'same') return;
     this.#log.warn({ contextCsn: csn }, 'the master says less than before, but its content is the replica’s: everything is compared');
     await this.#forget();

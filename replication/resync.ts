@@ -2,7 +2,7 @@
  * Telling by comparison what a replica lacks or has too much, when the master cannot say: at the first load, after a refused cookie, and
  * after a present phase. Both sides are read once, streaming; what is kept of an entry is its UUID and eight bytes.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { normalizeDnText } from '#protocol/ldap/dn.ts';
 import { type Attribute, textOf } from '#protocol/ldap/messages.ts';
@@ -25,11 +25,8 @@ export interface ReplicaIndex {
 export async function readReplicaIndex(replica: Replica, table: NamedEntries): Promise<ReplicaIndex> {
   for await (const entry of replica.readAll(['entryCSN'])) {
     if (entry.uuid === '') continue;
-    table.mark(entry.uuid);
-    const [high, low] = fingerprint(entry.dn, entry.attributes);
-    table.setFingerprint(entry.uuid, high, low);
+    table.put(entry.uuid, ...fingerprint(entry.dn, entry.attributes));
   }
-  table.clearMarks();
   return {
     table,
     isCurrent(uuid, dn, attributes) {
@@ -41,10 +38,8 @@ export async function readReplicaIndex(replica: Replica, table: NamedEntries): P
   };
 }
 
-function fingerprint(dn: string, attributes: readonly Attribute[]): readonly [number, number] {
-  const digest = createHash('sha1')
-    .update(`${normalizeDnText(dn)}\u0000${textOf(attributes, 'entryCSN')}`)
-    .digest();
+function fingerprint(dn: string, attributes: readonly Attribute[]): readonly [high: number, low: number] {
+  const digest = hash('sha1', `${normalizeDnText(dn)}\u0000${textOf(attributes, 'entryCSN')}`, 'buffer');
   return [digest.readUInt32BE(0), digest.readUInt32BE(4)];
 }
 
@@ -128,14 +123,14 @@ export async function findDoomed(
   return { total, named: namedCount, doomed: doomedCount, uuids };
 }
 
-/** Throws `REPL_TOO_MANY_DELETES` when a refresh would delete more of a replica than is allowed. */
-export function checkDeletes(count: number, total: number, maxPercent: number, replica: string): void {
+/** Throws `REPL_TOO_MANY_DELETES` when a refresh (or `who`) would delete more of a replica than is allowed. */
+export function checkDeletes(count: number, total: number, maxPercent: number, replica: string, who = 'a refresh'): void {
   const percent = total === 0 ? 0 : (100 * count) / total;
   const isNearlyAll = count > 2 && percent > 90;
   if (maxPercent >= 100 || (!isNearlyAll && count <= deletesFloor) || percent <= Math.min(90, maxPercent)) return;
   throw new PlatformError(
     'REPL_TOO_MANY_DELETES',
-    `a refresh would delete ${count} of ${total} entries (${percent.toFixed(1)} %) of ${replica}; allowed are ${maxPercent} %. ` +
+    `${who} would delete ${count} of ${total} entries (${percent.toFixed(1)} %) of ${replica}; allowed are ${maxPercent} %. ` +
       'Check that the master was not restored empty or old; then allow the deletions and go on.',
     { fields: { replica, deletes: count, entries: total } },
   );

@@ -6,21 +6,21 @@
  *                                                      └──► look at each on both sides ──► wait for changes under way ──► look again
  *
  * Changes go on meanwhile. What is equal when it is looked at is no difference, and neither is an entry that the master changed between
- * the last two looks: it is counted as under way. Memory is bounded: 24 bytes a range, and one lot of entries at a time.
+ * the last two looks: it is counted as under way. Memory is bounded: 24 bytes a range; suspects and differences are in files when there are
+ * many (named-entries.ts, differences.ts).
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
-import { UuidTable } from '#directory/client/uuid-table.ts';
-import type { Difference, VerifyReport } from '#replication/client/status.ts';
+import type { ComparisonProgress, Difference, VerifyReport } from '#replication/client/status.ts';
 import { decide, type EntryImage } from '#replication/decide.ts';
 import { entryDigest, type Lot, RangeDigests } from '#replication/digest.ts';
 import { findManyAtMaster, findManyByUuid, type ReadEntry, readAllEntries } from '#replication/replica.ts';
 import type { Scope } from '#replication/scope.ts';
+import type { Differences } from '#replication/store/differences.ts';
+import { NamedEntries } from '#replication/store/named-entries.ts';
 
-/** Differences that one comparison lists; beyond, they are counted and the report says that the list is cut. */
-export const differencesMax = 50_000;
-/** Entries of a side that are compared one by one at a time: with more in the ranges that differ, both sides are read once more for each lot. */
-const lotEntriesMax = 100_000;
+/** Differences that a report lists; all of them are in `Differences`, where one is given. */
+export const differencesMax = 10_000;
 /** Entries that are asked for in one search. */
 export const lookAtMax = 100;
 
@@ -37,48 +37,101 @@ export interface Comparison {
   readonly settled?: () => Promise<void>;
 }
 
-/** Compares the whole. `lotMax` and `listedMax` are limits of memory. */
-export async function compareServers(comparison: Comparison, lotMax = lotEntriesMax, listedMax = differencesMax): Promise<VerifyReport> {
+/** Where a comparison puts what does not go into memory, and whom it tells how far it is. */
+export interface ComparisonWork {
+  /** File for suspects, should there be many; without one they are in memory. */
+  readonly suspectsFile?: string | undefined;
+  /** Suspects in memory. */
+  readonly suspectsMax?: number;
+  /** Is given every difference. */
+  readonly differences?: Differences;
+  readonly onProgress?: (progress: ComparisonProgress) => void;
+  /** Gives up when it aborts. */
+  readonly signal?: AbortSignal;
+  /** Differences that the report lists. */
+  readonly listedMax?: number;
+}
+
+/** Compares the whole. */
+export async function compareServers(comparison: Comparison, work: ComparisonWork = {}): Promise<VerifyReport> {
   const { master, replica, suffix, scope } = comparison;
   const ranges = new RangeDigests();
+  const steps = new Steps(work);
   // A master without CSNs leaves the replica its own.
   let keepsCsn = comparison.keepsCsn;
+  steps.begin('reading the master', undefined);
   for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
     if (ranges.entries === 0) keepsCsn &&= entry.attributes.some((one) => one.type.toLowerCase() === 'entrycsn');
     ranges.addMaster(named(entry, master), entryDigest(entry.uuid, scope.trim(entry), keepsCsn));
+    steps.did(1);
   }
+  steps.begin('reading the replica', ranges.entries);
   for await (const entry of readAllEntries(replica, suffix, scope.selection)) {
     ranges.addReplica(named(entry, replica), entryDigest(entry.uuid, scope.trim(entry), keepsCsn));
+    steps.did(1);
   }
-  const findings = new Findings(listedMax);
-  for (const lot of ranges.differing(lotMax)) {
-    await lookAt(comparison, await suspectsOf(comparison, lot, keepsCsn), findings);
+  const findings = new Findings(work.listedMax, work.differences);
+  const lot = ranges.differing();
+  if (lot !== undefined) {
+    using suspects = new NamedEntries(work.suspectsFile, work.suspectsMax);
+    await findSuspects(comparison, lot, keepsCsn, suspects, steps);
+    await lookAtSuspects(comparison, suspects, findings, steps);
   }
   return findings.report(comparison.name, ranges.entries);
+}
+
+/** Tells how far a comparison is, and ends it when it is given up. */
+class Steps {
+  readonly #work: ComparisonWork;
+  #step = '';
+  #entries = 0;
+  #ofEntries: number | undefined;
+
+  constructor(work: ComparisonWork) {
+    this.#work = work;
+  }
+
+  begin(step: string, ofEntries: number | undefined): void {
+    this.#step = step;
+    this.#entries = 0;
+    this.#ofEntries = ofEntries;
+    this.did(0);
+  }
+
+  did(entries: number): void {
+    const { onProgress, signal } = this.#work;
+    signal?.throwIfAborted();
+    this.#entries += entries;
+    onProgress?.({ step: this.#step, entries: this.#entries, ofEntries: this.#ofEntries });
+  }
 }
 
 /** Differences as they are found. */
 export class Findings {
   readonly #listedMax: number;
+  readonly #kept: Differences | undefined;
   readonly #listed = new Map<string, Difference>();
   #differing = 0;
   #extra = 0;
   #underWay = 0;
 
-  constructor(listedMax = differencesMax) {
+  /** `kept`: is given all of them. */
+  constructor(listedMax = differencesMax, kept?: Differences) {
     this.#listedMax = listedMax;
+    this.#kept = kept;
   }
 
   get differing(): number {
     return this.#differing;
   }
 
-  /** Takes one; the same entry met again counts once. */
+  /** Takes one; one that is listed and met again counts once. */
   add(difference: Difference): void {
     if (this.#listed.has(difference.uuid)) return;
     this.#differing += 1;
     if (difference.kind === 'extra') this.#extra += 1;
     if (this.#listed.size < this.#listedMax) this.#listed.set(difference.uuid, difference);
+    this.#kept?.add(difference);
   }
 
   addUnderWay(): void {
@@ -103,18 +156,19 @@ export async function lookAt(comparison: Comparison, uuids: readonly string[], f
   /** What the master had when the entry differed; '' for nothing. */
   const differing = new Map<string, string>();
   await look(comparison, uuids, (uuid, difference, atMaster) => {
-    if (difference !== undefined) differing.set(uuid, atMaster);
+    if (difference !== undefined) differing.set(uuid, atMaster?.toString('latin1') ?? '');
   });
   if (differing.size === 0) return;
   await comparison.settled?.();
   await look(comparison, [...differing.keys()], (uuid, difference, atMaster) => {
     if (difference === undefined) return;
-    if (atMaster === differing.get(uuid)) findings.add(difference);
+    if ((atMaster?.toString('latin1') ?? '') === differing.get(uuid)) findings.add(difference);
     else findings.addUnderWay();
   });
 }
 
-type Seen = (uuid: string, difference: Difference | undefined, atMaster: string) => void;
+/** `atMaster`: digest of what the master has; `undefined` for nothing. */
+type Seen = (uuid: string, difference: Difference | undefined, atMaster: Buffer | undefined) => void;
 
 async function look({ master, replica, suffix, keepsCsn, scope }: Comparison, uuids: readonly string[], seen: Seen): Promise<void> {
   for (let from = 0; from < uuids.length; from += lookAtMax) {
@@ -128,7 +182,7 @@ async function look({ master, replica, suffix, keepsCsn, scope }: Comparison, uu
       seen(
         uuid,
         compareEntry(uuid, atMaster, present.get(uuid), keepsCsn),
-        atMaster === undefined ? '' : entryDigest(uuid, atMaster, true).toString('latin1'),
+        atMaster === undefined ? undefined : entryDigest(uuid, atMaster, true),
       );
     }
   }
@@ -146,29 +200,64 @@ export function compareEntry(
   const what = decide(wanted, present, keepsCsn).flatMap((step) =>
     step.kind === 'modify' ? step.changes.map((change) => change.attribute.type) : ['dn'],
   );
-  return what.length === 0 ? undefined : { uuid, dn: wanted.dn, kind: 'different', what: [...new Set(what)] };
+  if (what.length === 0) return undefined;
+  const other = what.includes('dn') ? { replicaDn: present.dn } : {};
+  return { uuid, dn: wanted.dn, kind: 'different', what: [...new Set(what)], ...other };
 }
 
-async function suspectsOf({ master, replica, suffix, scope }: Comparison, lot: Lot, keepsCsn: boolean): Promise<string[]> {
-  const table = new UuidTable();
+// Left without a mark are the entries of the lot that are not the same on both sides.
+async function findSuspects(
+  { master, replica, suffix, scope }: Comparison,
+  lot: Lot,
+  keepsCsn: boolean,
+  suspects: NamedEntries,
+  steps: Steps,
+): Promise<void> {
+  steps.begin('reading the master again, where they differ', undefined);
   for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
-    if (!lot.has(named(entry, master))) continue;
-    table.mark(entry.uuid);
-    table.setFingerprint(entry.uuid, ...fingerprint(entry, scope, keepsCsn));
+    steps.did(1);
+    if (lot.has(named(entry, master))) suspects.put(entry.uuid, ...fingerprint(entry, scope, keepsCsn));
   }
-  table.clearMarks();
-  const suspects: string[] = [];
+  steps.begin('reading the replica again, where they differ', undefined);
   for await (const entry of readAllEntries(replica, suffix, scope.selection)) {
+    steps.did(1);
     if (!lot.has(named(entry, replica))) continue;
-    if (!table.hasFingerprint(entry.uuid, ...fingerprint(entry, scope, keepsCsn))) suspects.push(entry.uuid);
-    if (table.has(entry.uuid)) table.mark(entry.uuid);
+    if (suspects.hasFingerprint(entry.uuid, ...fingerprint(entry, scope, keepsCsn))) suspects.mark(entry.uuid);
+    else suspects.put(entry.uuid, 0, 0);
   }
-  return suspects.concat([...table.unmarked()]);
+}
+
+// As `lookAt`, with what was seen first kept as eight bytes beside the suspect.
+async function lookAtSuspects(comparison: Comparison, suspects: NamedEntries, findings: Findings, steps: Steps): Promise<void> {
+  steps.begin('looking at what differs', suspects.countUnmarked());
+  let differing = 0;
+  for (const uuids of suspects.unmarked(lookAtMax)) {
+    await look(comparison, uuids, (uuid, difference, atMaster) => {
+      if (difference === undefined) suspects.mark(uuid);
+      else suspects.put(uuid, ...eightBytes(atMaster));
+      if (difference !== undefined) differing += 1;
+    });
+    steps.did(uuids.length);
+  }
+  if (differing === 0) return;
+  await comparison.settled?.();
+  steps.begin('looking at it once more', differing);
+  for (const uuids of suspects.unmarked(lookAtMax)) {
+    await look(comparison, uuids, (uuid, difference, atMaster) => {
+      if (difference === undefined) return;
+      if (suspects.hasFingerprint(uuid, ...eightBytes(atMaster))) findings.add(difference);
+      else findings.addUnderWay();
+    });
+    steps.did(uuids.length);
+  }
 }
 
 function fingerprint(entry: ReadEntry, scope: Scope, keepsCsn: boolean): [number, number] {
-  const digest = entryDigest(entry.uuid, scope.trim(entry), keepsCsn);
-  return [digest.readUInt32BE(0), digest.readUInt32BE(4)];
+  return eightBytes(entryDigest(entry.uuid, scope.trim(entry), keepsCsn));
+}
+
+function eightBytes(digest: Buffer | undefined): [number, number] {
+  return digest === undefined ? [0, 0] : [digest.readUInt32BE(0), digest.readUInt32BE(4)];
 }
 
 /** UUID of an entry that was read. Throws `DIR_DENIED` where it may not be read: it would pass for equal. */

@@ -44,12 +44,17 @@ export class UuidTable {
     return true;
   }
 
-  /** Eight bytes kept with an entry; zeros at first. The entry must be there. */
-  setFingerprint(uuid: string, high: number, low: number): void {
+  /** Adds it without a mark if it is new; keeps eight bytes with it in any case. */
+  put(uuid: string, high: number, low: number): void {
     const found = this.#find(uuid);
-    if (found < 0) return;
-    this.#fingerprints[found * 2] = high;
-    this.#fingerprints[found * 2 + 1] = low;
+    if (found >= 0) {
+      this.#fingerprints[found * 2] = high;
+      this.#fingerprints[found * 2 + 1] = low;
+      return;
+    }
+    if ((this.#used + 1) * 4 > this.#slots * 3) this.#rebuild();
+    this.#insert(this.#key, 2, high, low);
+    this.#size += 1;
   }
 
   /** Whether the entry is there with this fingerprint. */

@@ -16,6 +16,7 @@ import type { DirectoryCopies } from '#directory/client/directory.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import type { ServerAccess } from '../server-access.ts';
+import { stateFile } from '../store/shadow.ts';
 import { CopyTarget } from './copy-target.ts';
 import { type Intent, Outbox, type Subject } from './outbox.ts';
 import type { CopyStatus } from './status.ts';
@@ -64,6 +65,7 @@ export class AllAtOnce implements DirectoryCopies {
           onHealed: () => outbox.healed(name),
           onDone: (number) => this.#copied(number, name),
           refreshDeletesMaxPercent: 100,
+          suspectsFile: stateFile(options.outboxDirectory, name, 'compare'),
           ports: options.ports,
         }),
     );

@@ -14,13 +14,15 @@ import { openBound } from '#directory/client/access.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type ApplyContext, applyDelete, applyPut } from '../apply-change.ts';
+import { removeFile } from '../checkpoint.ts';
 import { contextCsnOf } from '../history.ts';
 import { LagMeter } from '../lag.ts';
 import { type Change, Pipeline, type Queued } from '../pipeline.ts';
-import { queueRepair } from '../repair.ts';
+import { checkRepair, queueRepair } from '../repair.ts';
 import { findAtMaster, Replica } from '../replica.ts';
 import { wholeScope } from '../scope.ts';
 import type { ServerAccess } from '../server-access.ts';
+import { Differences } from '../store/differences.ts';
 import { compareServers } from '../verify.ts';
 import type { CopyStatus } from './status.ts';
 
@@ -28,6 +30,8 @@ const pauseFirstMs = 100;
 const pauseMaxMs = 10_000;
 const refusedAgainMs = 1000;
 const refusedShown = 10;
+/** Differences that are put right in one turn; they are in memory meanwhile. */
+const repairedMax = 20_000;
 
 /** What a target needs. */
 export interface CopyTargetOptions {
@@ -43,6 +47,8 @@ export interface CopyTargetOptions {
   /** The server has what the master had for that intent. */
   readonly onDone: (number: number) => void;
   readonly refreshDeletesMaxPercent: number;
+  /** File for what a comparison does not keep in memory. */
+  readonly suspectsFile: string;
   readonly ports: Ports;
 }
 
@@ -186,22 +192,26 @@ export class CopyTarget implements AsyncDisposable {
   }
 
   async #heal(replica: Replica, signal: AbortSignal): Promise<void> {
-    const { isCut, onHealed, suffix, ports, refreshDeletesMaxPercent } = this.#options;
+    const { isCut, onHealed, suffix, suspectsFile, ports, refreshDeletesMaxPercent } = this.#options;
     // One that is empty was never filled.
     if (!isCut() && (await replica.connection.readEntry(suffix, ['1.1'])) !== undefined) return;
     this.#isComparing = true;
     try {
       const master = await this.#options.master();
       const csn = await contextCsnOf(master, suffix);
-      // More than one report lists is put right in turns, as long as it gets less: what the server refuses stays.
+      // More than is kept in memory is put right in turns, as long as it gets less: what the server refuses stays.
       for (let before = Number.POSITIVE_INFINITY, isCut = true; isCut; ) {
         const { name } = this;
         const { keepsCsn } = replica;
-        const report = await compareServers({ name, master, replica: replica.connection, suffix, keepsCsn, scope: wholeScope });
+        const comparison = { name, master, replica: replica.connection, suffix, keepsCsn, scope: wholeScope };
+        using differences = new Differences(undefined, repairedMax);
+        await removeFile(ports.files, suspectsFile);
+        const report = await compareServers(comparison, { suspectsFile, differences, listedMax: 1 });
         this.#log.info({ differing: report.differing, entries: report.entries }, 'compared as a whole: changes for it had been dropped');
-        await queueRepair(report, refreshDeletesMaxPercent, this.#pipeline, () => ports.clock.monotonicMs(), signal);
+        checkRepair(report, refreshDeletesMaxPercent);
+        await queueRepair(differences.all(), this.#pipeline, () => ports.clock.monotonicMs(), signal);
         await this.#pipeline.passed(signal);
-        isCut = report.isCut && report.differing < before;
+        isCut = report.differing > differences.size && report.differing < before;
         before = report.differing;
       }
       if (csn !== undefined) await replica.setContextCsn(csn);

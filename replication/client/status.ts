@@ -95,13 +95,33 @@ export interface Difference {
   readonly kind: 'missing' | 'extra' | 'different';
   /** Attributes that differ, and `dn` for another name. */
   readonly what: readonly string[];
+  /** Its name at the replica, where that is another. */
+  readonly replicaDn?: string;
+}
+
+/** How far a comparison or a repair is. */
+export interface ComparisonProgress {
+  /** What is being done, e.g. `reading the master`. */
+  readonly step: string;
+  readonly entries: number;
+  /** `undefined` where it is not known before. */
+  readonly ofEntries: number | undefined;
+}
+
+/** What a comparison has found, all of it; the reader of it disposes of it. */
+export interface FoundDifferences extends Disposable {
+  readonly report: VerifyReport;
+  /** In the order in which they can be put right: parents before children, then removals from the bottom up. */
+  all(): Iterable<Difference>;
+  /** Why a repair would not begin, e.g. that it deletes too much; `undefined` when it would. */
+  readonly refusal: string | undefined;
 }
 
 /** Result of comparing one replica with the master. */
 export interface VerifyReport {
   readonly replica: string;
   readonly entries: number;
-  /** All of them, unless `isCut`: then the first 50,000. */
+  /** All of them, unless `isCut`: then the first 10,000. */
   readonly differences: readonly Difference[];
   /** Entries that differ, also those beyond the listed ones. */
   readonly differing: number;
@@ -110,6 +130,23 @@ export interface VerifyReport {
   readonly isCut: boolean;
   /** Entries that the master changed while they were looked at; the next comparison tells. */
   readonly underWay: number;
+}
+
+/** How a comparison or a repair is done. */
+export interface ComparisonOptions {
+  readonly onProgress?: (progress: ComparisonProgress) => void;
+  /** Gives a comparison up; a repair that has begun goes on. */
+  readonly signal?: AbortSignal;
+}
+
+/** How a repair is done. */
+export interface RepairOptions extends ComparisonOptions {
+  /** Only compare. */
+  readonly isDryRun: boolean;
+  /** It may delete as much as it has to. */
+  readonly allowsDeletes?: boolean;
+  /** Shown what differs, all of it, before anything is written. */
+  readonly onFound?: (found: FoundDifferences) => Promise<void>;
 }
 
 /** Result of a repair: what differed before, and what still does. */

@@ -18,7 +18,6 @@ import { uuidToBytes } from '#protocol/ldap/controls.ts';
 import { joinDn, normalizeAttributeType, splitDn } from '#protocol/ldap/dn.ts';
 import type { ImageWalker } from '#protocol/ldap/image-batch.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
-import type { VerifyReport } from '#replication/client/status.ts';
 import { digestBytes, writeDigest, writeDigestOf } from '#replication/content-digest.ts';
 import type { KnownEntry } from '#replication/decide.ts';
 
@@ -43,8 +42,8 @@ const unstoredMax = 16_384;
 /** Memory for pages of the file. */
 const pagesKb = 4096;
 
-/** A file of this room in the service's state directory. */
-export function stateFile(directory: string, replica: string, kind: 'shadow' | 'refresh'): string {
+/** A file of this room in the service's state directory; `kind`, e.g. `shadow`, tells it from the replica's others. */
+export function stateFile(directory: string, replica: string, kind: string): string {
   return `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.${kind}.sqlite`;
 }
 
@@ -186,7 +185,7 @@ export class Shadow implements Disposable {
   }
 
   /** A comparison found that entries are not as they should be: they are read before their next change. */
-  doubt({ differences, isCut }: Pick<VerifyReport, 'differences' | 'isCut'>): void {
+  doubt({ differences, isCut }: { readonly differences: Iterable<{ readonly uuid: string }>; readonly isCut: boolean }): void {
     if (isCut) this.clear();
     else for (const { uuid } of differences) this.forget(uuid);
   }

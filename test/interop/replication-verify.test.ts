@@ -13,6 +13,7 @@ import { attribute } from '#protocol/ldap/messages.ts';
 import type { VerifyReport } from '#replication/client/status.ts';
 import { ContinuousComparison } from '#replication/continuous.ts';
 import { wholeScope } from '#replication/scope.ts';
+import { Differences } from '#replication/store/differences.ts';
 import { compareServers } from '#replication/verify.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
 import { seededRandom } from '#test/fakes/random.ts';
@@ -128,16 +129,26 @@ describe('comparing while changes are under way', () => {
 });
 
 describe('limits of memory', () => {
-  it('make the comparison take more readings and cut the list, but every difference counts', async () => {
+  it('put suspects and differences in files and cut the list of the report, but every difference counts', async () => {
     await using servers = await pair(20);
     const { hand, comparison } = servers;
     for (const uid of ['user1', 'user2']) await hand.modify(at(uid), described('by hand'));
     await hand.delete(at('user3'));
     await addAccount(hand, 'extra');
-    const report = await compareServers(comparison, 1, 2);
-    expect(report).toMatchObject({ differing: 4, extra: 1, isCut: true });
-    expect(report.differences).toHaveLength(2);
-    expect(await compareServers(comparison, 1)).toMatchObject({ differing: 4, isCut: false });
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-verify-'));
+    try {
+      const suspectsFile = join(directory, 'suspects.sqlite');
+      using differences = new Differences(join(directory, 'differences.sqlite'));
+      const report = await compareServers(comparison, { suspectsFile, suspectsMax: 1, differences, listedMax: 2 });
+      expect(report).toMatchObject({ differing: 4, extra: 1, isCut: true });
+      expect(report.differences).toHaveLength(2);
+      const wanted = [`different ${at('user1')}`, `different ${at('user2')}`, `extra ${at('extra')}`, `missing ${at('user3')}`];
+      expect([...differences.all()].map((one) => `${one.kind} ${one.dn}`).sort()).toEqual(wanted);
+      expect([...differences.all()].at(-1)?.kind).toBe('extra');
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+    expect(await compareServers(comparison)).toMatchObject({ differing: 4, isCut: false });
   });
 });
 

@@ -12,18 +12,17 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-describe('who was named in a refresh', () => {
+describe('entries with marks', () => {
   it.each([
     ['in memory', 1000],
     ['in a file', 10],
-  ])('is told from who was not, %s', (_where, max) => {
+  ])('tell who was named from who was not, %s', (_where, max) => {
     using named = new NamedEntries(join(directory, 'x.sqlite'), max);
     for (let i = 0; i < 40; i += 1) {
-      expect(named.mark(uuid(i))).toBe(true);
-      named.setFingerprint(uuid(i), 0xffff0000 + i, i);
+      named.put(uuid(i), 0, 0);
+      named.put(uuid(i), 0xffff0000 + i, i);
     }
     expect(named.isInFile).toBe(max < 40);
-    named.clearMarks();
     expect([named.size, named.countUnmarked(), named.isMarked(uuid(3))]).toEqual([40, 40, false]);
     for (let i = 0; i < 40; i += 2) expect(named.mark(uuid(i))).toBe(false);
     expect(named.mark(uuid(99))).toBe(true);
@@ -38,13 +37,11 @@ describe('who was named in a refresh', () => {
     expect([named.hasFingerprint(uuid(99), 0, 0), named.hasFingerprint(uuid(77), 0, 0)]).toEqual([true, false]);
   });
 
-  it('keeps marks and fingerprints when it goes from memory to the file', () => {
+  it('keep marks and fingerprints when they go from memory to the file', () => {
     using named = new NamedEntries(join(directory, 'x.sqlite'), 10);
     for (let i = 0; i < 10; i += 1) {
-      named.mark(uuid(i));
-      named.setFingerprint(uuid(i), i, 7);
+      named.put(uuid(i), i, 7);
     }
-    named.clearMarks();
     named.mark(uuid(4));
     named.mark(uuid(10));
     expect(named.isInFile).toBe(true);
@@ -52,7 +49,28 @@ describe('who was named in a refresh', () => {
     expect([named.countUnmarked(), named.hasFingerprint(uuid(5), 5, 7)]).toEqual([9, true]);
   });
 
-  it('throws away what an earlier refresh left, and gives the room back', async () => {
+  it.each([
+    ['in memory', 1000],
+    ['in a file', 10],
+  ])('hand out those without a mark in lots, which may be marked meanwhile, %s', (_where, max) => {
+    using named = new NamedEntries(join(directory, 'x.sqlite'), max);
+    for (let i = 0; i < 40; i += 1) named.put(uuid(i), 0, i);
+    for (let i = 0; i < 40; i += 4) named.mark(uuid(i));
+    const seen: string[] = [];
+    for (const lot of named.unmarked(7)) {
+      expect(lot.length).toBeLessThanOrEqual(7);
+      for (const one of lot) {
+        seen.push(one);
+        if (seen.length % 2 === 0) named.mark(one);
+        else named.put(one, 1, 1);
+      }
+    }
+    expect(seen.sort()).toEqual(Array.from({ length: 40 }, (_, i) => uuid(i)).filter((_one, i) => i % 4 !== 0));
+    expect([...named.unmarked(100)].flat()).toHaveLength(15);
+    expect(named.countUnmarked()).toBe(15);
+  });
+
+  it('throw away what an earlier refresh left, and give the room back', async () => {
     const path = join(directory, 'x.sqlite');
     for (let round = 0; round < 2; round += 1) {
       using named = new NamedEntries(path, 10);
@@ -62,7 +80,7 @@ describe('who was named in a refresh', () => {
     expect((await stat(path)).size).toBeLessThan(16_384);
   });
 
-  it('says what to do when its file cannot be used', async () => {
+  it('say what to do when their file cannot be used', async () => {
     await writeFile(join(directory, 'file'), '');
     using named = new NamedEntries(join(directory, 'file', 'x.sqlite'), 2);
     expect(() => [1, 2, 3].map((i) => named.mark(uuid(i)))).toThrow(/state directory/);

@@ -127,7 +127,7 @@ describe('what a replica is known to hold', () => {
     using shadow = await open();
     const other = uuid.replace('1111', '2222');
     for (const one of [uuid, other]) shadow.put(one, dn, content);
-    shadow.doubt({ differences: [{ uuid, dn, kind: 'different', what: ['mail'] }], isCut: false });
+    shadow.doubt({ differences: [{ uuid }], isCut: false });
     expect([shadow.find(uuid), shadow.find(other)?.dn]).toEqual([undefined, dn]);
     shadow.doubt({ differences: [], isCut: true });
     expect(shadow.find(other)).toBeUndefined();
