@@ -47,7 +47,7 @@ export class Comparisons {
       differences = found;
       const { onProgress = () => {}, signal } = work;
       const report = await compareServers(comparison, { suspectsFile, differences: found, onProgress, signal });
-      return { report, all: () => found.all(), refusal: this.#refusalOf(report), [Symbol.dispose]: dispose };
+      return { report, size: found.size, all: () => found.all(), refusal: this.#refusalOf(report), [Symbol.dispose]: dispose };
     } catch (error) {
       dispose();
       throw error;

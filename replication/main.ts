@@ -47,7 +47,7 @@ import { scheduleVerify } from '#replication/verify-schedule.ts';
 /** The running service. */
 export interface RunningReplication extends RunningService<ReplicationStatus> {
   /** Compares every replica (or one) with the master now. */
-  verify(replica?: string): Promise<readonly VerifyReport[]>;
+  verify(replica?: string, options?: ComparisonOptions): Promise<readonly VerifyReport[]>;
   /** Read your writes: resolves once the replica (or every one) has everything up to that `entryCSN`. Give a signal that aborts. */
   waitFor(change: string, replica: string | undefined, signal: AbortSignal): Promise<void>;
   /** Compares a replica with the master now; whoever asked disposes of what was found. */
@@ -191,13 +191,13 @@ class Replication implements RunningReplication {
     }));
   }
 
-  async verify(replica?: string): Promise<readonly VerifyReport[]> {
+  async verify(replica?: string, options: ComparisonOptions = {}): Promise<readonly VerifyReport[]> {
     const names = replica === undefined ? this.#activeNames() : [replica];
     const reports: VerifyReport[] = [];
     for (const name of names) {
       const replicator = this.#replicator(name);
       try {
-        using found = await this.compare(name);
+        using found = await this.compare(name, options);
         reports.push(found.report);
       } catch (error) {
         replicator.noteVerified(`failed: ${messageOf(error)}`);
@@ -215,9 +215,10 @@ class Replication implements RunningReplication {
 
   async compare(name: string, { onProgress, signal }: ComparisonOptions = {}): Promise<FoundDifferences> {
     const replicator = this.#replicator(name);
-    await using master = await openBound(this.#master.url, this.#master, this.#ports);
+    // Entries are taken apart one at a time: hundreds of them at once would outlive the space for new objects.
+    await using master = await openBound(this.#master.url, this.#master, this.#ports, true);
     const { access } = this.#seat(name);
-    await using replica = await openBound(access.url, access, this.#ports);
+    await using replica = await openBound(access.url, access, this.#ports, true);
     const found = await this.#comparisons.run(this.#comparison(replicator, master, replica), {
       onProgress,
       signal: signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]),

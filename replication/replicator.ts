@@ -363,7 +363,7 @@ export class Replicator implements AsyncDisposable {
       let connection: LdapConnection | undefined;
       let stopWatching: (() => void) | undefined;
       try {
-        connection = await openBound(access.url, access, ports);
+        connection = await openBound(access.url, access, ports, true);
         connection.guardWrites(await this.#options.guard?.(connection));
         const lost = new AbortController();
         const session = AbortSignal.any([signal, lost.signal]);

@@ -19,6 +19,8 @@ export interface StreamRequest {
   /** PEM of the CA of the server's certificate. */
   readonly ca?: string | undefined;
   readonly contentType?: string;
+  /** Media type that is asked for. */
+  readonly accept?: string;
   readonly body?: AsyncIterable<Buffer>;
   /** Longest time in which nothing comes and nothing goes. */
   readonly silenceMs: number;
@@ -33,6 +35,7 @@ export async function requestStream(clock: Clock, options: StreamRequest): Promi
   const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
   const headers: Record<string, string> = { authorization: `Bearer ${options.token.reveal()}` };
   if (options.contentType !== undefined) headers['content-type'] = options.contentType;
+  if (options.accept !== undefined) headers.accept = options.accept;
   const request = start(url, { method: options.method, headers, agent: false, ...(options.ca === undefined ? {} : { ca: options.ca }) });
   let moved = -1;
   const timer = clock.every(options.silenceMs, () => {

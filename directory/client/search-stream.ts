@@ -60,6 +60,7 @@ export interface SearchCarrier {
 /** Items that wait for their reader before the connection stops reading, and at which it goes on. */
 const queuedMax = 512;
 const queuedLow = 128;
+const nothing: SearchItem = { kind: 'reference', urls: [], controls: [] };
 
 /** See the header of this file. */
 export class SearchStream implements AsyncIterable<SearchItem> {
@@ -151,6 +152,8 @@ export class SearchStream implements AsyncIterable<SearchItem> {
       for (;;) {
         while (this.#read < this.#queue.length) {
           const item = this.#queue[this.#read] as SearchItem;
+          // What was read is not kept until the others are.
+          this.#queue[this.#read] = nothing;
           this.#read += 1;
           if (this.#read === this.#queue.length || this.#read > queuedMax) this.#compact();
           yield item;

@@ -4,6 +4,7 @@
  */
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { requestJson } from '#common/http/client.ts';
+import { requestStream, type StreamAnswer } from '#common/http/stream-client.ts';
 import type { AdminOptions, AdminPeerAddress } from './options.ts';
 import type { NodeReply, Replies } from './reports.ts';
 
@@ -11,6 +12,8 @@ import type { NodeReply, Replies } from './reports.ts';
 export const peerTimeoutMs = 3_000;
 /** Time that an action may take, e.g. the comparison of a whole replica. */
 const actionTimeoutMs = 600_000;
+/** Longest silence of a stream; whoever works says every second how far it is. */
+const streamSilenceMs = 60_000;
 
 /** Answers of this process and its peers to one question; this process comes first. */
 export interface Gathered<T> {
@@ -66,13 +69,36 @@ export function peerRequest(
 }
 
 /** Asks one peer after the other to do something to what only one of them has; rejects with `ADMIN_NOT_FOUND` when none has it. */
-export async function askPeersInTurn(options: AdminOptions, path: string, what: string, body?: unknown): Promise<unknown> {
+export function askPeersInTurn(options: AdminOptions, path: string, what: string, body?: unknown): Promise<unknown> {
+  const { clock } = options.ports;
+  return inTurn(options, what, async (peer) => {
+    return (await requestJson(clock, { ...peerRequest(options, peer, path), method: 'POST', body, timeoutMs: actionTimeoutMs })).body;
+  });
+}
+
+/** The same where the answer is a stream of that media type. */
+export function askPeersForStream(options: AdminOptions, path: string, what: string, body: object, accept: string): Promise<StreamAnswer> {
+  return inTurn(options, what, (peer) =>
+    requestStream(options.ports.clock, {
+      ...peerRequest(options, peer, path),
+      method: 'POST',
+      contentType: 'application/json',
+      accept,
+      body: bytesOf(JSON.stringify(body)),
+      silenceMs: streamSilenceMs,
+    }),
+  );
+}
+
+async function* bytesOf(text: string): AsyncGenerator<Buffer> {
+  yield Buffer.from(text);
+}
+
+async function inTurn<T>(options: AdminOptions, what: string, ask: (peer: AdminPeerAddress) => Promise<T>): Promise<T> {
   const silent: string[] = [];
   for (const peer of options.peers) {
     try {
-      return (
-        await requestJson(options.ports.clock, { ...peerRequest(options, peer, path), method: 'POST', body, timeoutMs: actionTimeoutMs })
-      ).body;
+      return await ask(peer);
     } catch (error) {
       const known = error instanceof PlatformError ? error : undefined;
       if (known?.code.startsWith('NET_')) silent.push(peer.name);

@@ -1,9 +1,10 @@
 /** What an operator may ask of the replication service about one replica; peers are asked when it runs elsewhere. */
 import { type Clock, withTimeout } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { HttpRequest, HttpServer } from '#common/http/server.ts';
+import type { HttpReply, HttpRequest, HttpServer } from '#common/http/server.ts';
+import { comparisonStreams, diffResult, linesType, repairResult, sendComparison } from './comparison-stream.ts';
 import type { AdminOptions, AdminService } from './options.ts';
-import { askPeersInTurn } from './peers.ts';
+import { askPeersForStream, askPeersInTurn } from './peers.ts';
 import type { ReplicaActionReport } from './reports.ts';
 
 type Replica = { Params: { name: string } };
@@ -20,13 +21,12 @@ const actions: Readonly<Record<string, Action>> = {
   },
   async diff(service, name) {
     const { before } = await able(service, service.repair)(name, { isDryRun: true });
-    return { result: before.differing === 0 ? 'equal' : `${before.differing} entries differ`, before };
+    return { result: diffResult(before), before };
   },
   async repair(service, name, body) {
     const isDryRun = body.dryRun === true;
-    const { before, after } = await able(service, service.repair)(name, { isDryRun });
-    if (isDryRun) return { result: `${before.differing} entries would be made the master’s`, before };
-    return { result: `${before.differing} entries differed, ${after?.differing ?? 0} do now`, before, after };
+    const { before, after } = await able(service, service.repair)(name, { isDryRun, allowsDeletes: body.allowDeletes === true });
+    return { result: repairResult(before, after), before, ...(after === undefined ? {} : { after }) };
   },
   async wait(service, name, body, clock) {
     const csn = typeof body.csn === 'string' && body.csn !== '' ? body.csn : await able(service, service.masterCsn)();
@@ -73,19 +73,24 @@ export function addReplicaActions(server: HttpServer, options: AdminOptions): vo
         throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
       return { replica: name, ...(await run(service, name, bodyOf(request), options.ports.clock)) };
     };
-    server.post<Replica>(`/api/v1/node/replicas/:name/${action}`, (request) => runHere(request.params.name, request));
-    server.post<Replica>(`/api/v1/replicas/:name/${action}`, (request) => {
+    const stream = comparisonStreams[action];
+    const answerHere = (name: string, request: HttpRequest, reply: HttpReply): Promise<unknown> => {
+      const service = here(name);
+      if (stream === undefined || service === undefined || !wantsStream(request)) return runHere(name, request);
+      return sendComparison(reply, options.ports.clock, name, (to) => stream(service, name, bodyOf(request), to));
+    };
+    server.post<Replica>(`/api/v1/node/replicas/:name/${action}`, (request, reply) => answerHere(request.params.name, request, reply));
+    server.post<Replica>(`/api/v1/replicas/:name/${action}`, async (request, reply) => {
       const { name } = request.params;
-      if (here(name) !== undefined) return runHere(name, request);
-      return askPeersInTurn(
-        options,
-        `/api/v1/node/replicas/${encodeURIComponent(name)}/${action}`,
-        `replica ${name}`,
-        request.body ?? undefined,
-      );
+      if (here(name) !== undefined) return answerHere(name, request, reply);
+      const path = `/api/v1/node/replicas/${encodeURIComponent(name)}/${action}`;
+      if (stream === undefined || !wantsStream(request)) return askPeersInTurn(options, path, `replica ${name}`, request.body ?? undefined);
+      return reply.type(linesType).send(await askPeersForStream(options, path, `replica ${name}`, bodyOf(request), linesType));
     });
   }
 }
+
+const wantsStream = ({ headers }: HttpRequest): boolean => headers.accept?.includes(linesType) === true;
 
 // Of two services for one replica, only the one that is active can do anything about it.
 function isFedBy(service: AdminService, name: string): boolean {

@@ -3,11 +3,20 @@
  */
 import type { AccountWhereabouts } from '#backend-cluster/client/cluster-client.ts';
 import type { MemberStatus } from '#backend-cluster/client/status.ts';
+import type { ProblemDocument } from '#common/http/server.ts';
 import type { ReadinessCheck } from '#common/lifecycle.ts';
 import type { DirectoryServerStatus } from '#directory/client/directory.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import type { FrontendStatus, RouteExplanation } from '#frontend/client/status.ts';
-import type { CopyStatus, PromotionReport, ReplicaStatus, ReplicationStatus, VerifyReport } from '#replication/client/status.ts';
+import type {
+  ComparisonProgress,
+  CopyStatus,
+  Difference,
+  PromotionReport,
+  ReplicaStatus,
+  ReplicationStatus,
+  VerifyReport,
+} from '#replication/client/status.ts';
 
 /** One service as its own process reports it. `status` is the room's status without its list of sessions. */
 export interface ServiceReport {
@@ -172,6 +181,30 @@ export interface ReplicaActionReport {
   readonly after?: VerifyReport | undefined;
   readonly promotion?: PromotionReport;
 }
+
+/** A difference as it is listed, with what a repair would do about it. */
+export interface ListedDifference extends Difference {
+  readonly todo: readonly ('add' | 'rename' | 'modify' | 'delete')[];
+}
+
+/** What a comparison came to: its report without the list. */
+export type FoundReport = Omit<VerifyReport, 'differences'> & {
+  /** Differences that follow; fewer than `differing` where they are too many to be kept. */
+  readonly listed: number;
+  /** Why a repair would not begin. */
+  readonly refusal?: string;
+};
+
+/**
+ * One line of the stream that `verify`, `diff` and `repair` answer with when `application/x-ndjson` is asked for: progress, and the last of it
+ * again every second; what was found; each difference, parents before children; and the end, or a problem instead of it.
+ */
+export type ComparisonLine =
+  | { readonly progress: ComparisonProgress }
+  | { readonly found: FoundReport }
+  | { readonly difference: ListedDifference }
+  | { readonly end: ReplicaActionReport }
+  | { readonly problem: ProblemDocument };
 
 /** Replicas: `/api/v1/replicas`. */
 export interface ReplicasReport {

@@ -39,7 +39,7 @@ export async function connect(terminal: Terminal, options: ConnectOptions): Prom
 }
 
 /** Asks for a stream, or sends one; see `requestStream`. */
-export type AskStream = (path: string, request: Pick<StreamRequest, 'method' | 'contentType' | 'body'>) => Promise<StreamAnswer>;
+export type AskStream = (path: string, request: Pick<StreamRequest, 'method' | 'contentType' | 'accept' | 'body'>) => Promise<StreamAnswer>;
 
 /** As `connect`, for streams. */
 export async function connectStream(terminal: Terminal, options: ConnectOptions): Promise<AskStream> {

@@ -13,6 +13,20 @@ const terminal: Terminal = {
   isTerminal: process.stdout.isTTY,
   isInteractive: process.stdin.isTTY && process.stderr.isTTY,
   out: (text) => process.stdout.write(text),
+  async flushed() {
+    const { stdout } = process;
+    if (stdout.writableNeedDrain && !stdout.destroyed) {
+      await new Promise<void>((resolve) => {
+        const events = ['drain', 'close', 'error'];
+        const done = (): void => {
+          for (const event of events) stdout.off(event, done);
+          resolve();
+        };
+        for (const event of events) stdout.on(event, done);
+      });
+    }
+    return stdout.errored === null && !stdout.destroyed;
+  },
   err: (text) => process.stderr.write(text),
   async readInput() {
     const chunks: Buffer[] = [];

@@ -71,13 +71,37 @@ export function paintFor(terminal: Pick<Terminal, 'env' | 'isTerminal'>): Paint 
 
 /** A table without borders: columns two spaces apart, no spaces at a line's end. */
 export function table(paint: Paint, head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((title, column) => Math.max(width(title), ...rows.map((row) => width(row[column] ?? ''))));
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, column) => `${cell}${' '.repeat((widths[column] ?? 0) - width(cell) + 2)}`)
+  return new GrowingTable(paint, head).add(rows);
+}
+
+/** A table that is printed part by part; its columns become no narrower. */
+export class GrowingTable {
+  readonly #paint: Paint;
+  readonly #head: readonly string[];
+  readonly #widths: number[];
+  #hasHead = false;
+
+  constructor(paint: Paint, head: readonly string[]) {
+    this.#paint = paint;
+    this.#head = head;
+    this.#widths = head.map(width);
+  }
+
+  /** The next rows as text, under the head the first time. */
+  add(rows: readonly (readonly string[])[]): string {
+    for (const row of rows)
+      for (const [column, cell] of row.entries()) this.#widths[column] = Math.max(this.#widths[column] ?? 0, width(cell));
+    const head = this.#hasHead ? [] : [this.#paint.strong(this.#line(this.#head))];
+    this.#hasHead = true;
+    return [...head, ...rows.map((row) => this.#line(row))].map((text) => `${text}\n`).join('');
+  }
+
+  #line(cells: readonly string[]): string {
+    return cells
+      .map((cell, column) => `${cell}${' '.repeat((this.#widths[column] ?? 0) - width(cell) + 2)}`)
       .join('')
       .trimEnd();
-  return [paint.strong(line(head)), ...rows.map(line)].map((text) => `${text}\n`).join('');
+  }
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: colour sequences start with ESC

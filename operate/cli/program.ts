@@ -12,6 +12,7 @@ import { type OutputFormat, outputFormats, type VerbResult } from './output.ts';
 import { exitCodes, type Terminal } from './terminal.ts';
 import type { ImportFormat } from './verbs/archive.ts';
 import type { ReplicaAction } from './verbs/replica.ts';
+import type { ComparisonRequest } from './verbs/replica-comparison.ts';
 
 type GlobalOptions = ConnectOptions & { readonly output: OutputFormat };
 
@@ -40,6 +41,7 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
   program
     .description('A cluster of clusters for mail: frontends, backend clusters, directory and its replicas.')
     .addOption(new Option('-o, --output <format>', 'form of the output').choices(outputFormats).default('table'))
+    .addOption(new Option('--json', 'the same as -o json').implies({ output: 'json' }))
     .option('--url <url>', 'admin API (env ARCHIPELAGO_URL)')
     .option('--token-file <file>', 'file with its token (env ARCHIPELAGO_TOKEN_FILE)')
     .option('--ca-file <file>', 'PEM file: CA of its certificate (env ARCHIPELAGO_CA_FILE)')
@@ -87,8 +89,12 @@ export function buildProgram(terminal: Terminal, finish: (exitCode: number) => v
     )
     .action(async (name: string) => show(await (await import('./verbs/user-why.ts')).userWhy(await api(), name)));
   addFrontendCommands(program, { terminal, show, api, examples });
-  addReplica(program, show, api);
-  addAccount(program, terminal, show, api, async () => (await import('./connect.ts')).connectStream(terminal, options()));
+  const stream = async (): Promise<AskStream> => (await import('./connect.ts')).connectStream(terminal, options());
+  addReplica(program, show, api, async (name, action, body) => {
+    const { compareReplica } = await import('./verbs/replica-comparison.ts');
+    finish(await compareReplica(terminal, await stream(), { name, action, body, output: options().output }));
+  });
+  addAccount(program, terminal, show, api, stream);
   addBackend(program, terminal, show, api);
   addStore(program, terminal, show, api);
   addConfig(program, terminal, show, api);
@@ -177,7 +183,9 @@ function addStarters(program: Command, show: Show, api: () => Promise<AskApi>): 
     .action(startedElsewhere);
 }
 
-function addReplica(program: Command, show: Show, api: () => Promise<AskApi>): void {
+type Compare = (name: string, action: ComparisonRequest['action'], body: ComparisonRequest['body']) => Promise<void>;
+
+function addReplica(program: Command, show: Show, api: () => Promise<AskApi>, compare: Compare): void {
   const replica = program.command('replica').description('directory replicas');
   replica
     .command('status')
@@ -189,29 +197,33 @@ function addReplica(program: Command, show: Show, api: () => Promise<AskApi>): v
     .action(async () => show(await (await import('./verbs/replica.ts')).replicaStatus(await api())));
   const act = async (name: string, action: ReplicaAction, body?: Readonly<Record<string, unknown>>): Promise<void> =>
     show(await (await import('./verbs/replica.ts')).replicaAction(await api(), name, action, body));
-  const verb = (action: ReplicaAction, description: string, ...lines: readonly string[]): Command =>
+  const verb = (action: ReplicaAction | ComparisonRequest['action'], description: string, ...lines: readonly string[]): Command =>
     replica
       .command(action)
       .argument('<replica>', 'name of the replica')
       .description(description)
       .addHelpText('after', examples(...lines));
   verb('verify', 'compare a replica with the master now', 'archipelago replica verify ldap-eu.isp.example').action((name: string) =>
-    act(name, 'verify'),
+    compare(name, 'verify', {}),
   );
   verb(
     'diff',
     'list every entry that is not the master’s',
     'archipelago replica diff ldap-eu.isp.example',
-    'archipelago replica diff ldap-eu.isp.example -o jsonl',
-  ).action((name: string) => act(name, 'diff'));
+    'archipelago replica diff ldap-eu.isp.example -o jsonl | jq -r .dn',
+    'archipelago replica diff ldap-eu.isp.example --json',
+  ).action((name: string) => compare(name, 'diff', {}));
   verb(
     'repair',
     'make a replica equal to the master, entry by entry',
     'archipelago replica repair ldap-eu.isp.example --dry-run',
     'archipelago replica repair ldap-eu.isp.example',
   )
-    .option('--dry-run', 'only say what would be done')
-    .action((name: string, given: { dryRun?: boolean }) => act(name, 'repair', { dryRun: given.dryRun === true }));
+    .option('--dry-run', 'only list what would be done')
+    .option('--allow-deletes', 'delete as much as it takes; without, no more than a refresh may')
+    .action((name: string, given: { dryRun?: boolean; allowDeletes?: boolean }) =>
+      compare(name, 'repair', { dryRun: given.dryRun === true, allowDeletes: given.allowDeletes === true }),
+    );
   verb(
     'wait',
     'wait until a replica has a change, or all that the master has now',

@@ -10,6 +10,8 @@ export interface Terminal {
   /** Somebody can be asked. */
   readonly isInteractive: boolean;
   out(text: string): void;
+  /** Resolves once there is room for more of it; with false when nobody reads it any more. */
+  flushed(): Promise<boolean>;
   err(text: string): void;
   /** Whole standard input, at most 64 kB. */
   readInput(): Promise<string>;

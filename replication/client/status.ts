@@ -111,6 +111,8 @@ export interface ComparisonProgress {
 /** What a comparison has found, all of it; the reader of it disposes of it. */
 export interface FoundDifferences extends Disposable {
   readonly report: VerifyReport;
+  /** How many are in the list: all, unless there are more than are kept. */
+  readonly size: number;
   /** In the order in which they can be put right: parents before children, then removals from the bottom up. */
   all(): Iterable<Difference>;
   /** Why a repair would not begin, e.g. that it deletes too much; `undefined` when it would. */

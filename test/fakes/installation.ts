@@ -203,10 +203,12 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[];
         : new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
     resume: (name) => void asked.push(`resume ${name}`),
     allowDeletes: (name) => void asked.push(`allow-deletes ${name}`),
-    repair: async (name, { isDryRun }) => {
-      asked.push(`repair ${name}${isDryRun ? ' dry' : ''}`);
+    repair: async (name, { isDryRun, allowsDeletes, onFound, onProgress }) => {
+      asked.push(`repair ${name}${isDryRun ? ' dry' : ''}${allowsDeletes === true ? ' deleting' : ''}`);
+      onProgress?.({ step: 'reading the master', entries: 0, ofEntries: undefined });
       const bob = { uuid: aliceUuid, dn: 'uid=bob,cn=isp.example,o=mail', kind: 'different', what: ['mail'] } as const;
       const report = { replica: name, entries: 214, differences: [bob], differing: 1, extra: 0, isCut: false, underWay: 0 };
+      await onFound?.({ report, size: 1, all: () => [bob], refusal: undefined, [Symbol.dispose]: () => {} });
       return { before: report, after: isDryRun ? undefined : { ...report, differences: [], differing: 0 } };
     },
     verify: async (name) => {

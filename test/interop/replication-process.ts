@@ -8,6 +8,7 @@ import type { TestServer } from './replication-suite.ts';
 /** A running one. `kill` ends it as it stands; `pause` and `resume` stop it and let it go on (SIGSTOP, SIGCONT). */
 export interface ServiceProcess {
   readonly name: string;
+  readonly pid: number;
   /** The end of what it wrote. */
   describe(): string;
   hasExited(): boolean;
@@ -60,6 +61,7 @@ export async function startServiceProcess(name: string, node: object, directory:
   }
   return {
     name,
+    pid: child.pid as number,
     describe: () => output.slice(-3000),
     hasExited: () => hasEnded(child),
     hasSaid: (text) => output.includes(text),

@@ -2,7 +2,9 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parse as parseYaml } from 'yaml';
 import { systemClock } from '#common/clock.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
@@ -16,7 +18,15 @@ import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
 import { readContexts, removeContext, writeContext } from '#operate/cli/context.ts';
 import { runCli } from '#operate/cli/program.ts';
 import type { Terminal } from '#operate/cli/terminal.ts';
-import { aliceRecord, aliceUuid, fakeClusterAccounts, fakeDirectoryAccess, fakeMember, fakeServices } from '#test/fakes/installation.ts';
+import {
+  aliceRecord,
+  aliceUuid,
+  fakeClusterAccounts,
+  fakeDirectoryAccess,
+  fakeMember,
+  fakeReplication,
+  fakeServices,
+} from '#test/fakes/installation.ts';
 
 const token = 'a-token-of-the-test';
 let home: string;
@@ -53,6 +63,7 @@ async function run(line: string, terminal: Partial<Terminal> = {}): Promise<Ran>
       clock: systemClock,
       isTerminal: false,
       isInteractive: false,
+      flushed: async () => true,
       out: (text) => {
         out += text;
       },
@@ -292,6 +303,46 @@ describe('verbs', () => {
     expect(late).toMatchObject({ code: 7, err: expect.stringContaining('after 1000 ms') });
     expect((await run('replica resume ldap-us.isp.example')).code).toBe(0);
     expect((await run('replica allow-deletes ldap-us.isp.example')).code).toBe(0);
+  });
+
+  it('replica: prints what differs as it comes, in every form, and says what a repair would do', async () => {
+    const replication = fakeReplication();
+    const made = Array.from({ length: 1200 }, (_, i) => ({
+      uuid: `11111111-2222-4333-8444-${String(i).padStart(12, '0')}`,
+      dn: `uid=u${i},cn=isp.example,o=mail`,
+      ...(i === 0
+        ? { kind: 'different' as const, what: ['dn', 'mail'], replicaDn: 'uid=old,cn=isp.example,o=mail' }
+        : { kind: i === 1 ? ('extra' as const) : ('missing' as const), what: [] }),
+    }));
+    replication.repair = async (name, { onFound, isDryRun }) => {
+      const report = { replica: name, entries: 5000, differences: made.slice(0, 2), differing: 1200, extra: 1, isCut: true, underWay: 3 };
+      const refusal = isDryRun ? 'too much' : undefined;
+      await onFound?.({ report, size: 1200, all: () => made, refusal, [Symbol.dispose]: () => {} });
+      if (!isDryRun) throw new PlatformError('REPL_TOO_MANY_DELETES', 'too much', { fields: { hint: 'think' } });
+      return { before: report, after: undefined };
+    };
+    await startWith({ services: [replication] });
+    const json = await run('replica diff ldap-us.isp.example --json');
+    const { before, result } = JSON.parse(json.out) as { before: { differences: { todo: string[] }[] }; result: string };
+    expect(before).toMatchObject({ entries: 5000, differing: 1200, listed: 1200, isCut: false, underWay: 3, refusal: 'too much' });
+    expect([before.differences.length, result, json.code]).toEqual([1200, '1200 entries differ', 4]);
+    expect(before.differences.slice(0, 3).map(({ todo }) => todo)).toEqual([['rename', 'modify'], ['delete'], ['add']]);
+    const yaml = (await run('replica diff ldap-us.isp.example -o yaml')).out;
+    expect(parseYaml(yaml)).toEqual(JSON.parse(json.out));
+    const lines = (await run('replica diff ldap-us.isp.example -o jsonl')).out.trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual(before.differences);
+    expect((await run('replica diff ldap-us.isp.example -o name')).out.split('\n')[7]).toBe('uid=u7,cn=isp.example,o=mail');
+    const dry = (await run('replica repair ldap-us.isp.example --dry-run')).out;
+    expect(dry).toMatch(/^! a repair would not begin: too much\nTO DO +ENTRY +WHAT +UUID\n/);
+    expect(dry).toMatch(/^rename, modify +uid=u0,\S+ +dn \(there "uid=old,cn=isp\.example,o=mail"\), mail +1111/m);
+    expect(dry).toMatch(/^delete +uid=u1,/m);
+    // A reader that has seen enough ends it.
+    const early = await run('replica diff ldap-us.isp.example -o name', { flushed: async () => false });
+    expect([early.code, early.out.split('\n').length]).toEqual([4, 501]);
+    // What fails on the way is told, and what was printed is no whole document.
+    const refused = await run('replica repair ldap-us.isp.example -o json');
+    expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('too much [REPL_TOO_MANY_DELETES]\n  → think') });
+    expect(() => JSON.parse(refused.out) as unknown).toThrow();
   });
 
   it('store: shows damage, checks and repairs, and ends with 4 while something is damaged', async () => {

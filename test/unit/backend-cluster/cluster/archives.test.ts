@@ -57,6 +57,7 @@ async function run(...args: string[]): Promise<{ code: number; out: string; err:
     clock: systemClock,
     isTerminal: false,
     isInteractive: false,
+    flushed: async () => true,
     out: (text) => {
       printed.out += text;
     },
