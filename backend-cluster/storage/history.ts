@@ -39,6 +39,9 @@ export interface AccountHistory {
   readonly isComplete: boolean;
 }
 
+/** Every account's first mailbox. */
+export const inboxId = 1;
+
 /** One slot, taken apart. */
 export interface SlotContent {
   readonly header: SlotHeader;
@@ -69,7 +72,8 @@ export async function readSlotContent(log: AccountReader, slot: number): Promise
 /** The records of a slot whose header is damaged in what they do not depend on: their checksum says so. */
 async function salvageSlot(log: AccountReader, slot: number, start: Buffer): Promise<SlotContent | undefined> {
   const header = salvageSlotHeader(start);
-  if (header === undefined || header.recordsBytes > salvagedBytesMax) return undefined;
+  // No slot is without records, and of nothing any checksum of zeros is right: that is how a file looks whose blocks were never written.
+  if (header === undefined || header.recordsBytes === 0 || header.recordsBytes > salvagedBytesMax) return undefined;
   try {
     const records = decodeSlotRecords(header, await log.readSlot(slot, slotHeaderBytes, header.recordsBytes));
     // Numbers in the header are what may be damaged; the name and the records tell them.
@@ -179,7 +183,7 @@ function contentOrDamage(log: AccountReader, slot: number): Promise<SlotContent 
 /** A message whose mailbox was made in a slot that is lost is not lost with it. */
 function makeRoomFor(state: AccountState, record: LogRecord): void {
   if (record.kind !== 'message' || state.mailboxes.has(record.mailboxId)) return;
-  const name = `Recovered ${record.mailboxId}`;
+  const name = record.mailboxId === inboxId ? 'INBOX' : `Recovered ${record.mailboxId}`;
   if (!state.byName.has(name)) state.restoreMailbox(record.mailboxId, name, state.lastUidValidity + 1, undefined);
 }
 

@@ -209,6 +209,30 @@ describe.each(Object.keys(places) as (keyof typeof places)[])('damage on %s', (e
     expect(mailboxOf(repaired, 'INBOX').uidNext).toBeGreaterThan(uidNext + 1_000_000);
   });
 
+  // In a bucket, slots lie in the head and in segments, which are written as one.
+  if (engine === 'posix') {
+    it('in a slot whose blocks were never written: what was in it is missed', async () => {
+      const last = (await place.names()).filter((name) => name.includes('/log/')).at(-2) as string;
+      await place.change(last, (bytes) => Buffer.alloc(bytes.length));
+      const account = await place.store.open(uuid, opening('back1'));
+      expect(account.isReadOnly).toBe(true);
+      await account.close();
+      await (await expectRepaired({ messages: 0, slots: 1 })).close();
+    });
+
+    it('in the first slot: INBOX is there all the same', async () => {
+      for (const name of await place.names()) if (name.includes('/snap/')) await place.remove(name);
+      const first = (await place.names()).find((name) => name.includes('/log/')) as string;
+      await place.change(first, () => Buffer.alloc(0));
+      const account = await place.store.open(uuid, opening('back1'));
+      expect(account.isReadOnly).toBe(true);
+      expect([...mailboxOf(account, 'INBOX').uids()]).toHaveLength(ledger.acknowledged.size);
+      expect(await readAll(account)).toBe(0);
+      await account.close();
+      await (await expectRepaired({ messages: 0, slots: 1 })).close();
+    });
+  }
+
   it('in a header whose records are whole: nothing is lost by the repair', async () => {
     const slot = (await place.names()).filter((each) => each.includes('/log/')).at(-1) as string;
     await place.change(engine === 'posix' ? slot : `accounts/${uuid}/head`, (bytes) => {
