@@ -244,6 +244,29 @@ export const FrontendConfig = Type.Object(
         description: 'Clusters whose servers are not ours, where they are spoken to otherwise than by default.',
       }),
     ),
+    sharing: Type.Optional(
+      Type.Object(
+        {
+          address: Type.String({
+            default: '127.0.0.1',
+            description: 'Address at which the other frontends tell; other than loopback it needs link.',
+          }),
+          port: Type.Integer({ minimum: 0, maximum: 65535, description: 'Port; 0 lets the system choose.' }),
+          peers: Type.Optional(
+            Type.Array(Type.String({ description: 'Full name, a space, and host:port.' }), {
+              maxItems: 200,
+              description:
+                'Frontends of the subset, instead of the subsetFrontend values of its entry in the directory; this one may be among them.',
+            }),
+          ),
+        },
+        {
+          additionalProperties: false,
+          description:
+            'Failed log-ins, blocks and allowances are shared with the other frontends of the subset. Without it each has its own.',
+        },
+      ),
+    ),
     queueDirectory: Type.String({ description: 'Directory on this server’s own disk for the mail queue.' }),
     relay: Type.Optional(
       Type.Object(

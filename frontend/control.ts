@@ -20,6 +20,8 @@ export interface ControlOptions {
   readonly rules: AddressRules;
   readonly clock: Clock;
   settings(): FrontendSettings;
+  /** `undefined` where the subset shares nothing. */
+  peers(): GuardReport['peers'];
   /** Connections of an address now, over all listeners. */
   connectionsOf(address: string): number;
   /** Every client's connection; `snapshot` is `undefined` before its login. */
@@ -103,12 +105,13 @@ function reportOf(options: ControlOptions, what: string | undefined): GuardRepor
     subset,
     rules: rule === undefined ? (what === undefined ? rules.list() : []) : [rule],
     entries,
+    ...(options.peers() === undefined ? {} : { peers: options.peers() ?? [] }),
     connections: what === undefined ? undefined : options.connectionsOf(what),
     verdict:
       what === undefined
         ? undefined
         : rule !== undefined
-          ? `${rule.verdict === 'block' ? 'blocked' : 'allowed'} by the rule for ${rule.range}: ${rule.reason}`
+          ? `${rule.verdict === 'block' ? 'blocked' : 'allowed'} by the rule for ${rule.range}, set at ${rule.setAt}: ${rule.reason}`
           : failures >= addressFailuresMax
             ? `refused unheard: ${Math.round(failures)} failed logins, ${addressFailuresMax} are too many; half of them count after 5 minutes`
             : entries.length > 0

@@ -79,6 +79,7 @@ export async function startFrontend(
           withoutAccounts: !isFollowing,
           ports: directoryPorts,
         }),
+      linkTls,
       snapshots: isFollowing ? snapshots : undefined,
       startSmtp: beside.helper !== undefined ? async () => noMail : startSmtp,
       localMembers,

@@ -11,6 +11,7 @@
  */
 import { X509Certificate } from 'node:crypto';
 import type { LinkClient } from '#backend-cluster/client/cluster-client.ts';
+import type { LinkTlsPems } from '#backend-cluster/client/link-tls.ts';
 import { tryParseDomainName } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
@@ -23,6 +24,7 @@ import { startPostfixTable } from './answers/postfix.ts';
 import { startProxyAnswers } from './answers/proxies.ts';
 import { controlFrontend } from './control.ts';
 import { ForeignClusters, type ForeignOptions } from './foreign/foreign-clusters.ts';
+import { registerGauges } from './gauges.ts';
 import { AddressRules } from './guard/address-rules.ts';
 import { LoginGuard } from './guard/login-guard.ts';
 import { type HttpListener, startHttpListener } from './listeners/http.ts';
@@ -46,6 +48,7 @@ import { SessionOpener } from './session/open-session.ts';
 import { type AgentAnswer, startAgent } from './subset/agent.ts';
 import { Settings } from './subset/settings.ts';
 import { elsewhereOf, type ListenerCounts } from './subset/shared-counts.ts';
+import { type SharedNews, SubsetSharing, takeNews } from './subset/sharing.ts';
 import { type FrontendLegacy, Succession } from './subset/succession.ts';
 import { countPlaces } from './subset/symmetric.ts';
 import { Withdrawal } from './subset/withdrawal.ts';
@@ -60,6 +63,8 @@ export interface FrontendDoors {
   /** Routes on disk; missing where none are kept. */
   readonly snapshots: RouteSnapshots | undefined;
   readonly startSmtp: StartSmtp;
+  /** Certificates for the other frontends of the subset. */
+  readonly linkTls?: LinkTlsPems | undefined;
   /** Members of clusters in this process. */
   readonly localMembers?: readonly string[];
   /** How foreign clusters are spoken to, and who judges passwords for them. */
@@ -109,6 +114,11 @@ export interface FrontendSharing {
   /** By listener for sessions, for so many other processes. */
   counts(others: number): readonly ListenerCounts[];
   setElsewhere(counts: readonly ListenerCounts[]): void;
+  /** What other frontends of the subset have said, as this process is told of it by the first one. */
+  takeNews(from: string, news: SharedNews): void;
+  /** Has such news passed on to the other processes: from now on, and what there is. */
+  onNews(pass: (from: string, news: SharedNews) => void): void;
+  newsSoFar(): readonly { readonly from: string; readonly news: SharedNews }[];
   /** The first process's route index, for the others. */
   readonly index: Pick<Routes, 'find' | 'forget'>;
 }
@@ -159,6 +169,8 @@ class Frontend implements RunningFrontend {
   readonly #keeper: SnapshotKeeper;
   readonly #guard: LoginGuard;
   readonly #rules: AddressRules;
+  #subsetSharing: SubsetSharing | undefined;
+  #passNews: ((from: string, news: SharedNews) => void) | undefined;
   readonly #withdrawal: Withdrawal;
   readonly succession: Succession;
   readonly sharing: FrontendSharing;
@@ -211,7 +223,7 @@ class Frontend implements RunningFrontend {
       masterPerSecond: settings.masterPerSecond,
     });
     this.#guard = new LoginGuard(clock, random);
-    this.#rules = new AddressRules(clock);
+    this.#rules = new AddressRules(clock, config.name);
     this.#withdrawal = new Withdrawal({
       clock,
       random,
@@ -231,12 +243,18 @@ class Frontend implements RunningFrontend {
       guard: this.#guard,
       keeper: this.#keeper,
       smtp: () => this.#smtp,
+      left: async () => this.#subsetSharing?.stop(),
       connections: () => this.#sessionConnections(),
     });
     this.sharing = {
       guard: this.#guard,
       counts: (others) => this.#listeners.map((listener) => listener.counts(others)),
       index: this.#routes,
+      takeNews: (from, news) => takeNews({ guard: this.#guard, rules: this.#rules }, from, news),
+      onNews: (pass) => {
+        this.#passNews = pass;
+      },
+      newsSoFar: () => this.#guard.heard().map(({ frontend, counts }) => ({ from: frontend, news: { counts } })),
       setElsewhere: (counts) => {
         for (const [index, of] of counts.entries()) this.#listeners[index]?.setElsewhere(elsewhereOf(of));
       },
@@ -271,7 +289,12 @@ class Frontend implements RunningFrontend {
       defaultDomain: config.defaultDomain === undefined ? undefined : tryParseDomainName(config.defaultDomain),
       listeners: () => this.#listenerStatus(),
     });
-    this.#registerGauges();
+    registerGauges(metrics, config.name, {
+      listeners: () => this.#listeners,
+      routes: this.#routes,
+      silentMs: () => this.#follower.status().silentMs,
+      snapshotAgeMs: () => this.#keeper.ageMs(),
+    });
     this.#takeSettings();
   }
 
@@ -285,6 +308,7 @@ class Frontend implements RunningFrontend {
     if (!this.#routes.isRefreshed)
       await Promise.race([this.#follower.whenRefreshed(gaveUp.signal).catch(() => {}), sleep(ports.clock, warmUpMs, gaveUp.signal)]);
     gaveUp.abort();
+    await this.#startSharing();
     for (const listener of config.listeners) {
       const start = sessionListeners[listener.protocol];
       if (start === undefined) continue;
@@ -449,6 +473,7 @@ class Frontend implements RunningFrontend {
         rules: this.#rules,
         clock: this.#ports.clock,
         settings: () => this.#settings.report(),
+        peers: () => this.#subsetSharing?.status(),
         sessions: () => this.#dialogues(),
         connectionsOf: (address) => this.#listeners.reduce((sum, listener) => sum + listener.connectionsOf(address), 0),
       },
@@ -471,6 +496,7 @@ class Frontend implements RunningFrontend {
     for (const listener of this.#listeners) listener.stop();
     await this.#smtp?.[Symbol.asyncDispose]();
     this.#foreign.close();
+    await this.#subsetSharing?.stop();
     const { clock } = this.#ports;
     const deadlineMs = clock.monotonicMs() + this.drainMs();
     while (this.#listeners.some(({ connections }) => connections > 0) && clock.monotonicMs() < deadlineMs) await sleep(clock, 20);
@@ -483,6 +509,17 @@ class Frontend implements RunningFrontend {
     await this.#follower[Symbol.asyncDispose]();
     await this.#doors.link[Symbol.asyncDispose]();
     await this.#doors.reader[Symbol.asyncDispose]();
+  }
+
+  /** With the other frontends of the subset; the first process does it for all. */
+  async #startSharing(): Promise<void> {
+    const { name, subset, sharing: listen } = this.#config;
+    if (listen === undefined || this.#doors.helper !== undefined) return;
+    const ports = { ...this.#ports, log: this.#ports.log.child({ component: 'sharing' }) };
+    const { linkTls: tls } = this.#doors;
+    const heard = (from: string, news: SharedNews): void => this.#passNews?.(from, news);
+    this.#subsetSharing = await SubsetSharing.start({ name, subset, listen, tls, guard: this.#guard, rules: this.#rules, heard, ports });
+    this.#subsetSharing.setPeers(this.#settings.peers);
   }
 
   /** What the subset's entry says, from now on. */
@@ -500,6 +537,7 @@ class Frontend implements RunningFrontend {
       if (listener.protocol in sessionListeners) this.#listeners[index++]?.setLimits(this.#settings.limits(listener));
     }
     this.#smtp?.applySettings();
+    this.#subsetSharing?.setPeers(this.#settings.peers);
     this.#router.setMasterPerSecond(this.#settings.masterPerSecond);
   }
 
@@ -553,38 +591,5 @@ class Frontend implements RunningFrontend {
     const nowMs = this.#ports.clock.nowMs();
     const ok = validFromDate.getTime() <= nowMs && nowMs < validToDate.getTime();
     return { name: 'certificate', ok, detail: `valid from ${validFromDate.toISOString()} to ${validToDate.toISOString()}` };
-  }
-
-  #registerGauges(): void {
-    const { metrics } = this.#ports;
-    const node = this.name;
-    const connections = metrics.gauge('archipelago_frontend_connections', 'Clients connected, by protocol.', ['node', 'protocol']);
-    const routes = metrics.gauge('archipelago_frontend_routes', 'Accounts in the route index.', ['node']);
-    const bytes = metrics.gauge('archipelago_frontend_route_index_bytes', 'Memory of the route index.', ['node']);
-    const silence = metrics.gauge(
-      'archipelago_frontend_directory_silence_seconds',
-      'Time since the followed directory was last heard of.',
-      ['node'],
-    );
-    const snapshotAge = metrics.gauge('archipelago_frontend_route_snapshot_age_seconds', 'Age of the snapshot of routes on disk.', [
-      'node',
-    ]);
-    metrics.onCollect(() => {
-      const ageMs = this.#keeper.ageMs();
-      if (ageMs !== undefined) snapshotAge.set({ node }, ageMs / 1000);
-      const byProtocol = new Map([
-        ['imap', 0],
-        ['pop3', 0],
-        ['managesieve', 0],
-      ]);
-      for (const listener of this.#listeners) {
-        const { protocol } = listener.status();
-        byProtocol.set(protocol, (byProtocol.get(protocol) ?? 0) + listener.connections);
-      }
-      for (const [protocol, count] of byProtocol) connections.set({ node, protocol }, count);
-      routes.set({ node }, this.#routes.index.accounts);
-      bytes.set({ node }, this.#routes.index.bytes);
-      silence.set({ node }, this.#follower.status().silentMs / 1000);
-    });
   }
 }

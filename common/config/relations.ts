@@ -22,7 +22,11 @@ export function checkRelations(file: Group): Mistake[] {
     if (!isGroup(service)) continue;
     const path = ['services', index];
     checkName(service, path, names, report);
-    for (const listener of [{ value: service.listen, path: [...path, 'listen'] }, ...listenersOf(service, path)]) {
+    for (const listener of [
+      { value: service.listen, path: [...path, 'listen'] },
+      { value: service.sharing, path: [...path, 'sharing'] },
+      ...listenersOf(service, path),
+    ]) {
       claimAddress(listener.value, listener.path, taken, report);
     }
     roleRules[String(service.role)]?.(service, path, report);
@@ -48,6 +52,14 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
           true,
         );
       }
+    }
+    const sharing = isGroup(service.sharing) ? service.sharing : {};
+    if (service.link === undefined && isText(sharing.address) && !isLoopback(sharing.address)) {
+      report(
+        [...path, 'link'],
+        `is missing: sharing listens on ${sharing.address}, which is not loopback, and must run under mutual TLS`,
+        true,
+      );
     }
     checkDomain(service.defaultDomain, [...path, 'defaultDomain'], report);
     checkForeignClusters(service, path, report);

@@ -15,6 +15,7 @@ import { productVersion } from '#common/version.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { type RunningFrontend, startFrontend } from '#frontend/main.ts';
 import { type ListenerCounts, reportEveryMs } from '#frontend/subset/shared-counts.ts';
+import type { SharedNews } from '#frontend/subset/sharing.ts';
 import { type FrontendLegacy, leaveDefaultMs } from '#frontend/subset/succession.ts';
 import { wholeFrontend } from '#frontend/subset/whole.ts';
 import { IndexQuestions } from './index-questions.ts';
@@ -57,6 +58,10 @@ const channel = new ProcessChannel(process as ChannelEnd, systemClock, {
   metrics: async () => ({ text: await metrics.render() }),
   guard: ({ what, address, account }) => {
     serving().sharing.guard.note(what === 'failed' ? 'failed' : 'succeeded', String(address), String(account));
+    return {};
+  },
+  news: ({ from, news }) => {
+    serving().sharing.takeNews(String(from), news as SharedNews);
     return {};
   },
   leave: ({ deadlineMs }) => {

@@ -71,6 +71,7 @@ export class Workers implements AsyncDisposable {
   constructor(options: WorkersOptions) {
     this.#options = options;
     options.own.sharing.guard.onChange = (what, address, account) => this.#tell(undefined, 'guard', { what, address, account });
+    options.own.sharing.onNews((from, news) => this.#tell(undefined, 'news', { from, news }));
   }
 
   /** Starts them. Resolves once all are ready to accept; rejects when one is not. */
@@ -173,6 +174,7 @@ export class Workers implements AsyncDisposable {
       },
       serving: () => {
         helper.isServing = true;
+        for (const { from, news } of own.sharing.newsSoFar()) void channel.ask('news', { from, news }, askMs).catch(() => {});
         logger.info({ worker: number, pid: child.pid }, 'worker serves');
         return {};
       },

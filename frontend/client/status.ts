@@ -93,14 +93,25 @@ export interface GuardReport {
   readonly frontend: string;
   readonly subset: string;
   /** What operators decided. */
-  readonly rules: readonly { readonly range: string; readonly verdict: string; readonly reason: string; readonly untilMs: number }[];
+  readonly rules: readonly {
+    readonly range: string;
+    readonly verdict: string;
+    readonly reason: string;
+    readonly untilMs: number;
+    /** The frontend that took the order. */
+    readonly setAt?: string;
+  }[];
   /** Failed logins as they count now, most first. */
   readonly entries: readonly {
     readonly kind: string;
     readonly key: string;
     readonly failures: number;
     readonly lastFailureMsAgo: number;
+    /** Of them, those that other frontends of the subset have counted. */
+    readonly elsewhere?: readonly { readonly frontend: string; readonly failures: number }[];
   }[];
+  /** Frontends that are told of all this; missing where the subset shares nothing. */
+  readonly peers?: readonly SharingPeer[];
   /** Connections now, where one address was asked for. */
   readonly connections: number | undefined;
   /** What becomes of the address or account that was asked for, and why. */
@@ -126,6 +137,13 @@ export interface FrontendSettings {
     /** The last good value, which holds on. */
     readonly stays: number | undefined;
   }[];
+}
+
+/** Another frontend of the subset, which is told of penalties. */
+export interface SharingPeer {
+  readonly name: string;
+  readonly isConnected: boolean;
+  readonly lastError: string | undefined;
 }
 
 /** One live client session on a frontend, after login. */

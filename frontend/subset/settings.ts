@@ -8,7 +8,7 @@
  * that is not there says nothing.
  */
 import type { TSchema } from 'typebox';
-import { printable } from '#common/account-name.ts';
+import { printable, tryParseDomainName } from '#common/account-name.ts';
 import { nearestName } from '#common/config/nearest.ts';
 import { checkAgainst } from '#common/config/schema-check.ts';
 import type { SubsetRecord } from '#directory/client/records.ts';
@@ -48,6 +48,13 @@ const schemas: ReadonlyMap<string, TSchema> = new Map<string, TSchema>([
 
 type Origin = FrontendSettings['settings'][number]['origin'];
 
+/** Another frontend of the subset, and where it can be told of penalties. */
+export interface SubsetPeer {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+}
+
 /** What settings are of. */
 export interface SettingsOptions {
   readonly config: FrontendConfig;
@@ -68,6 +75,7 @@ export class Settings {
   /** By name, as the entry has them. */
   #taken: ReadonlyMap<string, number> = new Map();
   #refused: FrontendSettings['refused'] = [];
+  #peers: readonly SubsetPeer[] = [];
 
   constructor({ config, processes = 1 }: SettingsOptions) {
     this.#config = config;
@@ -89,10 +97,16 @@ export class Settings {
         stays: undefined,
       }));
     this.#taken = entry === undefined ? new Map() : this.#read(entry, refused);
+    this.#peers = this.#readPeers(entry, refused);
     this.#entry = entry;
     const known = new Set(this.#refused.map(keyOf));
     this.#refused = refused;
     return refused.filter((one) => !known.has(keyOf(one)));
+  }
+
+  /** Frontends of the subset; this one may be among them. */
+  get peers(): readonly SubsetPeer[] {
+    return this.#peers;
   }
 
   get loginTimeoutMs(): number {
@@ -155,6 +169,28 @@ export class Settings {
     return { value: otherwise(schema), origin: 'default' };
   }
 
+  #readPeers(entry: SubsetRecord | undefined, refused: FrontendSettings['refused'][number][]): readonly SubsetPeer[] {
+    const own = this.#config.sharing?.peers;
+    const found = new Map<string, SubsetPeer>();
+    for (const line of (own ?? entry?.frontends ?? []).slice(0, linesMax)) {
+      const peer = parsePeer(line);
+      if (peer !== undefined) {
+        found.set(peer.name, peer);
+        continue;
+      }
+      const known = this.#peers.find(({ name }) => name === line.trim().split(/\s/, 1)[0]?.toLowerCase());
+      if (known !== undefined) found.set(known.name, known);
+      const expected = 'the full name, a space and host:port, as in "front1.eu.isp.example 192.0.2.1:7410"';
+      refused.push({
+        entry: own === undefined ? (entry?.dn ?? '') : 'node file',
+        seen: printable(line.slice(0, 200)),
+        expected,
+        stays: undefined,
+      });
+    }
+    return [...found.values()];
+  }
+
   #share(perSecond: number): number {
     return Math.ceil(perSecond / this.#processes);
   }
@@ -188,6 +224,13 @@ export class Settings {
     }
     return taken;
   }
+}
+
+function parsePeer(line: string): SubsetPeer | undefined {
+  const [, given = '', host = '', port = ''] = /^\s*(\S+)\s+(\[[0-9a-fA-F:.]+\]|[^\s:]+):(\d{1,5})\s*$/.exec(line) ?? [];
+  const name = tryParseDomainName(given);
+  if (name === undefined || Number(port) < 1 || Number(port) > 65_535) return undefined;
+  return { name, host: host.replace(/^\[|\]$/g, ''), port: Number(port) };
 }
 
 const namesByFold = new Map([...schemas.keys()].map((name) => [name.toLowerCase(), name]));

@@ -47,6 +47,8 @@ export interface SuccessionOptions {
   readonly guard: LoginGuard;
   readonly keeper: SnapshotKeeper;
   smtp(): RunningSmtp | undefined;
+  /** The new process has taken over. */
+  left(): Promise<void>;
   /** Clients of the listeners for sessions. */
   connections(): number;
 }
@@ -90,7 +92,7 @@ export class Succession {
       weight: withdrawal.orderedWeight,
       isCordoned: withdrawal.state === 'cordoned',
       rules: rules.list(),
-      failures: guard.entries(failuresMax),
+      failures: guard.ownEntries(failuresMax),
     };
   }
 
@@ -100,10 +102,8 @@ export class Succession {
     if (weight !== undefined) withdrawal.setWeight(weight);
     if (isCordoned) withdrawal.cordon();
     this.#options.guard.learn(failures);
-    for (const { untilMs, ...rule } of rules) {
-      const forMs = untilMs - clock.nowMs();
-      if (forMs > 0) this.#options.rules.set({ ...rule, forMs });
-    }
+    // An earlier release says nothing of when and where.
+    for (const rule of rules) this.#options.rules.take({ ...rule, setAtMs: rule.setAtMs ?? clock.nowMs(), setAt: rule.setAt ?? '' });
   }
 
   /** Delivers no more mail; `heir` is told of each message that still comes in. */
@@ -130,6 +130,7 @@ export class Succession {
     };
     const deadlineAtMs = clock.monotonicMs() + Math.min(deadlineMs, deadlineMsMax);
     this.#deadlineAtMs = deadlineAtMs;
+    await this.#options.left();
     await until(deadlineAtMs, () => connections() + (smtp()?.connections() ?? 0) === 0);
     if (connections() === 0 || signal.aborted) return;
     await withdrawal.drain(byeMs, undefined);

@@ -8,12 +8,21 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { readLinkTls } from '#backend-cluster/client/link-tls.ts';
+import { systemClock } from '#common/clock.ts';
+import { nodeFiles } from '#common/files/node-files.ts';
+import { silentLogger } from '#common/log/logger.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
+import { systemRandom } from '#common/random.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import { type Federation, logFileOf, startFederation } from '#deploy/dev/federation.ts';
+import { layoutOf } from '#deploy/dev/plan.ts';
 import type { FrontendSettings, GuardReport, KickReport, FrontendProcess as Process, RestartReport } from '#frontend/client/status.ts';
+import { AddressRules } from '#frontend/guard/address-rules.ts';
+import { LoginGuard } from '#frontend/guard/login-guard.ts';
+import { SubsetSharing } from '#frontend/subset/sharing.ts';
 import { ldapAdmin, ok, run, until } from './clients.ts';
-import { type FrontendProcess, imapLogin, imapRound, LineClient, startFrontendProcess } from './frontend-process.ts';
+import { type FrontendProcess, freePort, imapLogin, imapRound, LineClient, startFrontendProcess } from './frontend-process.ts';
 
 const patienceMs = 60_000;
 const alice = ['alice@isp.example', 'alice-secret'] as const;
@@ -22,6 +31,8 @@ const perAddressMax = 40;
 let root: string;
 let federation: Federation;
 let frontend: FrontendProcess;
+/** Where its peers find it. */
+let frontendPeer: string;
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'archipelago-workers-'));
@@ -29,8 +40,15 @@ beforeAll(async () => {
     root,
     ports: systemPorts(createLogger('info', {}, logFileOf(root))),
   });
+  const sharingPort = await freePort();
+  frontendPeer = `front1.eu.isp.example 127.0.0.1:${sharingPort}`;
   frontend = await startFrontendProcess(federation, root, (config) => {
-    const adjusted = { ...config, workers: 3, listeners: config.listeners.map((listener) => ({ ...listener, perAddressMax })) };
+    const adjusted = {
+      ...config,
+      workers: 3,
+      sharing: { address: '127.0.0.1', port: sharingPort },
+      listeners: config.listeners.map((listener) => ({ ...listener, perAddressMax })),
+    };
     delete adjusted.loginTimeoutMs;
     return adjusted;
   });
@@ -201,6 +219,74 @@ it('takes what the directory says of its subset in all its processes, and shows 
   expect(shown.out).toContain('loginTimeoutMs soon');
   await ldap('changetype: delete');
   await until(report, (now) => now.entry === undefined, patienceMs);
+});
+
+it('shares penalties with another frontend of the subset, in all its processes, and goes on with that after a restart', async () => {
+  const name = 'front2.eu.isp.example';
+  const guard = new LoginGuard(systemClock, systemRandom);
+  const rules = new AddressRules(systemClock, name);
+  const other = await SubsetSharing.start({
+    name,
+    subset: 'eu',
+    listen: { address: '127.0.0.1', port: 0 },
+    tls: await readLinkTls(layoutOf(root).link(name), nodeFiles),
+    guard,
+    rules,
+    heard: () => {},
+    ports: systemPorts(silentLogger),
+  });
+  const ldap = (...lines: string[]) =>
+    ok('ldapmodify', ldapAdmin(federation.ready), { input: `dn: cn=eu,ou=topology,o=mail\n${lines.join('\n')}\n`, limitMs: patienceMs });
+  try {
+    await ldap(
+      ...['changetype: add', 'objectClass: top', 'objectClass: frontendSubset', 'cn: eu'],
+      ...[frontendPeer, `${name} 127.0.0.1:${other.port}`].map((peer) => `subsetFrontend: ${peer}`),
+    );
+    const [, host = '', port = ''] = /^\S+ (.*):(\d+)$/.exec(frontendPeer) ?? [];
+    other.setPeers([{ name: frontend.name, host, port: Number(port) }]);
+    for (let i = 0; i < 400; i += 1) guard.failed('127.0.0.1', 'bob@isp.example', 0);
+    // Enough clients for all processes to have some.
+    const answers = async (): Promise<readonly string[]> => {
+      const clients = Array.from({ length: 12 }, () => new LineClient(frontend.port('imap', 'starttls')));
+      try {
+        return await Promise.all(
+          clients.map(async (client) => {
+            await client.hears(/^\* OK [^\r]*\r\n/m);
+            return (await client.says(`a LOGIN ${alice.join(' ')}`, /^a (?:OK|NO \[LIMIT\])/m)).slice(2);
+          }),
+        );
+      } finally {
+        for (const client of clients) client.socket.destroy();
+      }
+    };
+    await until(answers, (all) => all.every((answer) => answer === 'NO [LIMIT]'), patienceMs);
+    const why = await act<GuardReport>('guard-why', { what: '127.0.0.1' });
+    expect(why.entries.find(({ kind }) => kind === 'address')?.elsewhere).toMatchObject([{ frontend: name }]);
+    expect(why.peers).toEqual([{ name, isConnected: true }]);
+    await act('guard-forget', { what: '127.0.0.1' });
+    await until(answers, (all) => all.every((answer) => answer === 'OK'), patienceMs);
+    await until(
+      async () => guard.entries(10, '127.0.0.1').length,
+      (left) => left === 0,
+      patienceMs,
+    );
+
+    await act('guard-block', { what: '203.0.113.0/24', reason: 'ticket 17' });
+    await until(
+      async () => rules.find('203.0.113.9'),
+      (rule) => rule?.setAt === frontend.name,
+      patienceMs,
+    );
+    await act('restart');
+    rules.set({ range: '198.51.100.0/24', verdict: 'block', reason: 'ticket 18', forMs: 600_000 });
+    const shown = async () => (await act<GuardReport>('guard-ls')).rules.map(({ range, setAt }) => `${range} ${setAt}`).sort();
+    await until(shown, (ranges) => ranges.length === 2, patienceMs);
+    expect(await shown()).toEqual([`198.51.100.0/24 ${name}`, `203.0.113.0/24 ${frontend.name}`]);
+  } finally {
+    await other.stop();
+    await ldap('changetype: delete');
+    for (const what of ['198.51.100.0/24', '203.0.113.0/24', '127.0.0.1']) await act('guard-forget', { what }).catch(() => {});
+  }
 });
 
 it('leaves its ports and no process when the first one dies, and the sessions of the others go on until they end', async () => {

@@ -261,6 +261,7 @@ function result(rows: readonly Withdrawn[]): VerbResult {
 function guardResult(terminal: Terminal, reports: readonly GuardReport[], what: string | undefined): VerbResult {
   const rules = reports.flatMap((report) => report.rules.map((rule) => ({ frontend: report.frontend, ...rule })));
   const entries = reports.flatMap((report) => report.entries.map((entry) => ({ frontend: report.frontend, ...entry })));
+  const peers = reports.flatMap((report) => (report.peers ?? []).map((peer) => ({ frontend: report.frontend, ...peer })));
   return {
     document: reports,
     rows: [...rules, ...entries],
@@ -275,12 +276,13 @@ function guardResult(terminal: Terminal, reports: readonly GuardReport[], what: 
           ? ''
           : table(
               paint,
-              ['FRONTEND', 'RANGE', 'RULE', 'FOR', 'REASON'],
+              ['FRONTEND', 'RANGE', 'RULE', 'FOR', 'SET AT', 'REASON'],
               rules.map((rule) => [
                 rule.frontend,
                 rule.range,
                 rule.verdict,
                 duration(Math.max(0, rule.untilMs - terminal.clock.nowMs())),
+                rule.setAt ?? '-',
                 rule.reason,
               ]),
             ),
@@ -288,13 +290,25 @@ function guardResult(terminal: Terminal, reports: readonly GuardReport[], what: 
           ? ''
           : table(
               paint,
-              ['FRONTEND', 'KIND', 'WHO', 'FAILURES', 'LAST'],
+              ['FRONTEND', 'KIND', 'WHO', 'FAILURES', 'LAST', 'OF THEM ELSEWHERE'],
               entries.map((entry) => [
                 entry.frontend,
                 entry.kind,
                 entry.key,
                 entry.failures.toFixed(1),
                 `${duration(entry.lastFailureMsAgo)} ago`,
+                (entry.elsewhere ?? []).map(({ frontend, failures }) => `${failures.toFixed(1)} at ${frontend}`).join(', ') || '-',
+              ]),
+            ),
+        what !== undefined || peers.length === 0
+          ? ''
+          : table(
+              paint,
+              ['FRONTEND', 'TELLS', 'STATE'],
+              peers.map((peer) => [
+                peer.frontend,
+                peer.name,
+                peer.isConnected ? paint.ok('connected') : paint.bad(peer.lastError ?? 'not yet'),
               ]),
             ),
       ].filter((part) => part !== '');
