@@ -24,6 +24,8 @@ const imageLabel = 'archipelago.chaos.image';
 const launcher = '/opt/archipelago/bin/archipelago.mjs';
 const startedWithinMs = 60_000;
 const endedWithinMs = 10_000;
+/** How often iptables is tried in the network of a host that seems to run. */
+const triesMax = 40;
 /** Networks of other runs, or of others, that are stepped over. */
 const subnetsMax = 64;
 
@@ -153,12 +155,17 @@ export class Containers implements Hosts {
   async #iptables(host: string, ...args: string[]): Promise<void> {
     const container = this.#containers.get(host);
     if (container === undefined) return;
-    const { Pid } = (await container.inspect()).State;
-    if (Pid === 0) return;
-    try {
-      await run('nsenter', ['-t', String(Pid), '-n', 'iptables', '-w', ...args]);
-    } catch (error) {
-      if ((await container.inspect()).State.Pid === Pid) throw error;
+    for (let tries = 1; ; tries += 1) {
+      const { State, NetworkSettings } = await container.inspect();
+      if (!State.Running || NetworkSettings.SandboxKey === '') return;
+      try {
+        await run('nsenter', [`--net=${NetworkSettings.SandboxKey}`, 'iptables', '-w', ...args]);
+        return;
+      } catch (error) {
+        // It has just ended, and the daemon says so a little later.
+        if (tries >= triesMax) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
     }
   }
 }
