@@ -2,11 +2,12 @@
  * The new entries of a first load on their way to a replica that is not ours: ordinary Adds, many of them under way on one connection, each
  * written straight from the master's octets.
  *
- *   blocks ──► [ . . . . . ] ──► at most `underWayMax` unanswered, sent by the half ──► answered: the places of what was refused
+ *   blocks ──► [ . . . . . ] ──► as many unanswered as it answers in half a second, sent by the half ──► answered: the places of what was refused
  *
  * A server works on the requests of one connection side by side. So an entry is not sent while the one that it lies below is unanswered;
  * whatever else the replica refuses is done by itself afterwards (pipeline.ts), by the master's state of then.
  */
+import type { Clock } from '#common/clock.ts';
 import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { AnswerTaker, LdapAnswer, LdapConnection } from '#directory/client/ldap-connection.ts';
 import { errorFromResult, isServerFailure } from '#directory/client/ldap-errors.ts';
@@ -23,10 +24,13 @@ import type { Quarantine } from '#replication/quarantine.ts';
 import type { Replica } from '#replication/replica.ts';
 import type { Shadow } from '#replication/store/shadow.ts';
 
-/** Adds without an answer: OpenLDAP ends a connection with more than 1000 (`conn_max_pending_auth`), and each is answered within 5 seconds. */
-export const underWayMax = 128;
-/** At so many the next are sent, so that many leave in one write. */
-const underWayLow = underWayMax / 2;
+/**
+ * Adds without an answer: as many as the replica answers in `windowMs`, each having 5 seconds. The more there are, the less often the
+ * threads of slapd wait for each other and are woken; it ends a connection that has more than 1000 (`conn_max_pending_auth`).
+ */
+export const underWayMax = 512;
+export const underWayMin = 64;
+const windowMs = 500;
 
 /** A block of which not all has been answered. */
 interface Sending {
@@ -49,6 +53,7 @@ const controls = [relax];
 /** See the header of this file. One is for one connection. */
 export class AddSender implements Batches {
   readonly of = 'blocks';
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
   readonly #replica: AddTarget;
   readonly #lag: Pick<LagMeter, 'wroteMany'>;
   readonly #quarantine: Pick<Quarantine, 'size' | 'has' | 'release'>;
@@ -60,6 +65,10 @@ export class AddSender implements Batches {
   /** Names of the entries that are under way. */
   readonly #names = new Set<string>();
   #underWay = 0;
+  /** How many may be, and what it is reckoned from: answers since that time. */
+  #underWayMax = underWayMin;
+  #answers = 0;
+  #sinceMs: number;
   /** Name of the next entry, which was not sent yet, and of the one whose answer it waits for. */
   #waiting: { readonly dn: string; readonly parent: string } | undefined;
   #isFillPlanned = false;
@@ -68,11 +77,14 @@ export class AddSender implements Batches {
   #first: Promise<void> | undefined;
 
   constructor(
+    clock: Pick<Clock, 'monotonicMs'>,
     replica: AddTarget,
     lag: Pick<LagMeter, 'wroteMany'>,
     quarantine: Pick<Quarantine, 'size' | 'has' | 'release'>,
     shadow: Pick<Shadow, 'putOctets'> | undefined,
   ) {
+    this.#clock = clock;
+    this.#sinceMs = clock.monotonicMs();
     this.#replica = replica;
     this.#lag = lag;
     this.#quarantine = quarantine;
@@ -120,8 +132,9 @@ export class AddSender implements Batches {
     }
     if (dn === undefined) return;
     this.#underWay -= 1;
+    this.#answers += 1;
     this.#names.delete(dn);
-    if (this.#isFillPlanned || (this.#underWay > underWayLow && this.#waiting?.parent !== dn)) return;
+    if (this.#isFillPlanned || (this.#underWay > this.#underWayMax / 2 && this.#waiting?.parent !== dn)) return;
     // What came in the same read is answered first.
     this.#isFillPlanned = true;
     queueMicrotask(() => this.#fill());
@@ -139,12 +152,22 @@ export class AddSender implements Batches {
     return this.#replica.connection.url;
   }
 
+  #reckon(): void {
+    if (this.#answers < underWayMin / 2) return;
+    const nowMs = this.#clock.monotonicMs();
+    const answered = (this.#answers / Math.max(1, nowMs - this.#sinceMs)) * windowMs;
+    this.#underWayMax = Math.max(underWayMin, Math.min(underWayMax, Math.floor(answered)));
+    this.#answers = 0;
+    this.#sinceMs = nowMs;
+  }
+
   #fill(): void {
     this.#isFillPlanned = false;
+    this.#reckon();
     for (let head = this.#unsent[0]; head !== undefined; head = this.#unsent[0]) {
       const { walker } = head;
       for (;;) {
-        if (this.#underWay >= underWayMax || this.#failure !== undefined) return;
+        if (this.#underWay >= this.#underWayMax || this.#failure !== undefined) return;
         if (this.#waiting === undefined) {
           if (!walker.next()) break;
           this.#waiting = { dn: walker.dn, parent: '' };

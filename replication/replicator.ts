@@ -414,7 +414,7 @@ export class Replicator implements AsyncDisposable {
   }
 
   #batchesTo(replica: Replica): Batches {
-    if (!replica.takesImages) return new AddSender(replica, this.#lag, this.#options.quarantine, this.#shadow);
+    if (!replica.takesImages) return new AddSender(this.#options.ports.clock, replica, this.#lag, this.#options.quarantine, this.#shadow);
     const refresh = (): 'comparison' | 'catch-up' => (this.#received === undefined ? 'comparison' : 'catch-up');
     const send: Batches['send'] = (changes) => this.#images.send(replica, changes, this.#phase === 'following' ? this.#phase : refresh());
     return { of: 'changes', send };

@@ -6,8 +6,9 @@ import { ImageEncoder, type ImageWalker } from '#protocol/ldap/image-batch.ts';
 import { type Attribute, attribute, type LdapOperation } from '#protocol/ldap/messages.ts';
 import { parseMessage } from '#protocol/ldap/parse.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
-import { AddSender, type AddTarget, underWayMax } from '#replication/add-sender.ts';
+import { AddSender, type AddTarget, underWayMax, underWayMin } from '#replication/add-sender.ts';
 import type { Step } from '#replication/decide.ts';
+import { FakeClock } from '#test/fakes/clock.ts';
 
 const uuidOf = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -39,13 +40,14 @@ function harness(own: { readonly keepsCsn?: boolean; readonly write?: AddTarget[
   const quarantine = { size: 1, has: (uuid: string) => uuid === uuidOf(1), release: async (uuid: string) => void released.push(uuid) };
   const shadow = { putOctets: ({ dn }: Pick<ImageWalker, 'dn'>) => void noted.push(dn) };
   const counts: number[] = [];
-  const sender = new AddSender(target, { wroteMany: (_kind, count) => void counts.push(count) }, quarantine, shadow);
+  const clock = new FakeClock();
+  const sender = new AddSender(clock, target, { wroteMany: (_kind, count) => void counts.push(count) }, quarantine, shadow);
   const answer = (dn: string, resultCode: number = resultCodes.success): void => {
     const one = asked.get(dn);
     asked.delete(dn);
     one?.taker.settle({ result: { resultCode, matchedDn: '', diagnosticMessage: '' }, controls: [], value: undefined });
   };
-  return { sender, first, asked, answer, noted, released, counts };
+  return { clock, sender, first, asked, answer, noted, released, counts };
 }
 
 describe('new entries on their way to a server that is not ours', () => {
@@ -85,22 +87,26 @@ describe('new entries on their way to a server that is not ours', () => {
     },
   );
 
-  it('are never more than so many without an answer, and all arrive', async () => {
-    const { sender, asked, answer } = harness();
-    const dns = Array.from({ length: 300 }, (_, i) => `uid=${i},o=mail`);
+  it.each([
+    [0, underWayMax],
+    [100, 200],
+    [2000, underWayMin],
+  ])('are as many without an answer as it answers in half a second (40 in %i ms: %i), and all arrive', async (eachMs, wanted) => {
+    const { clock, sender, asked, answer } = harness();
+    const dns = Array.from({ length: 600 }, (_, i) => `uid=${i},o=mail`);
     const all = [sender.send(blockOf(dns)), sender.send(blockOf(dns.map((dn) => `cn=below,${dn}`)))];
     let most = 0;
-    let answered = 0;
-    for (let rounds = 0; rounds < 2000 && answered < 599; rounds += 1) {
+    for (let answered = 1; answered < 1200; ) {
       await settle();
       most = Math.max(most, asked.size);
+      await clock.advance(eachMs);
       for (const dn of [...asked.keys()].slice(0, 40)) {
         answer(dn);
         answered += 1;
       }
     }
     expect(await Promise.all(all)).toEqual([[], []]);
-    expect(most).toBe(underWayMax);
+    expect(most).toBe(wanted);
   });
 
   it('that are refused are named, the first as well, and are not taken for held', async () => {
