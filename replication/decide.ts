@@ -68,8 +68,6 @@ export function decide(master: EntryImage, replica: EntryImage | undefined, mayK
 
 /** The same where the replica's entry is known by digests; none also when it cannot be told, and the entry must be read. */
 export function decideKnown(master: EntryImage, known: KnownEntry, mayKeepCsn: boolean): readonly Step[] {
-  const keepsCsn = mayKeepCsn && master.attributes.some((one) => one.type.toLowerCase() === 'entrycsn');
-  const wanted = replicatedAttributes(master.attributes, keepsCsn);
   const rename = decideRename(master, { dn: known.dn, attributes: [] });
   // What a Modify DN makes of the naming attributes cannot be told from digests: they are written as well.
   const naming = new Set(
@@ -78,22 +76,29 @@ export function decideKnown(master: EntryImage, known: KnownEntry, mayKeepCsn: b
       : [master.dn, known.dn].flatMap((dn) => (parseDn(dn)?.[0] ?? []).map((ava) => normalizeAttributeType(ava.type))),
   );
   const changes: Modification[] = [];
+  // Every write makes the replica stamp the entry with its own time and our name, unless the master's stamps come with it.
+  const stamps: Modification[] = [];
   const gone = new Set(known.types);
-  if (!keepsCsn) gone.delete('entrycsn');
-  for (const attribute of wanted) {
+  let hasCsn = false;
+  for (const attribute of master.attributes) {
     const type = normalizeAttributeType(attribute.type);
+    hasCsn ||= type === 'entrycsn';
+    if (derived.has(type) || (type === 'entrycsn' && !mayKeepCsn)) continue;
     gone.delete(type);
     if (naming.has(type) || !known.holds(attribute)) changes.push({ kind: 'replace', attribute });
+    else if (stampTypes.has(type)) stamps.push({ kind: 'replace', attribute });
   }
+  // A master without CSNs leaves the replica its own.
+  if (!mayKeepCsn || !hasCsn) gone.delete('entrycsn');
   for (const type of gone) changes.push({ kind: 'replace', attribute: { type, values: [] } });
   if (changes.length === 0 && rename === undefined) return [];
-  addStamps(wanted, changes);
+  changes.push(...stamps);
   const modify: Step = { kind: 'modify', dn: rename === undefined ? known.dn : master.dn, changes };
   return rename === undefined ? [modify] : [rename.step, modify];
 }
 
 function addStamps(wanted: readonly Attribute[], changes: Modification[]): void {
-  // Every write makes the replica stamp the entry with its own time and our name, unless the master's stamps come with it.
+  // See `decideKnown`.
   const isNamed = (type: string): boolean => changes.some((change) => change.attribute.type.toLowerCase() === type.toLowerCase());
   for (const one of wanted) {
     if (stampTypes.has(one.type.toLowerCase()) && !isNamed(one.type)) changes.push({ kind: 'replace', attribute: one });
@@ -118,6 +123,7 @@ function decideRename(
   master: EntryImage,
   replica: EntryImage,
 ): { step: Step; attributesAfter: (before: readonly Attribute[]) => readonly Attribute[] } | undefined {
+  if (master.dn === replica.dn) return undefined;
   const to = parseDn(master.dn) as Dn;
   const from = parseDn(replica.dn) as Dn;
   const newRdn = to[0];

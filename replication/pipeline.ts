@@ -79,6 +79,8 @@ export class Pipeline {
   /** Under way, by normalised name, in order; with the name of each, for deletions `undefined`. */
   #byDn = new Map<string, Queued[]>();
   #dnKeys = new WeakMap<Queued, string>();
+  /** The only change under way that has a name; it is entered under that when there is another. */
+  #unnamed: Queued | undefined;
   /** Of blocks, by themselves under way. */
   readonly #parts = new Set<Queued>();
   #waiters: (() => void)[] = [];
@@ -137,6 +139,7 @@ export class Pipeline {
     this.#count = 0;
     this.#byUuid.clear();
     this.#byDn.clear();
+    this.#unnamed = undefined;
     this.#wake();
   }
 
@@ -232,6 +235,8 @@ export class Pipeline {
 
   /** Resolves when all that was received before `change` for entries below that name is done, or no longer under way. */
   async earlierBelowDone(change: Queued, dn: string): Promise<void> {
+    if (this.#queue[0] === change) return;
+    this.#nameUnnamed();
     const key = normalizeDnText(dn) ?? dn;
     for (const other of [...this.#queue]) {
       if (other.number >= change.number) return;
@@ -294,14 +299,25 @@ export class Pipeline {
       this.#parts.add(change);
     }
     if (change.uuid !== '') consider(this.#byUuid.get(change.uuid));
-    const dnKey = change.entry === undefined ? undefined : normalizeDnText(change.entry.dn);
-    if (dnKey === undefined) return before;
-    for (let key = dnKey; key !== ''; key = splitDn(key)?.parent ?? '') consider(this.#byDn.get(key));
-    if (!this.#dnKeys.has(change)) {
-      this.#dnKeys.set(change, dnKey);
-      append(this.#byDn, dnKey, change);
-    }
+    if (change.entry === undefined) return before;
+    this.#nameUnnamed();
+    if (this.#byDn.size === 0) this.#unnamed = change;
+    else for (let key = this.#name(change) ?? ''; key !== ''; key = splitDn(key)?.parent ?? '') consider(this.#byDn.get(key));
     return before;
+  }
+
+  #nameUnnamed(): void {
+    if (this.#unnamed !== undefined) this.#name(this.#unnamed);
+    this.#unnamed = undefined;
+  }
+
+  #name(change: Queued): string | undefined {
+    const known = this.#dnKeys.get(change);
+    const dnKey = known ?? normalizeDnText(change.entry?.dn ?? '');
+    if (known !== undefined || dnKey === undefined) return dnKey;
+    this.#dnKeys.set(change, dnKey);
+    append(this.#byDn, dnKey, change);
+    return dnKey;
   }
 
   // The changes of a block by themselves; it is done when so many of them are.
@@ -347,6 +363,7 @@ export class Pipeline {
 
   #leave(change: Queued): void {
     this.#parts.delete(change);
+    if (this.#unnamed === change) this.#unnamed = undefined;
     remove(this.#byUuid, change.uuid, change);
     const dnKey = this.#dnKeys.get(change);
     if (dnKey !== undefined) remove(this.#byDn, dnKey, change);
