@@ -216,9 +216,8 @@ class Replication implements RunningReplication {
   async compare(name: string, { onProgress, signal }: ComparisonOptions = {}): Promise<FoundDifferences> {
     const replicator = this.#replicator(name);
     // Entries are taken apart one at a time: hundreds of them at once would outlive the space for new objects.
-    await using master = await openBound(this.#master.url, this.#master, this.#ports, true);
-    const { access } = this.#seat(name);
-    await using replica = await openBound(access.url, access, this.#ports, true);
+    await using master = await reach(this.#master, 'the master', this.#ports);
+    await using replica = await reach(this.#seat(name).access, `the replica ${name}`, this.#ports);
     const found = await this.#comparisons.run(this.#comparison(replicator, master, replica), {
       onProgress,
       signal: signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]),
@@ -249,7 +248,7 @@ class Replication implements RunningReplication {
   }
 
   async masterCsn(): Promise<string> {
-    await using master = await openBound(this.#master.url, this.#master, this.#ports);
+    await using master = await reach(this.#master, 'the master', this.#ports);
     const csn = await contextCsnOf(master, this.#config.suffix);
     if (csn !== undefined) return csn;
     throw new PlatformError('DIR_DENIED', `${this.#master.url} does not show ${this.#master.bindDn} its contextCSN`);
@@ -432,6 +431,19 @@ class Replication implements RunningReplication {
         backlog.set({ replica: one.name }, one.backlogChanges);
         lag.set({ replica: one.name }, one.lagMs / 1000);
       }
+    });
+  }
+}
+
+/** Opens a server that somebody asked about; says which one it is that does not answer. */
+async function reach(access: ServerAccess, who: string, ports: Ports): Promise<LdapConnection> {
+  try {
+    return await openBound(access.url, access, ports, true);
+  } catch (error) {
+    if (!(error instanceof PlatformError)) throw error;
+    throw new PlatformError(error.code, `${who} (${access.url}) cannot be asked: ${error.message}`, {
+      cause: error,
+      fields: { hint: 'see that it runs and takes the bind of this service; `archipelago replica status` says when it is back' },
     });
   }
 }

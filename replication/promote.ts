@@ -46,7 +46,12 @@ export interface PromotionOptions {
 /** Promotes. Rejects with `REPL_NOT_PROMOTED`; then the master is the master still, or again. */
 export async function promote(options: PromotionOptions): Promise<PromotionReport> {
   const { target, master, isForced, ports } = options;
-  await using replica = await openBound(target.access.url, target.access, ports);
+  await using replica = await openBound(target.access.url, target.access, ports).catch((error: unknown) => {
+    throw notPromoted(
+      `${target.name} (${target.access.url}) cannot be asked: ${messageOf(error)}. ${master.name} goes on as it is; start ${target.name} or ` +
+        'promote another replica',
+    );
+  });
   if (!(await hasAuthority(replica))) {
     throw notPromoted(
       `${target.name} is not a Directory Server of ours; make it the master by its own means, and name it in the configuration`,

@@ -157,14 +157,23 @@ export class Replicator implements AsyncDisposable {
 
   /** Lets a refresh that was stopped delete what it wants to, once. */
   allowDeletes(): void {
-    if (this.#stoppedBy === undefined) return;
+    if (this.#stoppedBy?.code !== 'REPL_TOO_MANY_DELETES') throw this.#isNotStopped('asks for deletions');
     this.#allowAnyDeletes = true;
     this.#goOn?.();
   }
 
   /** Lets a replica that was stopped follow the master as it is now; the limit on deletions stays. */
   resume(): void {
+    if (this.#stoppedBy === undefined) throw this.#isNotStopped('is stopped');
     this.#goOn?.();
+  }
+
+  #isNotStopped(expected: string): PlatformError {
+    const reason = this.#stoppedBy === undefined ? '' : `: ${this.#stoppedBy.message}`;
+    return new PlatformError(
+      'ADMIN_CONFLICT',
+      `${this.name} is ${this.#state()}${reason}. This is for a replica that ${expected}; nothing was done`,
+    );
   }
 
   /** Puts right what a comparison found; resolves once the replica has acknowledged it. */

@@ -107,6 +107,8 @@ async function inTurn<T>(options: AdminOptions, what: string, ask: (peer: AdminP
   }
   // Whoever is silent may be the one who has it: only with all answers in does it not exist.
   if (silent.length > 0)
-    throw new PlatformError('NET_TIMEOUT', `${what} is not known to any node that answered; silent: ${silent.join(', ')}`);
+    throw new PlatformError('NET_TIMEOUT', `${what} is not known to any node that answered; silent: ${silent.join(', ')}`, {
+      fields: { hint: 'start what is silent, or see `archipelago status` for what is known' },
+    });
   throw new PlatformError('ADMIN_NOT_FOUND', `no node has a ${what}`, { fields: { hint: 'archipelago status' } });
 }

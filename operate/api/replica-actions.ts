@@ -2,6 +2,7 @@
 import { type Clock, withTimeout } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { HttpReply, HttpRequest, HttpServer } from '#common/http/server.ts';
+import type { ReplicaStatus } from '#replication/client/status.ts';
 import { comparisonStreams, diffResult, linesType, repairResult, sendComparison } from './comparison-stream.ts';
 import type { AdminOptions, AdminService } from './options.ts';
 import { askPeersForStream, askPeersInTurn } from './peers.ts';
@@ -11,6 +12,8 @@ type Replica = { Params: { name: string } };
 type Body = Readonly<Record<string, unknown>>;
 type Action = (service: AdminService, name: string, body: Body, clock: Clock) => Promise<Omit<ReplicaActionReport, 'replica'>>;
 
+/** Of an `entryCSN`: time, count, server, count. */
+const csnForm = /^\d{14}\.\d{6}Z#[0-9a-f]{6}#[0-9a-f]{3}#[0-9a-f]{6}$/i;
 const waitDefaultMs = 30_000;
 const waitMaxMs = 500_000;
 
@@ -30,13 +33,25 @@ const actions: Readonly<Record<string, Action>> = {
   },
   async wait(service, name, body, clock) {
     const csn = typeof body.csn === 'string' && body.csn !== '' ? body.csn : await able(service, service.masterCsn)();
+    if (!csnForm.test(csn)) {
+      throw new PlatformError(
+        'ADMIN_BAD_REQUEST',
+        `"${csn}" is no change; expected an entryCSN such as 20261122120000.000001Z#000000#000#000000`,
+        {
+          fields: { hint: 'the post-read control of a write gives it; without --change it is the latest of the master' },
+        },
+      );
+    }
     const withinMs = body.withinMs === undefined ? waitDefaultMs : Number(body.withinMs);
     if (!(withinMs > 0 && withinMs <= waitMaxMs)) throw new PlatformError('ADMIN_BAD_REQUEST', `withinMs is not from 1 to ${waitMaxMs}`);
     const late = new AbortController();
-    const error = new PlatformError('NET_TIMEOUT', `${name} does not have ${csn} after ${withinMs} ms`, {
-      fields: { hint: 'archipelago replica status' },
-    });
     await withTimeout(clock, withinMs, able(service, service.waitFor)(csn, name, late.signal), () => {
+      const { contextCsn, state, lastError } = replicaOf(service, name) ?? {};
+      const where = `it is ${state ?? 'not known'} and has everything up to ${contextCsn ?? 'nothing yet'}`;
+      const why = lastError === undefined ? '' : `; last error: ${lastError}`;
+      const error = new PlatformError('NET_TIMEOUT', `${name} does not have ${csn} after ${withinMs} ms: ${where}${why}`, {
+        fields: { hint: 'archipelago replica status says how far behind it is and why' },
+      });
       // Ends the wait as well; its own rejection says the same.
       late.abort(error);
       return error;
@@ -99,7 +114,8 @@ function isFedBy(service: AdminService, name: string): boolean {
 }
 
 function replicaOf(service: AdminService, name: string) {
-  type Status = { readonly replicas?: readonly { readonly name: string; readonly state: string; readonly lastVerifyResult?: string }[] };
+  type Known = Pick<ReplicaStatus, 'name' | 'state' | 'contextCsn' | 'lastError' | 'lastVerifyResult'>;
+  type Status = { readonly replicas?: readonly Known[] };
   return (service.status() as Status).replicas?.find((replica) => replica.name === name);
 }
 

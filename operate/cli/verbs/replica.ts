@@ -67,7 +67,7 @@ function verifiedText({ lastVerifyResult, continuous }: ReplicasReport['replicas
   const { share, checked, differing, waitsFor } = continuous;
   const far = share === undefined ? `${checked} entries` : `${Math.floor(share * 100)} %`;
   const found = differing === 0 ? '' : `, ${differing} differ`;
-  return `${last}; now at ${far}${found}${waitsFor === undefined ? '' : `, waits: ${waitsFor}`}`;
+  return `${last}; now at ${far}${found}${waitsFor === undefined || share === 1 ? '' : `, waits: ${waitsFor}`}`;
 }
 
 function lastVerifiedText({ lastVerifiedAtMs }: ReplicasReport['replicas'][number]): string {
