@@ -235,9 +235,9 @@ class Replication implements RunningReplication {
     {
       using found = await this.compare(replica, options);
       before = found.report;
+      if (!isDryRun && !allowsDeletes) checkRepair(before, this.#config.refreshDeletesMaxPercent);
       await onFound?.(found);
       if (isDryRun) return { before, after: undefined };
-      if (!allowsDeletes) checkRepair(before, this.#config.refreshDeletesMaxPercent);
       const ofEntries = before.differing;
       await replicator.repair(found.all(), (entries) => onProgress({ step: 'making entries the master’s', entries, ofEntries }));
     }

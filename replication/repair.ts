@@ -31,5 +31,5 @@ export async function queueRepair(
 
 /** Throws `REPL_TOO_MANY_DELETES` where putting right what a comparison found would delete more than a refresh may. */
 export function checkRepair({ replica, extra, entries }: VerifyReport, maxPercent: number): void {
-  checkDeletes(extra, entries + extra, maxPercent, replica, 'a repair');
+  checkDeletes(extra, entries + extra, maxPercent, replica, 'repair');
 }

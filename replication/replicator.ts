@@ -149,6 +149,7 @@ export class Replicator implements AsyncDisposable {
       refused: { entries: quarantine.size, first: quarantine.list(refusedShown) },
       contextCsn: this.#acknowledged?.csn,
       lastError: this.#stoppedBy?.message ?? this.#targetError ?? this.#sourceError,
+      ...(this.#stoppedBy === undefined ? {} : { stoppedBy: this.#stoppedBy.code }),
       lastAppliedAtMs: this.#lag.lastAppliedAtMs,
       lastVerifiedAtMs: this.#verified?.atMs,
       lastVerifyResult: this.#verified?.result,

@@ -123,15 +123,21 @@ export async function findDoomed(
   return { total, named: namedCount, doomed: doomedCount, uuids };
 }
 
-/** Throws `REPL_TOO_MANY_DELETES` when a refresh (or `who`) would delete more of a replica than is allowed. */
-export function checkDeletes(count: number, total: number, maxPercent: number, replica: string, who = 'a refresh'): void {
+/** Throws `REPL_TOO_MANY_DELETES` when a refresh, or a repair, would delete more of a replica than is allowed. */
+export function checkDeletes(
+  count: number,
+  total: number,
+  maxPercent: number,
+  replica: string,
+  asker: 'refresh' | 'repair' = 'refresh',
+): void {
   const percent = total === 0 ? 0 : (100 * count) / total;
   const isNearlyAll = count > 2 && percent > 90;
   if (maxPercent >= 100 || (!isNearlyAll && count <= deletesFloor) || percent <= Math.min(90, maxPercent)) return;
   throw new PlatformError(
     'REPL_TOO_MANY_DELETES',
-    `${who} would delete ${count} of ${total} entries (${percent.toFixed(1)} %) of ${replica}; allowed are ${maxPercent} %. ` +
-      'Check that the master was not restored empty or old; then allow the deletions and go on.',
+    `a ${asker} would delete ${count} of ${total} entries (${percent.toFixed(1)} %) of ${replica}; allowed are ${maxPercent} %. ` +
+      `Check that the master was not restored empty or old; then go on with \`archipelago replica ${asker === 'refresh' ? `allow-deletes ${replica}` : `repair ${replica} --allow-deletes`}\`.`,
     { fields: { replica, deletes: count, entries: total } },
   );
 }

@@ -84,7 +84,7 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
         replica.name,
         `replication is ${replica.state}: ${replica.lastError ?? 'no reason known'}`,
         replica.state === 'stopped'
-          ? `check the master, then: archipelago replica allow-deletes ${replica.name}`
+          ? `check the master, then: archipelago replica ${replica.stoppedBy === 'REPL_MASTER_WENT_BACK' ? 'resume' : 'allow-deletes'} ${replica.name}`
           : `see that ${replica.url} answers`,
       );
     } else if (replica.lagMs > findingLimits.replicaLagMs) {

@@ -73,7 +73,7 @@ const actions: Readonly<Record<string, Action>> = {
   },
   async resume(service, name) {
     able(service, service.resume)(name);
-    return { result: 'follows the master as it is now' };
+    return { result: 'follows the master as it is now; what had stopped it stops it again where it is still so' };
   },
 };
 

@@ -56,7 +56,8 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
   server.get('/api/v1/topology', async () => topologyOf(await status()));
   server.get('/api/v1/replicas', async (): Promise<ReplicasReport> => {
     const { replies, replicas, replication, writers } = await status();
-    const master = replication[0]?.master;
+    // One that stands by for all its replicas has no stream from the master.
+    const master = (replication.find((one) => one.master.state === 'connected') ?? replication[0])?.master;
     return { replies, master: master === undefined ? undefined : { url: master.url, state: master.state }, replicas, writers };
   });
   server.get('/api/v1/sessions', async (request): Promise<SessionsReport> => {

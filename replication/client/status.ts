@@ -57,6 +57,8 @@ export interface ReplicaStatus {
   readonly refused: { readonly entries: number; readonly first: readonly RefusedEntry[] };
   readonly contextCsn: string | undefined;
   readonly lastError: string | undefined;
+  /** Code of the error that it waits for the operator for. */
+  readonly stoppedBy?: string;
   readonly lastAppliedAtMs: number | undefined;
   readonly lastVerifiedAtMs: number | undefined;
   readonly lastVerifyResult: string | undefined;

@@ -16,6 +16,7 @@ const linesType = 'application/x-ndjson';
 const lineBytesMax = 1_048_576;
 /** Differences that are printed together. */
 const rowsAtATime = 500;
+const repairedHead = 'REPAIRED BY';
 
 /** How it is asked for. */
 export interface ComparisonRequest {
@@ -111,11 +112,7 @@ function printerFor(terminal: Terminal, { name, action, body, output }: Comparis
     case 'name':
       return rowPrinter(terminal, action, (row) => ('dn' in row ? row.dn : name));
     default:
-      return tablePrinter(
-        terminal,
-        name,
-        action === 'repair' && body.dryRun !== true ? 'REPAIRED BY' : action === 'repair' ? 'TO DO' : undefined,
-      );
+      return tablePrinter(terminal, name, action !== 'repair' ? undefined : body.dryRun === true ? 'TO DO' : repairedHead);
   }
 }
 
@@ -173,7 +170,7 @@ function tablePrinter(terminal: Terminal, name: string, todoHead: string | undef
   const table = new GrowingTable(paint, [todoHead ?? 'DIFFERENCE', 'ENTRY', 'WHAT', 'UUID']);
   return {
     found({ refusal, listed, differing }) {
-      if (refusal !== undefined) terminal.out(`${paint.warn(`a repair would not begin: ${refusal}`)}\n`);
+      if (refusal !== undefined && todoHead !== repairedHead) terminal.out(`${paint.warn(`a repair would not begin: ${refusal}`)}\n`);
       if (listed < differing) terminal.out(`${paint.warn(`${differing} entries differ, of which ${listed} are listed`)}\n`);
     },
     rows(rows) {

@@ -42,9 +42,9 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         String(replica.conflicts),
         String(replica.refused.entries),
         verifiedText(replica),
-        ...(isWide ? [lastVerifiedText(replica), replica.url, replica.contextCsn ?? '-', replica.lastError ?? '-'] : []),
+        ...(isWide ? [lastVerifiedText(replica), replica.service, replica.url, replica.contextCsn ?? '-', replica.lastError ?? '-'] : []),
       ]);
-      return `${repliesLine(report.replies, paint)}${master}${table(paint, [...head, ...(isWide ? ['VERIFIED AT', 'URL', 'CSN', 'LAST ERROR'] : [])], rows)}${writersTable(report, paint)}`;
+      return `${repliesLine(report.replies, paint)}${master}${table(paint, [...head, ...(isWide ? ['VERIFIED AT', 'WRITTEN BY', 'URL', 'CSN', 'LAST ERROR'] : [])], rows)}${writersTable(report, paint)}`;
     },
     exitCode: exitCodeFor(
       report.replies,
