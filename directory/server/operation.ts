@@ -28,6 +28,8 @@ export interface Operation {
   readonly signal: AbortSignal;
   /** Queues an answer; answers of one turn leave in one write. */
   send(response: LdapResponse | SearchResultEntry, controls?: readonly Control[]): void;
+  /** The same for answers that are encoded already; the octets must stay as they are. */
+  sendEncoded(octets: Buffer): void;
   /** What was sent leaves at once: somebody waits for it, and nothing will be added in this turn. */
   flush(): void;
   /** `undefined` while the client takes what is sent; else resolves when it does again, or when the operation is aborted. */

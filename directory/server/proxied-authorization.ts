@@ -44,6 +44,7 @@ export function onBehalf(context: BindContext, access: AccessControl, request: L
       return operation.signal;
     },
     send: (response, responseControls) => operation.send(response, responseControls),
+    sendEncoded: (octets) => operation.sendEncoded(octets),
     flush: () => operation.flush(),
     writable: () => operation.writable(),
   };

@@ -18,6 +18,7 @@ export interface OperationHost {
   /** What a requester may do on this connection. */
   viewOf(who: Requester): View;
   answer(id: number, response: LdapResponse | SearchResultEntry, controls: readonly Control[] | undefined): void;
+  answerEncoded(octets: Buffer): void;
   flush(): void;
   /** `undefined` when there is room; else resolves when there is. */
   room(operation: Operation): Promise<void> | undefined;
@@ -84,6 +85,10 @@ export class RunningOperation implements Operation {
 
   send(response: LdapResponse | SearchResultEntry, controls?: readonly Control[]): void {
     if (!this.#isAborted) this.#host.answer(this.id, response, controls);
+  }
+
+  sendEncoded(octets: Buffer): void {
+    if (!this.#isAborted) this.#host.answerEncoded(octets);
   }
 
   flush(): void {

@@ -351,8 +351,12 @@ export class LdapSession implements OperationHost {
 
   /** Queues an answer. Those to requests that came together, and those of one turn, leave in one write. */
   answer(id: number, operation: LdapOperation, controls: readonly Control[] = []): void {
+    if (!this.#closed) this.answerEncoded(encodeMessage({ id, operation, controls }));
+  }
+
+  /** The same for answers that are encoded already. */
+  answerEncoded(bytes: Buffer): void {
     if (this.#closed) return;
-    const bytes = encodeMessage({ id, operation, controls });
     this.#out.push(bytes);
     this.#outBytes += bytes.length;
     if (this.#outBytes > unreadBytesMax / 4) {

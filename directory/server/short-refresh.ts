@@ -1,12 +1,13 @@
 /**
- * The short way of a refresh: from an entry's row to the octets of its answer, with no attribute between. For the refresh that followers ask
+ * The short way of a refresh: from an entry's row to the octets of its answer, with no attribute between, many answers in one piece. For the refresh that followers ask
  * for: some object classes, a list of attributes, and rights that do not depend on the entry. Other requests, and entries of which
  * something is out of the common, go the way of sync.ts.
  */
 import { BerWriter, berTags } from '#protocol/ldap/ber.ts';
-import { controlOids, makeSyncState } from '#protocol/ldap/controls.ts';
+import { makeSyncState } from '#protocol/ldap/controls.ts';
+import { encodeMessage } from '#protocol/ldap/encode.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
-import type { Attribute, Control, SearchRequest } from '#protocol/ldap/messages.ts';
+import { type Attribute, operationTags, type SearchRequest } from '#protocol/ldap/messages.ts';
 import type { View } from '../access/view.ts';
 import type { Schema } from '../schema/schema.ts';
 import { BodyScan } from '../store/body-scan.ts';
@@ -25,6 +26,10 @@ interface Treatment {
 }
 
 const scratchBytes = 262_144;
+/** Answers that are put together before they go. */
+const answersBytes = 262_144;
+/** Room for headers and the control of an answer. */
+const answerRoom = 100;
 /** Room for the tag and the length of the whole list. */
 const listHeadBytes = 6;
 /** Lists of object classes, and descriptions, that are remembered: there are as many as there are kinds of entries. */
@@ -46,11 +51,18 @@ export class ShortRefresh {
   readonly #isWanted = new Map<string, boolean>();
   readonly #uuid: Treatment;
   readonly #csn: Treatment;
-  readonly #state: Control & { readonly value: Buffer };
+  /** The answers' message ID, and their controls up to the UUID, as they go out. */
+  readonly #id: Buffer;
+  readonly #controls: Buffer;
+  readonly #answers = Buffer.allocUnsafeSlow(answersBytes);
+  #answersEnd = 0;
   readonly #treatments: Treatment[] = [];
   #at = 0;
+  /** The list that was shown last. */
+  #shownStart = 0;
+  #shownEnd = 0;
 
-  private constructor(schema: Schema, selection: Selection, matches: Matcher) {
+  private constructor(schema: Schema, selection: Selection, matches: Matcher, id: number) {
     this.#schema = schema;
     this.#selection = selection;
     this.#matches = matches;
@@ -58,28 +70,63 @@ export class ShortRefresh {
     this.#commonSets = commonValues.map(encodedSet);
     this.#uuid = this.#treatmentOf('entryUUID');
     this.#csn = this.#treatmentOf('entryCSN');
-    const { value } = makeSyncState({ state: 'add', uuid: uuidToText(new Uint8Array(16)), cookie: undefined });
-    this.#state = { oid: controlOids.syncState, critical: false, value: Buffer.from(value as Buffer) };
+    writer.integer(id);
+    this.#id = Buffer.from(writer.take());
+    this.#controls = controlsBeforeUuid();
   }
 
   /** The short way of a request, if it has one. */
-  static of(request: SearchRequest, schema: Schema, view: View, selection: Selection, matches: Matcher): ShortRefresh | undefined {
+  static of(
+    id: number,
+    request: SearchRequest,
+    schema: Schema,
+    view: View,
+    selection: Selection,
+    matches: Matcher,
+  ): ShortRefresh | undefined {
     if (request.typesOnly || view.decide('read', 'entry') !== true || view.decide('search', classKey) !== true) return undefined;
     if (!isAboutClass(schema, request.filter) || computed.some((name) => selection.decide(name) !== false)) return undefined;
-    const short = new ShortRefresh(schema, selection, matches);
+    const short = new ShortRefresh(schema, selection, matches, id);
     return short.#uuid.isOpen || short.#csn.isOpen ? undefined : short;
   }
 
-  /** State control of an entry that is there, good until the next one. */
-  stateOf(entry: RawEntry): Control {
-    const { value } = this.#state;
-    value.set(entry.uuid, value.length - 16);
-    return this.#state;
+  /** Whether there is room for the answer about the entry that was shown last; `take` makes some. */
+  hasRoomBelow(parentDn: Buffer, entry: RawEntry): boolean {
+    const dnLength = entry.bodyStart - entry.rdnStart + parentDn.length;
+    return this.#answersEnd + dnLength + this.#shownEnd - this.#shownStart + answerRoom <= answersBytes;
   }
 
-  /** The attributes that are shown (a PartialAttributeList, good until the next entry); `other` does not match, `slow` is left to the other way. */
-  shownOf(entry: RawEntry): Buffer | 'other' | 'slow' {
-    const { body } = entry;
+  /** Adds the answer about the entry that was shown last; `parentDn` is what stands behind its RDN, comma first. */
+  add(entry: RawEntry, parentDn: Buffer): void {
+    const answers = this.#answers;
+    const { octets, rdnStart, bodyStart, uuidStart } = entry;
+    const listLength = this.#shownEnd - this.#shownStart;
+    const dnLength = bodyStart - rdnStart + parentDn.length;
+    const fields = 1 + lengthOctets(dnLength) + dnLength + listLength;
+    const content = this.#id.length + 1 + lengthOctets(fields) + fields + this.#controls.length + 16;
+    let at = putHeader(answers, this.#answersEnd, berTags.sequence, content);
+    at += this.#id.copy(answers, at);
+    at = putHeader(answers, at, operationTags.searchResultEntry, fields);
+    at = putHeader(answers, at, berTags.octets, dnLength);
+    at += octets.copy(answers, at, rdnStart, bodyStart);
+    at += parentDn.copy(answers, at);
+    at += this.#scratch.copy(answers, at, this.#shownStart, this.#shownEnd);
+    at += this.#controls.copy(answers, at);
+    at += octets.copy(answers, at, uuidStart, uuidStart + 16);
+    this.#answersEnd = at;
+  }
+
+  /** The answers since the last call, if any. */
+  take(): Buffer | undefined {
+    if (this.#answersEnd === 0) return undefined;
+    const taken = Buffer.from(this.#answers.subarray(0, this.#answersEnd));
+    this.#answersEnd = 0;
+    return taken;
+  }
+
+  /** Puts together what is shown of an entry, for `add`; `other` does not match, `slow` is left to the other way. */
+  show(entry: RawEntry): 'shown' | 'other' | 'slow' {
+    const body = entry.octets.subarray(entry.bodyStart, entry.end);
     const scan = this.#scan;
     if (entry.parentId === rootId || !scan.scan(body)) return 'slow';
     const treatments = this.#treatments;
@@ -107,9 +154,17 @@ export class ShortRefresh {
       const { head } = treatments[position] as Treatment;
       if (head !== undefined) this.#putAttribute(body, position, head);
     }
-    if (this.#uuid.head !== undefined) this.#putText(this.#uuid.head, uuidToText(entry.uuid));
-    if (this.#csn.head !== undefined) this.#putText(this.#csn.head, entry.csn);
-    return this.#finished();
+    const { octets, uuidStart, csnStart, rdnStart } = entry;
+    if (this.#uuid.head !== undefined) {
+      this.#putSingleHead(this.#uuid.head, uuidTextLength);
+      this.#putUuid(octets, uuidStart);
+    }
+    if (this.#csn.head !== undefined) {
+      this.#putSingleHead(this.#csn.head, rdnStart - csnStart);
+      this.#put(octets, csnStart, rdnStart - csnStart);
+    }
+    this.#finish();
+    return 'shown';
   }
 
   #treatmentOf(description: string): Treatment {
@@ -197,28 +252,33 @@ export class ShortRefresh {
     }
   }
 
-  #putText(head: Buffer, text: string): void {
-    const { length } = text;
+  /** What stands before the octets of a single value. */
+  #putSingleHead(head: Buffer, length: number): void {
     const content = 1 + lengthOctets(length) + length;
     this.#putHeader(berTags.sequence, head.length + 1 + lengthOctets(content) + content);
     this.#put(head, 0, head.length);
     this.#putHeader(berTags.set, content);
     this.#putHeader(berTags.octets, length);
-    this.#at += this.#scratch.write(text, this.#at, 'latin1');
+  }
+
+  #putUuid(octets: Buffer, start: number): void {
+    const scratch = this.#scratch;
+    let to = this.#at;
+    for (let at = 0; at < 16; at += 1) {
+      if (at === 4 || at === 6 || at === 8 || at === 10) {
+        scratch[to] = 0x2d;
+        to += 1;
+      }
+      const octet = octets[start + at] as number;
+      scratch[to] = hexDigits[octet >> 4] as number;
+      scratch[to + 1] = hexDigits[octet & 15] as number;
+      to += 2;
+    }
+    this.#at = to;
   }
 
   #putHeader(tag: number, length: number): void {
-    const scratch = this.#scratch;
-    scratch[this.#at] = tag;
-    if (length < 128) {
-      scratch[this.#at + 1] = length;
-      this.#at += 2;
-      return;
-    }
-    const octets = lengthOctets(length) - 1;
-    scratch[this.#at + 1] = 0x80 | octets;
-    scratch.writeUIntBE(length, this.#at + 2, octets);
-    this.#at += 2 + octets;
+    this.#at = putHeader(this.#scratch, this.#at, tag, length);
   }
 
   // Most values are short: a loop costs less than the call of a copy.
@@ -231,14 +291,36 @@ export class ShortRefresh {
   }
 
   /** Puts the header of the list before it. */
-  #finished(): Buffer {
-    const end = this.#at;
-    const length = end - listHeadBytes;
-    const start = listHeadBytes - 1 - lengthOctets(length);
-    this.#at = start;
-    this.#putHeader(berTags.sequence, length);
-    return this.#scratch.subarray(start, end);
+  #finish(): void {
+    const length = this.#at - listHeadBytes;
+    this.#shownStart = listHeadBytes - 1 - lengthOctets(length);
+    this.#shownEnd = this.#at;
+    putHeader(this.#scratch, this.#shownStart, berTags.sequence, length);
   }
+}
+
+const uuidTextLength = 36;
+const hexDigits = Buffer.from('0123456789abcdef');
+
+/** Writes tag and length; gives where the content starts. */
+function putHeader(target: Buffer, at: number, tag: number, length: number): number {
+  target[at] = tag;
+  if (length < 128) {
+    target[at + 1] = length;
+    return at + 2;
+  }
+  const octets = lengthOctets(length) - 1;
+  target[at + 1] = 0x80 | octets;
+  for (let i = octets, rest = length; i > 0; i -= 1, rest >>>= 8) target[at + 1 + i] = rest & 255;
+  return at + 2 + octets;
+}
+
+/** The controls of an answer about an entry that is there, without the UUID at their end. */
+function controlsBeforeUuid(): Buffer {
+  const operation = { type: 'searchResultEntry', dn: '', attributes: [] } as const;
+  const state = makeSyncState({ state: 'add', uuid: uuidToText(new Uint8Array(16)), cookie: undefined });
+  const [bare, whole] = [encodeMessage({ id: 1, operation, controls: [] }), encodeMessage({ id: 1, operation, controls: [state] })];
+  return Buffer.from(whole.subarray(bare.length, whole.length - 16));
 }
 
 /** Octets that a length takes in its shortest form. */

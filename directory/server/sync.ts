@@ -44,6 +44,8 @@ const uuidsPerSet = 500;
 /** A follower that does not read for so long is cut. */
 const stalledMax = 60_000;
 
+const noParent: { readonly id: number; readonly dn: Buffer } = { id: -1, dn: Buffer.alloc(0) };
+
 /** What the followers share. */
 export interface SyncContext {
   readonly tree: Tree;
@@ -106,6 +108,8 @@ class Follower {
   readonly #matches: Matcher;
   readonly #selection: Selection;
   readonly #short: ShortRefresh | undefined;
+  /** What stands behind the RDN of entries below the parent of the last one. */
+  #parent = noParent;
   /** CSN of the last cookie. */
   #csnTold = '';
   rid: string | undefined;
@@ -120,7 +124,7 @@ class Follower {
     this.#base = requireEntry(this.#tree, view, this.#tree.parseName(request.baseDn));
     this.#matches = compileFilter(this.#tree.schema, request.filter, (key) => view.decide('search', key));
     this.#selection = compileSelection(this.#tree.schema, request.attributes, request.typesOnly, (key) => view.decide('read', key));
-    this.#short = ShortRefresh.of(request, this.#tree.schema, view, this.#selection, this.#matches);
+    this.#short = ShortRefresh.of(operation.id, request, this.#tree.schema, view, this.#selection, this.#matches);
   }
 
   /** All entries, parents before children. Returns the change number that the content holds at least. */
@@ -147,10 +151,14 @@ class Follower {
       for (const row of page) {
         last = row.id;
         if (short !== undefined && row.parentId < row.id && early.size === 0 && this.#sendShortly(short, row)) continue;
+        this.#sendGathered();
         const entry = store.byId(row.id);
         if (entry !== undefined) send(entry);
       }
-      if (page.length < pageSize) break;
+      this.#sendGathered();
+      // Renamed meanwhile, perhaps.
+      this.#parent = noParent;
+      if (page.length === 0) break;
       if (!(await this.#breathe())) return at;
     }
     if (persists) this.#sendInfo({ kind: 'refreshPresent', cookie, refreshDone: true });
@@ -293,12 +301,22 @@ class Follower {
 
   /** `false`: the entry is to go the other way. */
   #sendShortly(short: ShortRefresh, row: RawEntry): boolean {
-    const shown = short.shownOf(row);
+    const shown = short.show(row);
     if (shown === 'slow') return false;
     if (shown === 'other' || !isInScope(this.#tree, this.#request, this.#base, row)) return true;
-    const dn = this.#tree.store.dnOf(row);
-    this.#operation.send({ type: 'searchResultEntry', dn, attributes: [], attributesBer: shown }, [short.stateOf(row)]);
+    if (row.parentId !== this.#parent.id) this.#parent = { id: row.parentId, dn: Buffer.from(this.#tree.store.dnOf({ ...row, rdn: '' })) };
+    const { dn } = this.#parent;
+    if (!short.hasRoomBelow(dn, row)) {
+      this.#sendGathered();
+      if (!short.hasRoomBelow(dn, row)) return false;
+    }
+    short.add(row, dn);
     return true;
+  }
+
+  #sendGathered(): void {
+    const answers = this.#short?.take();
+    if (answers !== undefined) this.#operation.sendEncoded(answers);
   }
 
   #sendDelete(record: JournalRecord, cookie: Buffer): void {

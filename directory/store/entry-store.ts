@@ -58,10 +58,14 @@ export interface ShownEntry extends Pick<StoredEntry, 'id' | 'parentId' | 'rdn'>
 }
 
 /** An entry as its row, with its attributes as they are stored (entry-body.ts). */
-export interface RawEntry extends Pick<StoredEntry, 'id' | 'parentId' | 'rdn' | 'csn'> {
-  /** 16 octets. */
-  readonly uuid: Uint8Array;
-  readonly body: Uint8Array;
+export interface RawEntry extends Pick<StoredEntry, 'id' | 'parentId'> {
+  /** Of many entries. The 16 octets of this one's UUID come first, then its CSN, its RDN and its body; where each starts, and the end. */
+  readonly octets: Buffer;
+  readonly uuidStart: number;
+  readonly csnStart: number;
+  readonly rdnStart: number;
+  readonly bodyStart: number;
+  readonly end: number;
 }
 
 /** Everything of an entry that a write gives. */
@@ -262,7 +266,7 @@ export class EntryStore implements Disposable {
     return this.#statements.numbers('SELECT id FROM entry WHERE id > ? ORDER BY id LIMIT ?', afterId, limit);
   }
 
-  /** All entries in order of id, those above `afterId`, at most `limit`; for those who read everything once, so nothing is remembered of them. */
+  /** All entries in order of id, those above `afterId`, at most `limit`, fewer where they are large; for those who read everything once, so nothing is remembered of them. */
   rawAfter(afterId: number, limit: number): RawEntry[] {
     return this.#reader.rawAfter(afterId, limit);
   }

@@ -62,6 +62,7 @@ function operation(more: Partial<Operation>): Operation {
     signal: new AbortController().signal,
     flush: () => {},
     send: () => {},
+    sendEncoded: () => {},
     writable: () => undefined,
     ...more,
   };

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createMailSchema, indexKeys, tallies } from '#directory/schema/mail-schema.ts';
+import { encodeBody } from '#directory/store/entry-body.ts';
 import { EntryStore, rootId, type StoredEntry } from '#directory/store/entry-store.ts';
 import { verifyDatabase } from '#directory/store/integrity.ts';
 import { type Attribute, attribute } from '#protocol/ldap/messages.ts';
@@ -34,6 +35,41 @@ function addEntry(store: EntryStore, parentId: number, rdn: string, attributes: 
 }
 
 describe('the entry store', () => {
+  test('gives the rows of all entries as they are stored, few at a time where they are large', async () => {
+    using store = open();
+    const added = await store.write(() => {
+      const root = addEntry(store, rootId, 'o=mail');
+      const octets = { type: 'jpegPhoto', values: [Buffer.from([0, 255, 44, 0, 13])] };
+      const large = { type: 'description', values: [Buffer.alloc(5_000_000, 'x')] };
+      return [
+        root,
+        addEntry(store, root.id, 'uid=Straße', [attribute('uid', 'Straße'), octets]),
+        ...['a', 'b', 'c'].map((uid) => addEntry(store, root.id, `uid=${uid}`, [attribute('uid', uid), large])),
+        addEntry(store, root.id, 'uid=d'),
+        addEntry(store, root.id, 'uid=e'),
+      ];
+    });
+    const shown: unknown[] = [];
+    const pages: number[] = [];
+    for (let page = store.rawAfter(0, 4); page.length > 0; page = store.rawAfter(page.at(-1)?.id as number, 4)) {
+      pages.push(page.length);
+      for (const { id, parentId, octets, uuidStart, csnStart, rdnStart, bodyStart, end } of page) {
+        const text = (from: number, to: number): string => octets.toString('utf8', from, to);
+        const digest = octets.subarray(bodyStart, end).equals(encodeBody(store.byId(id)?.attributes ?? []));
+        shown.push([
+          id,
+          parentId,
+          octets.toString('hex', uuidStart, csnStart),
+          text(csnStart, rdnStart),
+          text(rdnStart, bodyStart),
+          digest,
+        ]);
+      }
+    }
+    expect(pages).toEqual([1, 1, 1, 1, 1, 2]);
+    expect(shown).toEqual(added.map((one) => [one.id, one.parentId, one.uuid.replaceAll('-', ''), one.csn, one.rdn, true]));
+  });
+
   test('keeps entries, indexes, journal and meta values over a reopening', async () => {
     const store = open();
     const root = await store.write(() => addEntry(store, rootId, 'o=mail'));
