@@ -66,10 +66,11 @@ export async function timeRefresh(replica: Server, count: number, start: () => P
   return seconds;
 }
 
-/** Makes changes at the master, one at a time, and measures when the replica shows each. */
-export async function timeChanges(master: Server, replica: Server, rounds: number): Promise<Lags> {
+/** Makes changes at the master, one at a time, and measures when the replica shows each, after so many rounds that are not counted. */
+export async function timeChanges(master: Server, replica: Server, rounds: number, warmUp: number): Promise<Lags> {
   await using writer = await master.connect();
   await using reader = await replica.connect();
+  let isCounted = false;
   const none = (): Lag => ({ sent: [], answered: [] });
   const lags: Lags = { add: none(), modify: none(), rename: none(), delete: none() };
   const there = async (uid: string): Promise<boolean> => (await reader.readEntry(at(uid), ['1.1'])) !== undefined;
@@ -81,12 +82,15 @@ export async function timeChanges(master: Server, replica: Server, rounds: numbe
     const answeredMs = performance.now();
     await until(isSeen, lookEveryMs);
     const seenMs = performance.now();
-    lags[kind].sent.push(seenMs - sentMs);
-    lags[kind].answered.push(seenMs - answeredMs);
+    if (isCounted) {
+      lags[kind].sent.push(seenMs - sentMs);
+      lags[kind].answered.push(seenMs - answeredMs);
+    }
     // Nothing of the last change is under way any more.
     await new Promise((wake) => setTimeout(wake, 3));
   };
-  for (let i = 0; i < rounds; i += 1) {
+  for (let i = 0; i < warmUp + rounds; i += 1) {
+    isCounted = i >= warmUp;
     const uid = `lag${i}`;
     await measure(
       'add',

@@ -81,7 +81,7 @@ async function run(title: string, master: Slapd | OwnServer, targets: readonly T
   const loading = load(master, swaps, stop.signal);
   const lags: { name: string; lags: Awaited<ReturnType<typeof timeChanges>> }[] = [];
   for (const { name, server, killAndRestart } of targets) {
-    lags.push({ name, lags: await timeChanges(master, server, rounds) });
+    lags.push({ name, lags: await timeChanges(master, server, rounds, 0) });
     await killAndRestart();
     say(`  killed and brought back under load: ${name}`);
   }

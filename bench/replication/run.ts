@@ -3,7 +3,9 @@
  * run on one machine with the same entries. slapd runs once without flushing to disk (dbnosync, the faster peer) and once with it; our
  * servers flush as always.
  *
- *   node bin/run.mjs bench/replication/run.ts [--entries N] [--rounds N] [--only PAIR,...]        default 100000, 300, all
+ *   node bin/run.mjs bench/replication/run.ts [--entries N] [--rounds N] [--warm-up N] [--only PAIR,...]        default 100000, 300, 100, all
+ *
+ * The first rounds of each pair, `--warm-up`, are not counted: programs that have made few changes yet are slower, which a directory is not for long.
  *
  * Pairs: peer, peer-durable, slapd-slapd, slapd-ours, ours-slapd, ours-ours. The ratios need `peer`.
  */
@@ -12,9 +14,12 @@ import { processorSeconds, type ServiceProcess, startOwnReplication, startOwnSer
 import { startSlapd } from '#test/interop/slapd-server.ts';
 import { fill, kinds, type Lags, quantile, timeChanges, timeRefresh } from './measure.ts';
 
-const { values } = parseArgs({ options: { entries: { type: 'string' }, rounds: { type: 'string' }, only: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { entries: { type: 'string' }, rounds: { type: 'string' }, 'warm-up': { type: 'string' }, only: { type: 'string' } },
+});
 const entries = Number(values.entries ?? 100_000);
 const rounds = Number(values.rounds ?? 300);
+const warmUp = Number(values['warm-up'] ?? 100);
 const only = values.only?.split(',');
 
 interface Result {
@@ -38,7 +43,7 @@ async function peer(name: string, isDurable: boolean): Promise<Result> {
   await using replica = await startSlapd({ syncrepl: master, isDurable });
   const seconds = (performance.now() - startedMs) / 1000 + (await timeRefresh(replica, entries, async () => {}));
   const costs = [(await processorSeconds(master.pid)) - before, undefined, await processorSeconds(replica.pid)];
-  return { name, rate: entries / seconds, costs, lags: await timeChanges(master, replica, rounds), memoryMb: undefined };
+  return { name, rate: entries / seconds, costs, lags: await timeChanges(master, replica, rounds, warmUp), memoryMb: undefined };
 }
 
 async function ours(name: string, isOwnMaster: boolean, isOwnReplica: boolean): Promise<Result> {
@@ -53,7 +58,7 @@ async function ours(name: string, isOwnMaster: boolean, isOwnReplica: boolean): 
     });
     const after = await Promise.all([master.pid, (service as ServiceProcess | undefined)?.pid ?? 0, replica.pid].map(processorSeconds));
     const costs = after.map((one, i) => one - (before[i] as number));
-    const lags = await timeChanges(master, replica, rounds);
+    const lags = await timeChanges(master, replica, rounds, warmUp);
     return { name, rate: entries / seconds, costs, lags, memoryMb: await service?.memoryMb() };
   } finally {
     await service?.[Symbol.asyncDispose]();

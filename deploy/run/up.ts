@@ -19,6 +19,7 @@ import { createNodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import type { RunningFrontend } from '#frontend/main.ts';
 import { loadServicesFile, type ServiceConfig } from '#operate/config/service-schemas.ts';
+import { compileEarlyFor } from './compile-early.ts';
 import { Predecessor } from './predecessor.ts';
 import { Restarter, type Successor } from './restart.ts';
 import { notifySystemd } from './systemd.ts';
@@ -48,6 +49,7 @@ async function main(): Promise<void> {
     return refuse(loaded.problems.map(problemText).join('\n'), `${path} has ${loaded.problems.length} mistake(s); nothing was started`);
   }
   const { config } = loaded;
+  compileEarlyFor(config.services);
   if (config.data !== undefined) await mkdir(config.data, { recursive: true, mode: 0o700 });
   const sockets = new ListeningSockets(predecessor?.sockets);
   const workers: Workers[] = [];
