@@ -96,10 +96,15 @@ function isReplica(service: ServiceOf): boolean {
   return service.role === 'directory' && service.mode === 'replica';
 }
 
-/** Starts one process, with the command `through` before its own, and resolves once it says that it has started. */
-export async function startProcess(nodeFile: string, logFile: string, through: readonly string[] = []): Promise<ChildProcess> {
+/** Starts one process, of this tree's program or another's, with the command `through` before its own, and resolves once it says that it has started. */
+export async function startProcess(
+  nodeFile: string,
+  logFile: string,
+  through: readonly string[] = [],
+  program: string = launcher,
+): Promise<ChildProcess> {
   const log = await open(logFile, 'a', 0o600);
-  const [command = process.execPath, ...args] = [...through, process.execPath, launcher, 'up', '--config', nodeFile];
+  const [command = process.execPath, ...args] = [...through, process.execPath, program, 'up', '--config', nodeFile];
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', log.fd] });
   await log.close();
   let said = '';

@@ -32,12 +32,13 @@ export interface FrontendProcess extends AsyncDisposable {
 
 const askMs = 120_000;
 
-/** Starts it; `adjust` changes its configuration, `env` adds to its environment. */
+/** Starts it; `adjust` changes its configuration, `env` adds to its environment, `program` is the `archipelago` of another tree. */
 export async function startFrontendProcess(
   federation: Federation,
   root: string,
   adjust: (config: FrontendConfig) => FrontendConfig = (config) => config,
   env: Readonly<Record<string, string>> = {},
+  program?: string,
 ): Promise<FrontendProcess> {
   const layout = layoutOf(root);
   const name = 'front1.eu.isp.example';
@@ -56,7 +57,7 @@ export async function startFrontendProcess(
     }),
   );
   const token = new Secret((await readFile(tokenFile, 'utf8')).trim());
-  const child = await startProcess(nodeFile, logFile, ['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`)]);
+  const child = await startProcess(nodeFile, logFile, ['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`)], program);
   const ask = async <T>(path: string, method: 'GET' | 'POST' = 'GET', body?: unknown): Promise<T> =>
     (await requestJson(systemClock, { url: `http://127.0.0.1:${adminPort}${path}`, token, method, body, timeoutMs: askMs })).body as T;
   const status = async () => {
