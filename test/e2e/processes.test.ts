@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Processes, startProcesses } from '#deploy/examples/processes.ts';
 import { ok, run, until } from './clients.ts';
+import { LineClient } from './frontend-process.ts';
 
 // Fixed in deploy/examples/*.yaml.
 const imaps = '127.0.0.1:21993';
@@ -98,4 +99,56 @@ it('shows all processes in one answer', async () => {
   const status = JSON.parse(answer.out) as { replies: { asked: number; replied: number } };
   expect(status.replies.asked).toBe(processes.running.size);
   expect(status.replies.replied).toBe(status.replies.asked);
+});
+
+it('logs every known account in while all directory servers are stopped, at a frontend that is started meanwhile too', {
+  timeout: 240_000,
+}, async () => {
+  const directories = [...processes.running.keys()].filter((name) => name.startsWith('ldap-'));
+  expect(directories).toHaveLength(3);
+  const stop = async (name: string, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> => {
+    const child = processes.running.get(name) as NonNullable<ReturnType<typeof processes.running.get>>;
+    const ended = once(child, 'exit');
+    child.kill(signal);
+    await ended;
+  };
+  const known = ['alice', 'bob', 'carol', 'dave'];
+  const ports = { 'eu-front1': 21143, 'eu-front2': 22143, 'us-front1': 23143 } as const;
+  const answer = async (port: number, uid: string, password: string): Promise<string> => {
+    const client = new LineClient(port);
+    try {
+      await client.hears(/^\* OK [^\r]*\r\n/m);
+      return (await client.says(`a LOGIN ${uid}@isp.example ${password}`, /^a [^\r]*\r\n/m)).trim();
+    } finally {
+      client.socket.destroy();
+    }
+  };
+  const rounds = async (count: number): Promise<string[]> => {
+    const refused: string[] = [];
+    for (let round = 0; round < count; round += 1) {
+      for (const [name, port] of Object.entries(ports)) {
+        const uid = known[round % known.length] as string;
+        const told = await answer(port, uid, `${uid}-secret`).catch(String);
+        if (!told.startsWith('a OK')) refused.push(`${uid} at ${name}: ${told}`);
+      }
+    }
+    return refused;
+  };
+  try {
+    for (const name of directories) await stop(name, 'SIGKILL');
+    expect(await rounds(40)).toEqual([]);
+    await stop('eu-front2', 'SIGTERM');
+    await processes.restart('eu-front2');
+    expect(await rounds(20)).toEqual([]);
+    // What is not known may exist: nothing permanent is said of it, and a wrong password is one.
+    expect(await answer(ports['eu-front2'], 'nobody', 'x')).toMatch(/^a NO \[UNAVAILABLE\]/);
+    expect(await answer(ports['us-front1'], 'alice', 'x')).toMatch(/^a NO \[AUTHENTICATIONFAILED\]/);
+  } finally {
+    for (const name of directories) await processes.restart(name);
+  }
+  await until(
+    () => answer(ports['eu-front2'], 'nobody', 'x'),
+    (told) => told.startsWith('a NO [AUTHENTICATIONFAILED]'),
+    60_000,
+  );
 });

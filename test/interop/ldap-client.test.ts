@@ -13,6 +13,7 @@ import { followDirectory } from '#directory/client/follow.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
 import { openDirectoryWriter } from '#directory/client/write.ts';
+import { Routes } from '#frontend/routing/routes.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { startDs389 } from './ds389-server.ts';
 import { startOwnDirectory } from './own-directory.ts';
@@ -165,9 +166,21 @@ function directoryClientSuite(start: () => Promise<TestServer>, keepsCsn = true)
     });
     await follower.whenRefreshed(AbortSignal.timeout(5000));
     expect(known).toBe(31);
+    // As frontends follow: their index is what is known.
+    const routes = new Routes({ random: systemRandom, clock: systemClock });
+    await using routing = followDirectory({
+      access: accessTo(first, [empty]),
+      withPasswords: false,
+      ports,
+      content: routes,
+      onChange: (change) => routes.apply(change),
+    });
+    await routing.whenRefreshed(AbortSignal.timeout(20_000));
+    expect([routes.index.accounts, routes.domains.count]).toEqual([30, 1]);
     await first.stop('SIGKILL');
-    await expect.poll(() => follower.status().lastError, { timeout: 10_000 }).toContain('not believed');
+    for (const each of [follower, routing]) await expect.poll(() => each.status().lastError, { timeout: 20_000 }).toContain('not believed');
     expect(known).toBe(31);
+    expect([routes.index.accounts, routes.domains.count]).toEqual([30, 1]);
     await expect.poll(() => follower.status().state).toBe('frozen');
   });
 }
