@@ -2,7 +2,8 @@
  * A whole frontend on loopback sockets, with a real link to a real link server; the directory is told what to say.
  */
 
-import { connect as connectTcp, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createLinkClient } from '#backend-cluster/client/link-client.ts';
@@ -44,7 +45,9 @@ interface World {
 
 const calls: { method: string; params: unknown }[] = [];
 
-async function start(options: { serve?: (channel: Connection) => void; drainMs?: number } = {}): Promise<World> {
+async function start(
+  options: { serve?: (channel: Connection) => void; drainMs?: number; through?: (port: number) => Promise<number> } = {},
+): Promise<World> {
   const ports: Ports = systemPorts(silentLogger);
   const member = await startLinkServer({
     name: parseMemberName('back1.west.isp.example'),
@@ -73,7 +76,9 @@ async function start(options: { serve?: (channel: Connection) => void; drainMs?:
   undo.push(() => member.close());
   const west = {
     ...cluster(2, 'west.isp.example', []),
-    members: [{ name: parseMemberName('back1.west.isp.example'), host: '127.0.0.1', port: member.port }],
+    members: [
+      { name: parseMemberName('back1.west.isp.example'), host: '127.0.0.1', port: (await options.through?.(member.port)) ?? member.port },
+    ],
   };
   const directory = new FakeDirectory();
   const status: FollowerStatus = {
@@ -226,6 +231,50 @@ describe('a frontend on real sockets', () => {
       'agent 0',
     ]);
     expect(frontend.readiness().every(({ ok }) => ok)).toBe(true);
+  });
+
+  it('says goodbye to the sessions of a link that is cut, and serves whoever comes next by another one', async () => {
+    const carried = new Set<Socket>();
+    const { port } = await start({
+      through: async (memberPort) => {
+        const wire = createServer((near) => {
+          const far = connectTcp({ host: '127.0.0.1', port: memberPort });
+          for (const [from, to] of [
+            [near, far],
+            [far, near],
+          ] as const) {
+            carried.add(from);
+            from.on('error', () => {});
+            from.once('close', () => to.destroy());
+            from.pipe(to);
+          }
+        });
+        undo.push(() => {
+          for (const socket of carried) socket.destroy();
+          wire.close();
+        });
+        wire.listen(0, '127.0.0.1');
+        await once(wire, 'listening');
+        return (wire.address() as { port: number }).port;
+      },
+    });
+    const [imap, pop3] = [dial(port(0)), dial(port(3))];
+    imap.socket.write('a LOGIN alice wonderland\r\n');
+    await imap.until('Logged in\r\n');
+    pop3.socket.write('USER alice\r\nPASS wonderland\r\n');
+    await pop3.until('Logged in\r\n');
+    for (const socket of carried) socket.resetAndDestroy();
+    await imap.until('* BYE [UNAVAILABLE]');
+    await Promise.all([imap, pop3].map((wire) => wire.until(() => wire.isClosed)));
+    // Until the member has been probed back in, what is said is temporary.
+    let answer = '';
+    while (!answer.includes('Logged in')) {
+      const next = dial(port(0));
+      await next.until('ready\r\n');
+      next.socket.write('a LOGIN alice wonderland\r\n');
+      answer = await next.until('\r\n');
+      expect(answer).toMatch(/^a (?:OK|NO \[UNAVAILABLE\])/);
+    }
   });
 
   it('carries megabytes to a slow reader whole', async () => {
