@@ -89,8 +89,16 @@ function mistakeOf(error: ErrorObject, prefix: Path): Mistake {
     }
     case 'const':
       return here(`${shown(error.data)} is not ${JSON.stringify(parameters.allowedValue)}`);
-    case 'type':
-      return here(`${shown(error.data)} is not ${typeNames[String(parameters.type)] ?? String(parameters.type)}`);
+    case 'type': {
+      const isBare = parameters.type === 'string' && (typeof error.data === 'number' || typeof error.data === 'boolean');
+      const quoted = isBare ? `; write it in quotes: "${String(error.data)}"` : '';
+      return here(`${shown(error.data)} is not ${typeNames[String(parameters.type)] ?? String(parameters.type)}${quoted}`);
+    }
+    case 'pattern': {
+      const wanted =
+        typeof parent?.description === 'string' ? parent.description.replace(/\.$/, '') : `a text like ${String(parameters.pattern)}`;
+      return here(`${shown(error.data)} cannot be used; expected is: ${wanted}`);
+    }
     case 'minimum':
       return here(`${shown(error.data)} is too small; at least ${String(parameters.limit)} is expected`);
     case 'maximum':

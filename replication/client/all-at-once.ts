@@ -108,7 +108,13 @@ export class AllAtOnce implements DirectoryCopies {
           'DIR_QUORUM',
           `the master has the change, but only ${waiting.copies} of the ${quorum} servers wanted have it after ${answerWithinMs} ms; it is still ` +
             `under way to ${lacking}`,
-          { fields: { copies: waiting.copies, quorum } },
+          {
+            fields: {
+              copies: waiting.copies,
+              quorum,
+              hint: 'do not repeat it; `archipelago replica status` shows when the others have it',
+            },
+          },
         );
       }
     } finally {

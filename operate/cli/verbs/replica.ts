@@ -44,7 +44,11 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         verifiedText(replica),
         ...(isWide ? [lastVerifiedText(replica), replica.service, replica.url, replica.contextCsn ?? '-', replica.lastError ?? '-'] : []),
       ]);
-      return `${repliesLine(report.replies, paint)}${master}${table(paint, [...head, ...(isWide ? ['VERIFIED AT', 'WRITTEN BY', 'URL', 'CSN', 'LAST ERROR'] : [])], rows)}${writersTable(report, paint)}`;
+      const shown =
+        replicas.length === 0
+          ? ''
+          : table(paint, [...head, ...(isWide ? ['VERIFIED AT', 'WRITTEN BY', 'URL', 'CSN', 'LAST ERROR'] : [])], rows);
+      return `${repliesLine(report.replies, paint)}${master}${shown}${writersTable(report, paint)}`;
     },
     exitCode: exitCodeFor(
       report.replies,

@@ -36,7 +36,7 @@ export function repliesLine(replies: Replies, paint: Paint): string {
 
 /** A state word with its sign. */
 export function stateText(paint: Paint, state: string): string {
-  if (['active', 'ready', 'following', 'connected', 'up', 'routed', 'served', 'master'].includes(state)) return paint.ok(state);
+  if (['active', 'ready', 'following', 'connected', 'up', 'routed', 'served', 'master', 'current'].includes(state)) return paint.ok(state);
   if (['dead', 'stopped', 'down', 'not ready', 'unavailable', 'refused'].includes(state)) return paint.bad(state);
   return paint.warn(state);
 }
