@@ -274,6 +274,9 @@ describe('a frontend on real sockets', () => {
       next.socket.write('a LOGIN alice wonderland\r\n');
       answer = await next.until('\r\n');
       expect(answer).toMatch(/^a (?:OK|NO \[UNAVAILABLE\])/);
+      // Or there would be more of them than one address may have.
+      next.socket.end('b LOGOUT\r\n');
+      await next.until(() => next.isClosed);
     }
   });
 
