@@ -47,7 +47,7 @@ export class Installation {
   readonly #servers = new Map<string, Server>();
   readonly #starting = new Set<Promise<Server>>();
   readonly #directory: string;
-  #isStopped = false;
+  #stopping: Promise<void> | undefined;
 
   private constructor(lab: Hosts, directory: string) {
     this.lab = lab;
@@ -59,7 +59,7 @@ export class Installation {
     const made = new Installation(lab, directory);
     // From the process that made the lab, once or more.
     process.on('SIGTERM', () => {
-      if (!made.#isStopped) void made.stop().finally(() => process.exit(130));
+      void made.stop().finally(() => process.exit(130));
     });
     try {
       await made.#prepare();
@@ -99,9 +99,13 @@ export class Installation {
     await this.#servers.get(host)?.end('SIGKILL');
   }
 
-  /** Ends everything; unmounts. */
-  async stop(): Promise<void> {
-    this.#isStopped = true;
+  /** Ends everything; unmounts. Once: a signal and the run that fails by it both ask for it. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
     for (const volume of this.volumes.values()) await volume.thaw().catch(() => {});
     await Promise.allSettled(this.#starting);
     await Promise.all(
@@ -114,7 +118,7 @@ export class Installation {
   }
 
   async #start(host: string, start: () => Promise<Server>): Promise<void> {
-    if (this.#isStopped) throw new Error(`${host} is not started: the run is being stopped`);
+    if (this.#stopping !== undefined) throw new Error(`${host} is not started: the run is being stopped`);
     const starting = start();
     this.#starting.add(starting);
     try {
