@@ -421,16 +421,16 @@ export class EntryStore implements Disposable {
     const { parentId, rdnNorm, rdn, csn, attributes } = content;
     this.#touch(before);
     this.#reader.wasAdded();
-    this.#statements.run(
-      'UPDATE entry SET parentId = ?, rdnNorm = ?, rdn = ?, uuid = ?, csn = ?, body = ? WHERE id = ?',
-      parentId,
-      rdnNorm,
-      rdn === rdnNorm ? null : rdn,
-      uuidToBytes(content.uuid),
-      csn,
-      encodeBody(attributes),
-      before.id,
-    );
+    const body = encodeBody(attributes);
+    const shownRdn = rdn === rdnNorm ? null : rdn;
+    // The indexes of what is named here are written anew, whether it changes or not.
+    if (parentId !== before.parentId || content.uuid !== before.uuid) {
+      const sql = 'UPDATE entry SET parentId = ?, rdnNorm = ?, rdn = ?, uuid = ?, csn = ?, body = ? WHERE id = ?';
+      this.#statements.run(sql, parentId, rdnNorm, shownRdn, uuidToBytes(content.uuid), csn, body, before.id);
+    } else if (rdnNorm !== before.rdnNorm || rdn !== before.rdn) {
+      const sql = 'UPDATE entry SET rdnNorm = ?, rdn = ?, csn = ?, body = ? WHERE id = ?';
+      this.#statements.run(sql, rdnNorm, shownRdn, csn, body, before.id);
+    } else this.#statements.run('UPDATE entry SET csn = ?, body = ? WHERE id = ?', csn, body, before.id);
     if (content.uuid !== before.uuid) {
       this.#uuids.remove(before.uuid, before.id);
       this.#uuids.add(uuidToBytes(content.uuid), before.id);

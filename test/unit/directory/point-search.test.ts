@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { unlimited, type View } from '#directory/access/view.ts';
 import { createMailSchema } from '#directory/schema/mail-schema.ts';
+import type { Refusal } from '#directory/schema/refusal.ts';
 import type { Operation } from '#directory/server/operation.ts';
 import { PointSearch } from '#directory/server/point-search.ts';
 import { search } from '#directory/server/search.ts';
@@ -157,5 +158,46 @@ describe('a search that one key of the index answers', () => {
     const lost = prepare({ filter: equal('uid', 'ann'), attributes: ['uid'], baseDn: 'o=elsewhere' });
     expect(points.answer(lost.request, lost.operation)).toBe(false);
     expect([...one.sent, ...lost.sent]).toEqual([]);
+  });
+});
+
+describe('a search for one entry by its name', () => {
+  const byName = { filter: { kind: 'present', attribute: 'objectClass' }, scope: 'base' } as const;
+
+  test('gets the octets that every search gets', async () => {
+    for (const attributes of [['1.1'], ['hostServer'], ['mail', 'uid'], ['hostServer', 'description']]) {
+      for (const baseDn of ['o=mail', 'cn=isp.example,o=mail', 'UID=Ann, cn=isp.example,o=mail', 'uid=żółw,cn=isp.example,o=mail'])
+        await expectSame({ ...byName, attributes, baseDn }, 1);
+    }
+  });
+
+  test('is told of the nearest entry above a name that nobody has', async () => {
+    for (const baseDn of ['uid=nobody,cn=isp.example,o=mail', 'uid=nobody,cn=nowhere,o=mail', 'cn=a,uid=ann,cn=isp.example,o=mail']) {
+      const asked = { ...byName, attributes: ['1.1'], baseDn };
+      const [one, other] = [prepare(asked), prepare(asked)];
+      expect(points.answer(one.request, one.operation)).toBe(true);
+      const refusal = await search(tree, clock, other.request, other.operation).catch((error: unknown) => error as Refusal);
+      const { resultCode, matchedDn, message } = refusal as Refusal;
+      other.operation.send({ type: 'searchResultDone', resultCode, matchedDn, diagnosticMessage: message });
+      expect(one.sent).toEqual(other.sent);
+    }
+  });
+
+  test('is left to the whole search when anything depends on more than the name', () => {
+    const shy: View = { decide: (privilege) => (privilege === 'disclose' ? () => true : true) };
+    const ann = { ...byName, attributes: ['uid'], baseDn: 'uid=ann,cn=isp.example,o=mail' };
+    const cases: readonly Asked[] = [
+      { ...ann, baseDn: '' },
+      { ...ann, baseDn: 'cn=monitor' },
+      { ...ann, attributes: [] },
+      { ...ann, attributes: ['1.1', 'uid'] },
+      { ...ann, filter: { kind: 'present', attribute: 'uid' } },
+      { ...ann, view: shy },
+    ];
+    for (const asked of cases) {
+      const { request, operation, sent } = prepare(asked);
+      expect(points.answer(request, operation)).toBe(false);
+      expect(sent).toEqual([]);
+    }
   });
 });
