@@ -14,13 +14,23 @@ export const digestBytes = 8;
 const sum = { high: 0, low: 0 };
 
 /** Writes the digest of an attribute's values at `at`; `key` has eight bytes. */
-export function writeDigest(into: Buffer, at: number, { values }: Attribute, key: Buffer): void {
+export function writeDigest(into: Buffer, at: number, attribute: Attribute, key: Buffer): void {
+  sumUp(attribute, key);
+  into.writeUInt32BE(sum.high, at);
+  into.writeUInt32BE(sum.low, at + 4);
+}
+
+/** Whether the digest at `at` is that of an attribute's values. */
+export function isDigestOf(octets: Buffer, at: number, attribute: Attribute, key: Buffer): boolean {
+  sumUp(attribute, key);
+  return octets.readUInt32BE(at) === sum.high && octets.readUInt32BE(at + 4) === sum.low;
+}
+
+function sumUp({ values }: Attribute, key: Buffer): void {
   sum.high = values.length;
   sum.low = 0;
   const [first, second] = [key.readUInt32BE(0), key.readUInt32BE(4)];
   for (const value of values) addValue(value, 0, value.length, first, second);
-  into.writeUInt32BE(sum.high >>> 0, at);
-  into.writeUInt32BE(sum.low, at + 4);
 }
 
 /** The same of values as they are encoded, one after the other in `octets[start, end)`; they are known to be well-formed. */

@@ -21,8 +21,8 @@ export interface KnownEntry {
   readonly dn: string;
   /** Types of its attributes, normalised. */
   readonly types: Iterable<string>;
-  /** Whether it has that attribute with these very values. */
-  holds(attribute: Attribute): boolean;
+  /** Whether it has that attribute, of this normalised type, with these very values. */
+  holds(attribute: Attribute, type: string): boolean;
 }
 
 /** One write at the replica. */
@@ -85,7 +85,7 @@ export function decideKnown(master: EntryImage, known: KnownEntry, mayKeepCsn: b
     hasCsn ||= type === 'entrycsn';
     if (derived.has(type) || (type === 'entrycsn' && !mayKeepCsn)) continue;
     gone.delete(type);
-    if (naming.has(type) || !known.holds(attribute)) changes.push({ kind: 'replace', attribute });
+    if (naming.has(type) || !known.holds(attribute, type)) changes.push({ kind: 'replace', attribute });
     else if (stampTypes.has(type)) stamps.push({ kind: 'replace', attribute });
   }
   // A master without CSNs leaves the replica its own.

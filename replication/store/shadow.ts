@@ -18,7 +18,7 @@ import { uuidToBytes } from '#protocol/ldap/controls.ts';
 import { joinDn, normalizeAttributeType, splitDn } from '#protocol/ldap/dn.ts';
 import type { ImageWalker } from '#protocol/ldap/image-batch.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
-import { digestBytes, writeDigest, writeDigestOf } from '#replication/content-digest.ts';
+import { digestBytes, isDigestOf, writeDigest, writeDigestOf } from '#replication/content-digest.ts';
 import type { KnownEntry } from '#replication/decide.ts';
 
 const schemaVersion = 1;
@@ -54,7 +54,9 @@ export interface ShadowState {
   readonly cookie: Buffer;
 }
 
-type Statements = Readonly<Record<'find' | 'put' | 'remove' | 'parentByDn' | 'addParent' | 'addAttribute' | 'setMeta', StatementSync>>;
+type Statements = Readonly<
+  Record<'find' | 'put' | 'remove' | 'parent' | 'parentByDn' | 'addParent' | 'addAttribute' | 'setMeta', StatementSync>
+>;
 
 /** See the header of this file. */
 export class Shadow implements Disposable {
@@ -62,6 +64,7 @@ export class Shadow implements Disposable {
   readonly #attributeIds = new Map<string, number>();
   readonly #attributeNames = new Map<number, string>();
   readonly #parentIds = new Map<string, number>();
+  readonly #parentDns = new Map<number, string>();
   readonly #statements: Statements;
   /** Types of attributes by their place in the entry that was put last. */
   readonly #usual: { readonly octets: Buffer; readonly id: number }[] = [];
@@ -76,9 +79,10 @@ export class Shadow implements Disposable {
     this.#database = database;
     this.#log = log;
     this.#statements = {
-      find: database.prepare('SELECT p.dn, e.rdn, e.content FROM entry e JOIN parent p ON p.id = e.parentId WHERE e.uuid = ?'),
+      find: database.prepare('SELECT parentId, rdn, content FROM entry WHERE uuid = ?'),
       put: database.prepare('INSERT OR REPLACE INTO entry (uuid, parentId, rdn, content) VALUES (?, ?, ?, ?)'),
       remove: database.prepare('DELETE FROM entry WHERE uuid = ?'),
+      parent: database.prepare('SELECT dn FROM parent WHERE id = ?'),
       parentByDn: database.prepare('SELECT id FROM parent WHERE dn = ?'),
       addParent: database.prepare('INSERT INTO parent (dn) VALUES (?)'),
       addAttribute: database.prepare('INSERT INTO attribute (id, name) VALUES (?, ?)'),
@@ -141,12 +145,10 @@ export class Shadow implements Disposable {
     return this.#try(() => {
       const row = this.#statements.find.get(uuidToBytes(uuid));
       if (row === undefined) return undefined;
-      return new StoredEntry(
-        joinDn(String(row.rdn), String(row.dn)),
-        Buffer.from(row.content as Uint8Array),
-        this.#attributeNames,
-        this.#key,
-      );
+      const { buffer, byteOffset, byteLength } = row.content as Uint8Array<ArrayBuffer>;
+      const parent = this.#parentDn(Number(row.parentId));
+      if (parent === undefined) return undefined;
+      return new StoredEntry(joinDn(String(row.rdn), parent), Buffer.from(buffer, byteOffset, byteLength), this.#attributeNames, this.#key);
     });
   }
 
@@ -200,7 +202,7 @@ export class Shadow implements Disposable {
       this.#database
         ?.prepare('UPDATE parent SET dn = substr(dn, 1, length(dn) - length(?1)) || ?2 WHERE substr(dn, -length(?1)) = ?1')
         .run(below, `,${to}`);
-      this.#parentIds.clear();
+      this.#forgetParents();
     });
   }
 
@@ -219,7 +221,7 @@ export class Shadow implements Disposable {
   clear(): void {
     this.#write(() => this.#database?.exec("DELETE FROM entry; DELETE FROM parent; DELETE FROM meta WHERE name <> 'key'"));
     this.#commit();
-    this.#parentIds.clear();
+    this.#forgetParents();
   }
 
   [Symbol.dispose](): void {
@@ -284,9 +286,24 @@ export class Shadow implements Disposable {
     const known = this.#parentIds.get(dn);
     if (known !== undefined) return known;
     const id = Number(this.#statements.parentByDn.get(dn)?.id ?? this.#statements.addParent.run(dn).lastInsertRowid);
-    if (this.#parentIds.size >= parentsMax) this.#parentIds.clear();
+    if (this.#parentIds.size >= parentsMax) this.#forgetParents();
     this.#parentIds.set(dn, id);
     return id;
+  }
+
+  #parentDn(id: number): string | undefined {
+    const known = this.#parentDns.get(id);
+    if (known !== undefined) return known;
+    const dn = this.#statements.parent.get(id)?.dn;
+    if (typeof dn !== 'string') return undefined;
+    if (this.#parentDns.size >= parentsMax) this.#forgetParents();
+    this.#parentDns.set(id, dn);
+    return dn;
+  }
+
+  #forgetParents(): void {
+    this.#parentIds.clear();
+    this.#parentDns.clear();
   }
 
   #write(write: () => unknown): void {
@@ -340,12 +357,10 @@ class StoredEntry implements KnownEntry {
     return this.#digests.keys();
   }
 
-  holds(attribute: Attribute): boolean {
-    const at = this.#digests.get(normalizeAttributeType(attribute.type));
+  holds(attribute: Attribute, type: string): boolean {
+    const at = this.#digests.get(type);
     if (at === undefined) return false;
-    const digest = Buffer.allocUnsafe(digestBytes);
-    writeDigest(digest, 0, attribute, this.#key);
-    return digest.equals(this.#content.subarray(at, at + digestBytes));
+    return isDigestOf(this.#content, at, attribute, this.#key);
   }
 }
 
