@@ -73,6 +73,19 @@ export class AddSender implements Batches {
   #waiting: { readonly dn: string; readonly parent: string } | undefined;
   #isFillPlanned = false;
   #failure: PlatformError | undefined;
+  /** The request that is being sent: it is written before the next, straight from the octets that its walker is at. */
+  readonly #entry = {
+    type: 'addRequest' as const,
+    dn: '',
+    attributes: [],
+    walker: undefined as ImageWalker | undefined,
+    writeEntry: (writer: BerWriter): void => {
+      const { octets, places } = this.#entry.walker as ImageWalker;
+      const without = this.#replica.keepsCsn ? this.#notSent.withCsn : this.#notSent.withoutCsn;
+      writer.rawOf(octets, places.dnStart, places.attributesStart);
+      writeAttributesWithout(writer, octets, places.attributesStart, places.end, without);
+    },
+  };
   /** The connection's first entry, which shows whether the replica takes `entryCSN`. */
   #first: Promise<void> | undefined;
 
@@ -186,20 +199,11 @@ export class AddSender implements Batches {
   }
 
   #add(sending: Sending, dn: string): void {
-    const { keepsCsn, connection } = this.#replica;
-    const without = keepsCsn ? this.#notSent.withCsn : this.#notSent.withoutCsn;
-    const { octets, places } = sending.walker;
-    const writeEntry = (writer: BerWriter): void => {
-      writer.rawOf(octets, places.dnStart, places.attributesStart);
-      writeAttributesWithout(writer, octets, places.attributesStart, places.end, without);
-    };
     this.#underWay += 1;
     this.#names.add(dn);
-    connection.exchangeFor(
-      new AddUnderWay(this, sending, sending.sent, dn),
-      { type: 'addRequest', dn, attributes: [], writeEntry },
-      controls,
-    );
+    this.#entry.dn = dn;
+    this.#entry.walker = sending.walker;
+    this.#replica.connection.exchangeFor(new AddUnderWay(this, sending, sending.sent, dn), this.#entry, controls);
     sending.sent += 1;
   }
 

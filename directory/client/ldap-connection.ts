@@ -210,7 +210,8 @@ export class LdapConnection implements AsyncDisposable {
     controls: readonly Control[],
   ): void {
     const guard = isWrite(operation) ? this.#guard : undefined;
-    const id = guard?.refusal() ?? this.#send(operation, guard === undefined ? controls : [...controls, ...guard.controls]);
+    const all = guard === undefined || guard.controls.length === 0 ? controls : [...controls, ...guard.controls];
+    const id = guard?.refusal() ?? this.#send(operation, all);
     if (typeof id !== 'number') taker.fail(id);
     else this.#pending.set(id, { what: describe(operation), deadlineMs: this.#clock.monotonicMs() + this.#timeoutMs, taker });
   }

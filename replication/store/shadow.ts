@@ -68,7 +68,10 @@ export class Shadow implements Disposable {
   readonly #statements: Statements;
   /** Types of attributes by their place in the entry that was put last. */
   readonly #usual: { readonly octets: Buffer; readonly id: number }[] = [];
-  #content: Buffer = Buffer.alloc(64 * itemBytes);
+  /** Where the entry that is put from octets is made ready: SQLite copies what it is given. */
+  readonly #uuid = Buffer.alloc(16);
+  #room: Buffer = Buffer.alloc(64 * itemBytes);
+  #content: Buffer = this.#room;
   /** `undefined` once it has failed: nothing is known any more. */
   #database: DatabaseSync | undefined;
   #key: Buffer;
@@ -175,7 +178,8 @@ export class Shadow implements Disposable {
     this.#write(() => {
       const { rdn, parent } = splitDn(dn) ?? { rdn: '', parent: '' };
       const content = this.#contentOf(octets, places.attributesStart, places.end);
-      const uuid = octets.subarray(places.uuidStart, places.uuidStart + 16);
+      const uuid = this.#uuid;
+      octets.copy(uuid, 0, places.uuidStart, places.uuidStart + 16);
       if (content === undefined) this.#statements.remove.run(uuid);
       else this.#statements.put.run(uuid, this.#parentId(parent), rdn, content);
     });
@@ -248,20 +252,20 @@ export class Shadow implements Disposable {
       const id = this.#idOfOctets(octets, typeStart, setAt, count);
       if (id === undefined) return undefined;
       readLength(octets, setAt + 1, next);
-      if (this.#content.length < (count + 1) * itemBytes)
-        this.#content = Buffer.concat([this.#content, Buffer.alloc(this.#content.length)]);
-      this.#content.writeUInt16BE(id, count * itemBytes);
-      writeDigestOf(this.#content, count * itemBytes + 2, octets, lengthContentStart(), next, this.#key);
+      if (this.#room.length < (count + 1) * itemBytes) this.#room = Buffer.concat([this.#room, Buffer.alloc(this.#room.length)]);
+      this.#room.writeUInt16BE(id, count * itemBytes);
+      writeDigestOf(this.#room, count * itemBytes + 2, octets, lengthContentStart(), next, this.#key);
       at = next;
     }
-    return this.#content.subarray(0, count * itemBytes);
+    const length = count * itemBytes;
+    if (this.#content.length !== length || this.#content.buffer !== this.#room.buffer) this.#content = this.#room.subarray(0, length);
+    return this.#content;
   }
 
   // Most entries have their attributes in the order of the one before.
   #idOfOctets(octets: Buffer, start: number, end: number, position: number): number | undefined {
     const usual = this.#usual[position];
-    if (usual !== undefined && usual.octets.length === end - start && octets.compare(usual.octets, 0, undefined, start, end) === 0)
-      return usual.id;
+    if (usual !== undefined && isSame(usual.octets, octets, start, end)) return usual.id;
     const id = this.#attributeId(normalizeAttributeType(octets.toString('latin1', start, end)));
     if (id !== undefined && position < usualMax) this.#usual[position] = { octets: Buffer.from(octets.subarray(start, end)), id };
     return id;
@@ -362,6 +366,12 @@ class StoredEntry implements KnownEntry {
     if (at === undefined) return false;
     return isDigestOf(this.#content, at, attribute, this.#key);
   }
+}
+
+function isSame(one: Buffer, octets: Buffer, start: number, end: number): boolean {
+  if (one.length !== end - start) return false;
+  for (let i = 0; i < one.length; i += 1) if (one[i] !== octets[start + i]) return false;
+  return true;
 }
 
 function ownerOf({ master, scope }: ShadowState): string {
