@@ -5,6 +5,7 @@
 import type { AccountState } from '#backend-cluster/storage/account-state.ts';
 import type { Change } from '#backend-cluster/storage/commit-queue.ts';
 import type { GroupPlan } from '#backend-cluster/storage/group-plan.ts';
+import { inboxId } from '#backend-cluster/storage/history.ts';
 import type { MailboxState } from '#backend-cluster/storage/mailbox-state.ts';
 import type { LogRecord } from '#backend-cluster/storage/records.ts';
 import { printable } from '#common/account-name.ts';
@@ -22,6 +23,16 @@ export function initialRecords(nowMs: number): LogRecord[] {
     records.push({ kind: 'subscribe', name, subscribed: true });
   }
   return records;
+}
+
+/** Makes INBOX in an account that has lost it. */
+export function inboxRecords(state: AccountState, nowMs: number): LogRecord[] {
+  const mailboxId = state.mailboxes.has(inboxId) ? state.nextMailboxId : inboxId;
+  const uidValidity = uidValidityAfter(state.lastUidValidity, nowMs);
+  return [
+    { kind: 'mailbox-create', mailboxId, name: 'INBOX', uidValidity, specialUse: '' },
+    { kind: 'subscribe', name: 'INBOX', subscribed: true },
+  ];
 }
 
 /** Makes a mailbox and those above it that are missing. */

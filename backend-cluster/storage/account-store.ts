@@ -64,9 +64,9 @@ export type AccountState = 'absent' | 'present' | 'tombstone';
 /** A removed account whose storage is kept until the grace ends. */
 export interface Tombstone {
   readonly uuid: AccountUuid;
-  /** Its name when it was removed. */
+  /** Its name when it was removed; empty when the record of it is damaged. */
   readonly name: string;
-  /** Wall clock of the Controller that removed it. */
+  /** Wall clock of the Controller that removed it; `Infinity` when the record of it is damaged, so that its grace does not end. */
   readonly removedAtMs: number;
 }
 
@@ -99,7 +99,7 @@ export interface DamagedAccount {
   readonly findings: readonly Finding[];
   /** Wall clock of whoever found it. */
   readonly foundAtMs: number;
-  /** `opening`, `reading` or `check`. */
+  /** `opening`, `reading`, `check` or `repair`; `record` when it is the record of the damage that cannot be read. */
   readonly foundBy: string;
   /** A repair has the account until then. */
   readonly repairingUntilMs?: number;

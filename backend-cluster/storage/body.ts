@@ -8,6 +8,7 @@
  */
 import { promisify } from 'node:util';
 import { crc32, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
+import { messageOf } from '#common/errors/platform-error.ts';
 import { corrupt } from './binary.ts';
 
 const headerBytes = 9;
@@ -37,9 +38,14 @@ export async function decodePart(stored: Buffer): Promise<Buffer> {
   if (crc32(data) !== stored.readUInt32LE(1)) throw corrupt('a stored part fails its checksum');
   if (method === 0 && data.length === plainBytes) return data;
   if (method !== 1) throw corrupt(`a stored part of ${data.length} bytes has method ${method} and says ${plainBytes} bytes`);
-  // The checksum held, so the data is what was written; the bound keeps a wrong length from taking the memory all the same.
+  // The checksum held, so the data is what was written; method and length may not be, and the bound keeps a wrong one from taking the memory.
   const options = { maxOutputLength: Math.max(1, plainBytes) };
-  const plain = plainBytes < asyncFromBytes ? zstdDecompressSync(data, options) : await decompressAsync(data, options);
+  let plain: Buffer;
+  try {
+    plain = plainBytes < asyncFromBytes ? zstdDecompressSync(data, options) : await decompressAsync(data, options);
+  } catch (error) {
+    throw corrupt(`a stored part does not unpack to ${plainBytes} bytes: ${messageOf(error)}`);
+  }
   if (plain.length !== plainBytes) throw corrupt(`a stored part unpacks to ${plain.length} bytes instead of ${plainBytes}`);
   return plain;
 }

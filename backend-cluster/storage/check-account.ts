@@ -11,13 +11,19 @@ import type { AccountCheck, CheckRequest, Finding } from './account-store.ts';
 import { decodePart } from './body.ts';
 import { type AccountHistory, readHistory, readSlotContent } from './history.ts';
 import type { BodyReference } from './records.ts';
+import { decodeSlotHeader, slotHeaderBytes } from './slot.ts';
 import { decodeSnapshot } from './snapshot.ts';
 
 /** Times that the account's history is read anew because it changed under way. */
 const attemptsMax = 5;
 
 /** Something that failed when it was read. */
-type Suspect = { readonly slot: number } | { readonly snapshot: number } | { readonly body: BodyReference };
+type Suspect = { readonly slot: number } | { readonly snapshot: number } | { readonly body: CheckedBody };
+
+/** A body, and the size of its text as the index has it. */
+interface CheckedBody extends BodyReference {
+  readonly sizeBytes: number;
+}
 
 /** See the header of this file. Only the reading of much is paced: what belongs together is read in one go. */
 export async function checkAccount(log: AccountReader, uuid: AccountUuid, pace?: CheckRequest['pace']): Promise<AccountCheck> {
@@ -32,8 +38,9 @@ export async function checkAccount(log: AccountReader, uuid: AccountUuid, pace?:
   const history = await settledHistory(log, uuid);
   const { state } = history;
   const suspects: Suspect[] = [];
+  const place = bodyPlaces(paced);
   const look = async (suspect: Suspect): Promise<void> => {
-    if ((await problemOf(paced, uuid, suspect)) !== undefined) suspects.push(suspect);
+    if ((await problemOf(paced, uuid, suspect, place)) !== undefined) suspects.push(suspect);
   };
   // What the newest snapshot covers is not needed now, but it is what a damaged snapshot would be replaced with.
   for (const slot of slots.filter((covered) => covered <= history.snapshotSlot)) await look({ slot });
@@ -79,6 +86,7 @@ async function confirm(
   const [slots, bodies] = [new Set(await log.listSlots()), bodiesOf(history.state)];
   const findings: Finding[] = [...history.findings];
   let { isComplete } = history;
+  const place = bodyPlaces(log);
   for (const suspect of suspects) {
     const isWanted =
       'slot' in suspect
@@ -86,7 +94,7 @@ async function confirm(
         : 'snapshot' in suspect
           ? history.snapshots.includes(suspect.snapshot)
           : bodies.has(keyOf(suspect.body));
-    const problem = isWanted ? await problemOf(log, uuid, suspect) : undefined;
+    const problem = isWanted ? await problemOf(log, uuid, suspect, place) : undefined;
     if (problem === undefined) continue;
     if ('body' in suspect) isComplete = false;
     const file = 'body' in suspect ? await fileOfBody(log, suspect.body.at) : log.nameOf(suspect);
@@ -96,11 +104,11 @@ async function confirm(
 }
 
 /** Reads and verifies; what is wrong, if anything is. Input and output errors are thrown. */
-async function problemOf(log: AccountReader, uuid: AccountUuid, suspect: Suspect): Promise<string | undefined> {
+async function problemOf(log: AccountReader, uuid: AccountUuid, suspect: Suspect, place: BodyPlaces): Promise<string | undefined> {
   try {
     if ('slot' in suspect) await readSlotContent(log, suspect.slot);
     else if ('snapshot' in suspect) decodeSnapshot(uuid, suspect.snapshot, await log.readSnapshot(suspect.snapshot));
-    else await verifyBody(log, suspect.body);
+    else return (await place(suspect.body.at)) ?? (await verifyBody(log, suspect.body));
     return undefined;
   } catch (error) {
     if (!isDamage(error)) throw error;
@@ -134,12 +142,12 @@ function pacedReader(log: AccountReader, pace: (bytes: number) => Promise<void>)
 }
 
 /** Every body that a message refers to, once. */
-function bodiesOf(state: AccountState): Map<string, BodyReference> {
-  const found = new Map<string, BodyReference>();
+function bodiesOf(state: AccountState): Map<string, CheckedBody> {
+  const found = new Map<string, CheckedBody>();
   for (const { columns } of state.mailboxes.values()) {
     for (let row = 0; row < columns.count; row += 1) {
       const body = columns.bodyOf(row);
-      found.set(keyOf(body), body);
+      found.set(keyOf(body), { ...body, sizeBytes: columns.sizeBytes[row] as number });
     }
   }
   return found;
@@ -149,8 +157,40 @@ function keyOf({ at, offset }: BodyReference): string {
   return `${at} ${offset}`;
 }
 
-async function verifyBody(log: AccountReader, body: BodyReference): Promise<void> {
+async function verifyBody(log: AccountReader, body: CheckedBody): Promise<string | undefined> {
   const stored = await log.readBody(body.at, body.offset, body.summaryBytes + body.rawBytes);
   await decodePart(stored.subarray(0, body.summaryBytes));
-  await decodePart(stored.subarray(body.summaryBytes));
+  return sizeProblem(await decodePart(stored.subarray(body.summaryBytes)), body.sizeBytes);
+}
+
+/** What is wrong with a text that is whole by itself, as it also is where one file stands in the place of another. */
+export function sizeProblem(raw: Buffer, sizeBytes: number): string | undefined {
+  return raw.length === sizeBytes ? undefined : `the text has ${raw.length} bytes where the message has ${sizeBytes}: it is another one's`;
+}
+
+/** What is wrong with the place of the bodies in a slot, if anything is: they are found by the slot's name and an offset alone. */
+export type BodyPlaces = (at: number) => Promise<string | undefined>;
+
+/** Looks at each slot once. A damaged header does not tell, and what cannot be read is told by whoever reads the body. */
+export function bodyPlaces(log: AccountReader): BodyPlaces {
+  const known = new Map<number, Promise<string | undefined>>();
+  const look = async (at: number): Promise<string | undefined> => {
+    try {
+      const { slot } = decodeSlotHeader(await log.readBody(at, 0, slotHeaderBytes));
+      return slot === at ? undefined : `the file stands under the name of slot ${at} and is slot ${slot}`;
+    } catch (error) {
+      if (error instanceof PlatformError || isDamage(error)) return undefined;
+      throw error;
+    }
+  };
+  return (at) => {
+    // Below 0 it is a file of its own.
+    if (at < 0) return Promise.resolve(undefined);
+    let problem = known.get(at);
+    if (problem === undefined) {
+      problem = look(at);
+      known.set(at, problem);
+    }
+    return problem;
+  };
 }

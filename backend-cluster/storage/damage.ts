@@ -3,6 +3,7 @@
  * the damage is in a body, which opening does not look at, until a repair takes it away.
  */
 import { type AccountUuid, tryParseAccountUuid } from '#common/account-name.ts';
+import { asPlatformError, messageOf } from '#common/errors/platform-error.ts';
 import type { DamagedAccount, Finding } from './account-store.ts';
 import { corrupt } from './binary.ts';
 import { parseStoredJson, type SmallRecords } from './small-records.ts';
@@ -27,7 +28,14 @@ export async function markRepairing(damaged: SmallRecords, known: DamagedAccount
 /** `undefined` when no damage is known. */
 export async function readDamage(damaged: SmallRecords, uuid: AccountUuid): Promise<DamagedAccount | undefined> {
   const text = await damaged.read(uuid);
-  return text === undefined ? undefined : parse(uuid, text);
+  if (text === undefined) return undefined;
+  try {
+    return parse(uuid, text);
+  } catch (error) {
+    if (asPlatformError(error).code !== 'STORE_CORRUPT') throw error;
+    // That there is a record says that the account is damaged. What it was is found anew by a check or a repair, which also takes the record away.
+    return { uuid, findings: [{ file: `damaged/${uuid}`, problem: messageOf(error) }], foundAtMs: 0, foundBy: 'record' };
+  }
 }
 
 /** All of them, in order; at most `limit` are read. */
@@ -51,7 +59,7 @@ async function writeDamage(damaged: SmallRecords, { uuid, ...rest }: DamagedAcco
 function parse(uuid: AccountUuid, text: string): DamagedAccount {
   const value = parseStoredJson(text, `damaged/${uuid}`) as Partial<DamagedAccount> | null;
   if (!Array.isArray(value?.findings) || typeof value.foundAtMs !== 'number') throw corrupt(`damaged/${uuid} has no findings or no date`);
-  const findings = value.findings.map((one: Partial<Finding>) => ({ file: String(one.file), problem: String(one.problem) }));
+  const findings = value.findings.map((one: Partial<Finding> | null) => ({ file: String(one?.file), problem: String(one?.problem) }));
   const repairing = typeof value.repairingUntilMs === 'number' ? { repairingUntilMs: value.repairingUntilMs } : {};
   return { uuid, findings, foundAtMs: value.foundAtMs, foundBy: String(value.foundBy ?? ''), ...repairing };
 }

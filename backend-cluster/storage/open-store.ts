@@ -137,21 +137,26 @@ export function storeOver(engine: StorageEngine, options: StoreParts): AccountSt
     highestTerm: () => highestTerm(terms),
     claimTerm: (term, claim) => claimTerm(terms, term, claim),
     readTerm: (term) => readTerm(terms, term),
-    intents: storedIntents(engine.intents),
+    intents: storedIntents(engine.intents, logger),
     async checkAccount(uuid, request = {}) {
+      const mark = async (findings: readonly Finding[]): Promise<void> => {
+        if (request.isMarking !== true) return;
+        for (const { file, problem } of findings) {
+          metrics.corruptionFound();
+          logger.error({ errCode: 'STORE_CORRUPT', account: uuid, file }, `${file}: ${problem}; archipelago store repair ${uuid}`);
+        }
+        await opener.noteDamage(uuid, findings, 'check');
+      };
       let check: AccountCheck;
       try {
         check = await checkAccount(engine.reader(uuid), uuid, request.pace);
       } catch (error) {
-        throw storageFailure(error, `accounts/${uuid}`);
+        const failure = storageFailure(error, `accounts/${uuid}`);
+        // Not even where its parts are can be read, so it cannot be opened at all; it is listed all the same.
+        if (failure.code === 'STORE_CORRUPT') await mark([{ file: `accounts/${uuid}`, problem: failure.message }]);
+        throw failure;
       }
-      if (request.isMarking === true && !check.isComplete) {
-        for (const { file, problem } of check.findings) {
-          metrics.corruptionFound();
-          logger.error({ errCode: 'STORE_CORRUPT', account: uuid, file }, `${file}: ${problem}; archipelago store repair ${uuid}`);
-        }
-        await opener.noteDamage(uuid, check.findings, 'check');
-      }
+      if (!check.isComplete) await mark(check.findings);
       return check;
     },
     accounts: (after) => engine.accounts(after),

@@ -9,13 +9,14 @@
  *
  * It may be stopped after any step: until the new snapshot is there the account is as damaged as it was, from then on it is whole.
  */
+import { inboxRecords } from '#backend-cluster/mailboxes/mailbox-changes.ts';
 import type { AccountUuid } from '#common/account-name.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { fileOfBody, type OpeningLog } from './account-log.ts';
 import type { AccountState } from './account-state.ts';
 import type { AccountOpening, AccountRepair, Finding, LostMessage } from './account-store.ts';
 import { decodePart, encodePart } from './body.ts';
-import { isDamage } from './check-account.ts';
+import { bodyPlaces, isDamage, sizeProblem } from './check-account.ts';
 import { storageFailure } from './failures.ts';
 import { type AccountHistory, readHistory } from './history.ts';
 import { fileAt } from './layout.ts';
@@ -89,6 +90,7 @@ async function judgeBodies(
   const findings: Finding[] = [];
   const lost: LostMessage[] = [];
   const mended: Mending[] = [];
+  const place = bodyPlaces(log);
   for (const mailbox of state.mailboxes.values()) {
     const { columns } = mailbox;
     for (let row = 0; row < columns.count; row += 1) {
@@ -101,16 +103,18 @@ async function judgeBodies(
           return messageOf(error);
         }
       };
-      const summary = await read(body.offset, body.summaryBytes);
-      const raw = await read(body.offset + body.summaryBytes, body.rawBytes);
+      const sizeBytes = columns.sizeBytes[row] as number;
+      const misplaced = await place(body.at);
+      const summary = misplaced ?? (await read(body.offset, body.summaryBytes));
+      const text = misplaced ?? (await read(body.offset + body.summaryBytes, body.rawBytes));
+      const raw = typeof text === 'string' ? text : (sizeProblem(text, sizeBytes) ?? text);
       if (typeof summary !== 'string' && typeof raw !== 'string') continue;
       const file = await fileOfBody(log, body.at);
       const why = typeof raw === 'string' ? raw : String(summary);
       if (!findings.some((finding) => finding.file === file)) findings.push({ file, problem: why });
       const uid = columns.uid[row] as number;
       if (typeof raw === 'string') {
-        const [internalDateMs, sizeBytes] = [columns.internalDateMs[row] as number, columns.sizeBytes[row] as number];
-        lost.push({ mailbox: mailbox.name, uid, internalDateMs, sizeBytes, file, why });
+        lost.push({ mailbox: mailbox.name, uid, internalDateMs: columns.internalDateMs[row] as number, sizeBytes, file, why });
       } else {
         mended.push({ mailbox, uid, summary: summarise(raw), raw });
       }
@@ -140,6 +144,8 @@ async function rewrite(
   const slot = Math.max(state.slot, ...history.snapshots, ...(await log.listSlots())) + 1;
   const epoch = state.epoch + 1 + lostSlots;
   const records: LogRecord[] = [{ kind: 'open', epoch, member: opening.member, incarnation: opening.incarnation, atMs: nowMs }];
+  // The slot that made it is lost, and so is all that it had.
+  if (!state.byName.has('INBOX')) records.push(...inboxRecords(state, nowMs));
   const encoded = encodeSlot({ slot, epoch, nonce, records, bodies: [] });
   const outcome = await log.commit(slot, nonce, encoded.parts);
   if (outcome.kind === 'deposed') {

@@ -8,7 +8,7 @@
  */
 import type { AccountUuid } from '#common/account-name.ts';
 import { type Clock, sleep } from '#common/clock.ts';
-import { asPlatformError } from '#common/errors/platform-error.ts';
+import { asPlatformError, messageOf } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { AccountStore } from './account-store.ts';
@@ -202,7 +202,11 @@ export class Scrub {
   }
 
   async #read(): Promise<ScrubStatus | undefined> {
-    const noted = (await this.#options.store.notes.read(noteName)) as Partial<ScrubStatus> | undefined;
+    const { store, log } = this.#options;
+    const noted = (await store.notes.read(noteName).catch((error: unknown) => {
+      if (asPlatformError(error).code !== 'STORE_CORRUPT') throw error;
+      log.warn({ errCode: 'STORE_CORRUPT' }, `${messageOf(error)}; all accounts are checked from the first one on`);
+    })) as Partial<ScrubStatus> | undefined;
     return typeof noted?.round === 'number' ? { ...emptyRound(noted.round, 0), ...noted } : undefined;
   }
 

@@ -50,6 +50,9 @@ type Values = ReturnType<typeof parseArgs<{ options: typeof options; allowPositi
 
 const progressEveryMs = 1_000;
 
+/** Of a tombstone. */
+const illegible = 'its record in tombstones/ is damaged; the storage is kept until the account is restored by its UUID under a name (--as)';
+
 /** A mistake in the command line. */
 class Misuse extends Error {}
 
@@ -112,9 +115,11 @@ async function stat(store: AccountStore, values: Values): Promise<number> {
     for (const { uuid, findings } of damaged)
       for (const { file, problem } of findings) process.stdout.write(`damaged ${uuid}: ${file}: ${problem}\n`);
     for (const { uuid, name, removedAtMs } of removed)
-      process.stdout.write(`removed ${uuid}: ${name}, ${new Date(removedAtMs).toISOString()}\n`);
+      process.stdout.write(
+        `removed ${uuid}: ${Number.isFinite(removedAtMs) ? `${name}, ${new Date(removedAtMs).toISOString()}` : illegible}\n`,
+      );
   }
-  return count === 0 ? 0 : 4;
+  return count === 0 && removed.every(({ removedAtMs }) => Number.isFinite(removedAtMs)) ? 0 : 4;
 }
 
 async function check(store: AccountStore, values: Values, args: readonly string[]): Promise<number> {

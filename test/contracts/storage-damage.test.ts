@@ -155,7 +155,7 @@ describe.each(Object.keys(places) as (keyof typeof places)[])('damage on %s', (e
 
   it('in a body: found by a check that marks it, and over when the file is put back', async () => {
     const name = (await place.names()).find((each) => each.includes('/body/f')) as string;
-    let saved = Buffer.alloc(0);
+    let saved: Buffer = Buffer.alloc(0);
     await place.change(name, (bytes) => {
       saved = Buffer.from(bytes);
       return flipLate(bytes);
@@ -231,6 +231,32 @@ describe.each(Object.keys(places) as (keyof typeof places)[])('damage on %s', (e
       await account.close();
       await (await expectRepaired({ messages: 0, slots: 1 })).close();
     });
+  }
+
+  if (engine === 's3') {
+    it.each([0, 30])(
+      'in a head of which nothing is left but %i octets: listed, not opened, and whole again when it is put back',
+      async (left) => {
+        const head = `accounts/${uuid}/head`;
+        let saved: Buffer = Buffer.alloc(0);
+        await place.change(head, (bytes) => {
+          saved = bytes;
+          return bytes.subarray(0, left);
+        });
+        const { store } = place;
+        expect(await codeOf(store.checkAccount(uuid, { isMarking: true }))).toBe('STORE_CORRUPT');
+        expect(await store.damageOf(uuid)).toMatchObject({ foundBy: 'check', findings: [{ file: `accounts/${uuid}` }] });
+        expect(await codeOf(store.open(uuid, opening('back1')))).toBe('STORE_CORRUPT');
+        expect(await codeOf(store.repair(uuid, { opening: opening('back1'), discardLost: true, isDryRun: false }))).toBe('STORE_CORRUPT');
+        expect(await store.damageOf(uuid)).toMatchObject({ foundBy: 'check' });
+        await place.change(head, () => saved);
+        expect((await store.repair(uuid, { opening: opening('back1'), discardLost: false, isDryRun: false })).outcome).toBe('whole');
+        const account = await store.open(uuid, opening('back1'));
+        expect(account.isReadOnly).toBe(false);
+        expect(await ledger.violations(account)).toEqual([]);
+        await account.close();
+      },
+    );
   }
 
   it('in a header whose records are whole: nothing is lost by the repair', async () => {

@@ -115,6 +115,15 @@ describe('a stored part', () => {
     stored[last] = (stored[last] as number) ^ 1;
     await expect(decodePart(stored)).rejects.toMatchObject({ code: 'STORE_CORRUPT' });
   });
+
+  it.each([1, 600, 40_000])('of %i bytes is damaged, and nothing else, whichever of its first bits is another', async (length) => {
+    const stored = await encodePart(Buffer.alloc(length, 'some words that repeat '));
+    for (let bit = 0; bit < 8 * Math.min(stored.length, 32); bit += 1) {
+      const changed = Buffer.from(stored);
+      changed[bit >> 3] = (changed[bit >> 3] as number) ^ (1 << (bit & 7));
+      await expect(decodePart(changed), `bit ${bit}`).rejects.toMatchObject({ code: 'STORE_CORRUPT' });
+    }
+  });
 });
 
 describe('names of bodies', () => {
