@@ -5,9 +5,9 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { systemPorts } from '#common/system-ports.ts';
@@ -276,6 +276,67 @@ it('tells systemd which process is the main one, and does not stay beside it', a
     listener.kill();
   }
 });
+
+it('is upgraded and set back by a link in the path that it was started by, and earlier sessions go on in the release that they began in', async () => {
+  for (const version of ['1.0.0', '1.1.0']) await release(version);
+  await turnTo('1.0.0');
+  const program = join(root, 'current', 'bin', 'archipelago.mjs');
+  // Two processes that serve: helpers are of the release of the first.
+  await using upgraded = await startFrontendProcess(federation, root, (config) => ({ ...config, workers: 2 }), {}, program);
+  const restartByCommand = async (): Promise<RestartReport> => {
+    const args = [program, 'frontend', 'restart', upgraded.name, '-o', 'json', ...upgraded.cliOptions];
+    const ran = await run(process.execPath, args, { limitMs: patienceMs });
+    expect(ran.err).toBe('');
+    return JSON.parse(ran.out) as RestartReport;
+  };
+  const versions = async (): Promise<string[]> =>
+    ((await upgraded.status()).processes ?? []).map(({ version, state }) => `${version} ${state}`).sort();
+  const port = upgraded.port('imap', 'starttls');
+  await until(versions, (all) => all.length === 2, patienceMs);
+  expect(await versions()).toEqual(['1.0.0 serving', '1.0.0 serving']);
+  const first = await imapLogin(port, ...alice);
+  await first.says('i SELECT INBOX', /^i OK [^\r]*\r\n/m);
+
+  await turnTo('1.1.0');
+  const up = await restartByCommand();
+  expect([up.from.version, up.to.version]).toEqual(['1.0.0', '1.1.0']);
+  await imapRound(port, ...alice);
+  await until(versions, (all) => all.filter((each) => each === '1.1.0 serving').length === 2, patienceMs);
+  expect(await versions()).toContain('1.0.0 leaving');
+  await first.says('n NOOP', /^n OK [^\r]*\r\n/m);
+  const second = await imapLogin(port, ...alice);
+
+  await turnTo('1.0.0');
+  const down = await restartByCommand();
+  expect([down.from.version, down.to.version]).toEqual(['1.1.0', '1.0.0']);
+  await second.says('n NOOP', /^n OK [^\r]*\r\n/m);
+  await first.says('z LOGOUT', /^z OK [^\r]*\r\n/m);
+  await second.says('z LOGOUT', /^z OK [^\r]*\r\n/m);
+  await until(versions, (all) => all.length === 2, patienceMs);
+  expect(await versions()).toEqual(['1.0.0 serving', '1.0.0 serving']);
+  expect(upgraded.child.exitCode).toBeNull();
+});
+
+const tree = resolve(import.meta.dirname, '../..');
+const rooms = ['backend-cluster', 'bin', 'common', 'deploy', 'directory', 'frontend', 'operate', 'protocol', 'replication'];
+
+/** A copy of this tree as a release of that version. */
+async function release(version: string): Promise<void> {
+  const folder = join(root, `release-${version}`);
+  // A second attempt finds that of the first.
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder);
+  for (const room of rooms) await cp(join(tree, room), join(folder, room), { recursive: true });
+  await symlink(join(tree, 'node_modules'), join(folder, 'node_modules'));
+  const described = JSON.parse(await readFile(join(tree, 'package.json'), 'utf8')) as object;
+  await writeFile(join(folder, 'package.json'), JSON.stringify({ ...described, version }));
+}
+
+async function turnTo(version: string): Promise<void> {
+  await rm(join(root, 'next'), { force: true });
+  await symlink(`release-${version}`, join(root, 'next'));
+  await rename(join(root, 'next'), join(root, 'current'));
+}
 
 /** What systemd listens on; Node has no datagram sockets of that kind. The descriptors that come with a message are what its sender waits for. */
 const notifySocket = `
