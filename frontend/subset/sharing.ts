@@ -65,6 +65,8 @@ export interface SharingOptions {
 export class SubsetSharing {
   readonly #options: SharingOptions;
   readonly #peers = new Map<string, Peer>();
+  /** Who may tell. */
+  #names: ReadonlySet<string> = new Set();
   readonly #heard = new Set<LineChannel>();
   #listener: Listener | undefined;
   #isStopping = false;
@@ -106,6 +108,7 @@ export class SubsetSharing {
   /** Who is told; those that are there already go on. */
   setPeers(peers: readonly SubsetPeer[]): void {
     if (this.#isStopping) return;
+    this.#names = new Set(peers.map(({ name }) => name));
     const wanted = new Map(peers.filter(({ name }) => name !== this.#options.name).map((peer) => [peer.name, peer]));
     for (const [name, peer] of this.#peers) {
       const now = wanted.get(name);
@@ -150,6 +153,7 @@ export class SubsetSharing {
       if (hello.subset !== subset) throw broken(`it is of subset ${JSON.stringify(hello.subset)}, this is ${subset}`);
       from = hello.from;
       checkPeer({ name: from, role: 'frontend', address: connection.remoteAddress, tls: connection.tls });
+      if (!this.#names.has(from)) throw broken(`it is not among this subset’s frontends; add it as subsetFrontend to the subset’s entry`);
       for (;;) {
         const line = await this.#read(channel, silenceMs);
         if (line.length === 0) {

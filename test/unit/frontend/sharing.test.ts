@@ -148,10 +148,12 @@ describe('frontends that share penalties', () => {
     expect(first.guard.entries(10)).toEqual([]);
 
     const clear = await frontend('front2.eu.isp.example');
+    clear.sharing.setPeers([{ name: 'a.example', host: '127.0.0.1', port: first.address.port }]);
     for (const [noise, said] of [
       ['GET / HTTP/1.1\r\n\r\n', 'is no JSON object'],
       [`{"hello":1,"from":"a.example","subset":"eu"}\n${'x'.repeat(300_000)}`, 'is longer than'],
       ['{"hello":2}\n', 'does not say who it is'],
+      ['{"hello":1,"from":"b.example","subset":"eu"}\n', 'is not among'],
     ] as const) {
       const socket = connectTcp({ port: clear.address.port, host: '127.0.0.1' });
       socket.on('error', () => {});
