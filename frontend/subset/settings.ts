@@ -76,10 +76,13 @@ export class Settings {
   #taken: ReadonlyMap<string, number> = new Map();
   #refused: FrontendSettings['refused'] = [];
   #peers: readonly SubsetPeer[] = [];
+  /** Asked for by every client that connects. */
+  #loginTimeoutMs: number;
 
   constructor({ config, processes = 1 }: SettingsOptions) {
     this.#config = config;
     this.#processes = processes;
+    this.#loginTimeoutMs = this.#value('loginTimeoutMs').value;
   }
 
   /** Takes what the directory says of this subset now, and returns what of it is refused anew. */
@@ -99,6 +102,7 @@ export class Settings {
     this.#taken = entry === undefined ? new Map() : this.#read(entry, refused);
     this.#peers = this.#readPeers(entry, refused);
     this.#entry = entry;
+    this.#loginTimeoutMs = this.#value('loginTimeoutMs').value;
     const known = new Set(this.#refused.map(keyOf));
     this.#refused = refused;
     return refused.filter((one) => !known.has(keyOf(one)));
@@ -110,7 +114,7 @@ export class Settings {
   }
 
   get loginTimeoutMs(): number {
-    return this.#value('loginTimeoutMs').value;
+    return this.#loginTimeoutMs;
   }
 
   get messageBytesMax(): number {
