@@ -49,7 +49,6 @@ async function main(): Promise<void> {
     return refuse(loaded.problems.map(problemText).join('\n'), `${path} has ${loaded.problems.length} mistake(s); nothing was started`);
   }
   const { config } = loaded;
-  compileEarlyFor(config.services);
   if (config.data !== undefined) await mkdir(config.data, { recursive: true, mode: 0o700 });
   const sockets = new ListeningSockets(predecessor?.sockets);
   const workers: Workers[] = [];
@@ -97,6 +96,7 @@ async function main(): Promise<void> {
     for (const each of workers) each.open();
     // For whoever started this process and waits for it: one line, once all listeners are bound.
     process.stdout.write(`archipelago: ${services.map((service) => `${service.role} ${service.name}`).join(', ')} started\n`);
+    compileEarlyFor(services);
     const restart = (): void => void restarter.restart({ deadlineMs: undefined, withinMs: undefined }).catch(() => {});
     process.on('SIGUSR2', () => successor === undefined && restart());
     successor = await Promise.race([restarter.succeeded, whenAborted(stopped.signal).then(() => undefined)]);
