@@ -1,9 +1,9 @@
 /**
- * Data against a schema: every mistake at once, each in words an operator can act on. Defaults are filled in on the way, in place.
+ * Data against a schema: every mistake at once, each in words an operator can act on.
  *
- * It knows the part of JSON Schema that our declarations (declare.ts) use; a test holds it against a validator that knows all of it, which would
- * take a third of the time of a start to compile the same declarations.
+ * ajv finds the mistakes; its own messages speak of schemas and are not shown. Defaults are filled in on the way, in place.
  */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { TSchema } from 'typebox';
 import { printable } from '#common/account-name.ts';
 import { nearestName } from '#common/config/nearest.ts';
@@ -19,109 +19,20 @@ export interface Mistake {
   readonly message: string;
 }
 
-type Json = Record<string, unknown>;
-
-/** What a declaration may say. */
-interface Schema {
-  readonly type?: string;
-  readonly const?: unknown;
-  readonly enum?: readonly unknown[];
-  readonly minimum?: number;
-  readonly maximum?: number;
-  readonly minLength?: number;
-  readonly maxLength?: number;
-  readonly pattern?: string;
-  readonly minItems?: number;
-  readonly maxItems?: number;
-  readonly items?: Schema;
-  readonly required?: readonly string[];
-  readonly properties?: Readonly<Record<string, Schema>>;
-  readonly additionalProperties?: boolean;
-  readonly default?: unknown;
-  readonly description?: string;
-}
+// An enum of literals and not a union: a union makes ajv report one mistake for each branch.
+// The schemas are our own, and a test holds each against the rules for schemas; at a start that would take longer than all the rest of it.
+const ajv = new Ajv({ allErrors: true, useDefaults: true, verbose: true, strict: false, meta: false, validateSchema: false });
+const compiled = new WeakMap<object, ValidateFunction>();
 
 /** Checks `data` and fills in its defaults. `prefix` goes before each path. */
 export function checkAgainst(schema: TSchema, data: unknown, prefix: Path = []): Mistake[] {
-  const mistakes: Mistake[] = [];
-  check(schema as Schema, data, prefix, mistakes);
-  return mistakes;
-}
-
-function check(schema: Schema, data: unknown, path: Path, mistakes: Mistake[]): void {
-  const wrong = (message: string): void => {
-    mistakes.push({ path, atKey: false, message: `${shown(data)} ${message}` });
-  };
-  if (schema.type !== undefined && !isOfType(schema.type, data)) {
-    const isBare = schema.type === 'string' && (typeof data === 'number' || typeof data === 'boolean');
-    wrong(`is not ${typeNames[schema.type] ?? schema.type}${isBare ? `; write it in quotes: "${String(data)}"` : ''}`);
+  let validate = compiled.get(schema);
+  if (validate === undefined) {
+    validate = ajv.compile(schema);
+    compiled.set(schema, validate);
   }
-  if (typeof data === 'number') checkNumber(schema, data, wrong);
-  else if (typeof data === 'string') checkText(schema, data, wrong);
-  else if (Array.isArray(data)) checkList(schema, data, path, mistakes);
-  else if (typeof data === 'object' && data !== null) checkGroup(schema, data as Json, path, mistakes);
-  if ('const' in schema && data !== schema.const) wrong(`is not ${JSON.stringify(schema.const)}`);
-  if (schema.enum !== undefined && !schema.enum.includes(data)) {
-    const allowed = schema.enum.map(String);
-    wrong(`is not one of ${allowed.join('|')}${suggestion(String(data), allowed)}`);
-  }
-}
-
-function isOfType(type: string, data: unknown): boolean {
-  switch (type) {
-    case 'object':
-      return typeof data === 'object' && data !== null && !Array.isArray(data);
-    case 'array':
-      return Array.isArray(data);
-    case 'integer':
-      return Number.isInteger(data);
-    case 'number':
-      return Number.isFinite(data);
-    // The other names of JSON Schema are those of the language.
-    default:
-      return typeof data === type;
-  }
-}
-
-function checkNumber({ minimum, maximum }: Schema, data: number, wrong: (message: string) => void): void {
-  if (maximum !== undefined && data > maximum) wrong(`is too large; at most ${maximum} is expected`);
-  if (minimum !== undefined && data < minimum) wrong(`is too small; at least ${minimum} is expected`);
-}
-
-function checkText({ minLength, maxLength, pattern, description }: Schema, data: string, wrong: (message: string) => void): void {
-  // Characters, not halves of pairs.
-  const length = minLength === undefined && maxLength === undefined ? 0 : [...data].length;
-  if (maxLength !== undefined && length > maxLength) wrong(`is too long; at most ${maxLength} characters are expected`);
-  if (minLength !== undefined && length < minLength) wrong(`is too short; at least ${minLength} characters are expected`);
-  if (pattern === undefined || new RegExp(pattern, 'u').test(data)) return;
-  wrong(`cannot be used; expected is: ${description === undefined ? `a text like ${pattern}` : description.replace(/\.$/, '')}`);
-}
-
-function checkList({ minItems, maxItems, items }: Schema, data: readonly unknown[], path: Path, mistakes: Mistake[]): void {
-  const wrong = (message: string): void => void mistakes.push({ path, atKey: false, message });
-  if (maxItems !== undefined && data.length > maxItems) wrong(`the list is too long; at most ${maxItems} are expected`);
-  if (minItems !== undefined && data.length < minItems) wrong(`the list is too short; at least ${minItems} is expected`);
-  if (items === undefined) return;
-  for (const [index, item] of data.entries()) check(items, item, [...path, index], mistakes);
-}
-
-function checkGroup({ required = [], properties = {}, additionalProperties }: Schema, data: Json, path: Path, mistakes: Mistake[]): void {
-  for (const [key, property] of Object.entries(properties)) {
-    if (data[key] === undefined && 'default' in property) data[key] = structuredClone(property.default);
-  }
-  for (const key of required) {
-    if (data[key] !== undefined) continue;
-    const description = properties[key]?.description;
-    const message = `is missing${description === undefined ? '' : `: ${description.replace(/\.$/, '')}`}`;
-    mistakes.push({ path: [...path, key], atKey: true, message });
-  }
-  const known = Object.keys(properties);
-  for (const key of additionalProperties === false ? Object.keys(data) : []) {
-    if (Object.hasOwn(properties, key)) continue;
-    const message = `unknown key${suggestion(key, known) || `; known here: ${known.join(', ')}`}`;
-    mistakes.push({ path: [...path, key], atKey: true, message });
-  }
-  for (const key of known) if (data[key] !== undefined) check(properties[key] as Schema, data[key], [...path, key], mistakes);
+  if (validate(data)) return [];
+  return (validate.errors ?? []).map((error) => mistakeOf(error, prefix));
 }
 
 /** `services[0].listen.port` */
@@ -151,3 +62,58 @@ const typeNames: Record<string, string> = {
   array: 'a list',
   object: 'a group of keys',
 };
+
+function mistakeOf(error: ErrorObject, prefix: Path): Mistake {
+  const path = [...prefix, ...pointerSteps(error.instancePath)];
+  const parameters = error.params as Record<string, unknown>;
+  const parent = error.parentSchema as Record<string, unknown> | undefined;
+  const here = (message: string): Mistake => ({ path, atKey: false, message });
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const key = String(parameters.additionalProperty);
+      const known = Object.keys((parent?.properties as object | undefined) ?? {});
+      return { path: [...path, key], atKey: true, message: `unknown key${suggestion(key, known) || `; known here: ${known.join(', ')}`}` };
+    }
+    case 'required': {
+      const key = String(parameters.missingProperty);
+      const description = (parent?.properties as Record<string, { description?: string }> | undefined)?.[key]?.description;
+      return {
+        path: [...path, key],
+        atKey: true,
+        message: `is missing${description === undefined ? '' : `: ${description.replace(/\.$/, '')}`}`,
+      };
+    }
+    case 'enum': {
+      const allowed = (parameters.allowedValues as unknown[]).map(String);
+      return here(`${shown(error.data)} is not one of ${allowed.join('|')}${suggestion(String(error.data), allowed)}`);
+    }
+    case 'const':
+      return here(`${shown(error.data)} is not ${JSON.stringify(parameters.allowedValue)}`);
+    case 'type': {
+      const isBare = parameters.type === 'string' && (typeof error.data === 'number' || typeof error.data === 'boolean');
+      const quoted = isBare ? `; write it in quotes: "${String(error.data)}"` : '';
+      return here(`${shown(error.data)} is not ${typeNames[String(parameters.type)] ?? String(parameters.type)}${quoted}`);
+    }
+    case 'pattern': {
+      const wanted =
+        typeof parent?.description === 'string' ? parent.description.replace(/\.$/, '') : `a text like ${String(parameters.pattern)}`;
+      return here(`${shown(error.data)} cannot be used; expected is: ${wanted}`);
+    }
+    case 'minimum':
+      return here(`${shown(error.data)} is too small; at least ${String(parameters.limit)} is expected`);
+    case 'maximum':
+      return here(`${shown(error.data)} is too large; at most ${String(parameters.limit)} is expected`);
+    case 'minItems':
+      return here(`the list is too short; at least ${String(parameters.limit)} is expected`);
+    default:
+      return here(`${shown(error.data)} ${error.message ?? 'is not allowed'}`);
+  }
+}
+
+function pointerSteps(pointer: string): (string | number)[] {
+  return pointer
+    .split('/')
+    .slice(1)
+    .map((step) => step.replace(/~1/g, '/').replace(/~0/g, '~'))
+    .map((step) => (/^\d+$/.test(step) ? Number(step) : step));
+}
