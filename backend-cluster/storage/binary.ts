@@ -181,6 +181,16 @@ export class ByteReader {
   }
 }
 
+/**
+ * A copy for keeping, with memory of its own. `Buffer.from` cuts copies out of a slab of 64 KiB that it shares with whatever else is copied at that
+ * time, and each of them keeps all of the slab.
+ */
+export function keptCopy(bytes: Uint8Array): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  copy.set(bytes);
+  return copy;
+}
+
 /** Stored bytes that are not what was written. Whoever knows the file adds its name. */
 export function corrupt(what: string, fields: Record<string, unknown> = {}): PlatformError {
   return new PlatformError('STORE_CORRUPT', what, { fields });

@@ -5,7 +5,7 @@
 
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Mailbox, MessageInfo } from '#backend-cluster/mailboxes/open-account.ts';
-import { ByteReader, ByteWriter, corrupt } from './binary.ts';
+import { ByteReader, ByteWriter, corrupt, keptCopy } from './binary.ts';
 import type { FlagSets } from './flag-sets.ts';
 import { bytesPerMessage, MessageColumns, type MessageRow } from './message-columns.ts';
 
@@ -199,8 +199,7 @@ function packed(columns: MessageColumns): PackedColumns {
   columns.write(out);
   const plain = out.finish();
   const isPacked = columns.count >= packFromCount && columns.count <= packToCount;
-  // A copy, so that it does not keep a larger buffer alive.
-  return { count: columns.count, isPacked, bytes: Buffer.from(isPacked ? zstdCompressSync(plain, packing) : plain) };
+  return { count: columns.count, isPacked, bytes: keptCopy(isPacked ? zstdCompressSync(plain, packing) : plain) };
 }
 
 function unpacked({ count, isPacked, bytes }: PackedColumns): MessageColumns {

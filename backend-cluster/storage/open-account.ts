@@ -108,7 +108,10 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
         throw storageFailure(error, `accounts/${uuid}`);
       }
     }
-    await commitOpening(parts, log, state, opening, foreseen, taken.resolve);
+    // Once only: the account keeps what is here as long as it is open.
+    const written = foreseen;
+    foreseen = undefined;
+    await commitOpening(parts, log, state, opening, written, taken.resolve);
   };
   let committing: Promise<void> | undefined;
   const confirm = (): Promise<void> => {

@@ -7,7 +7,7 @@
 import { crc32 } from 'node:zlib';
 import type { AccountUuid } from '#common/account-name.ts';
 import { AccountState } from './account-state.ts';
-import { ByteReader, ByteWriter, corrupt, newer } from './binary.ts';
+import { ByteReader, ByteWriter, corrupt, keptCopy, newer } from './binary.ts';
 import type { MailboxState } from './mailbox-state.ts';
 import { MessageColumns } from './message-columns.ts';
 
@@ -149,7 +149,7 @@ function readColumns(from: ByteReader, mailbox: MailboxState): void {
   const [unseenCount, sizeBytes] = [from.number(), from.number()];
   const isPacked = from.u8() === 1;
   // A copy: the snapshot's other bytes are let go.
-  const bytes = Buffer.from(from.raw(from.number()));
+  const bytes = keptCopy(from.raw(from.number()));
   mailbox.restorePacked({ count, isPacked, bytes }, { unseenCount, sizeBytes });
 }
 
