@@ -87,6 +87,14 @@ async function salvageSlot(log: AccountReader, slot: number, start: Buffer): Pro
 /** Told of the last slot as soon as it is read: where the account will stand, unless something is damaged. */
 export type ForeseenEnd = (last: { readonly slot: number; readonly epoch: number }) => void;
 
+/** Where the last slot is, `undefined` when there is none or it is damaged. Rejects as reading does. */
+export async function lastSlotOf(log: AccountReader): Promise<Parameters<ForeseenEnd>[0] | undefined> {
+  const slot = (await log.listSlots()).at(-1);
+  if (slot === undefined) return undefined;
+  const header = decodeSlotHeader(await log.readSlot(slot, 0, slotHeaderBytes));
+  return { slot, epoch: header.epoch };
+}
+
 /**
  * See the header of this file. With `foreseen`, the log must be that of an opening, which nobody else changes any more: it is read in
  * another order then. Others list snapshots before slots, so that a compaction between both takes nothing away that is looked for.

@@ -15,7 +15,7 @@ import type { AccountState } from './account-state.ts';
 import type { AccountOpening, Finding } from './account-store.ts';
 import { isFull, storageFailure } from './failures.ts';
 import type { Headroom } from './headroom.ts';
-import { type AccountHistory, type ForeseenEnd, readHistory } from './history.ts';
+import { type AccountHistory, type ForeseenEnd, lastSlotOf, readHistory } from './history.ts';
 import type { LogRecord } from './records.ts';
 import { type EncodedSlot, encodeSlot } from './slot.ts';
 import type { StoreMetrics } from './store-metrics.ts';
@@ -27,6 +27,8 @@ export interface OpenerParts {
   readonly logger: Logger;
   readonly metrics: StoreMetrics;
   readonly tuning: AccountTuning;
+  /** See `StorageEngine`. */
+  readonly guessesEnd: boolean;
   /** `beginOpening` of the engine: the opening's directory is made and all others are revoked. */
   begin(uuid: AccountUuid, openId: string): Promise<OpeningLog>;
   reader(uuid: AccountUuid): AccountReader;
@@ -61,6 +63,8 @@ export async function openAccount(parts: OpenerParts, uuid: AccountUuid, opening
 async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpening): Promise<StoredAccountOverLog> {
   const { clock, tuning } = parts;
   const logger = parts.logger.child({ account: uuid });
+  // Others may still change it, so this is a guess: it serves for what is thrown away if it was wrong.
+  const guess = parts.guessesEnd ? lastSlotOf(parts.reader(uuid)).catch(() => undefined) : undefined;
   const [isKnownDamaged] = await Promise.all([parts.isDamaged(uuid), parts.checkNotRemoved(uuid)]);
   const begun = await parts.begin(uuid, opening.openId).catch((error: unknown) => {
     if (!isFull(error)) throw error;
@@ -75,10 +79,13 @@ async function open(parts: OpenerParts, uuid: AccountUuid, opening: AccountOpeni
   // The opening's record is written while the account is still being read, and gets its name afterwards if it turned out to be the right one.
   let foreseen: OpeningSlot | undefined;
   const foresee: ForeseenEnd = (last) => {
+    if (foreseen?.slot === last.slot + 1 && foreseen.epoch === last.epoch + 1) return;
     foreseen = openingSlot(parts, opening, last, []);
     looked.prepare?.(foreseen.nonce, foreseen.encoded.parts);
   };
   const canPrepare = !isKnownDamaged && looked.prepare !== undefined;
+  const guessed = canPrepare ? await guess : undefined;
+  if (guessed !== undefined) foresee(guessed);
   let history = await readHistory(looked, uuid, canPrepare ? foresee : undefined).catch((error: unknown) => {
     // An account that is not there yet has nothing to be read.
     throw begun instanceof PlatformError && errnoOf(error) === 'ENOENT' ? begun : error;

@@ -74,6 +74,7 @@ export function storeOver(engine: StorageEngine, options: StoreParts): AccountSt
     logger,
     metrics,
     tuning: { ...usualTuning, ...options.tuning },
+    guessesEnd: engine.guessesEnd === true,
     begin: (uuid: AccountUuid, openId: string) => engine.begin(uuid, openId),
     reader: (uuid: AccountUuid) => engine.reader(uuid),
     headroom: new Headroom(clock, engine.room),

@@ -48,6 +48,7 @@ export async function openPosixEngine(options: PosixEngineOptions): Promise<Stor
     notes: new FileRecords(files, random, layout.notes, layout.tmp),
     probe: () => probeStore({ files, clock, random, root: layout.root }),
     begin: (uuid, openId) => beginOpening(files, layout, uuid, openId),
+    guessesEnd: true,
     reader: (uuid) => posixReader(files, layout, uuid),
     exists: async (uuid) => (await files.size(layout.account(uuid).log)) !== undefined,
     ...(files.room === undefined ? {} : { room: async () => (files.room as NonNullable<Files['room']>)(layout.root) }),

@@ -19,6 +19,8 @@ export interface StorageEngine {
   probe(): Promise<ProbeResult>;
   /** Begins an opening and revokes every other one of the account. Nothing is committed yet. Makes what a new account needs. */
   begin(uuid: AccountUuid, openId: string): Promise<OpeningLog>;
+  /** Whether a look at an account's last slot before its opening is worth two requests more: openings prepare what they will commit. */
+  readonly guessesEnd?: boolean;
   /** Reads an account that may or may not be open somewhere. */
   reader(uuid: AccountUuid): AccountReader;
   /** Whether anything was ever begun for the account. */

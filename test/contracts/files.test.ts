@@ -37,18 +37,18 @@ describe.each(['the file system', 'the double'])('files of %s', (kind) => {
 
   it('says ENOENT of what is missing, and undefined for its size', async () => {
     for (const work of [
-      files.read(`${root}/none`),
-      files.readRange(`${root}/none`, 0, 1),
-      files.unlink(`${root}/none`),
-      files.rmdir(`${root}/none`),
-      files.list(`${root}/none`),
-      files.syncDirectory(`${root}/none`),
-      files.link(`${root}/none`, `${root}/other`),
-      files.rename(`${root}/none`, `${root}/other`),
-      files.writeNew(`${root}/none/file`, bytes('')),
-      files.mkdir(`${root}/none/directory`),
+      () => files.read(`${root}/none`),
+      () => files.readRange(`${root}/none`, 0, 1),
+      () => files.unlink(`${root}/none`),
+      () => files.rmdir(`${root}/none`),
+      () => files.list(`${root}/none`),
+      () => files.syncDirectory(`${root}/none`),
+      () => files.link(`${root}/none`, `${root}/other`),
+      () => files.rename(`${root}/none`, `${root}/other`),
+      () => files.writeNew(`${root}/none/file`, bytes('')),
+      () => files.mkdir(`${root}/none/directory`),
     ]) {
-      expect(await codeOf(work)).toBe('ENOENT');
+      expect(await codeOf(work())).toBe('ENOENT');
     }
     expect(await files.size(`${root}/none`)).toBeUndefined();
   });
