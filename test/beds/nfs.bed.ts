@@ -22,6 +22,7 @@ it('members on NFS are refused with default mount options, and keep every promis
   for (const accepted of results.slice(2)) {
     expect(accepted).toMatchObject({ probe: 'accepted', violations: [], isReadOnly: false, findings: [] });
     expect(new Set(accepted.sleeper as string[])).toEqual(new Set(['CLUSTER_DEPOSED']));
-    expect(accepted.acknowledged).toBeGreaterThan(40);
+    // Three before, six in each of six rounds; what gets through while two contend is for chance to say.
+    expect(accepted.acknowledged).toBeGreaterThanOrEqual(39);
   }
 }, 600_000);
