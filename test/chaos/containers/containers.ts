@@ -129,13 +129,14 @@ export class Containers implements Hosts {
       await this.#cutAgain(host);
       return new ContainerServer(container);
     }
+    // What it says may be older than the moment that the daemon gives for its start; the end of its last run is older than both.
+    const endedAt = new Date((await known.inspect()).State.FinishedAt);
     await known.start().catch(unless(304));
     // Its network is a new one, and nothing is cut there yet.
     await this.#cutAgain(host);
-    const startedAt = new Date((await known.inspect()).State.StartedAt);
     const server = new ContainerServer(known);
     try {
-      await wait.withStartupTimeout(startedWithinMs).waitUntilReady(known, new BoundPorts(), startedAt);
+      await wait.withStartupTimeout(startedWithinMs).waitUntilReady(known, new BoundPorts(), endedAt);
     } catch (error) {
       await server.end('SIGKILL');
       throw new Error(`${host} did not start; see its log`, { cause: error });
