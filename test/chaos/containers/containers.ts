@@ -24,7 +24,7 @@ const imageLabel = 'archipelago.chaos.image';
 const launcher = '/opt/archipelago/bin/archipelago.mjs';
 const startedWithinMs = 60_000;
 const endedWithinMs = 10_000;
-/** How often iptables is tried in the network of a host that seems to run. */
+/** How often something is tried, every quarter of a second, that Docker refuses for a moment. */
 const triesMax = 40;
 /** Networks of other runs, or of others, that are stepped over. */
 const subnetsMax = 64;
@@ -206,12 +206,17 @@ class ContainerServer implements Server {
   }
 
   async signal(signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
-    try {
-      await (signal === 'SIGSTOP' ? this.#container.pause() : this.#container.unpause());
-    } catch (error) {
-      // It has ended, or is so already.
-      const { Running, Paused } = (await this.#container.inspect()).State;
-      if (Running && Paused !== (signal === 'SIGSTOP')) throw error;
+    for (let tries = 1; ; tries += 1) {
+      try {
+        await (signal === 'SIGSTOP' ? this.#container.pause() : this.#container.unpause());
+        return;
+      } catch (error) {
+        // It has ended, or is so already. What waits for a disk cannot be frozen just now.
+        const { Running, Paused } = (await this.#container.inspect()).State;
+        if (!Running || Paused === (signal === 'SIGSTOP')) return;
+        if (tries >= triesMax) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
     }
   }
 
