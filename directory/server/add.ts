@@ -12,7 +12,7 @@ import { Refusal } from '../schema/refusal.ts';
 import { csnPattern } from '../schema/syntaxes.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
 import { canonicalAttributes, classKeysOf, structuralClassOf, withAttribute, withNamingValues } from './draft.ts';
-import { demand, draftTarget, requireEntry, targetOf } from './guard.ts';
+import { demand, draftTarget, requireParentEntry, targetOf } from './guard.ts';
 import { checkReferral } from './referrals.ts';
 import type { EntryName } from './tree.ts';
 import {
@@ -55,13 +55,16 @@ export function addEntry(context: WriteContext, operation: AddRequest, request: 
   const structural = structuralClassOf(tree.schema, attributes);
   attributes = structural === undefined ? [...attributes] : withAttribute(attributes, 'structuralObjectClass', structural);
   const now = generalizedTime(context.clock.nowMs());
-  const stamp = (type: string, value: string): void => {
-    attributes.push(attribute(type, kept.stamps.get(type) ?? value));
-  };
-  stamp('createTimestamp', now);
-  stamp('creatorsName', request.who.dn);
-  stamp('modifyTimestamp', now);
-  stamp('modifiersName', request.who.dn);
+  const who = request.who.dn;
+  for (const [type, value] of [
+    ['createTimestamp', now],
+    ['creatorsName', who],
+    ['modifyTimestamp', now],
+    ['modifiersName', who],
+  ] as const) {
+    const given = kept.stamps.get(type);
+    attributes.push(given === undefined ? { type, values: stampValues(value) } : attribute(type, given));
+  }
 
   const owner = kept.uuid === undefined ? undefined : tree.store.byUuid(kept.uuid);
   if (owner !== undefined) throw new Refusal('constraintViolation', `entryUUID ${kept.uuid} belongs to ${tree.store.dnOf(owner)} already`);
@@ -81,7 +84,7 @@ function checkMayAdd(context: WriteContext, request: WriteRequest, name: EntryNa
   let parent: StoredEntry | undefined;
   if (name.keys.length > tree.suffix.keys.length) {
     const dn = name.dn.slice(1);
-    parent = requireEntry(tree, view, name.above ?? { text: formatDn(dn), dn, keys: name.keys.slice(1) });
+    parent = requireParentEntry(tree, view, name.above ?? { text: formatDn(dn), dn, keys: name.keys.slice(1) });
     const mayAddBelow = allows(view.decide('add', 'children'), targetOf(tree, parent));
     if (!mayAddBelow) throw new Refusal('insufficientAccessRights', `no add access to entries below ${printable(tree.store.dnOf(parent))}`);
   }
@@ -93,6 +96,18 @@ function checkMayAdd(context: WriteContext, request: WriteRequest, name: EntryNa
     if (described !== undefined) demand(view, target, 'add', described.key, `attribute ${described.name}`);
   }
   return parent;
+}
+
+const stampsKept = 4;
+let lastStamps: { readonly text: string; readonly values: readonly Buffer[] }[] = [];
+
+/** What stamps say, as values: many entries in a row have the same times and writers. */
+function stampValues(text: string): readonly Buffer[] {
+  const known = lastStamps.find((one) => one.text === text);
+  if (known !== undefined) return known.values;
+  const values = [Buffer.from(text)];
+  lastStamps = [{ text, values }, ...lastStamps].slice(0, stampsKept);
+  return values;
 }
 
 interface KeptOperational {

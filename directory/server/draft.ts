@@ -10,16 +10,24 @@ import type { Schema } from '../schema/schema.ts';
 
 /** Attributes under their canonical descriptions, those given twice joined. */
 export function canonicalAttributes(schema: Schema, attributes: readonly Attribute[], lenient: boolean): Attribute[] {
-  const joined = new Map<string, Buffer[]>();
+  const canonical: Attribute[] = [];
   for (const { type, values } of attributes) {
     const described = schema.description(type, lenient);
     if (described === undefined) throw new Refusal('undefinedAttributeType', `attribute ${printable(type)} is not known here`);
     if (values.length === 0) throw new Refusal('protocolError', `attribute ${described.type.name} is given without a value`);
-    const known = joined.get(described.canonical);
-    if (known === undefined) joined.set(described.canonical, [...values]);
+    canonical.push({ type: described.canonical, values });
+  }
+  return new Set(canonical.map(({ type }) => type)).size === canonical.length ? canonical : joined(canonical);
+}
+
+function joined(attributes: readonly Attribute[]): Attribute[] {
+  const byType = new Map<string, Buffer[]>();
+  for (const { type, values } of attributes) {
+    const known = byType.get(type);
+    if (known === undefined) byType.set(type, [...values]);
     else known.push(...values);
   }
-  return [...joined].map(([type, values]) => ({ type, values }));
+  return [...byType].map(([type, values]) => ({ type, values }));
 }
 
 /** Replaces one attribute, or removes it when no value is given. */

@@ -8,7 +8,7 @@ import type { Privilege } from '../access/privileges.ts';
 import { allows, type Target, type View } from '../access/view.ts';
 import { Refusal } from '../schema/refusal.ts';
 import type { StoredEntry } from '../store/entry-store.ts';
-import type { EntryName, Tree } from './tree.ts';
+import type { EntryName, Located, Tree } from './tree.ts';
 
 /** A stored entry as a target. Its name is made when a rule asks for it. */
 export class EntryTarget implements Target {
@@ -57,7 +57,15 @@ export function noEntry(name: EntryName): string {
 
 /** The entry of that name, if the requester may know of it; else a refusal with noSuchObject that tells no more than it may know. */
 export function requireEntry(tree: Tree, view: View, name: EntryName): StoredEntry {
-  const { entry, nearest } = tree.locate(name);
+  return disclosed(tree, view, name, tree.locate(name));
+}
+
+/** The same of one that many entries stand below, see `childOften`. */
+export function requireParentEntry(tree: Tree, view: View, name: EntryName): StoredEntry {
+  return disclosed(tree, view, name, tree.locateOften(name));
+}
+
+function disclosed(tree: Tree, view: View, name: EntryName, { entry, nearest }: Located): StoredEntry {
   if (entry !== undefined && isDisclosed(view, targetOf(tree, entry))) return entry;
   let above = entry === undefined ? nearest : tree.store.byId(entry.parentId);
   while (above !== undefined && !isDisclosed(view, targetOf(tree, above))) above = tree.store.byId(above.parentId);

@@ -28,6 +28,12 @@ export interface EntryName {
   readonly above?: EntryName;
 }
 
+/** What is found of a name: its entry, and the nearest one above that there is. */
+export interface Located {
+  readonly entry: StoredEntry | undefined;
+  readonly nearest: StoredEntry | undefined;
+}
+
 /** See the header of this file. */
 export class Tree {
   readonly store: EntryStore;
@@ -130,8 +136,13 @@ export class Tree {
   }
 
   /** The entry of that name, and the nearest one above that there is. */
-  locate(name: EntryName): { entry: StoredEntry | undefined; nearest: StoredEntry | undefined } {
+  locate(name: EntryName): Located {
     return this.#descend(name);
+  }
+
+  /** The same of a name that is asked for again and again. */
+  locateOften(name: EntryName): Located {
+    return this.#descend(name, true);
   }
 
   /** The entry of that name, or a refusal with noSuchObject that names the nearest one above. */
@@ -165,14 +176,14 @@ export class Tree {
     return [...entry.attributes, ...extra];
   }
 
-  #descend(name: EntryName): { entry: StoredEntry | undefined; nearest: StoredEntry | undefined } {
+  #descend(name: EntryName, isOften = false): Located {
     if (!this.isWithinSuffix(name)) return { entry: undefined, nearest: undefined };
     let entry = this.store.childOften(rootId, this.#suffixKey);
     let nearest: StoredEntry | undefined;
     for (let i = name.keys.length - this.suffix.keys.length - 1; entry !== undefined && i >= 0; i -= 1) {
       nearest = entry;
       const key = name.keys[i] as string;
-      entry = i === 0 ? this.store.child(entry.id, key) : this.store.childOften(entry.id, key);
+      entry = i > 0 || isOften ? this.store.childOften(entry.id, key) : this.store.child(entry.id, key);
     }
     return { entry, nearest };
   }

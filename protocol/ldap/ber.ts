@@ -72,6 +72,17 @@ export function checkUtf8(bytes: Buffer, start: number, end: number): void {
   }
 }
 
+/** Words at hand, a power of two, and the longest of them, octets. */
+const wordsKept = 256;
+const wordMax = 64;
+const words: (string | undefined)[] = Array(wordsKept).fill(undefined);
+
+function isWritten(word: string, bytes: Buffer, start: number, length: number): boolean {
+  if (word.length !== length) return false;
+  for (let at = 0; at < length; at += 1) if (word.charCodeAt(at) !== bytes[start + at]) return false;
+  return true;
+}
+
 /** Reads elements one after the other from a buffer that holds all of them. */
 export class BerReader {
   readonly buffer: Buffer;
@@ -125,9 +136,29 @@ export class BerReader {
     const length = this.#header(tag);
     const start = this.#position;
     this.#position = start + length;
+    return this.#textAt(start, length);
+  }
+
+  #textAt(start: number, length: number): string {
     const text = this.buffer.toString('utf8', start, start + length);
     // A replacement character is rare enough to look twice.
     if (text.includes('\ufffd') && !isUtf8(this.buffer.subarray(start, start + length))) throw new BerError('text is not UTF-8');
+    return text;
+  }
+
+  /** The same of text that comes again and again, as names of attributes do: the string of the last time is given where it is still at hand. */
+  word(): string {
+    const length = this.#header(berTags.octets);
+    const start = this.#position;
+    this.#position = start + length;
+    let hash = length;
+    for (let at = start; at < this.#position; at += 1) hash = (Math.imul(hash, 31) + (this.buffer[at] as number)) | 0;
+    const place = hash & (wordsKept - 1);
+    const known = words[place];
+    if (known !== undefined && isWritten(known, this.buffer, start, length)) return known;
+    const text = this.#textAt(start, length);
+    // One octet a character, or they cannot be compared so simply.
+    if (length <= wordMax && text.length === length) words[place] = text;
     return text;
   }
 

@@ -238,7 +238,7 @@ export function readAttributes(reader: BerReader): Attribute[] {
 
 function readAttribute(reader: BerReader): Attribute {
   const outer = reader.enter(berTags.sequence);
-  const type = reader.text();
+  const type = reader.word();
   const values: Buffer[] = [];
   const set = reader.enter(berTags.set);
   while (reader.hasMore()) values.push(reader.octets());
