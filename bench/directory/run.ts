@@ -9,6 +9,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { pagesBytesMax } from '#directory/store/database.ts';
 import { writeLdif } from './accounts.ts';
 import type { LoadOptions, LoadResult } from './load.ts';
 import { cpuSeconds, memoryMb } from './process-use.ts';
@@ -95,9 +96,7 @@ async function main(): Promise<void> {
     `${'memory after the run, MB'.padEnd(56)} ${figure(ours.resident)} ${figure(theirs.resident)}   wanted: at most ${besideCacheMb} and the cache, ${besideCacheMb + cached.most}`,
   );
   print(`${'most memory of the run, MB'.padEnd(56)} ${figure(ours.peak)} ${figure(theirs.peak)}`);
-  print(
-    `our caches take ${cached.now} MB of at most ${cached.most}; in these are at most ${cached.most / 4} MB of pages that are not counted`,
-  );
+  print(`our caches take ${cached.now} MB of at most ${cached.most}; beside what is counted come ${pagesBytesMax / 1_048_576} MB of pages`);
 }
 
 // Without access rules on either side, and ours once more with those that an installation has.

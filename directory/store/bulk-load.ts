@@ -15,6 +15,7 @@ import { attributesOf } from './body-of-row.ts';
 import { entryIndexes, openDatabase } from './database.ts';
 import type { EntryFunctions } from './entry-functions.ts';
 import { rootId } from './entry-store.ts';
+import { keysBoundary } from './key-index.ts';
 import { Statements } from './statements.ts';
 import { uuidBoundary } from './uuid-index.ts';
 
@@ -133,7 +134,12 @@ export class BulkLoad implements Disposable {
         `INSERT OR IGNORE INTO indexed SELECT ${attributeId}, value, entryId FROM ${keyTable(attributeId)} ORDER BY value, entryId`,
       );
     }
-    const values = { ...meta, lastEntryId: String(this.#lastId), [uuidBoundary]: String(this.#lastId) };
+    const values = {
+      ...meta,
+      lastEntryId: String(this.#lastId),
+      [uuidBoundary]: String(this.#lastId),
+      [keysBoundary]: String(this.#lastId),
+    };
     for (const [name, value] of Object.entries(values)) {
       this.#statements.run('INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)', name, value);
     }

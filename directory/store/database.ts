@@ -1,14 +1,17 @@
 /**
  * The database file of one Directory Server: opening, tables, and the version of both.
  *
- * WAL with synchronous=FULL: an acknowledged write survives a power failure. locking_mode=EXCLUSIVE: a second server on the same data
+ * WAL with synchronous=NORMAL: a commit is in the log, and whoever acknowledges it brings the log to the disk first (group-commit.ts), so that an acknowledged
+ * write survives a power failure. locking_mode=EXCLUSIVE: a second server on the same data
  * directory is refused at its start instead of giving out the same change numbers.
  */
 import { DatabaseSync } from 'node:sqlite';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { damaged, isDamage } from './damage.ts';
 
-const schemaVersion = 2;
+/** Version 2 had all keys of values in their table at all times; it is read as well, and is version 3 from then on. */
+const schemaVersion = 3;
+const versionBefore = 2;
 
 const tables = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -53,30 +56,37 @@ export const entryIndexes = [
 export const allIndexes = [...entryIndexes, 'CREATE INDEX IF NOT EXISTS journalCsn ON journal (csn)'] as const;
 
 /**
+ * Memory for pages of the file, bytes. SQLite looks through all of them at most commits (where a tree was put in order with the help of the page that it never
+ * uses), which with 64 MB took as long as a tenth of the adds; the system keeps the file's pages anyway.
+ */
+export const pagesBytesMax = 8 * 1_048_576;
+
+/**
  * Opens the database, creating it when it is not there.
  *
  * @param path the file, or `:memory:`
- * @param pagesBytes memory for pages of the file
+ * @param pagesBytes memory for pages of the file, of which at most `pagesBytesMax` is used
  */
-export function openDatabase(path: string, pagesBytes = 64 * 1_048_576): DatabaseSync {
+export function openDatabase(path: string, pagesBytes = pagesBytesMax): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(path);
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-    database.exec(`PRAGMA cache_size = -${Math.max(1, Math.floor(pagesBytes / 1024))}`);
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
+    database.exec(`PRAGMA cache_size = -${Math.max(1, Math.floor(Math.min(pagesBytes, pagesBytesMax) / 1024))}`);
     // Pages that many writes touch are copied from the log into the file once for all of them; 32 MB of log are read back within a second.
     database.exec('PRAGMA wal_autocheckpoint = 8192');
     const version = database.prepare('PRAGMA user_version').get()?.user_version;
     if (version === 0) {
       database.exec(`BEGIN EXCLUSIVE; ${tables} ${derivedTables} ${allIndexes.join(';')}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
-    } else if (version !== schemaVersion) {
+    } else if (version !== schemaVersion && version !== versionBefore) {
       throw new PlatformError(
         'CONFIG_INVALID',
-        `${path} has version ${String(version)}; this server reads version ${schemaVersion}. Export it with the release that wrote it, and import the LDIF into a new data directory`,
+        `${path} has version ${String(version)}; this server reads versions ${versionBefore} and ${schemaVersion}. Export it with the release that wrote it, and import the LDIF into a new data directory`,
       );
     } else {
       // Databases of releases before have no index of pieces.
       database.exec(derivedTables);
+      if (version !== schemaVersion) database.exec(`PRAGMA user_version = ${schemaVersion}`);
     }
     return database;
   } catch (error) {

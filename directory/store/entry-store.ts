@@ -20,21 +20,21 @@ import type { EntryFunctions } from './entry-functions.ts';
 import { EntryReader } from './entry-reader.ts';
 import { GroupCommit } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
-import { type IndexKey, KeyIndex } from './key-index.ts';
+import { type IndexKey, KeyIndex, keysBoundary } from './key-index.ts';
 import { insertRows, type NewRow } from './new-rows.ts';
 import { PieceIndex } from './piece-index.ts';
 import { Statements } from './statements.ts';
 import { Tallies } from './tallies.ts';
 import { TimeIndex } from './time-index.ts';
-import { uuidToBytes, uuidToText } from './uuid.ts';
+import { uuidToBytes } from './uuid.ts';
 import { UuidIndex, uuidBoundary } from './uuid-index.ts';
 
 /** Parent of the suffix entry. */
 export const rootId = 0;
 const ancestorsCachedMax = 100_000;
 /**
- * Memory for what was read, bytes: three eighths for rows, an eighth each for what answers showed of them, names and index lists, a quarter for
- * pages of the file.
+ * Memory for what was read, bytes: three eighths for rows, an eighth each for what answers showed of them, names and index lists. The last quarter is for
+ * pages of the file (`pagesBytesMax`).
  */
 export const defaultCacheBytes = 256 * 1_048_576;
 
@@ -109,7 +109,7 @@ export class EntryStore implements Disposable {
     this.#keysOf = functions.keysOf;
     this.#talliesOf = functions.talliesOf;
     this.#reader = new EntryReader(this.#statements, { rows: (cacheBytes / 8) * 3, shown: cacheBytes / 8, names: cacheBytes / 8 });
-    this.#keys = new KeyIndex(this.#statements, cacheBytes / 8);
+    this.#keys = new KeyIndex(this.#statements, cacheBytes / 8, () => this.#lastEntryId);
     this.pieces = new PieceIndex(this.#statements, functions.piecesOf ?? (() => []));
     const { timesOf } = functions;
     this.times =
@@ -130,10 +130,13 @@ export class EntryStore implements Disposable {
         this.#metaBefore.clear();
         this.#uuids.keep();
         this.#changeBefore = this.#journal.last;
-        if (isCareful) this.#writeRows();
+        if (!isCareful) return;
+        this.#keys.flush();
+        this.#writeRows();
       },
       hasWritten: () => this.#hasChanged,
       beforeCommit: () => {
+        this.#keys.flushLot();
         this.#writeRows();
         this.#tallies.keep();
         const boundary = this.#uuids.writeFullLot(this.#lastEntryId);
@@ -142,14 +145,19 @@ export class EntryStore implements Disposable {
       },
       committed: () => {
         this.#uuids.committed();
+        this.#keys.committed();
+      },
+      durable: () => {
         for (const listener of this.#onCommit) listener();
       },
+      isFollowed: () => this.#onCommit.size > 0,
       undone: (what) => this.#forget(what),
     });
     try {
       this.#readMeta();
       this.pieces.load(this.meta('pieces'), this.meta('piecesAsOf') === this.#asOf);
       this.#uuids.load(Number(this.meta(uuidBoundary) ?? 0));
+      this.#keys.load(Number(this.meta(keysBoundary) ?? this.#lastEntryId), this.#keysOf);
     } catch (error) {
       this.#database.close();
       throw error;
@@ -168,7 +176,7 @@ export class EntryStore implements Disposable {
     return this.#commit.settled();
   }
 
-  /** Calls `listener` after each commit, until the returned function is called. */
+  /** Calls `listener` each time that something committed has become durable, until the returned function is called. */
   onCommit(listener: () => void): () => void {
     this.#onCommit.add(listener);
     return () => this.#onCommit.delete(listener);
@@ -176,7 +184,7 @@ export class EntryStore implements Disposable {
 
   /**
    * Memory that the caches take, and the order of times once somebody asked for it, bytes: what was allocated, not an estimate. Pages of the file come
-   * to at most a quarter of `cacheBytes` beside it.
+   * to at most `pagesBytesMax` beside it.
    */
   get cachedBytes(): number {
     return this.#reader.bytes + this.#keys.cachedBytes + (this.times?.bytes ?? 0);
@@ -350,21 +358,22 @@ export class EntryStore implements Disposable {
     this.#reader.wasAdded();
     this.#lastEntryId += 1;
     const id = this.#lastEntryId;
+    const octets = uuidToBytes(uuid);
     this.#statements.run(
       'INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?, ?)',
       id,
       parentId,
       rdnNorm,
       rdn === rdnNorm ? null : rdn,
-      uuidToBytes(uuid),
+      octets,
       csn,
       encodeBody(attributes),
     );
-    this.#uuids.add(uuidToBytes(uuid), id);
+    this.#uuids.add(octets, id);
     this.#tallies.count(['entries', ...this.#talliesOf(attributes)], 1);
     this.#keys.add(this.#keysOf(attributes), id);
     this.pieces.change(undefined, attributes, id);
-    if (isJournalled) this.#journal.record('add', content, id, undefined, content);
+    if (isJournalled) this.#journal.record('add', { uuid: octets, csn }, id, undefined, content);
     else this.#noteUnjournalled(csn);
     return { ...content, id };
   }
@@ -410,8 +419,7 @@ export class EntryStore implements Disposable {
       for (const [at, { body }] of stored.entries()) this.pieces.change(undefined, attributesOf(body), ids[at] as number);
     }
     if (isJournalled) {
-      for (const [at, row] of stored.entries())
-        this.#journal.record('add', { uuid: uuidToText(row.uuid), csn: row.csn }, ids[at] as number, undefined, row);
+      for (const [at, row] of stored.entries()) this.#journal.record('add', row, ids[at] as number, undefined, row);
     } else if (stored.length > 0) this.#noteUnjournalled(stored.reduce((highest, { csn }) => (csn > highest ? csn : highest), ''));
     return leftOut;
   }
@@ -422,18 +430,19 @@ export class EntryStore implements Disposable {
     this.#touch(before);
     this.#reader.wasAdded();
     const body = encodeBody(attributes);
+    const octets = uuidToBytes(content.uuid);
     const shownRdn = rdn === rdnNorm ? null : rdn;
     // The indexes of what is named here are written anew, whether it changes or not.
     if (parentId !== before.parentId || content.uuid !== before.uuid) {
       const sql = 'UPDATE entry SET parentId = ?, rdnNorm = ?, rdn = ?, uuid = ?, csn = ?, body = ? WHERE id = ?';
-      this.#statements.run(sql, parentId, rdnNorm, shownRdn, uuidToBytes(content.uuid), csn, body, before.id);
+      this.#statements.run(sql, parentId, rdnNorm, shownRdn, octets, csn, body, before.id);
     } else if (rdnNorm !== before.rdnNorm || rdn !== before.rdn) {
       const sql = 'UPDATE entry SET rdnNorm = ?, rdn = ?, csn = ?, body = ? WHERE id = ?';
       this.#statements.run(sql, rdnNorm, shownRdn, csn, body, before.id);
     } else this.#statements.run('UPDATE entry SET csn = ?, body = ? WHERE id = ?', csn, body, before.id);
     if (content.uuid !== before.uuid) {
       this.#uuids.remove(before.uuid, before.id);
-      this.#uuids.add(uuidToBytes(content.uuid), before.id);
+      this.#uuids.add(octets, before.id);
     }
     const had = new Map(this.#keysOf(before.attributes).map((key) => [`${key.attribute}=${key.value}`, key]));
     this.#keys.add(
@@ -445,7 +454,7 @@ export class EntryStore implements Disposable {
     this.#tallies.count(this.#talliesOf(before.attributes), -1);
     this.#tallies.count(this.#talliesOf(attributes), 1);
     if (op === 'rename' && this.#ancestors.has(before.id)) this.#ancestors.clear();
-    this.#journal.record(op, content, before.id, before, content);
+    this.#journal.record(op, { uuid: octets, csn }, before.id, before, content);
     return { ...content, id: before.id };
   }
 
@@ -457,7 +466,7 @@ export class EntryStore implements Disposable {
     this.pieces.change(before.attributes, undefined, before.id);
     this.#tallies.count(['entries', ...this.#talliesOf(before.attributes)], -1);
     this.#ancestors.delete(before.id);
-    this.#journal.record('delete', { uuid: before.uuid, csn }, before.id, before, undefined);
+    this.#journal.record('delete', { uuid: uuidToBytes(before.uuid), csn }, before.id, before, undefined);
   }
 
   /** Says which attributes have an index of pieces; inside `write` only. */
@@ -488,7 +497,7 @@ export class EntryStore implements Disposable {
 
   /** Writes what is open and closes the file. */
   [Symbol.dispose](): void {
-    this.#commit.flush();
+    this.#commit.close();
     this.#onCommit.clear();
     this.#statements.clear();
     this.#database.close();
@@ -525,7 +534,8 @@ export class EntryStore implements Disposable {
     }
     // A work that had written was undone with its savepoint, before which nothing waited: what waits is its own.
     this.#uuids.settle();
-    this.#keys.forget();
+    if (undone === 'batch') this.#keys.undoBatch();
+    else this.#keys.undoWork();
     this.#journal.forget();
     this.pieces.forget();
     this.pieces.load(this.meta('pieces'), true);
@@ -546,9 +556,8 @@ export class EntryStore implements Disposable {
     return node;
   }
 
-  /** Index keys and journal records are written by statements for many. */
+  /** Pieces and journal records are written by statements for many. */
   #writeRows(): void {
-    this.#keys.flush();
     this.pieces.flush();
     this.#journal.flush();
   }
@@ -573,6 +582,7 @@ export class EntryStore implements Disposable {
     for (const [name, value] of Object.entries(counters)) {
       if (Number(this.#meta.get(name) ?? 0) !== value) this.setMeta(name, String(value));
     }
+    if (this.#meta.get(keysBoundary) !== `${this.#keys.writtenTo}`) this.setMeta(keysBoundary, `${this.#keys.writtenTo}`);
     if (this.pieces.count > 0) {
       this.setMeta('pieces', this.pieces.state);
       this.setMeta('piecesAsOf', this.#asOf);

@@ -3,22 +3,28 @@
  * each turn brings more of them, the commit waits for the next, a few times: what a flush costs is shared by more.
  *
  *   write ──► work ─┐
- *   write ──► work ─┼─► a turn without writes: COMMIT (fsync) ──► all promises settle
- *   write ──► work ─┘
+ *   write ──► work ─┼─► a turn without writes: COMMIT ──► log flushed, beside the event loop ──► all promises settle
+ *   write ──► work ─┘                                └─► meanwhile the next batch does its works; its COMMIT waits for that
  *              └ refused after it had written: ROLLBACK, and all works of the turn run again, each within a savepoint of its own
  *
  * What always holds: a promise resolves after its work is on the disk and never before; a refused work leaves nothing behind and does
- * not disturb its neighbours; when the commit itself fails (disk full), every work of the turn is refused and undone.
+ * not disturb its neighbours; when the commit itself fails (disk full), every work of the batch is refused and undone.
  * A savepoint doubles what a write costs, because SQLite copies each page that it touches, and nearly every work is refused before it writes
  * or not at all. So a work must be able to run twice: it may change the store and nothing else.
- * Reads on the same database see the open transaction, so readers first wait for `settled()`.
+ *
+ * Reads on the same database see the open transaction, and what is not on the disk yet, so readers first wait for `settled()`. They and those
+ * who follow the store find nothing of the next batch: it does not begin while somebody waits, or while anybody follows, until they have read.
  *
  * A `relaxed` work is the exception to the first sentence: it is committed, visible and safe from a crash of the process when its promise
  * resolves, and safe from a loss of power once a later work that is not relaxed is (docs/adr/0010-replica-durability.md). The log of the
  * database is in order, so what is on the disk is always everything up to some commit.
+ *
+ * When the flush fails nobody can tell what of the log is on the disk: its works are refused, although readers see them, and all later ones
+ * until the server is started anew and has read what there is.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { DiskSync } from '#common/files/disk-sync.ts';
 
 /** Turns that a commit waits for at most, and works that it does not wait with. */
 const turnsMax = 8;
@@ -32,31 +38,45 @@ interface Member {
 }
 
 interface Batch {
-  readonly isRelaxed: boolean;
   readonly members: Member[];
   readonly done: Promise<void>;
   readonly settle: () => void;
   /** Whether each work gets a savepoint. */
   isCareful: boolean;
+  /** Whether it waits only for the flush of the one before. */
+  isDue: boolean;
+  /** Whether somebody waits for it, to read. */
+  isAwaited: boolean;
 }
 
 /** See the header of this file. */
 export class GroupCommit {
   readonly #database: DatabaseSync;
   readonly #hooks: CommitHooks;
+  readonly #log: LogSync;
   readonly #begin: StatementSync;
   readonly #commit: StatementSync;
   readonly #savepoint: StatementSync;
   readonly #release: StatementSync;
+  /** Does its works. */
   #batch: Batch | undefined;
+  /** Committed, and not on the disk yet. */
+  #flushing: Batch | undefined;
+  /** Of the next batch, which must not begin yet. */
+  #held: Member[] = [];
+  /** Whether those who waited have their turn. */
+  #isReading = false;
   #commits = 0;
-  #isRelaxedNow = false;
-  /** Whether there were relaxed works: somebody waits to see them, so the next one finds the database ready for it. */
-  #isRelaxedOften = false;
+  #failure: Error | undefined;
 
-  constructor(database: DatabaseSync, hooks: CommitHooks) {
+  /**
+   * @param database in WAL mode and locked, so that its log is the same file until it is closed; or in memory
+   * @param log brings that file to the disk
+   */
+  constructor(database: DatabaseSync, hooks: CommitHooks, log: LogSync = logOf(database)) {
     this.#database = database;
     this.#hooks = hooks;
+    this.#log = log;
     this.#begin = database.prepare('BEGIN IMMEDIATE');
     this.#commit = database.prepare('COMMIT');
     this.#savepoint = database.prepare('SAVEPOINT work');
@@ -68,91 +88,154 @@ export class GroupCommit {
     return this.#commits;
   }
 
-  /** Runs `work` in this turn's transaction; settles when that is durable. A throw from `work` undoes it alone. */
+  /** Runs `work` in the present transaction or the next one; settles when that is durable. A throw from `work` undoes it alone. */
   write<T>(work: () => T, isRelaxed = false): Promise<T> {
-    let batch: Batch;
-    try {
-      // Whether a commit is flushed is settled before its transaction begins.
-      if (!isRelaxed && this.#batch?.isRelaxed === true) this.flush();
-      batch = this.#open(isRelaxed);
-    } catch (error) {
-      return Promise.reject(writeFailure(error));
-    }
     return new Promise<T>((resolve, reject) => {
       const run = (): (() => void) => {
         const value = work();
         return () => resolve(value);
       };
       const member: Member = { run, reject, outcome: () => {} };
-      batch.members.push(member);
-      this.#run(batch, member);
+      if (this.#mustWait(isRelaxed)) {
+        this.#held.push(member);
+        return;
+      }
       // Nothing is gained by waiting for others where no flush is shared, and readers of the replica wait meanwhile.
-      if (batch.isRelaxed) this.flush();
+      const isAlone = isRelaxed && this.#batch === undefined;
+      this.#join(member);
+      if (isAlone && this.#batch !== undefined) this.#end(this.#batch, this.#commitNow(this.#batch));
     });
   }
 
-  /** Resolves once nothing uncommitted is in the database; at once when nothing is. */
+  /** Resolves once nothing that is uncommitted, or not on the disk, is in the database; `undefined` when nothing is. */
   settled(): Promise<void> | undefined {
-    return this.#batch?.done;
+    const last = this.#batch ?? this.#flushing;
+    if (last !== undefined) last.isAwaited = true;
+    return last?.done;
   }
 
-  /** Commits what is open now, without waiting for the end of the turn. */
+  /** Commits all that was asked for, without waiting for the end of a turn, and returns when it is on the disk. */
   flush(): void {
-    const batch = this.#batch;
-    if (batch === undefined) return;
-    this.#batch = undefined;
-    let failure: Error | undefined;
-    try {
-      if (!this.#database.isTransaction) throw new Error('the transaction was ended by an earlier failure');
-      this.#hooks.beforeCommit();
-      this.#commit.run();
-      this.#commits += 1;
-    } catch (error) {
-      failure = writeFailure(error);
-      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      this.#hooks.undone('batch');
-    }
-    // Followers go first: what they are told is on its way to others, an answer is there when it arrives.
-    if (failure === undefined) this.#hooks.committed();
-    for (const member of batch.members) {
-      if (failure === undefined) member.outcome();
-      else member.reject(failure);
-    }
-    batch.settle();
-    if (this.#isRelaxedOften && !this.#isRelaxedNow) {
-      try {
-        this.#beReadyFor(true);
-      } catch {
-        // The next relaxed work tries again, and is refused when that fails.
-      }
+    for (;;) {
+      if (this.#flushing !== undefined) this.#flushed(this.#flushing, this.#flushNow());
+      else if (this.#batch !== undefined) this.#commitAndFlush(this.#batch);
+      else if (this.#held.length > 0) this.#beginHeld();
+      else return;
     }
   }
 
-  #open(isRelaxed: boolean): Batch {
-    if (this.#batch !== undefined) return this.#batch;
-    if (isRelaxed !== this.#isRelaxedNow) this.#beReadyFor(isRelaxed);
-    this.#isRelaxedOften ||= isRelaxed;
+  /** Does that, and lets the log go. */
+  close(): void {
+    this.flush();
+    this.#log.close();
+  }
+
+  #mustWait(isRelaxed: boolean): boolean {
+    if (this.#batch !== undefined) return false;
+    if (this.#isReading || this.#held.length > 0) return true;
+    return !isRelaxed && this.#flushing !== undefined && (this.#flushing.isAwaited || this.#hooks.isFollowed());
+  }
+
+  #join(member: Member): void {
+    if (this.#failure !== undefined) {
+      member.reject(this.#failure);
+      return;
+    }
+    try {
+      this.#batch ??= this.#open();
+    } catch (error) {
+      member.reject(writeFailure(error));
+      return;
+    }
+    this.#batch.members.push(member);
+    this.#run(this.#batch, member);
+  }
+
+  #open(): Batch {
     this.#begin.run();
     const { promise: done, resolve: settle } = Promise.withResolvers<void>();
-    const batch: Batch = { isRelaxed, members: [], done, settle, isCareful: false };
-    this.#batch = batch;
-    // A relaxed work commits itself.
-    if (!isRelaxed) this.#commitAfter(batch, 0, turnsMax);
+    const batch: Batch = { members: [], done, settle, isCareful: false, isDue: false, isAwaited: false };
+    this.#commitAfter(batch, 0, turnsMax);
     return batch;
-  }
-
-  #beReadyFor(isRelaxed: boolean): void {
-    this.#database.exec(`PRAGMA synchronous = ${isRelaxed ? 'NORMAL' : 'FULL'}`);
-    this.#isRelaxedNow = isRelaxed;
   }
 
   #commitAfter(batch: Batch, seen: number, turns: number): void {
     setImmediate(() => {
       if (batch !== this.#batch) return;
       const count = batch.members.length;
-      if (count === 1 || count === seen || count >= worksMax || turns === 0) this.flush();
+      if (this.#flushing !== undefined) batch.isDue = true;
+      else if (count === 1 || count === seen || count >= worksMax || turns === 0) this.#commitAndFlush(batch);
       else this.#commitAfter(batch, count, turns - 1);
     });
+  }
+
+  #commitAndFlush(batch: Batch): void {
+    const failure = this.#commitNow(batch);
+    if (failure !== undefined) {
+      this.#end(batch, failure);
+      return;
+    }
+    this.#flushing = batch;
+    this.#log.start((why) => {
+      if (batch === this.#flushing) this.#flushed(batch, why);
+    });
+  }
+
+  #flushNow(): Error | undefined {
+    try {
+      this.#log.now();
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? error : new Error(messageOf(error));
+    }
+  }
+
+  #flushed(batch: Batch, why: Error | undefined): void {
+    this.#flushing = undefined;
+    if (why !== undefined) {
+      const seen = `the disk did not take what was written (${messageOf(why)}): no write is possible until the disk is in order and this server is started again`;
+      this.#failure = new PlatformError('DIR_BUSY', `${seen}; reads go on`, { cause: why });
+    }
+    this.#end(batch, this.#failure);
+    if (this.#batch?.isDue === true) this.#commitAndFlush(this.#batch);
+  }
+
+  /** The batch is over for the database. Returns why it was undone instead. */
+  #commitNow(batch: Batch): Error | undefined {
+    if (batch === this.#batch) this.#batch = undefined;
+    try {
+      if (this.#failure !== undefined) throw this.#failure;
+      if (!this.#database.isTransaction) throw new Error('the transaction was ended by an earlier failure');
+      this.#hooks.beforeCommit();
+      this.#commit.run();
+      this.#commits += 1;
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+      this.#hooks.undone('batch');
+      return writeFailure(error);
+    }
+    this.#hooks.committed();
+    return undefined;
+  }
+
+  #end(batch: Batch, failure: Error | undefined): void {
+    // Followers go first: what they are told is on its way to others, an answer is there when it arrives.
+    if (failure === undefined) this.#hooks.durable();
+    for (const member of batch.members) {
+      if (failure === undefined) member.outcome();
+      else member.reject(failure);
+    }
+    batch.settle();
+    if (this.#isReading || (!batch.isAwaited && this.#held.length === 0)) return;
+    this.#isReading = true;
+    setImmediate(() => {
+      this.#isReading = false;
+      this.#beginHeld();
+    });
+  }
+
+  #beginHeld(): void {
+    for (const member of this.#held.splice(0)) this.#join(member);
   }
 
   // A refusal waits for the commit too: it may rest on what a neighbour wrote in this very turn.
@@ -197,6 +280,14 @@ export class GroupCommit {
   }
 }
 
+/** See disk-sync.ts. */
+export type LogSync = Pick<DiskSync, 'start' | 'now' | 'close'>;
+
+function logOf(database: DatabaseSync): LogSync {
+  const file = database.location();
+  return new DiskSync(file === null ? undefined : `${file}-wal`);
+}
+
 /** What the store does around a commit. */
 export interface CommitHooks {
   /** A work begins; `isCareful` when a savepoint is about to be opened for it. */
@@ -205,8 +296,12 @@ export interface CommitHooks {
   hasWritten(): boolean;
   /** Last statements of the transaction. */
   beforeCommit(): void;
-  /** The transaction is durable; its promises are settled next. */
+  /** What was written stays, and is on its way to the disk. */
   committed(): void;
+  /** It is there; promises are settled next. */
+  durable(): void;
+  /** Whether others than those who wait for `settled` read what was committed. */
+  isFollowed(): boolean;
   /** One work or the whole batch was rolled back: forget what memory holds of it. */
   undone(what: 'work' | 'batch'): void;
 }

@@ -11,7 +11,7 @@ import { isDamage } from './damage.ts';
 import { allIndexes, derivedTables, openDatabase } from './database.ts';
 import type { EntryFunctions } from './entry-functions.ts';
 import { rootId } from './entry-store.ts';
-import { indexKeyMax } from './key-index.ts';
+import { indexKeyMax, keysBoundary } from './key-index.ts';
 import { PieceCheck } from './piece-check.ts';
 import { PieceIndex } from './piece-index.ts';
 import { Statements } from './statements.ts';
@@ -44,6 +44,7 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
     const byUuid = database.prepare('SELECT entryId FROM uuid WHERE uuid = ?');
     const boundary = metaNumber(database, uuidBoundary);
     const lastId = metaNumber(database, 'lastEntryId');
+    const keysTo = metaNumber(database, keysBoundary, lastId);
     const counted = new Map<string, number>();
     const pieces = new PieceCheck(database, functions, lastId);
     let keysExpected = 0;
@@ -65,7 +66,7 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
       for (const name of functions.unknownIn?.(attributes) ?? [])
         handlers.problem(`${where} uses ${name}, which the schema does not define`);
       for (const name of ['entries', ...functions.talliesOf(attributes)]) counted.set(name, (counted.get(name) ?? 0) + 1);
-      for (const key of distinctKeys(functions, attributes)) {
+      for (const key of (row.id as number) <= keysTo ? distinctKeys(functions, attributes) : []) {
         keysExpected += 1;
         if (hasKey.get(key.attribute, key.value, row.id as number) === undefined) {
           handlers.problem(`${where} is missing in the index of ${key.attribute}; run reindex`);
@@ -135,6 +136,7 @@ export function rebuildIndex(path: string, functions: EntryFunctions, progress: 
     for (const [name, count] of counted) tally.run(name, count);
     const meta = database.prepare('INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)');
     meta.run(uuidBoundary, String(lastId));
+    meta.run(keysBoundary, String(lastId));
     meta.run('lastEntryId', String(lastId));
     for (const [name, value] of Object.entries(rebuiltPieces(database, functions, lastId))) meta.run(name, value);
     database.exec('COMMIT');
@@ -178,8 +180,8 @@ function emptyIndexes(database: DatabaseSync): void {
   database.exec(`BEGIN IMMEDIATE; ${makeDerived} COMMIT`);
 }
 
-function metaNumber(database: DatabaseSync, name: string): number {
-  return Number(database.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value ?? 0);
+function metaNumber(database: DatabaseSync, name: string, otherwise = 0): number {
+  return Number(database.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value ?? otherwise);
 }
 
 /** Gives a restored copy an id of its own: the cookies of the old one name changes that this one may number otherwise. */

@@ -6,7 +6,7 @@
  */
 import type { SQLInputValue } from 'node:sqlite';
 import type { Statements } from './statements.ts';
-import { uuidToBytes, uuidToText } from './uuid.ts';
+import { uuidToText } from './uuid.ts';
 
 export type ChangeKind = 'add' | 'modify' | 'rename' | 'delete';
 
@@ -57,7 +57,7 @@ export class Journal {
 
   record(
     op: ChangeKind,
-    change: { uuid: string; csn: string },
+    change: { readonly uuid: Uint8Array; readonly csn: string },
     entryId: number,
     before: Place | undefined,
     after: Place | undefined,
@@ -65,7 +65,7 @@ export class Journal {
     this.#last += 1;
     this.#waiting.push(
       this.#last,
-      uuidToBytes(change.uuid),
+      change.uuid,
       op,
       change.csn,
       entryId,

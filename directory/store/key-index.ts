@@ -1,11 +1,15 @@
 /**
- * The index of values: which entries have which key. New keys wait in memory for the end of the transaction and are written by few statements
- * with many rows, because calling a statement costs as much as several rows do.
+ * The index of values: which entries have which key. Keys of new entries wait in memory, over several transactions, and are written in lots: a key of each of a
+ * thousand entries touches few more pages of the tree than a key of each of a hundred, and calling a statement costs as much as several rows do.
  *
- * What waits is found by the two look-ups that adds make of each other, `hasKeyOf` and `idsWithKey` with a key that nobody has; every other
- * reading writes it first. Savepoints must not be opened while keys wait (`flush`): what is undone with one would take older keys along.
+ *   entries up to `writtenTo`: all their keys are in the table        entries above it: none is; they are taken from the entries at the start
+ *
+ * So a key for an older entry is written with its transaction, and so is the lot before any key is removed. All that reads adds what waits to what the table
+ * gives. Savepoints must not be opened while keys of their transaction wait (`flush`): what is undone with one would take older keys along.
  */
 import type { SQLInputValue } from 'node:sqlite';
+import type { Attribute } from '#protocol/ldap/messages.ts';
+import { attributesOf } from './body-of-row.ts';
 import { PackedCache } from './packed-cache.ts';
 import type { Statements } from './statements.ts';
 
@@ -17,8 +21,10 @@ const idsCachedMax = 16;
 const valuesAtOnce = 20_000;
 /** Rows of one statement. */
 const rowsAtOnce = 64;
-/** Keys that wait at most. */
-const waitingMax = 4096;
+/** Keys of a full lot. */
+const lotMax = 4096;
+/** Name of the meta value for `writtenTo`; databases of older releases, whose keys never wait, have none. */
+export const keysBoundary = 'keysIndexedTo';
 
 /** One key of the index. */
 export interface IndexKey {
@@ -30,8 +36,10 @@ export interface IndexKey {
 /** Keys that wait, of one attribute. */
 interface Waiting {
   /** Value and entry in turn. */
-  readonly rows: SQLInputValue[];
+  readonly rows: (string | number)[];
   readonly values: Set<string>;
+  /** Of `rows`, those that were there at the last commit. */
+  committed: number;
 }
 
 /** Keys of one attribute, of many entries. */
@@ -47,12 +55,34 @@ export class KeyIndex {
   readonly #ids: PackedCache;
   /** Undefined for an attribute that no entry has had yet. */
   readonly #attributeIds = new Map<string, number | undefined>();
-  readonly #waiting = new Map<number, Waiting>();
+  #waiting = new Map<number, Waiting>();
   #waitingCount = 0;
+  /** What waited at the first writing of the present transaction; for when that is undone. */
+  #before: Map<number, Waiting> | undefined;
+  readonly #lastId: () => number;
+  #writtenTo = 0;
+  #committedTo = 0;
+  /** Whether keys wait that the start could not find. */
+  #isUrgent = false;
 
-  constructor(statements: Statements, cacheBytes: number) {
+  /** @param lastId the last id that an entry was given */
+  constructor(statements: Statements, cacheBytes: number, lastId: () => number) {
     this.#statements = statements;
     this.#ids = new PackedCache(cacheBytes);
+    this.#lastId = lastId;
+  }
+
+  /** Takes up what waited when the database was closed. */
+  load(writtenTo: number, keysOf: (attributes: readonly Attribute[]) => readonly IndexKey[]): void {
+    this.#writtenTo = writtenTo;
+    for (const { id, body } of this.#statements.all('SELECT id, body FROM entry WHERE id > ?', writtenTo))
+      this.#wait(keysOf(attributesOf(body as Uint8Array) ?? []), id as number);
+    this.committed();
+  }
+
+  /** The last entry whose keys are in the table. */
+  get writtenTo(): number {
+    return this.#writtenTo;
   }
 
   /** What the remembered lists take, bytes. */
@@ -62,20 +92,10 @@ export class KeyIndex {
 
   /** Gives an entry keys; inside a transaction, as all that changes. */
   add(keys: readonly IndexKey[], id: number): void {
-    for (const key of keys) {
-      const attributeId = this.#attributeId(key.attribute) ?? this.#newAttribute(key.attribute);
-      const value = key.value.length > indexKeyMax ? key.value.slice(0, indexKeyMax) : key.value;
-      this.#ids.delete(attributeId, value);
-      let waiting = this.#waiting.get(attributeId);
-      if (waiting === undefined) {
-        waiting = { rows: [], values: new Set() };
-        this.#waiting.set(attributeId, waiting);
-      }
-      waiting.rows.push(value, id);
-      waiting.values.add(value);
-    }
-    this.#waitingCount += keys.length;
-    if (this.#waitingCount > waitingMax) this.flush();
+    if (keys.length === 0) return;
+    if (id <= this.#writtenTo) this.#isUrgent = true;
+    this.#wait(keys, id);
+    if (this.#waitingCount > 2 * lotMax) this.flush();
   }
 
   /** The same of many entries, each with its keys, attribute and value in turn; they are written at once. */
@@ -114,26 +134,53 @@ export class KeyIndex {
 
   /** Writes the keys that wait. */
   flush(): void {
-    if (this.#waitingCount === 0) return;
-    for (const [attributeId, { rows, values }] of this.#waiting) {
-      // From the most rows of a statement to the fewest, so that there are few statements.
-      for (let at = 0, count = rowsAtOnce; at < rows.length; ) {
-        while (count * 2 > rows.length - at) count /= 2;
-        this.#statements.run(insertRows(count), attributeId, ...rows.slice(at, at + count * 2));
-        at += count * 2;
+    if (this.#waitingCount > 0) {
+      for (const [attributeId, { rows }] of this.#waiting) {
+        // From the most rows of a statement to the fewest, so that there are few statements.
+        for (let at = 0, count = rowsAtOnce; at < rows.length; ) {
+          while (count * 2 > rows.length - at) count /= 2;
+          this.#statements.run(insertRows(count), attributeId, ...rows.slice(at, at + count * 2));
+          at += count * 2;
+        }
       }
-      rows.length = 0;
-      values.clear();
+      this.#before ??= this.#waiting;
+      this.#empty();
     }
-    this.#waitingCount = 0;
+    this.#writtenTo = this.#lastId();
   }
 
-  /** The transaction was undone: forgets what waits and what was remembered. */
-  forget(): void {
-    this.#waiting.clear();
-    this.#waitingCount = 0;
-    this.#ids.clear();
-    this.#attributeIds.clear();
+  /** The same at the end of a transaction, when the lot is full or must not wait. */
+  flushLot(): void {
+    if (this.#isUrgent || this.#waitingCount >= lotMax) this.flush();
+  }
+
+  /** What was done since the last commit stays. */
+  committed(): void {
+    this.#before = undefined;
+    this.#committedTo = this.#writtenTo;
+    for (const waiting of this.#waiting.values()) waiting.committed = waiting.rows.length;
+  }
+
+  /** The present work was undone, before which nothing of its transaction waited. */
+  undoWork(): void {
+    this.#empty();
+    this.#forget();
+  }
+
+  /** All since the last commit was undone. */
+  undoBatch(): void {
+    const before = this.#before ?? this.#waiting;
+    this.#before = undefined;
+    this.#empty();
+    this.#writtenTo = this.#committedTo;
+    for (const [attributeId, { rows, committed }] of before) {
+      if (committed === 0) continue;
+      const kept = rows.slice(0, committed);
+      const values = new Set(kept.filter((_, at) => at % 2 === 0) as string[]);
+      this.#waiting.set(attributeId, { rows: kept, values, committed });
+      this.#waitingCount += committed / 2;
+    }
+    this.#forget();
   }
 
   /** Entries with this key, in order of id, above `afterId`, at most `limit`. */
@@ -143,14 +190,14 @@ export class KeyIndex {
     const value = key.value.slice(0, indexKeyMax);
     const known = this.#ids.getNumbers(attributeId, value);
     if (known !== undefined) return afterId === 0 && known.length <= limit ? known : known.filter((id) => id > afterId).slice(0, limit);
-    if (this.#waiting.get(attributeId)?.values.has(value) === true) this.flush();
-    const ids = this.#statements.numbers(
+    const written = this.#statements.numbers(
       'SELECT entryId AS id FROM indexed WHERE attributeId = ? AND value = ? AND entryId > ? ORDER BY entryId LIMIT ?',
       attributeId,
       value,
       afterId,
       limit,
     );
+    const ids = together(written, this.#waitingIds(attributeId, afterId, value)).slice(0, limit);
     // Whole lists only, and no empty ones: what is not there is mostly asked for once, by an add.
     if (afterId === 0 && ids.length > 0 && ids.length < limit && ids.length <= idsCachedMax) this.#ids.setNumbers(attributeId, value, ids);
     return ids;
@@ -166,16 +213,21 @@ export class KeyIndex {
   idsWithPrefix(prefix: IndexKey, limit: number): number[] | undefined {
     const attributeId = this.#attributeId(prefix.attribute);
     if (attributeId === undefined) return [];
-    this.flush();
     const from = prefix.value.slice(0, indexKeyMax);
-    const ids = this.#statements.numbers(
+    const written = this.#statements.numbers(
       'SELECT DISTINCT entryId AS id FROM indexed WHERE attributeId = ? AND value >= ? AND value < ? LIMIT ?',
       attributeId,
       from,
       `${from}\u{10ffff}`,
       limit + 1,
     );
-    return ids.length > limit ? undefined : ids.sort((a, b) => a - b);
+    if (written.length > limit) return undefined;
+    const waiting = this.#waitingIdsWhere(attributeId, (value) => value.startsWith(from));
+    const ids = together(
+      written.sort((a, b) => a - b),
+      waiting,
+    );
+    return ids.length > limit ? undefined : ids;
   }
 
   /**
@@ -188,8 +240,8 @@ export class KeyIndex {
     const above = 'FROM indexed WHERE attributeId = ? AND (value, entryId) > (?, ?) ORDER BY value, entryId';
     let value = '';
     let id = -1;
+    yield this.#waitingIdsWhere(attributeId, (one) => one.includes(piece) || one.length >= indexKeyMax);
     for (;;) {
-      this.flush();
       yield this.#statements.numbers(
         `SELECT entryId FROM (SELECT value, entryId ${above} LIMIT ${valuesAtOnce}) WHERE instr(value, ?) > 0 OR length(value) >= ${indexKeyMax}`,
         attributeId,
@@ -202,6 +254,46 @@ export class KeyIndex {
       value = last.value as string;
       id = last.entryId as number;
     }
+  }
+
+  #wait(keys: readonly IndexKey[], id: number): void {
+    for (const key of keys) {
+      const attributeId = this.#attributeId(key.attribute) ?? this.#newAttribute(key.attribute);
+      const value = key.value.length > indexKeyMax ? key.value.slice(0, indexKeyMax) : key.value;
+      this.#ids.delete(attributeId, value);
+      let waiting = this.#waiting.get(attributeId);
+      if (waiting === undefined) {
+        waiting = { rows: [], values: new Set(), committed: 0 };
+        this.#waiting.set(attributeId, waiting);
+      }
+      waiting.rows.push(value, id);
+      waiting.values.add(value);
+    }
+    this.#waitingCount += keys.length;
+  }
+
+  #empty(): void {
+    this.#waiting = new Map();
+    this.#waitingCount = 0;
+    this.#isUrgent = false;
+  }
+
+  #forget(): void {
+    this.#ids.clear();
+    this.#attributeIds.clear();
+  }
+
+  /** Entries for which this value waits, in order of id, those above `afterId`. */
+  #waitingIds(attributeId: number, afterId: number, value: string): number[] {
+    if (this.#waiting.get(attributeId)?.values.has(value) !== true) return [];
+    return this.#waitingIdsWhere(attributeId, (one) => one === value).filter((id) => id > afterId);
+  }
+
+  #waitingIdsWhere(attributeId: number, isWanted: (value: string) => boolean): number[] {
+    const rows = this.#waiting.get(attributeId)?.rows ?? [];
+    const ids = new Set<number>();
+    for (let at = 0; at < rows.length; at += 2) if (isWanted(rows[at] as string)) ids.add(rows[at + 1] as number);
+    return [...ids].sort((a, b) => a - b);
   }
 
   #write({ attributeId, values, ids }: Column): void {
@@ -240,6 +332,11 @@ export class KeyIndex {
     this.#attributeIds.set(name, id);
     return id;
   }
+}
+
+/** Both lists in one, in order. */
+function together(ids: number[], others: readonly number[]): number[] {
+  return others.length === 0 ? ids : [...new Set([...ids, ...others])].sort((a, b) => a - b);
 }
 
 function areInRow(ids: readonly number[], from: number, count: number): boolean {
