@@ -266,6 +266,7 @@ class Replication implements RunningReplication {
     const seat = this.#seat(replica);
     const ports = this.#ports;
     await this.#watch.look();
+    await seat.whenActive(withinMs);
     const master = [...this.#seats.values()].find((one) => one.isMaster);
     if (seat === master || master === undefined) throw new PlatformError('REPL_NOT_PROMOTED', `${replica} is the master already`);
     if (seat.scope.key !== '') {

@@ -4,6 +4,7 @@
  *   no lease configured ──────────────► replicator          follow(master) ──► the replicator is made anew, from that master
  *   lease ──► standby ⇄ active ───────► replicator          the server is the master itself ──► nothing to do
  */
+import { sleep } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { openBound } from '#directory/client/access.ts';
@@ -20,6 +21,9 @@ import type { Scope } from '#replication/scope.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 import { ensureSuffix, fenceConnection, type LeaseRecord, openStatePlace, SharedState, type StatePlace } from '#replication/state-place.ts';
 import { Shadow, stateFile } from '#replication/store/shadow.ts';
+
+/** How often it is looked at whether the lease has come. */
+const lookEveryMs = 50;
 
 /** What a seat is made with. */
 export interface SeatOptions {
@@ -77,6 +81,26 @@ export class Seat implements AsyncDisposable {
     throw new PlatformError('ADMIN_NOT_ABLE', `another replication service writes ${this.name}: ${holder ?? 'not known yet'}`, {
       fields: { hint: 'ask the admin API of that service; archipelago replica status shows which one is active' },
     });
+  }
+
+  /**
+   * Resolves once this service writes the server, or at once where that is the master: another one that did and is gone may have received changes that it did not write, and keeps
+   * the lease until its time is up. Rejects with `REPL_NOT_PROMOTED`.
+   */
+  async whenActive(withinMs: number): Promise<void> {
+    const { clock } = this.#options.ports;
+    const startedMs = clock.monotonicMs();
+    while (this.#replicator === undefined && !this.isMaster) {
+      if (clock.monotonicMs() - startedMs > withinMs) {
+        const { record, lastError } = this.#lease ?? {};
+        throw new PlatformError(
+          'REPL_NOT_PROMOTED',
+          `another replication service writes ${this.name}: ${record?.holder ?? 'not known yet'}${lastError === undefined ? '' : ` (${lastError})`}. ` +
+            `It kept the lease for ${withinMs} ms; ask the admin API of that service, or stop it`,
+        );
+      }
+      await sleep(clock, lookEveryMs);
+    }
   }
 
   /** Feeds the server from that master from now on; resolves when what fed it before has ended. */

@@ -38,7 +38,7 @@ export function addFrontendActions(server: HttpServer, options: AdminOptions): v
       const { name } = request.params;
       if (here(name) !== undefined) return runHere(name, request);
       const path = `/api/v1/node/frontends/${encodeURIComponent(name)}/${action}`;
-      return askPeersInTurn(options, path, `frontend ${name}`, request.body ?? undefined);
+      return askPeersInTurn(options, path, { what: `frontend ${name}` }, request.body ?? undefined);
     });
   }
 }

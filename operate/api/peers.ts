@@ -68,17 +68,29 @@ export function peerRequest(
   return { url: `${peer.url.replace(/\/$/, '')}${path}`, token: options.token, ca: peer.ca };
 }
 
+/** What only one process has, as messages call it, and what to do where the one that has it may be one that is silent. */
+export interface Sought {
+  readonly what: string;
+  readonly hintIfSilent?: string;
+}
+
 /** Asks one peer after the other to do something to what only one of them has; rejects with `ADMIN_NOT_FOUND` when none has it. */
-export function askPeersInTurn(options: AdminOptions, path: string, what: string, body?: unknown): Promise<unknown> {
+export function askPeersInTurn(options: AdminOptions, path: string, sought: Sought, body?: unknown): Promise<unknown> {
   const { clock } = options.ports;
-  return inTurn(options, what, async (peer) => {
+  return inTurn(options, sought, async (peer) => {
     return (await requestJson(clock, { ...peerRequest(options, peer, path), method: 'POST', body, timeoutMs: actionTimeoutMs })).body;
   });
 }
 
 /** The same where the answer is a stream of that media type. */
-export function askPeersForStream(options: AdminOptions, path: string, what: string, body: object, accept: string): Promise<StreamAnswer> {
-  return inTurn(options, what, (peer) =>
+export function askPeersForStream(
+  options: AdminOptions,
+  path: string,
+  sought: Sought,
+  body: object,
+  accept: string,
+): Promise<StreamAnswer> {
+  return inTurn(options, sought, (peer) =>
     requestStream(options.ports.clock, {
       ...peerRequest(options, peer, path),
       method: 'POST',
@@ -94,21 +106,22 @@ async function* bytesOf(text: string): AsyncGenerator<Buffer> {
   yield Buffer.from(text);
 }
 
-async function inTurn<T>(options: AdminOptions, what: string, ask: (peer: AdminPeerAddress) => Promise<T>): Promise<T> {
+async function inTurn<T>(options: AdminOptions, { what, hintIfSilent }: Sought, ask: (peer: AdminPeerAddress) => Promise<T>): Promise<T> {
   const silent: string[] = [];
   for (const peer of options.peers) {
     try {
       return await ask(peer);
     } catch (error) {
       const known = error instanceof PlatformError ? error : undefined;
-      if (known?.code.startsWith('NET_')) silent.push(peer.name);
+      // A peer that answers may say itself that something did not answer: that is its answer, and has a status.
+      if (known?.code.startsWith('NET_') && known.fields.status === undefined) silent.push(peer.name);
       else if (known?.code !== 'ADMIN_NOT_FOUND') throw error;
     }
   }
   // Whoever is silent may be the one who has it: only with all answers in does it not exist.
   if (silent.length > 0)
-    throw new PlatformError('NET_TIMEOUT', `${what} is not known to any node that answered; silent: ${silent.join(', ')}`, {
-      fields: { hint: 'start what is silent, or see `archipelago status` for what is known' },
+    throw new PlatformError('NET_TIMEOUT', `no node that answered has a ${what}; silent: ${silent.join(', ')}`, {
+      fields: { hint: hintIfSilent ?? 'start what is silent, or see `archipelago status` for what is known' },
     });
   throw new PlatformError('ADMIN_NOT_FOUND', `no node has a ${what}`, { fields: { hint: 'archipelago status' } });
 }

@@ -5,7 +5,7 @@ import type { HttpReply, HttpRequest, HttpServer } from '#common/http/server.ts'
 import type { ReplicaStatus } from '#replication/client/status.ts';
 import { comparisonStreams, diffResult, linesType, repairResult, sendComparison } from './comparison-stream.ts';
 import type { AdminOptions, AdminService } from './options.ts';
-import { askPeersForStream, askPeersInTurn } from './peers.ts';
+import { askPeersForStream, askPeersInTurn, type Sought } from './peers.ts';
 import type { ReplicaActionReport } from './reports.ts';
 
 type Replica = { Params: { name: string } };
@@ -77,16 +77,27 @@ const actions: Readonly<Record<string, Action>> = {
   },
 };
 
+/** What is asked of the service that feeds a replica. */
+const feeder = (name: string): Sought => ({
+  what: `replication service that feeds a replica ${name}`,
+  hintIfSilent:
+    'start what is silent; where it is lost with the master, start a replication service elsewhere with the same suffix, master and replicas, and ask its admin API',
+});
+
 /** Adds `POST /api/v1/replicas/NAME/ACTION`, and the same below `/api/v1/node` for peers. */
 export function addReplicaActions(server: HttpServer, options: AdminOptions): void {
   const here = (name: string): AdminService | undefined =>
     options.services.find((service) => service.role === 'replication' && isFedBy(service, name));
+  // Only it knows what was received and not applied; one that stands by acts once the replica's lease has come to it.
+  const standingBy = (name: string): AdminService | undefined =>
+    options.services.find((service) => service.role === 'replication' && replicaOf(service, name)?.state === 'standby');
   for (const [action, run] of Object.entries(actions)) {
     const runHere = async (name: string, request: HttpRequest): Promise<ReplicaActionReport> => {
-      const service = here(name);
+      const body = bodyOf(request);
+      const service = here(name) ?? (body.standby === true ? standingBy(name) : undefined);
       if (service === undefined)
         throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
-      return { replica: name, ...(await run(service, name, bodyOf(request), options.ports.clock)) };
+      return { replica: name, ...(await run(service, name, body, options.ports.clock)) };
     };
     const stream = comparisonStreams[action];
     const answerHere = (name: string, request: HttpRequest, reply: HttpReply): Promise<unknown> => {
@@ -99,10 +110,29 @@ export function addReplicaActions(server: HttpServer, options: AdminOptions): vo
       const { name } = request.params;
       if (here(name) !== undefined) return answerHere(name, request, reply);
       const path = `/api/v1/node/replicas/${encodeURIComponent(name)}/${action}`;
-      if (stream === undefined || !wantsStream(request)) return askPeersInTurn(options, path, `replica ${name}`, request.body ?? undefined);
-      return reply.type(linesType).send(await askPeersForStream(options, path, `replica ${name}`, bodyOf(request), linesType));
+      if (stream !== undefined && wantsStream(request))
+        return reply.type(linesType).send(await askPeersForStream(options, path, feeder(name), bodyOf(request), linesType));
+      try {
+        return await askPeersInTurn(options, path, feeder(name), request.body ?? undefined);
+      } catch (error) {
+        if (action !== 'promote' || !isNobody(error)) throw error;
+        // Whoever feeds it is gone, maybe with the master: one that stands by will do.
+        const body = { ...bodyOf(request), standby: true };
+        const service = standingBy(name);
+        if (service === undefined) return askPeersInTurn(options, path, feeder(name), body);
+        return { replica: name, ...(await run(service, name, body, options.ports.clock)) };
+      }
     });
   }
+}
+
+/** No peer that answered feeds it; an error that a peer answered with has a status. */
+function isNobody(error: unknown): boolean {
+  return (
+    error instanceof PlatformError &&
+    (error.code === 'ADMIN_NOT_FOUND' || error.code === 'NET_TIMEOUT') &&
+    error.fields.status === undefined
+  );
 }
 
 const wantsStream = ({ headers }: HttpRequest): boolean => headers.accept?.includes(linesType) === true;

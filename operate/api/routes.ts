@@ -118,7 +118,9 @@ function addDrain(server: HttpServer, options: AdminOptions): void {
   server.post<Service>('/api/v1/services/:name/drain', (request) =>
     here(request.params.name) !== undefined
       ? drainHere(request.params.name)
-      : askPeersInTurn(options, `/api/v1/node/services/${encodeURIComponent(request.params.name)}/drain`, `service ${request.params.name}`),
+      : askPeersInTurn(options, `/api/v1/node/services/${encodeURIComponent(request.params.name)}/drain`, {
+          what: `service ${request.params.name}`,
+        }),
   );
 }
 

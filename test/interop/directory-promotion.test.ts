@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type AccountName, parseDomainName } from '#common/account-name.ts';
 import { sleep, systemClock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
@@ -275,6 +275,45 @@ describe('promotion of a replica', { timeout: 120_000 }, () => {
     expect(lost.filter(([, atMs]) => atMs >= promotedMs)).toEqual([]);
     await expect.poll(() => roleOf('ldap-a'), { timeout: 20_000 }).toMatch(/^replica \d+ of ldap-b$/);
     await relay.close();
+  });
+
+  it('is done by the service that stood by, where the other one is lost with the master; its API also says so of a replica nobody feeds', async () => {
+    await running.get('replication')?.kill();
+    await promoteBack();
+    const [active, standby] = ['one.isp.example', 'two.isp.example'];
+    onTestFinished(async () => {
+      await Promise.all([active, standby].map((name) => running.get(name)?.kill()));
+      if ((await roleOf('ldap-a')) === 'away') await startDirectoryProcess('ldap-a');
+    });
+    const peerPort = await freePort();
+    const replicas = { 'ldap-b': server('ldap-b'), 'ldap-c': server('ldap-c') };
+    const start = async (name: string, port: number, other: string, otherPort: number): Promise<void> => {
+      const peers = [{ name: other, url: `http://127.0.0.1:${otherPort}` }];
+      const service = { leaseMs: 1500, refreshDeletesMaxPercent: 100 };
+      const node = { admin: { port, tokenFile: join(directory, 'token'), peers } };
+      running.set(name, await startReplicationProcess(server('ldap-a'), replicas, directory, { name, service, node }));
+    };
+    await start(active, peerPort, standby, adminPort);
+    const states = async (port: number): Promise<string> => {
+      const headers = { authorization: 'Bearer a-token-that-is-long-enough' };
+      const answer = await fetch(`http://127.0.0.1:${port}/api/v1/node`, { headers }).catch(() => undefined);
+      const { services = [] } = ((await answer?.json()) ?? {}) as {
+        services?: { status: { replicas?: { name: string; state: string }[] } }[];
+      };
+      return services.flatMap(({ status }) => status.replicas?.map((one) => `${one.name} ${one.state}`) ?? []).join(', ');
+    };
+    await expect.poll(() => states(peerPort), { timeout: 60_000 }).toBe('ldap-b following, ldap-c following');
+    await start(standby, adminPort, active, peerPort);
+    await expect.poll(() => states(adminPort), { timeout: 60_000 }).toBe('ldap-b standby, ldap-c standby');
+    await Promise.all(['ldap-a', active].map((name) => running.get(name)?.kill()));
+    // At once, while the lease is the lost one's still.
+    const { text, code } = await promote('ldap-b', '--force');
+    expect(text).toContain('is the master, term');
+    expect(code).toBe(0);
+    await expect.poll(() => roleOf('ldap-c'), { timeout: 20_000 }).toMatch(/^replica \d+ of ldap-b$/);
+    const nobody = await promote('ldap-z', '--force');
+    expect(nobody.text).toContain(`no node that answered has a replication service that feeds a replica ldap-z; silent: ${active}`);
+    expect(nobody.text).toContain('start a replication service elsewhere');
   });
 
   // By hand, as an operator would: the first server is the master again.

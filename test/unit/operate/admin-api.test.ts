@@ -233,6 +233,15 @@ describe('the installation', () => {
     expect(replication.verified).toEqual(['ldap-us.isp.example']);
     expect(await codeOf(ask(admin, '/api/v1/replicas/nowhere/verify', 'POST'))).toBe('ADMIN_NOT_FOUND');
   });
+
+  it('passes on what a peer says of something that does not answer, and does not take it for silence', async () => {
+    const far = await start({ node: 'far', services: [fakeReplication()] });
+    const admin = await start({ services: [], peers: [{ name: 'far', url: far.url }] });
+    const body = { csn: '29991122120000.000001Z#000000#001#000000', withinMs: 20 };
+    await expect(ask(admin, '/api/v1/replicas/ldap-us.isp.example/wait', 'POST', body)).rejects.toThrow(
+      'ldap-us.isp.example does not have 29991122120000.000001Z#000000#001#000000 after 20 ms: it is following',
+    );
+  });
 });
 
 describe('user why', () => {
