@@ -51,7 +51,7 @@ import { elsewhereOf, type ListenerCounts } from './subset/shared-counts.ts';
 import { type SharedNews, SubsetSharing, takeNews } from './subset/sharing.ts';
 import { type FrontendLegacy, Succession } from './subset/succession.ts';
 import { countPlaces } from './subset/symmetric.ts';
-import { Withdrawal } from './subset/withdrawal.ts';
+import { type EndableSession, Withdrawal } from './subset/withdrawal.ts';
 import type { ChangingTls } from './tls/frontend-tls.ts';
 
 /** The doors to the other rooms, opened. The frontend closes them when it stops. */
@@ -228,7 +228,7 @@ class Frontend implements RunningFrontend {
       clock,
       random,
       weight: () => settings.weight,
-      sessions: () => this.#dialogues(),
+      sessions: () => this.#endableSessions(),
       connections: () => this.connections(),
       setAccepting: async (isAccepting) => {
         for (const listener of this.#listeners) await (isAccepting ? listener.reopen() : listener.close());
@@ -244,7 +244,7 @@ class Frontend implements RunningFrontend {
       keeper: this.#keeper,
       smtp: () => this.#smtp,
       left: async () => this.#subsetSharing?.stop(),
-      connections: () => this.#sessionConnections(),
+      connections: () => this.connections(),
     });
     this.sharing = {
       guard: this.#guard,
@@ -454,7 +454,7 @@ class Frontend implements RunningFrontend {
   }
 
   connections(): number {
-    return this.#sessionConnections() + (this.#smtp?.connections() ?? 0);
+    return this.#listeners.reduce((sum, { connections }) => sum + connections, 0) + (this.#smtp?.connections() ?? 0);
   }
 
   drainMs(): number {
@@ -557,10 +557,6 @@ class Frontend implements RunningFrontend {
     });
   }
 
-  #sessionConnections(): number {
-    return this.#listeners.reduce((sum, { connections }) => sum + connections, 0);
-  }
-
   #sessions(): FrontendSession[] {
     const found: FrontendSession[] = [];
     for (const dialogue of this.#dialogues()) {
@@ -569,6 +565,11 @@ class Frontend implements RunningFrontend {
       if (found.length >= sessionsListedMax) return found;
     }
     return found;
+  }
+
+  *#endableSessions(): IterableIterator<EndableSession> {
+    yield* this.#dialogues();
+    yield* this.#smtp?.sessions() ?? [];
   }
 
   *#dialogues(): IterableIterator<LoginDialogue> {

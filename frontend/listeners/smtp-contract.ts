@@ -14,6 +14,7 @@ import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import type { Credentials, SaslSettings } from '#frontend/session/credentials.ts';
 import type { SaltAnswer } from '#frontend/session/open-session.ts';
 import type { Settings } from '#frontend/subset/settings.ts';
+import type { EndableSession } from '#frontend/subset/withdrawal.ts';
 import type { ChangingTls } from '#frontend/tls/frontend-tls.ts';
 
 /** What the frontend knows of a recipient's address now. */
@@ -96,6 +97,8 @@ export interface RunningSmtp extends AsyncDisposable {
   setAccepting(isAccepting: boolean): Promise<void>;
   /** Clients connected. */
   connections(): number;
+  /** Sessions that can be told to go. */
+  sessions(): Iterable<EndableSession>;
   /** Delivers no more, for another process to do so; see queue.ts. */
   release(heir: (id: string) => void): Promise<void>;
   /** Delivers again. */
@@ -114,6 +117,7 @@ export const noMail: RunningSmtp = {
   applySettings: () => {},
   setAccepting: async () => {},
   connections: () => 0,
+  sessions: () => [],
   release: async () => {},
   takeBack: async () => {},
   adopt: async () => {},

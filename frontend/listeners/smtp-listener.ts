@@ -10,7 +10,7 @@
 import type { Socket } from 'node:net';
 import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
 import { type AccountName, type AccountUuid, type DomainName, tryParseDomainName } from '#common/account-name.ts';
-import type { Timer } from '#common/clock.ts';
+import { sleep, type Timer } from '#common/clock.ts';
 import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { smtpReplies } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
@@ -24,6 +24,7 @@ import type { MailQueue } from '../queue/queue.ts';
 import { type Credentials, mechanismsOf } from '../session/credentials.ts';
 import { defaultDomains } from '../session/default-domains.ts';
 import type { ListenerLimits } from '../subset/settings.ts';
+import type { EndableSession } from '../subset/withdrawal.ts';
 import { oneLess } from './mail-listener.ts';
 import type { MailLogin, SmtpOptions } from './smtp-contract.ts';
 import type { Receiving } from './smtp-message.ts';
@@ -39,6 +40,9 @@ const loginFailuresMax = 3;
 const refusalsMax = 100;
 /** A client that sends nothing for so long is closed (RFC 5321 §4.5.3.2.7). */
 const silenceMaxMs = 5 * 60_000;
+/** Time for a client that was told 421 to read it and hang up, milliseconds. */
+const farewellMs = 1_000;
+const lookEveryMs = 20;
 /** RFC 4954 §4: of AUTH with a response; other commands are far shorter. */
 const commandBytesMax = 12_288;
 /** Commands of the library that no server should offer. */
@@ -58,7 +62,13 @@ interface SessionState {
   recipients: Map<string, QueuedRecipient>;
   messages: number;
   refusals: number;
+  /** What it hears once its transaction is over, after which it is closed. */
+  farewell: string | undefined;
+  /** The same one each time it is asked for. */
+  endable: EndableSession | undefined;
 }
+
+type ServerConnection = SMTPServer['connections'] extends Set<infer T> ? T : never;
 
 /** See the header of this file. */
 export class SmtpListener implements AsyncDisposable {
@@ -78,6 +88,7 @@ export class SmtpListener implements AsyncDisposable {
   /** As configured, then as bound. */
   #port: number;
   #limits: ListenerLimits;
+  #isStopping = false;
 
   private constructor(options: SmtpOptions, listener: FrontendListener, queue: MailQueue, receiving: Receiving) {
     this.#options = options;
@@ -128,10 +139,31 @@ export class SmtpListener implements AsyncDisposable {
     options.closeTimeout = Math.max(1, settings.drainMs);
   }
 
-  /** Accepts no more; sessions have `drainMs` to end, then hear 421. */
+  /** Sessions that have been greeted. One in a transaction may finish it before it hears its bye. */
+  *sessions(): IterableIterator<EndableSession> {
+    for (const connection of this.#server.connections) {
+      const state = this.#sessions.get(connection.id);
+      if (state !== undefined) yield this.#endable(connection, state);
+    }
+  }
+
+  /** Accepts no more; every session hears 421 (RFC 5321 §3.8), one in a transaction after it or when `drainMs` are over. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const socket of this.#sockets) socket.destroy();
+    const { ports, settings } = this.#options;
+    this.#isStopping = true;
+    this.#server.server.close();
+    for (const session of [...this.sessions()]) void session.bye(stoppingText);
+    const until = async (atMs: number): Promise<void> => {
+      while (this.#sessions.size > 0 && ports.clock.monotonicMs() < atMs) await sleep(ports.clock, lookEveryMs);
+    };
+    await until(ports.clock.monotonicMs() + settings.drainMs);
+    for (const session of [...this.sessions()]) session.drop();
+    await until(ports.clock.monotonicMs() + farewellMs);
+    // Ends those that have no session yet, and what the library keeps.
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+      for (const socket of this.#sockets) socket.destroy();
+    });
   }
 
   #createServer(): SMTPServer {
@@ -164,7 +196,10 @@ export class SmtpListener implements AsyncDisposable {
       onSecure: (_socket, session, done) => this.#secured(session, done),
       onMailFrom: (address, session, done) => this.#answer(session, done, this.#mail(session, address.address)),
       onRcptTo: (address, session, done) => this.#answer(session, done, this.#rcpt(session, address.address)),
-      onData: (stream, session, done) => void this.#data(stream, session).then((text) => done(null, text), done),
+      onData: (stream, session, done) => {
+        const settled = this.#data(stream, session).then((text) => done(null, text), done);
+        void settled.then(() => this.#transactionOver(session));
+      },
       onClose: (session) => this.#closed(session),
     });
     tls?.onChange?.(() => server.updateSecureContext({ cert: tls.cert, key: tls.key }));
@@ -200,8 +235,31 @@ export class SmtpListener implements AsyncDisposable {
     return disabled;
   }
 
+  #endable(connection: ServerConnection, state: SessionState): EndableSession {
+    state.endable ??= {
+      bye: async (text) => {
+        state.farewell = text;
+        // In a transaction it would be the answer to a command, or fall into a message.
+        if (connection.session.envelope.mailFrom === false) connection.send(421, `4.3.2 ${text}`);
+      },
+      drop: () => connection.send(421, `4.3.2 ${state.farewell ?? stoppingText}`),
+    };
+    return state.endable;
+  }
+
+  /** The transaction is over: a session that is to go hears so. */
+  #transactionOver(session: SMTPServerSession): void {
+    const farewell = this.#sessions.get(session.id)?.farewell;
+    if (farewell === undefined) return;
+    for (const connection of this.#server.connections) if (connection.id === session.id) connection.send(421, `4.3.2 ${farewell}`);
+  }
+
   #connected(session: SMTPServerSession, done: (error?: Error) => void): void {
     const address = session.remoteAddress;
+    if (this.#isStopping) {
+      done(replyError(421, '4.3.2', stoppingText));
+      return;
+    }
     const rule = this.#options.rules?.find(address);
     if (rule?.verdict === 'block') {
       done(replyError(421, '4.7.0', 'Not now'));
@@ -230,6 +288,8 @@ export class SmtpListener implements AsyncDisposable {
       recipients: new Map(),
       messages: 0,
       refusals: 0,
+      farewell: undefined,
+      endable: undefined,
     });
     const mayLogInClear = session.secure || isLoopback(address) || this.#listener.allowPlaintextLogin;
     session.disabledCommands = this.#disabledCommands(!mayLogInClear);
@@ -291,6 +351,7 @@ export class SmtpListener implements AsyncDisposable {
   async #mail(session: SMTPServerSession, sender: string): Promise<Refusal | undefined> {
     const state = this.#stateOf(session);
     state.recipients = new Map();
+    if (state.farewell !== undefined) return refused(421, '4.3.2', state.farewell);
     if (!this.#isSubmission) return undefined;
     // The library asks for a login only where it offers AUTH; in clear it does not.
     if (state.login === undefined) return refused(530, '5.7.0', session.secure ? 'Log in first' : 'Use STARTTLS and log in first');
@@ -383,6 +444,8 @@ export class SmtpListener implements AsyncDisposable {
     return state;
   }
 }
+
+const stoppingText = 'Shutting down, connect again';
 
 /** RFC 4954 §6: 454 asks the client to try again and not for another password. */
 const putOff = { code: 454, text: '4.7.0 Temporary authentication failure, try again later' } as const;

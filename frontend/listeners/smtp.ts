@@ -48,6 +48,7 @@ export async function startSmtp(options: SmtpOptions): Promise<RunningSmtp> {
       for (const listener of started) await listener.setAccepting(isAccepting);
     },
     connections: () => started.reduce((sum, listener) => sum + listener.connections, 0),
+    sessions: () => started.flatMap((listener) => [...listener.sessions()]),
     release: (heir) => queue.release(heir),
     takeBack: () => queue.takeBack(),
     adopt: (id) => queue.adopt(id),

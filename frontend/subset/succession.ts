@@ -49,7 +49,7 @@ export interface SuccessionOptions {
   smtp(): RunningSmtp | undefined;
   /** The new process has taken over. */
   left(): Promise<void>;
-  /** Clients of the listeners for sessions. */
+  /** Clients connected. */
   connections(): number;
 }
 
@@ -124,14 +124,14 @@ export class Succession {
 
   /** Serves sessions to their end; at the deadline the rest hears its bye. Resolves when there are none, or on `signal`; the caller then disposes. */
   async leave(deadlineMs: number, signal: AbortSignal): Promise<void> {
-    const { clock, withdrawal, connections, smtp } = this.#options;
+    const { clock, withdrawal, connections } = this.#options;
     const until = async (atMs: number, isOver: () => boolean): Promise<void> => {
       while (!isOver() && clock.monotonicMs() < atMs && !signal.aborted) await sleep(clock, lookEveryMs, signal);
     };
     const deadlineAtMs = clock.monotonicMs() + Math.min(deadlineMs, deadlineMsMax);
     this.#deadlineAtMs = deadlineAtMs;
     await this.#options.left();
-    await until(deadlineAtMs, () => connections() + (smtp()?.connections() ?? 0) === 0);
+    await until(deadlineAtMs, () => connections() === 0);
     if (connections() === 0 || signal.aborted) return;
     await withdrawal.drain(byeMs, undefined);
     await until(clock.monotonicMs() + byeMs, () => connections() === 0);

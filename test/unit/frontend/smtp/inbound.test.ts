@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import nodemailer from 'nodemailer';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 import type { LineClient } from '#test/transcripts/line-transcript.ts';
@@ -247,13 +247,56 @@ describe('inbound SMTP', () => {
     expect(await innocent.command('NOOP')).toMatch(/^250 /);
   });
 
-  it('frees its port and closes its sessions when it is stopped', async () => {
-    const h = await SmtpHarness.start();
-    const client = await greeted(h);
+  it('frees its port when it is stopped, tells who is idle, and lets a transaction be finished first', async () => {
+    await using h = await SmtpHarness.start({ config: { drainMs: 60_000 } });
+    const [idle, busy, late, local] = [await greeted(h), await greeted(h), await greeted(h), await h.connect(3)];
+    const secure = await h.connect(2);
+    for (const client of [secure, local]) await client.reply();
+    for (const client of [busy, late]) await client.command('MAIL FROM:<x@other.example>');
+    await busy.command('RCPT TO:<bob@isp.example>');
+    await busy.command('DATA');
     const port = h.port(0);
-    await h.running[Symbol.asyncDispose]();
-    expect(await client.reply()).toMatch(/^421 |^\(closed\)$/);
+    const stopped = h.running[Symbol.asyncDispose]();
+    for (const client of [idle, secure, local]) {
+      expect(await client.line()).toBe('421 4.3.2 Shutting down, connect again');
+      expect(await client.line()).toBeUndefined();
+    }
     await expect(nodeNetwork.connect({ host: '127.0.0.1', port })).rejects.toMatchObject({ code: 'NET_CONNECT_FAILED' });
-    await h[Symbol.asyncDispose]();
+    busy.send('Subject: in time\r\n\r\nhello\r\n.\r\n');
+    expect(await busy.line()).toMatch(/^250 2\.0\.0 Queued as /);
+    expect(await busy.line()).toBe('421 4.3.2 Shutting down, connect again');
+    // Whoever begins anew instead hears it as the answer.
+    await late.command('RSET');
+    expect(await late.command('MAIL FROM:<x@other.example>')).toBe('421 4.3.2 Shutting down, connect again');
+    for (const client of [busy, late]) {
+      expect(await client.line()).toBeUndefined();
+      client.connection.destroy();
+    }
+    await stopped;
+  });
+
+  it('tells a client that does not end its transaction when the time is over', async () => {
+    const h = await SmtpHarness.start();
+    onTestFinished(() => h[Symbol.asyncDispose]());
+    const client = await greeted(h);
+    await client.command('MAIL FROM:<x@other.example>');
+    const stopped = h.running[Symbol.asyncDispose]();
+    expect(await client.line()).toBe('421 4.3.2 Shutting down, connect again');
+    await stopped;
+  });
+
+  it('ends sessions one by one while it goes on', async () => {
+    await using h = await SmtpHarness.start();
+    const [first, second] = [await greeted(h), await greeted(h)];
+    await first.command('MAIL FROM:<x@other.example>');
+    const sessions = [...h.running.sessions()];
+    expect(sessions.length).toBe(2);
+    expect([...h.running.sessions()].every((session) => sessions.includes(session))).toBe(true);
+    for (const session of sessions) await session.bye('Going, connect again');
+    expect(await second.line()).toBe('421 4.3.2 Going, connect again');
+    expect(await first.command('RCPT TO:<bob@isp.example>')).toMatch(/^250 /);
+    for (const session of h.running.sessions()) session.drop();
+    expect(await first.line()).toBe('421 4.3.2 Going, connect again');
+    expect(await (await greeted(h)).command('NOOP')).toMatch(/^250 /);
   });
 });
