@@ -21,6 +21,10 @@ export interface TlsFacts {
 export interface ConnectionHandlers {
   /** Bytes came. The buffer belongs to the handler. */
   data(chunk: Buffer): void;
+  /** Of a connection with `lendsReads`, called instead of `data` while `holdsLent` says no: the buffer is valid until this returns, and longer if it says yes by then. */
+  lent?(chunk: Buffer): void;
+  /** Whether anything that was lent, or passed on before, is still needed. */
+  holdsLent?(): boolean;
   /** The peer will send no more (half-close). Without this handler the connection is ended in turn. */
   end?(): void;
   /** All that was written has been handed to the system; write on. */
@@ -124,6 +128,8 @@ export interface ConnectOptions {
   readonly timeoutMs?: number;
   /** One session of many: with TLS it is written in slices, so that no large message leaves a large buffer with it. */
   readonly isSession?: boolean;
+  /** Without TLS: the handlers may be lent what is read; see lent-reads.ts. */
+  readonly lendsReads?: boolean;
   /** Local address to connect from. */
   readonly localAddress?: string;
 }

@@ -16,6 +16,7 @@ import {
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
+import { passLent, sharedBuffer } from '#common/network/lent-reads.ts';
 import { backlogDefault, boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
 import type {
   Connection,
@@ -56,7 +57,14 @@ function connect(options: ConnectOptions): Promise<Connection> {
         : { path: options.path };
     const tls = options.tls;
     const socket: Socket =
-      tls === undefined ? connectTcp({ ...target, noDelay: true, allowHalfOpen: true }) : connectTls(tlsClientOptions(target, tls));
+      tls === undefined
+        ? connectTcp({
+            ...target,
+            noDelay: true,
+            allowHalfOpen: true,
+            ...(options.lendsReads === true ? { onread: { buffer: sharedBuffer, callback: (count) => onRead(socket, count) } } : {}),
+          })
+        : connectTls(tlsClientOptions(target, tls));
     const failed = (error: Error): void => {
       clearTimeout(timer);
       const isTls = tls !== undefined && !('syscall' in error);
@@ -424,6 +432,11 @@ class NodeConnection implements Connection {
     queueMicrotask(() => this.#handlers !== undefined && socket.resume());
   }
 
+  onSocketRead(socket: Socket, count: number): void {
+    if (this.#handlers === undefined) this.onSocketData(socket, Buffer.from(sharedBuffer.subarray(0, count)));
+    else passLent(this.#handlers, count);
+  }
+
   onSocketEnd(): void {
     this.#ended = true;
     if (this.#handlers !== undefined) this.#onEnd();
@@ -461,6 +474,11 @@ type OwnedSocket = Socket & { [owner]?: NodeConnection };
 
 function onData(this: OwnedSocket, chunk: Buffer): void {
   this[owner]?.onSocketData(this, chunk);
+}
+
+function onRead(socket: OwnedSocket, count: number): boolean {
+  socket[owner]?.onSocketRead(socket, count);
+  return true;
 }
 
 function onEnd(this: OwnedSocket): void {

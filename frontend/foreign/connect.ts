@@ -40,6 +40,8 @@ export function dial(network: Network, target: ForeignTarget): Promise<Connectio
     port: service.port,
     timeoutMs: connectTimeoutMs,
     isSession: true,
+    // TLS that is started later takes the socket over as it is.
+    lendsReads: service.tls === 'none',
     ...(service.tls === 'implicit' ? { tls: { serverName, ...(ca === undefined ? {} : { ca }) } } : {}),
   });
 }

@@ -129,12 +129,15 @@ class Relay implements Splice {
 
   #attach(channel: Connection): void {
     const isCurrent = (): boolean => channel === this.#channel;
+    const pass = (chunk: Buffer): void => {
+      this.bytesOut += chunk.length;
+      this.#words = this.#lastWords(chunk);
+      if (!this.#client.write(chunk)) channel.pause();
+    };
     channel.handle({
-      data: (chunk) => {
-        this.bytesOut += chunk.length;
-        this.#words = this.#lastWords(chunk);
-        if (!this.#client.write(chunk)) channel.pause();
-      },
+      data: pass,
+      lent: pass,
+      holdsLent: () => this.#client.bufferedBytes > 0,
       drain: () => {
         if (isCurrent() && this.#reopen === undefined) this.#client.resume();
       },
