@@ -34,6 +34,11 @@ export class FaultProxy implements AsyncDisposable {
     return proxy;
   }
 
+  /** Clients connected. */
+  get connections(): number {
+    return this.#sockets.size / 2;
+  }
+
   /** Resets every connection and refuses new ones, until `heal`. */
   cut(): void {
     this.#isCut = true;
@@ -91,7 +96,7 @@ export class FaultProxy implements AsyncDisposable {
           const piece = this.#bytesPerSecond === Number.POSITIVE_INFINITY && at === 0 ? chunk : chunk.subarray(at, at + pieceBytes);
           while (this.#isSilent) await this.#changed.promise;
           const waitMs = this.#delayMs + (1000 * piece.length) / this.#bytesPerSecond;
-          if (waitMs > 0) await new Promise((wake) => setTimeout(wake, waitMs));
+          if (waitMs > 0) await this.#hold(waitMs);
           if (!to.write(piece)) await new Promise<void>((resolve) => to.once('drain', resolve).once('close', resolve));
           if (piece === chunk) break;
         }
@@ -100,6 +105,14 @@ export class FaultProxy implements AsyncDisposable {
     } catch {
       to.destroy();
     }
+  }
+
+  /** Healed, it passes on at once what was waiting. */
+  async #hold(waitMs: number): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const timer = setTimeout(over.resolve, waitMs);
+    await Promise.race([over.promise, this.#changed.promise]);
+    clearTimeout(timer);
   }
 
   #tell(): void {
