@@ -15,7 +15,7 @@ import { attributesOf } from './body-of-row.ts';
 import { entryIndexes, openDatabase } from './database.ts';
 import type { EntryFunctions } from './entry-functions.ts';
 import { rootId } from './entry-store.ts';
-import { keysBoundary } from './key-index.ts';
+import { indexKeyMax, keysBoundary } from './key-index.ts';
 import { Statements } from './statements.ts';
 import { uuidBoundary } from './uuid-index.ts';
 
@@ -77,7 +77,14 @@ export class BulkLoad implements Disposable {
     this.#hasNames = false;
     for (const row of this.#statements.all('SELECT name, count FROM tally')) this.#tallies.set(row.name as string, row.count as number);
     for (const row of this.#statements.all('SELECT id, name FROM attribute')) this.#newKeys(row.name as string, row.id as number);
-    this.#lastId = Number(this.#statements.get("SELECT value FROM meta WHERE name = 'lastEntryId'")?.value ?? 0);
+    const number = (name: string): number | undefined =>
+      this.#statements.number('SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?', name);
+    this.#lastId = number('lastEntryId') ?? 0;
+    // Those whose keys are in no table yet.
+    for (const { id, body } of this.#statements.all('SELECT id, body FROM entry WHERE id > ?', number(keysBoundary) ?? this.#lastId)) {
+      for (const { attribute, value } of functions.keysOf(attributesOf(body as Uint8Array) ?? []))
+        this.key(attribute, value.slice(0, indexKeyMax), id as number);
+    }
   }
 
   /** Adds an entry and gives its id. */
