@@ -84,8 +84,8 @@ export class Seat implements AsyncDisposable {
   }
 
   /**
-   * Resolves once this service writes the server, or at once where that is the master: another one that did and is gone may have received changes that it did not write, and keeps
-   * the lease until its time is up. Rejects with `REPL_NOT_PROMOTED`.
+   * Resolves once this service writes the server, or at once where that is the master: another one that did and is gone may have received
+   * changes that it did not write, and keeps the lease until its time is up. Rejects with `REPL_NOT_PROMOTED`.
    */
   async whenActive(withinMs: number): Promise<void> {
     const { clock } = this.#options.ports;
