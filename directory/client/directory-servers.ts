@@ -62,13 +62,20 @@ export class DirectoryServers implements AsyncDisposable {
   async ask<T>(url: string, question: (connection: LdapConnection) => Promise<T>): Promise<T> {
     const server = this.#servers.get(url);
     if (server === undefined) throw new PlatformError('CONFIG_INVALID', `${url} is none of the directory servers configured`);
+    const askedMs = this.#ports.clock.monotonicMs();
+    let connection: LdapConnection | undefined;
     try {
-      const answer = await question(await this.#connected(server));
+      connection = await this.#connected(server);
+      const answer = await question(connection);
       server.lastError = undefined;
       server.avoidedUntilMs = 0;
       return answer;
     } catch (error) {
       if (isServerFailure(error)) {
+        // Something on the way may have forgotten this connection, and lets another one through.
+        const isMute = connection?.isOpen === true && connection.silentMs >= this.#ports.clock.monotonicMs() - askedMs;
+        if (isMute && error instanceof PlatformError && error.code === 'NET_TIMEOUT')
+          connection?.destroy('nothing came while it was asked');
         server.lastError = messageOf(error);
         server.avoidedUntilMs = this.#ports.clock.monotonicMs() + jitteredMs(this.#ports.random, avoidMs);
       }
