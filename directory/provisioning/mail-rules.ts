@@ -122,8 +122,10 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
   const uid = uidOf(draft.rdn);
   if (uid === undefined) throw new Refusal('namingViolation', 'an account is named by its uid: uid=<local part>,<domain entry>');
   for (const name of names) addresses.add(accountAddress('uid', `${uid}@${name}`));
+  // Of a name written as names are compared it is known already that no other entry has it.
+  const own = new Set(draft.rdn.length === 1 ? names.map((name) => `${uid}@${name}`) : []);
   for (const type of ['mail', 'mailAlternateAddress']) {
-    for (const address of textsOf(attributes, type)) addresses.add(accountAddress(type, address));
+    for (const address of textsOf(attributes, type)) if (!addresses.has(address)) addresses.add(accountAddress(type, address));
   }
   if (addresses.size > accountAddressesMax) {
     throw new Refusal(
@@ -132,7 +134,7 @@ function checkAccount(tree: Tree, draft: EntryDraft): void {
     );
   }
   for (const address of addresses) {
-    const other = ownerOf(tree, address, before?.id);
+    const other = ownerOf(tree, address, before?.id, own.has(address));
     if (other !== undefined) {
       throw new Refusal('constraintViolation', `the address ${printable(address)} belongs to ${tree.store.dnOf(other)} already`);
     }
@@ -201,8 +203,8 @@ function accountAddress(type: string, text: string): string {
   return address;
 }
 
-/** Whoever has the address already: as mail, as mailAlternateAddress, or as its name in a domain of ours. */
-export function ownerOf(tree: Tree, address: string, exceptId: number | undefined): StoredEntry | undefined {
+/** Whoever has the address already: as mail, as mailAlternateAddress, or, unless `isNameFree`, as its name in a domain of ours. */
+export function ownerOf(tree: Tree, address: string, exceptId: number | undefined, isNameFree = false): StoredEntry | undefined {
   const { store } = tree;
   // Mostly nobody has it, which one look into the index tells.
   for (const attribute of store.hasKeyOf(addressAttributes, address) ? addressAttributes : []) {
@@ -211,7 +213,7 @@ export function ownerOf(tree: Tree, address: string, exceptId: number | undefine
       if (id !== exceptId && entry !== undefined && hasClass(entry, 'mailaccount')) return entry;
     }
   }
-  const name = tryParseAccountName(address);
+  const name = isNameFree ? undefined : tryParseAccountName(address);
   if (name === undefined) return undefined;
   for (const domain of domainsNamed(tree, domainOf(name))) {
     const entry = store.child(domain.id, rdnKey(tree.schema, [{ type: 'uid', value: localPartOf(name) }]));

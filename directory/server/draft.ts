@@ -57,9 +57,11 @@ export function structuralClassOf(schema: Schema, attributes: readonly Attribute
 export function holdsValue(schema: Schema, attributes: readonly Attribute[], type: string, value: Buffer): boolean {
   const described = schema.description(type, true);
   if (described === undefined) return false;
+  const held = attributes.find((one) => one.type === described.canonical)?.values ?? [];
+  if (held.some((one) => one.equals(value))) return true;
   const key = (one: Buffer): string | undefined => described.type.equality?.key(one) ?? one.toString('latin1');
   const wanted = key(value);
-  return attributes.find((one) => one.type === described.canonical)?.values.some((one) => key(one) === wanted) ?? false;
+  return held.some((one) => key(one) === wanted);
 }
 
 /** The attributes together with those of the entry's name, which a client need not repeat (RFC 4511 §4.7). */

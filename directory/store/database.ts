@@ -73,8 +73,8 @@ export function openDatabase(path: string, pagesBytes = pagesBytesMax): Database
     database = new DatabaseSync(path);
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
     database.exec(`PRAGMA cache_size = -${Math.max(1, Math.floor(Math.min(pagesBytes, pagesBytesMax) / 1024))}`);
-    // Pages that many writes touch are copied from the log into the file once for all of them; 32 MB of log are read back within a second.
-    database.exec('PRAGMA wal_autocheckpoint = 8192');
+    // Pages that many writes touch are copied from the log into the file once for all of them; 64 MB of log are read back within two seconds.
+    database.exec('PRAGMA wal_autocheckpoint = 16384');
     const version = database.prepare('PRAGMA user_version').get()?.user_version;
     if (version === 0) {
       database.exec(`BEGIN EXCLUSIVE; ${tables} ${derivedTables} ${allIndexes.join(';')}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
