@@ -21,9 +21,9 @@ import type {
   TlsClientOptions,
   TlsServerOptions,
 } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa, type ThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
+import { networks } from './network-table.ts';
 
 /** Every wait ends here, on a machine of any speed. */
 const waitMs = 20_000;
@@ -35,7 +35,7 @@ export interface Implementation {
 }
 
 /** All that must behave alike. */
-export const implementations: readonly Implementation[] = [{ name: 'nodeNetwork', network: nodeNetwork }];
+export const implementations: readonly Implementation[] = Object.entries(networks).map(([name, network]) => ({ name, network }));
 
 /** Who connects, and who accepts. */
 export interface Pair {
