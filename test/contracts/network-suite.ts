@@ -8,6 +8,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import { expect, onTestFinished } from 'vitest';
 import { systemClock, withTimeout } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
@@ -278,6 +279,12 @@ export async function issued(ca: ThrowawayCa, names: readonly string[]): Promise
   return { cert: certificate, key };
 }
 
+/** The authority as it was long ago: what it issues has expired. */
+export async function expiredCa(): Promise<ThrowawayCa> {
+  const longAgo = { ...systemClock, nowMs: () => systemClock.nowMs() - 200 * 24 * 3_600_000 };
+  return createThrowawayCa(longAgo, systemRandom, (await identities()).ca.kept);
+}
+
 /** Listens until the test is over. */
 export async function listen(network: Network, options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener> {
   const listener = await network.listen(options, accept);
@@ -391,6 +398,11 @@ export async function settled(): Promise<void> {
   one.socket.destroy();
   other.socket.destroy();
   server.close();
+}
+
+/** `tls-exporter` of RFC 9266, as Node has it. */
+export function binding(socket: TLSSocket): string {
+  return socket.exportKeyingMaterial(32, 'EXPORTER-Channel-Binding', Buffer.alloc(0)).toString('hex');
 }
 
 /** Makes Node's TLS write where `send` says, so that a case decides when and in what pieces. */
