@@ -3,11 +3,7 @@
  */
 import { destination, type Logger as PinoLogger, pino } from 'pino';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { Logger } from '#common/log/logger.ts';
-
-/** Levels, quietest last. */
-export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
-export type LogLevel = (typeof logLevels)[number];
+import type { Logger, LogLevel } from '#common/log/logger.ts';
 
 /** Fields that hold secrets, in a line or in an object of it; `Secret` is the first lock, this is the second. */
 const secretNames: ReadonlySet<string> = new Set(['password', 'userPassword', 'credentials', 'token']);
@@ -33,10 +29,11 @@ export function createLogger(level: LogLevel, base: Record<string, unknown>, fil
 }
 
 /** A logger with these fields. pino writes a field once for each child that names it; here the innermost one wins and the key stands once. */
-function boundTo(root: PinoLogger, fields: Record<string, unknown>): Logger {
-  const own = root.child(withoutSecrets(fields, 1));
+function boundTo(root: PinoLogger, fields: Record<string, unknown>, level?: LogLevel): Logger {
+  const own = root.child(withoutSecrets(fields, 1), level === undefined ? {} : { level });
   return {
-    child: (more) => boundTo(root, { ...fields, ...more }),
+    child: (more) => boundTo(root, { ...fields, ...more }, level),
+    atLevel: (other) => boundTo(root, fields, other),
     trace: (given, message) => own.trace(given, message),
     debug: (given, message) => own.debug(given, message),
     info: (given, message) => own.info(given, message),

@@ -6,6 +6,27 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { Secret } from '#common/secret.ts';
 
+it('writes at another level what is asked for apart, and all else at its own', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'archipelago-log-'));
+  try {
+    const file = join(folder, 'x.log');
+    const log = createLogger('info', { node: 'a' }, file);
+    const louder = log.atLevel?.('trace').child({ component: 'link' });
+    const quieter = log.atLevel?.('silent');
+    log.debug({}, 'debug at info');
+    louder?.trace({}, 'trace at trace');
+    quieter?.error({}, 'error at silent');
+    log.child({}).info({}, 'info at info');
+    const lines = readFileSync(file, 'utf8').trim().split('\n');
+    expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+      { level: 'trace', node: 'a', component: 'link', msg: 'trace at trace' },
+      { level: 'info', node: 'a', msg: 'info at info' },
+    ]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
 it('writes each field once, keeps secrets back and tells the whole of an error', () => {
   const folder = mkdtempSync(join(tmpdir(), 'archipelago-log-'));
   try {
