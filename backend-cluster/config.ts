@@ -1,7 +1,16 @@
 /** Options of one member of a Backend Dynamic Cluster. */
 import type { Static } from 'typebox';
 import { Type } from '#common/config/declare.ts';
-import { DirectoryAccess, LinkTls, ListenAddress, OAuthOptions, SecretSource } from '#common/config/options.ts';
+import {
+  DirectoryAccess,
+  interClusterDescription,
+  LinkTls,
+  ListenAddress,
+  linkCacheOptions,
+  linkServiceOptions,
+  OAuthOptions,
+  SecretSource,
+} from '#common/config/options.ts';
 
 /** Where the members' election, leases and hints live. */
 export const CoordinatorConfig = Type.Object(
@@ -63,6 +72,17 @@ export const StorageConfig = Type.Object(
 );
 export type StorageConfig = Static<typeof StorageConfig>;
 
+/** The link to other members, and what differs for a service. */
+export const InterClusterOptions = Type.Object(
+  {
+    ...linkCacheOptions((value) => ({ default: value })),
+    deliver: linkServiceOptions('Mail for an account that another member has open.'),
+    calls: linkServiceOptions('Everything else: the Controller’s messages, account operations, sessions that are handed over.'),
+  },
+  { additionalProperties: false, description: interClusterDescription },
+);
+export type InterClusterOptions = Static<typeof InterClusterOptions>;
+
 /** A member of a Dynamic Cluster. Its cluster is its name without the first label. */
 export const BackendConfig = Type.Object(
   {
@@ -80,6 +100,7 @@ export const BackendConfig = Type.Object(
     coordinator: CoordinatorConfig,
     directory: DirectoryAccess,
     link: Type.Optional(LinkTls),
+    interCluster: Type.Optional(InterClusterOptions),
     oauth: Type.Optional(OAuthOptions),
     heartbeatMs: Type.Integer({
       default: 1000,

@@ -11,6 +11,7 @@ import { resolveAccess } from '#directory/client/access.ts';
 import { followDirectory } from '#directory/client/follow.ts';
 import { openDirectoryReader } from '#directory/client/lookup.ts';
 import { openConfiguredWriter } from '#replication/client/open-writer.ts';
+import { linkSettingsOf } from './client/link-settings.ts';
 import { readLinkTls } from './client/link-tls.ts';
 import type { BackendConfig } from './config.ts';
 import type { EmbeddedCoordinators } from './coordination/embedded.ts';
@@ -54,6 +55,7 @@ export async function startBackend(config: BackendConfig, ports: Ports, shared: 
     advertise,
     tls,
     clusterNetwork: config.clusterNetwork,
+    links: linkSettingsOf(config.interCluster),
     heartbeatMs: config.heartbeatMs,
     leaseMs: config.leaseMs,
     idleCloseMs: config.idleCloseMs,

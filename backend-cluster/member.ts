@@ -35,6 +35,7 @@ import { type AccountChange, AccountRegistry } from './accounts/registry.ts';
 import { StoreCare } from './accounts/store-care.ts';
 import type { AccountWhereabouts, MemberAddress } from './client/cluster-client.ts';
 import { createLinkClient } from './client/link-client.ts';
+import type { LinkSettings } from './client/link-settings.ts';
 import type { LinkTlsPems } from './client/link-tls.ts';
 import type { BackendStatus, ClusterStatus, MemberStatus } from './client/status.ts';
 import { Controller } from './controller/controller.ts';
@@ -66,6 +67,8 @@ export interface MemberOptions {
   /** See `helloOf`. */
   readonly linkVersionMax?: number;
   readonly clusterNetwork: readonly string[];
+  /** Connections to other members. */
+  readonly links?: LinkSettings | undefined;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
   readonly idleCloseMs: number;
@@ -160,6 +163,7 @@ class Member implements RunningBackend {
       incarnation: this.#incarnation,
       linkVersionMax: options.linkVersionMax,
       tls,
+      ...(options.links === undefined ? {} : { settings: options.links }),
       unreachable: (member) => this.#controller.suspect(member),
       ports: { ...options.ports, log },
     });
@@ -358,6 +362,7 @@ class Member implements RunningBackend {
       drain: this.#upkeep.drainStatus,
       settingsVersion: this.#settings.current.version,
       deliveries: this.#deliveries.count,
+      links: this.#link.use(),
       sessions: this.#sessions.list(),
     };
   }

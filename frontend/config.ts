@@ -1,7 +1,16 @@
 /** Options of one frontend server. */
 import type { Static } from 'typebox';
 import { Type } from '#common/config/declare.ts';
-import { DirectoryAccess, LinkTls, OAuthOptions, SecretSource, ServerTls } from '#common/config/options.ts';
+import {
+  DirectoryAccess,
+  interClusterDescription,
+  LinkTls,
+  linkCacheOptions,
+  linkServiceOptions,
+  OAuthOptions,
+  SecretSource,
+  ServerTls,
+} from '#common/config/options.ts';
 
 /**
  * A setting that the subset's entry in the directory may give all of its frontends (subset/settings.ts). It has no `default`, which would be filled in as
@@ -142,6 +151,21 @@ export const RoutingOptions = Type.Object(
 );
 export type RoutingOptions = Static<typeof RoutingOptions>;
 
+/** The link to members, and what differs for a service. The limits may stand in the subset's entry too. */
+export const InterClusterOptions = Type.Object(
+  {
+    ...linkCacheOptions((otherwise) => ({ otherwise })),
+    imap: linkServiceOptions('IMAP sessions.'),
+    pop3: linkServiceOptions('POP3 sessions.'),
+    managesieve: linkServiceOptions('ManageSieve sessions.'),
+    lmtp: linkServiceOptions('Delivery of mail.'),
+    submission: linkServiceOptions('Log-ins of clients that submit mail.'),
+    calls: linkServiceOptions('All other questions: the first step of SCRAM, sessions that are ended.'),
+  },
+  { additionalProperties: false, description: interClusterDescription },
+);
+export type InterClusterOptions = Static<typeof InterClusterOptions>;
+
 /** How a foreign cluster is spoken to; which hosts and services it has stands in the directory. */
 export const ForeignClusterOptions = Type.Object(
   {
@@ -239,6 +263,7 @@ export const FrontendConfig = Type.Object(
     directory: DirectoryAccess,
     routing: RoutingOptions,
     link: Type.Optional(LinkTls),
+    interCluster: Type.Optional(InterClusterOptions),
     foreignClusters: Type.Optional(
       Type.Array(ForeignClusterOptions, {
         description: 'Clusters whose servers are not ours, where they are spoken to otherwise than by default.',

@@ -66,7 +66,7 @@ export async function startFrontend(
         name: config.name,
         role: 'frontend',
         tls: linkTls,
-        ports: { clock, random, network, log: log.child({ component: 'link' }) },
+        ports: { clock, random, network, metrics: ports.metrics, log: log.child({ component: 'link' }) },
       }),
       reader,
       follow: (routes, from) =>

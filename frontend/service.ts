@@ -406,6 +406,7 @@ class Frontend implements RunningFrontend {
       })),
       sessions: this.#sessions(),
       logins: { ...this.#opener.counts },
+      links: this.#doors.link.use(),
       settingsRefused: this.#settings.report().refused.length,
       queue: this.#smtp?.queue() ?? { messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 },
     };
@@ -538,6 +539,7 @@ class Frontend implements RunningFrontend {
     }
     this.#smtp?.applySettings();
     this.#subsetSharing?.setPeers(this.#settings.peers);
+    this.#doors.link.configure(this.#settings.links());
     this.#router.setMasterPerSecond(this.#settings.masterPerSecond);
   }
 

@@ -3,7 +3,8 @@
  * Implemented by link-client.ts beside this file.
  */
 
-import type { AccountCheckReport, AccountRepairReport, ClusterStatus, StoreReport } from '#backend-cluster/client/status.ts';
+import type { LinkSettings } from '#backend-cluster/client/link-settings.ts';
+import type { AccountCheckReport, AccountRepairReport, ClusterStatus, LinkUse, StoreReport } from '#backend-cluster/client/status.ts';
 import type { AccountName, AccountUuid } from '#common/account-name.ts';
 import type { ClusterName, MemberName } from '#common/host-server.ts';
 import type { Connection } from '#common/network/network.ts';
@@ -45,6 +46,10 @@ export interface LinkClient extends AsyncDisposable {
   /** A call to one member. Rejects with the member's `PlatformError`, or `NET_*`. */
   call(member: MemberAddress, method: string, params: unknown, timeoutMs?: number): Promise<unknown>;
   health(member: MemberAddress): MemberHealth;
+  /** Goes by these from now on; sessions under way stay where they are. */
+  configure(settings: LinkSettings): void;
+  /** What has been asked so far, by member and service. */
+  use(): readonly LinkUse[];
 }
 
 /** Account operations, run as journalled operations by the hosting cluster's Controller; any member may be asked. */

@@ -109,6 +109,10 @@ export class LinkConnection implements ChannelCarrier {
   get channelCount(): number {
     return this.#channels.size;
   }
+  /** Sessions on it, or calls under way where there are more of those. */
+  get inUse(): number {
+    return Math.max(this.#channels.size, this.#waiting.size);
+  }
   get unsentBytes(): number {
     return this.#batchBytes + this.#connection.bufferedBytes;
   }
@@ -123,6 +127,15 @@ export class LinkConnection implements ChannelCarrier {
     return (
       this.#state === 'open' && this.#channels.size < channelsMax && this.#waiting.size < unansweredMax && this.#lastNumber < channelMax
     );
+  }
+
+  /** No number is left for another session or call. */
+  get isSpent(): boolean {
+    return this.#lastNumber >= channelMax;
+  }
+  /** Dialler: sessions and calls asked for so far. */
+  get requests(): number {
+    return this.#lastNumber;
   }
 
   /** Hellos are exchanged; channels and calls may begin. */

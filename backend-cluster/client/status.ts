@@ -46,6 +46,21 @@ export interface MemberSession {
   readonly startedAtMs: number;
 }
 
+/** What one service of a server has asked of one member over the link. */
+export interface LinkUse {
+  readonly member: string;
+  readonly service: string;
+  /** Other services use the same connections. */
+  readonly isShared: boolean;
+  /** Those that it may use, and the sessions on them. */
+  readonly connections: number;
+  readonly sessions: number;
+  /** Sessions and calls that found a connection, that had to wait for one to be made, and that got none. */
+  readonly hits: number;
+  readonly misses: number;
+  readonly refused: number;
+}
+
 /** Where a member has the requests of one service to the outside world carried out; the Guide's Service Processing. */
 export interface DutyStatus {
   readonly setting: 'locally' | 'locally-for-others' | 'remotely' | 'auto';
@@ -149,5 +164,7 @@ export interface BackendStatus {
   /** Version of the cluster-wide settings that this member goes by. */
   readonly settingsVersion: number;
   readonly deliveries: number;
+  /** Connections to other members. */
+  readonly links?: readonly LinkUse[];
   readonly sessions: readonly MemberSession[];
 }

@@ -36,6 +36,58 @@ export const LinkTls = Type.Object(
 );
 export type LinkTls = Static<typeof LinkTls>;
 
+/** What `interCluster` is where nothing is configured. */
+export const linkDefaults = { connectionsMax: 8, sessionsPerConnection: 2_048, unusedKeptMs: 0 } as const;
+
+/** Options of a cache of link connections; `preset` says how a default is declared. */
+export function linkCacheOptions(preset: (value: number) => object) {
+  return cacheOptions(preset, {
+    connectionsMax: 'Connections of one process to one member.',
+    sessionsPerConnection:
+      'Sessions, or calls under way, on one connection before another is dialled. At connectionsMax they share what there is, up to 16384 on each (4096 of them not yet answered), and then are refused for the time being.',
+    unusedKeptMs:
+      'Time that a connection is kept at least which nothing uses, milliseconds; the first to each member stays. 0: all are kept. Otherwise sessions go to the oldest connection that has room, so that the others fall out of use.',
+    logLevel:
+      'Level of the link’s log lines instead of that of log. debug: connections made and closed, and what could not be asked; trace: every session and call.',
+  });
+}
+
+/** The link of one service. */
+export function linkServiceOptions(what: string) {
+  const own = 'As interCluster has it, of connections of its own.';
+  const texts = { connectionsMax: own, sessionsPerConnection: own, unusedKeptMs: own, logLevel: 'As interCluster has it.' };
+  return Type.Optional(
+    Type.Object(
+      cacheOptions(() => ({}), texts),
+      {
+        additionalProperties: false,
+        description: `${what} With a number here it has connections of its own; what is not said is as in interCluster.`,
+      },
+    ),
+  );
+}
+
+type CacheOption = 'connectionsMax' | 'sessionsPerConnection' | 'unusedKeptMs' | 'logLevel';
+
+function cacheOptions(preset: (value: number) => object, texts: Readonly<Record<CacheOption, string>>) {
+  const limit = (name: Exclude<CacheOption, 'logLevel'>, minimum: number, maximum: number) =>
+    Type.Optional(Type.Integer({ ...preset(linkDefaults[name]), minimum, maximum, description: texts[name] }));
+  return {
+    connectionsMax: limit('connectionsMax', 1, 64),
+    sessionsPerConnection: limit('sessionsPerConnection', 1, 16_384),
+    unusedKeptMs: limit('unusedKeptMs', 0, 86_400_000),
+    logLevel: Type.Optional(
+      Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'], {
+        description: texts.logLevel,
+      }),
+    ),
+  };
+}
+
+/** What `interCluster` is for. */
+export const interClusterDescription =
+  'Connections to members (the Guide’s Inter-Cluster Communications), which are kept and shared by all services that have none of their own.';
+
 /** Writing all directory servers at once instead of leaving it to replication. */
 export const AllAtOnce = Type.Object(
   {

@@ -1,5 +1,7 @@
 /** What a frontend reports of itself; plain JSON. */
 
+import type { LinkUse } from '#backend-cluster/client/status.ts';
+
 /** One frontend's whole picture. */
 export interface FrontendStatus {
   readonly role: 'frontend';
@@ -55,6 +57,8 @@ export interface FrontendStatus {
     readonly deferred: number;
     readonly bounced: number;
   };
+  /** Connections to members. */
+  readonly links?: readonly LinkUse[];
   /** Values in the entry of its subset that are refused. */
   readonly settingsRefused?: number;
   /** The processes that serve it: the one that accepts, and earlier ones with sessions left. Missing where it cannot be restarted without a break. */

@@ -8,12 +8,13 @@
  * that is not there says nothing.
  */
 import type { TSchema } from 'typebox';
+import { type CacheOptions, type InterClusterConfig, type LinkSettings, linkSettingsOf } from '#backend-cluster/client/link-settings.ts';
 import { printable, tryParseDomainName } from '#common/account-name.ts';
 import { nearestName } from '#common/config/nearest.ts';
 import { checkAgainst } from '#common/config/schema-check.ts';
 import type { SubsetRecord } from '#directory/client/records.ts';
 import type { FrontendSettings } from '#frontend/client/status.ts';
-import { FrontendConfig, FrontendListener, RoutingOptions } from '#frontend/config.ts';
+import { FrontendConfig, FrontendListener, InterClusterOptions, RoutingOptions } from '#frontend/config.ts';
 
 /** Lines of one entry that are looked at. */
 const linesMax = 200;
@@ -31,6 +32,17 @@ const listenerSettings = {
   acceptPerSecond: FrontendListener.properties.acceptPerSecond,
   connectionsMax: FrontendListener.properties.connectionsMax,
 } as const;
+const linkSettings = {
+  connectionsMax: InterClusterOptions.properties.connectionsMax,
+  sessionsPerConnection: InterClusterOptions.properties.sessionsPerConnection,
+  unusedKeptMs: InterClusterOptions.properties.unusedKeptMs,
+} as const;
+const linkSettingNames = Object.keys(linkSettings) as LinkSettingName[];
+const linkServices = (Object.keys(InterClusterOptions.properties) as (keyof InterClusterOptions)[]).filter(
+  (name): name is LinkServiceName => !(name in linkSettings) && name !== 'logLevel',
+);
+type LinkSettingName = keyof typeof linkSettings;
+type LinkServiceName = Exclude<keyof InterClusterOptions, LinkSettingName | 'logLevel'>;
 type FrontendSettingName = keyof typeof frontendSettings;
 type ListenerSettingName = keyof typeof listenerSettings;
 
@@ -41,6 +53,9 @@ const protocols = FrontendListener.properties.protocol.enum as readonly string[]
 const schemas: ReadonlyMap<string, TSchema> = new Map<string, TSchema>([
   ...Object.entries(frontendSettings),
   ...Object.entries(listenerSettings),
+  ...['interCluster', ...linkServices.map((service) => `interCluster.${service}`)].flatMap((prefix) =>
+    Object.entries(linkSettings).map(([name, schema]): [string, TSchema] => [`${prefix}.${name}`, schema]),
+  ),
   ...protocols.flatMap((protocol) =>
     Object.entries(listenerSettings).map(([name, schema]): [string, TSchema] => [`${protocol}.${name}`, schema]),
   ),
@@ -134,6 +149,18 @@ export class Settings {
     return this.#share(this.#value('routing.masterPerSecond').value);
   }
 
+  /** Connections to members. A service for which nothing is said shares those that all have. */
+  links(): LinkSettings {
+    const own = this.#config.interCluster ?? {};
+    const merged: Record<string, CacheOptions> = {};
+    for (const service of linkServices) {
+      const limits = Object.fromEntries(this.#linkLimits(service).map(({ name, value }) => [name, value]));
+      merged[service] = { ...own[service], ...limits };
+    }
+    const shared = Object.fromEntries(linkSettingNames.map((name) => [name, this.#linkLimit(name).value]));
+    return linkSettingsOf({ ...own, ...shared, ...merged } as InterClusterConfig);
+  }
+
   /** Of this process. */
   limits(listener: FrontendListener): ListenerLimits {
     const limits = limitsWith((name) => this.#limit(listener, name).value);
@@ -152,7 +179,14 @@ export class Settings {
         ...this.#limit(listener, limit),
       })),
     );
-    return { frontend: name, subset, entry: this.#entry?.dn, settings: [...ofFrontend, ...ofListeners], refused: this.#refused };
+    const ofLinks = [
+      ...linkSettingNames.map((limit) => ({ setting: `interCluster.${limit}`, ...this.#linkLimit(limit) })),
+      ...linkServices.flatMap((service) =>
+        this.#linkLimits(service).map(({ name: limit, ...found }) => ({ setting: `interCluster.${service}.${limit}`, ...found })),
+      ),
+    ];
+    const settings = [...ofFrontend, ...ofListeners, ...ofLinks];
+    return { frontend: name, subset, entry: this.#entry?.dn, settings, refused: this.#refused };
   }
 
   #value(name: FrontendSettingName): { value: number; origin: Origin } {
@@ -162,6 +196,20 @@ export class Settings {
 
   #limit(listener: FrontendListener, name: ListenerSettingName): { value: number; origin: Origin } {
     return this.#chosen(listener[name], [`${listener.protocol}.${name}`, name], listenerSettings[name]);
+  }
+
+  #linkLimit(name: LinkSettingName): { value: number; origin: Origin } {
+    return this.#chosen(this.#config.interCluster?.[name], [`interCluster.${name}`], linkSettings[name]);
+  }
+
+  /** Those that are said of the service. */
+  #linkLimits(service: LinkServiceName): { name: LinkSettingName; value: number; origin: Origin }[] {
+    return linkSettingNames.flatMap((name): { name: LinkSettingName; value: number; origin: Origin }[] => {
+      const own = this.#config.interCluster?.[service]?.[name];
+      const taken = this.#taken.get(`interCluster.${service}.${name}`);
+      if (own !== undefined) return [{ name, value: own, origin: 'node file' }];
+      return taken === undefined ? [] : [{ name, value: taken, origin: 'subset' }];
+    });
   }
 
   #chosen(own: number | undefined, names: readonly string[], schema: TSchema): { value: number; origin: Origin } {

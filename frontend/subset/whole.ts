@@ -2,6 +2,7 @@
  * One frontend, whatever processes serve it: this one, its helpers, and an earlier one that serves its sessions to their end. Those who ask see one
  * frontend: counts are sums, lists are joined, and what is ordered is ordered everywhere.
  */
+import type { LinkUse } from '#backend-cluster/client/status.ts';
 import type { Clock } from '#common/clock.ts';
 import { withTimeout } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
@@ -133,8 +134,31 @@ function mergedStatus(
       failed: sum(({ logins }) => logins.failed),
       refused: sum(({ logins }) => logins.refused),
     },
+    links: mergedLinks(all.flatMap(({ links }) => links ?? [])),
     processes: all.flatMap(({ processes }) => processes ?? []),
   };
+}
+
+function mergedLinks(links: readonly LinkUse[]): LinkUse[] {
+  const merged = new Map<string, LinkUse>();
+  for (const link of links) {
+    const key = `${link.member} ${link.service}`;
+    const sum = merged.get(key);
+    merged.set(
+      key,
+      sum === undefined
+        ? link
+        : {
+            ...sum,
+            connections: sum.connections + link.connections,
+            sessions: sum.sessions + link.sessions,
+            hits: sum.hits + link.hits,
+            misses: sum.misses + link.misses,
+            refused: sum.refused + link.refused,
+          },
+    );
+  }
+  return [...merged.values()];
 }
 
 function mergedAnswer(action: string, own: unknown, others: readonly { readonly isHelper: boolean; readonly given: unknown }[]): unknown {

@@ -62,6 +62,18 @@ export function fakeFrontend(name: string, subset: string, sessions: number, rea
       }),
     ),
     logins: { ok: 41, failed: 2, refused: 0 },
+    links: [
+      {
+        member: 'back1.west.isp.example',
+        service: 'imap',
+        isShared: true,
+        connections: 2,
+        sessions: 17,
+        hits: 40,
+        misses: 1,
+        refused: 0,
+      },
+    ],
     queue: { messages: 0, oldestAgeMs: 0, delivered: 12, deferred: 1, bounced: 0 },
   };
   return {

@@ -1,4 +1,5 @@
 /** `archipelago status`: the installation at a glance, and what is wrong with it. */
+import type { LinkUse } from '#backend-cluster/client/status.ts';
 import type { FrontendProcess } from '#frontend/client/status.ts';
 import type { Replies, StatusReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
@@ -60,6 +61,23 @@ function processTable(processes: readonly (FrontendProcess & { readonly frontend
   );
 }
 
+function linkTable(links: readonly (LinkUse & { readonly frontend: string })[], paint: Paint): string {
+  return table(
+    paint,
+    ['FRONTEND', 'LINK TO', 'SERVICE', 'CONNECTIONS', 'SESSIONS ON THEM', 'HITS', 'MISSES', 'REFUSED'],
+    links.map(({ frontend, member, service, isShared, connections, sessions, hits, misses, refused }) => [
+      frontend,
+      member,
+      service,
+      `${connections} ${isShared ? 'shared' : 'own'}`,
+      String(sessions),
+      String(hits),
+      String(misses),
+      refused === 0 ? '0' : paint.warn(String(refused)),
+    ]),
+  );
+}
+
 function render(report: StatusReport, paint: Paint, isWide: boolean): string {
   const parts: string[] = [];
   const { totals } = report;
@@ -99,6 +117,10 @@ function render(report: StatusReport, paint: Paint, isWide: boolean): string {
   if (isWide || processes.length > report.subsets.reduce((sum, { frontends }) => sum + frontends.length, 0)) {
     if (processes.length > 0) parts.push('\n', processTable(processes, report.atMs, paint));
   }
+  const links = report.subsets.flatMap((subset) =>
+    subset.frontends.flatMap((frontend) => (frontend.links ?? []).map((link) => ({ frontend: frontend.name, ...link }))),
+  );
+  if (isWide && links.length > 0) parts.push('\n', linkTable(links, paint));
   if (report.directories.length > 0) {
     parts.push(
       '\n',

@@ -67,6 +67,27 @@ describe('a node file', () => {
     ['with StartTLS over HTTP', frontend.replace('protocol: imap', 'protocol: http'), /"starttls" is not known to http/],
     ['whose secret has two sources', frontend.replace('{file: secret}', '{file: s, env: S}'), /gives both file and env/],
     ['with a directory URL of another kind', frontend.replace('[ldap://127', '[http://127'), /is not a URL of the form ldap:/],
+    [
+      'with a link of no connections',
+      `${frontend}    interCluster: {connectionsMax: 0}\n`,
+      /interCluster\.connectionsMax: 0 is too small; at least 1/,
+    ],
+    [
+      'with more sessions on a connection than it carries',
+      `${frontend}    interCluster: {imap: {sessionsPerConnection: 20000}}\n`,
+      /interCluster\.imap\.sessionsPerConnection: 20000 is too large; at most 16384/,
+    ],
+    [
+      'with a time in words',
+      `${frontend}    interCluster: {unusedKeptMs: 10s}\n`,
+      /interCluster\.unusedKeptMs: "10s" is not a whole number/,
+    ],
+    ['with a link of no service', `${frontend}    interCluster: {imaps: {}}\n`, /interCluster\.imaps: unknown key; did you mean "imap"\?/],
+    [
+      'with a log level of no name',
+      `${frontend}    interCluster: {lmtp: {logLevel: debgu}}\n`,
+      /"debgu" is not one of .*did you mean "debug"\?/,
+    ],
     ['with one port taken twice', `${frontend}admin: {port: 1143, tokenFile: t}\n`, /127\.0\.0\.1:1143 is already taken by admin/],
     ['whose admin API is open without TLS', `${frontend}admin: {address: 0.0.0.0, port: 1, tokenFile: t}\n`, /admin\.tls: is missing/],
     ['with a name of one label', frontend.replace('front1.eu.isp.example', 'front1'), /"front1" is not a full server name/],
@@ -95,6 +116,11 @@ describe('a node file', () => {
 `;
   it.each([
     ['a lease of three heartbeats', `${member}    leaseMs: 3000\n`, /3000 is not more than three heartbeats \(heartbeatMs is 1000\)/],
+    [
+      'a link of a service that members have none of',
+      `${member}    interCluster: {imap: {}}\n`,
+      /interCluster\.imap: unknown key; known here: .*deliver, calls/,
+    ],
     ['a socket coordinator without path', member.replace('embedded', 'socket'), /coordinator\.path: is missing/],
     ['a Redis coordinator without URL', member.replace('embedded', 'redis'), /coordinator\.url: is missing/],
     [

@@ -2,6 +2,7 @@
  * A small federation for the frontend's tests: a directory and members that answer as they are told, and a frontend's parts around them.
  */
 import type { LinkClient, MemberAddress, MemberHealth } from '#backend-cluster/client/cluster-client.ts';
+import type { LinkSettings } from '#backend-cluster/client/link-settings.ts';
 import type { AccountName, AccountUuid, DomainName } from '#common/account-name.ts';
 import { parseAccountName, parseAccountUuid, parseDomainName } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
@@ -177,6 +178,16 @@ export class FakeLink implements LinkClient {
 
   health(member: MemberAddress): MemberHealth {
     return { member, state: 'up', load: 0, lastError: undefined, ...this.healths.get(member.name) };
+  }
+
+  /** Given last. */
+  settings: LinkSettings | undefined;
+  configure(settings: LinkSettings): void {
+    this.settings = settings;
+  }
+
+  use(): [] {
+    return [];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

@@ -335,12 +335,15 @@ describe('a frontend on real sockets', () => {
     };
     const first = dial(port(0));
     await first.until('ready\r\n');
-    followed.change({ type: 'put', record: subset(30, 'eu', ['weight 70', 'imap.perAddressMax 1', 'loginTimeoutMs 1000']) });
+    const lines = ['weight 70', 'imap.perAddressMax 1', 'loginTimeoutMs 1000', 'interCluster.imap.connectionsMax 2'];
+    followed.change({ type: 'put', record: subset(30, 'eu', lines) });
     expect(await agent()).toBe('up ready 70%\n');
     // It goes on; the next one is one too many, at this port.
     await dial(port(0)).until('* BYE [LIMIT]');
     first.socket.write('a LOGIN alice wonderland\r\n');
     await first.until('Logged in\r\n');
+    const link = { member: 'back1.west.isp.example', service: 'imap', isShared: false, connections: 1, sessions: 1, misses: 1 };
+    expect(frontend.status().links).toMatchObject([link]);
     const pop3 = dial(port(3));
     await pop3.until('+OK');
     await pop3.until('-ERR');

@@ -51,6 +51,42 @@ describe('settings of a subset', () => {
     expect([made.weight, made.limits(smtp).perAddressMax, made.report().entry]).toEqual([100, 100, undefined]);
   });
 
+  it('set the limits of connections to members, for all services and for one; one that has none shares', () => {
+    const made = settings({
+      interCluster: { connectionsMax: 4, imap: { sessionsPerConnection: 100, logLevel: 'debug' }, logLevel: 'warn' },
+    });
+    const nothing = { sessionsPerConnection: 2048, unusedKeptMs: 0 };
+    expect(made.links()).toEqual({
+      shared: { connectionsMax: 4, ...nothing },
+      own: { imap: { connectionsMax: 4, sessionsPerConnection: 100, unusedKeptMs: 0 } },
+      logLevels: { shared: 'warn', imap: 'debug' },
+    });
+    const lines = [
+      'interCluster.connectionsMax 16',
+      'interCluster.unusedKeptMs 60000',
+      'interCluster.LMTP.connectionsMax 2',
+      'interCluster.imap.sessionsPerConnection 7',
+    ];
+    expect(made.take([subset(2, 'eu', lines)])).toEqual([]);
+    expect(made.links()).toMatchObject({
+      shared: { connectionsMax: 4, sessionsPerConnection: 2048, unusedKeptMs: 60_000 },
+      own: {
+        imap: { connectionsMax: 4, sessionsPerConnection: 100, unusedKeptMs: 60_000 },
+        lmtp: { connectionsMax: 2, sessionsPerConnection: 2048, unusedKeptMs: 60_000 },
+      },
+    });
+    expect(made.report().settings.filter(({ setting }) => setting.startsWith('interCluster'))).toEqual([
+      { setting: 'interCluster.connectionsMax', value: 4, origin: 'node file' },
+      { setting: 'interCluster.sessionsPerConnection', value: 2048, origin: 'default' },
+      { setting: 'interCluster.unusedKeptMs', value: 60_000, origin: 'subset' },
+      { setting: 'interCluster.imap.sessionsPerConnection', value: 100, origin: 'node file' },
+      { setting: 'interCluster.lmtp.connectionsMax', value: 2, origin: 'subset' },
+    ]);
+    made.take([]);
+    expect(Object.keys(made.links().own)).toEqual(['imap']);
+    expect(settings().links()).toEqual({ shared: { connectionsMax: 8, ...nothing }, own: {}, logLevels: {} });
+  });
+
   it('share paces out to the processes of a frontend', () => {
     const made = settings({}, 4);
     made.take([subset(2, 'eu', ['acceptPerSecond 100', 'routing.masterPerSecond 10'])]);
@@ -67,6 +103,10 @@ describe('settings of a subset', () => {
     ['weight 99999999999999999999', 'is not a whole number', 60],
     ['perAddressMax 0', '0 is too small; at least 1 is expected', 50],
     ['perAddressMax 1\u0000', 'is not a whole number', 50],
+    ['interCluster.lmtp.connectionsMax 65', '65 is too large; at most 64 is expected', undefined],
+    ['interCluster.connectionsMax 0', '0 is too small; at least 1 is expected', undefined],
+    ['interCluster.lmtp.logLevel debug', 'the name of a setting', undefined],
+    ['interCluster.ftp.connectionsMax 2', 'the name of a setting; did you mean interCluster.lmtp.connectionsMax?', undefined],
     ['__proto__ 1', 'the name of a setting', undefined],
   ])('refuse %j and say what is expected; the last good value stays, and the rest is taken', (line, expected, stays) => {
     const made = settings();

@@ -161,6 +161,13 @@ describe('verbs', () => {
     for (const border of ['|', '│', '\u001b']) expect(ran.out).not.toContain(border);
   });
 
+  it('status: shows the connections to members when asked for all', async () => {
+    await startWith();
+    expect((await run('status')).out).not.toContain('LINK TO');
+    const ran = await run('status -o wide');
+    expect(ran.out).toMatch(/^front1\.eu\.isp\.example +back1\.west\.isp\.example +imap +2 shared +17 +40 +1 +0$/m);
+  });
+
   it('status: ends with 4 when something is wrong and 7 when a node is silent', async () => {
     await startWith({ services: [fakeMember('back1.west.isp.example', 'west.isp.example', { states: ['active', 'dead'] })] });
     expect(await run('status')).toMatchObject({ code: 4, out: expect.stringContaining('x back2.west.isp.example is dead') });
