@@ -24,7 +24,7 @@ import type {
 } from '#common/network/network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa, type ThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
-import { networks } from './network-table.ts';
+import { type Gap, gaps, networks } from './network-table.ts';
 
 /** Every wait ends here, on a machine of any speed. */
 const waitMs = 20_000;
@@ -37,6 +37,11 @@ export interface Implementation {
 
 /** All that must behave alike. */
 export const implementations: readonly Implementation[] = Object.entries(networks).map(([name, network]) => ({ name, network }));
+
+/** Whether an implementation is known not to do something. */
+export function lacks(name: string, gap: Gap): boolean {
+  return gaps[name]?.includes(gap) === true;
+}
 
 /** Who connects, and who accepts. */
 export interface Pair {

@@ -1,6 +1,16 @@
-/** The implementations of `Network` that must behave alike, by the names that the cases give them. */
+/** The implementations of `Network` that must behave alike, by the names that the cases give them, and where one of them falls short. */
 import type { Network } from '#common/network/network.ts';
 import { nodeNetwork } from '#common/network/node-network.ts';
 
 /** All of them. */
 export const networks: Readonly<Record<string, Network>> = { nodeNetwork };
+
+/** What an implementation is known not to do; the cases ask it of the others. */
+export type Gap =
+  /** A client that ends in the middle of `startTls` is noticed when the time for the handshake is over, not at once. */
+  | 'end in a handshake'
+  /** After `startTls`, what is no TLS any more closes the connection without an error. */
+  | 'error of a broken session';
+
+/** By the name of the implementation. */
+export const gaps: Readonly<Record<string, readonly Gap[]>> = { nodeNetwork: ['end in a handshake', 'error of a broken session'] };
