@@ -386,7 +386,7 @@ describe.each(implementations)('listening by $name', ({ network }) => {
   it('tells each connection who it is', async () => {
     const sides = new Map<number, Side>();
     const listener = await listen(network, {}, (connection) => void sides.set(connection.remotePort, new Side(connection)));
-    const peers = await Promise.all(Array.from({ length: 20 }, () => peerTo(listener.port)));
+    const peers = await Promise.all(Array.from({ length: 200 }, () => peerTo(listener.port)));
     for (const peer of peers) peer.socket.write(`${peer.socket.localPort}`);
     for (const { socket } of peers) {
       const port = socket.localPort as number;
@@ -431,6 +431,41 @@ describe.each(implementations)('listening by $name', ({ network }) => {
     }
     // What the process makes later has the rights that it had before.
     expect(process.umask()).toBe(umask);
+  });
+
+  it('tells nobody of what belongs to connections that a handler has just destroyed', async () => {
+    const { port, next } = await peerServer();
+    const sides: Side[] = [];
+    const peers: Peer[] = [];
+    for (let i = 0; i < 40; i += 1) {
+      sides.push(new Side(await network.connect({ host: '127.0.0.1', port })));
+      peers.push(await next());
+    }
+    const first = Promise.withResolvers<Side>();
+    for (const side of sides) {
+      side.watch({
+        data: () => {
+          // What else has come in this turn is for descriptors that new connections are given at once.
+          for (const other of sides) if (other !== side) other.destroy();
+          first.resolve(side);
+        },
+      });
+    }
+    for (const { socket } of peers) socket.write('x');
+    const left = await within(first.promise, 'nothing came');
+    const fresh = (await within(Promise.all(sides.map(() => network.connect({ host: '127.0.0.1', port }))), 'no connections')).map(
+      (connection) => new Side(connection),
+    );
+    for (const side of sides) if (side !== left) expect(await side.untilClosed()).toBeUndefined();
+    expect(sides.filter(({ bytes }) => bytes > 0)).toEqual([left]);
+    for (const side of fresh) side.write(`${side.connection.localPort}`);
+    for (const _ of fresh) {
+      const peer = await next();
+      await peer.untilText(`${peer.socket.remotePort}`);
+      peer.socket.write(`${peer.socket.remotePort}`);
+    }
+    for (const side of fresh) await side.untilText(`${side.connection.localPort}`);
+    expect(left.isClosed).toBe(false);
   });
 
   it('leaves no descriptor behind, however connections come to their end', async () => {
@@ -480,8 +515,10 @@ describe.each(implementations)('listening by $name', ({ network }) => {
 });
 
 describe.each(implementations)('an exception in a handler of $name', ({ name }) => {
-  it('reaches the process and leaves the other connections alone', async () => {
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'network-thrower.ts'), name], { stdio: ['ignore', 'pipe', 'pipe'] });
+  it.each(['in clear', 'under TLS'])('reaches the process and leaves the other connections alone, %s', async (kind) => {
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'network-thrower.ts'), name, kind], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     ended(child);
     let said = '';
     let complained = '';
