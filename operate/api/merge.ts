@@ -170,6 +170,7 @@ function mergeMember(name: string, best: ClusterStatus, reporters: readonly Repo
     node: own?.node,
     storage: own === undefined ? undefined : `${own.status.storage.engine}: ${own.status.storage.detail}`,
     coordinator: own === undefined ? undefined : `${own.status.coordinator.engine}: ${own.status.coordinator.detail}`,
+    links: own?.status.links ?? [],
     disagreement: seenBy
       .filter(({ seen: other }) => other.state !== chosen.state)
       .map(({ observer, seen: other }) => `${observer} says ${other.state}`),

@@ -2,7 +2,7 @@
  * What the admin API answers; plain JSON. The CLI and the console are written against these shapes and nothing else.
  */
 import type { AccountWhereabouts } from '#backend-cluster/client/cluster-client.ts';
-import type { MemberStatus } from '#backend-cluster/client/status.ts';
+import type { LinkUse, MemberStatus } from '#backend-cluster/client/status.ts';
 import type { ProblemDocument } from '#common/http/server.ts';
 import type { ReadinessCheck } from '#common/lifecycle.ts';
 import type { DirectoryServerStatus } from '#directory/client/directory.ts';
@@ -110,6 +110,8 @@ export interface MemberView extends Omit<MemberStatus, 'incarnation'> {
   readonly node: string | undefined;
   readonly storage: string | undefined;
   readonly coordinator: string | undefined;
+  /** Its connections to other members, as it reports them itself. */
+  readonly links: readonly LinkUse[];
   /** Observers that see another state than `state`: `back2 says dead`. */
   readonly disagreement: readonly string[];
 }

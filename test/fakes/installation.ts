@@ -138,6 +138,18 @@ export function fakeMember(
     drain: undefined,
     settingsVersion: 0,
     deliveries: 31,
+    links: [
+      {
+        member: `back2.${cluster}`,
+        service: 'calls',
+        isShared: false,
+        connections: 1,
+        sessions: 0,
+        hits: 900,
+        misses: 1,
+        refused: 3,
+      },
+    ],
     sessions,
   };
   return {

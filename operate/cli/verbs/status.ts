@@ -61,19 +61,19 @@ function processTable(processes: readonly (FrontendProcess & { readonly frontend
   );
 }
 
-function linkTable(links: readonly (LinkUse & { readonly frontend: string })[], paint: Paint): string {
+function linkTable(links: readonly (LinkUse & { readonly from: string })[], paint: Paint): string {
   return table(
     paint,
-    ['FRONTEND', 'LINK TO', 'SERVICE', 'CONNECTIONS', 'SESSIONS ON THEM', 'HITS', 'MISSES', 'REFUSED'],
-    links.map(({ frontend, member, service, isShared, connections, sessions, hits, misses, refused }) => [
-      frontend,
+    ['LINK FROM', 'TO', 'SERVICE', 'CONNECTIONS', 'SESSIONS ON THEM', 'HITS', 'MISSES', 'REFUSED'],
+    links.map(({ from, member, service, isShared, connections, sessions, hits, misses, refused }) => [
+      from,
       member,
       service,
       `${connections} ${isShared ? 'shared' : 'own'}`,
       String(sessions),
       String(hits),
       String(misses),
-      refused === 0 ? '0' : paint.warn(String(refused)),
+      String(refused),
     ]),
   );
 }
@@ -117,10 +117,6 @@ function render(report: StatusReport, paint: Paint, isWide: boolean): string {
   if (isWide || processes.length > report.subsets.reduce((sum, { frontends }) => sum + frontends.length, 0)) {
     if (processes.length > 0) parts.push('\n', processTable(processes, report.atMs, paint));
   }
-  const links = report.subsets.flatMap((subset) =>
-    subset.frontends.flatMap((frontend) => (frontend.links ?? []).map((link) => ({ frontend: frontend.name, ...link }))),
-  );
-  if (isWide && links.length > 0) parts.push('\n', linkTable(links, paint));
   if (report.directories.length > 0) {
     parts.push(
       '\n',
@@ -174,5 +170,8 @@ function render(report: StatusReport, paint: Paint, isWide: boolean): string {
       ),
     );
   }
+  const dialling = [...report.subsets.flatMap((subset) => subset.frontends), ...report.clusters.flatMap((cluster) => cluster.members)];
+  const links = dialling.flatMap((server) => (server.links ?? []).map((link) => ({ from: server.name, ...link })));
+  if (isWide && links.length > 0) parts.push('\n', linkTable(links, paint));
   return parts.join('');
 }

@@ -163,9 +163,10 @@ describe('verbs', () => {
 
   it('status: shows the connections to members when asked for all', async () => {
     await startWith();
-    expect((await run('status')).out).not.toContain('LINK TO');
+    expect((await run('status')).out).not.toContain('LINK FROM');
     const ran = await run('status -o wide');
     expect(ran.out).toMatch(/^front1\.eu\.isp\.example +back1\.west\.isp\.example +imap +2 shared +17 +40 +1 +0$/m);
+    expect(ran.out).toMatch(/^back1\.west\.isp\.example +back2\.west\.isp\.example +calls +1 own +0 +900 +1 +3$/m);
   });
 
   it('status: ends with 4 when something is wrong and 7 when a node is silent', async () => {
