@@ -241,6 +241,23 @@ describe.each(implementations)('a server by $name that is asked for TLS', ({ nam
   });
 });
 
+describe.each(implementations.filter(({ name }) => !lacks(name, 'handshake after close')))(
+  'a server by $name that starts TLS too late',
+  ({ network }) => {
+    it('is told so at once, and of the close no second time', async () => {
+      for (const how of ['destroyed', 'reset'] as const) {
+        const { side, peer } = await withPeer('accepted', network);
+        if (how === 'destroyed') side.destroy();
+        else peer.socket.resetAndDestroy();
+        await side.untilClosed();
+        expect((await failureOf(side.startTls(ids.server))).code).toBe('NET_TLS_FAILED');
+        await settled();
+        expect(side.events).toEqual(['close']);
+      }
+    });
+  },
+);
+
 /** How much of the client's first message was read before TLS was known to come. */
 const cuts = [
   { early: 0, what: 'nothing' },

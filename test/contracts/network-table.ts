@@ -9,8 +9,12 @@ export const networks: Readonly<Record<string, Network>> = { nodeNetwork };
 export type Gap =
   /** A client that ends in the middle of `startTls` is noticed when the time for the handshake is over, not at once. */
   | 'end in a handshake'
+  /** `startTls` on a connection that is closed already fails when the time for the handshake is over, not at once. */
+  | 'handshake after close'
   /** After `startTls`, what is no TLS any more closes the connection without an error. */
   | 'error of a broken session';
 
 /** By the name of the implementation. */
-export const gaps: Readonly<Record<string, readonly Gap[]>> = { nodeNetwork: ['end in a handshake', 'error of a broken session'] };
+export const gaps: Readonly<Record<string, readonly Gap[]>> = {
+  nodeNetwork: ['end in a handshake', 'handshake after close', 'error of a broken session'],
+};
