@@ -4,10 +4,10 @@ import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 
 /** Ports with metrics of their own. */
 export function systemPorts(log: Logger): Ports {
-  return { clock: systemClock, random: systemRandom, network: nodeNetwork, files: nodeFiles, log, metrics: createMetrics() };
+  return { clock: systemClock, random: systemRandom, network: systemNetwork, files: nodeFiles, log, metrics: createMetrics() };
 }

@@ -4,7 +4,7 @@ import { systemClock } from '#common/clock.ts';
 import { parseMemberName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { startRedis } from '#test/interop/redis-server.ts';
 import { at } from './lmtp-load.ts';
@@ -18,7 +18,7 @@ export async function grantTimes(root: string): Promise<{ count: number; p50Ms: 
   const controller = await startMemberProcess(root, 'back1', 0, redis.url);
   try {
     const name = parseMemberName('back2.west.isp.example');
-    const ports = { clock: systemClock, random: systemRandom, log: silentLogger, network: nodeNetwork, metrics: createMetrics() };
+    const ports = { clock: systemClock, random: systemRandom, log: silentLogger, network: systemNetwork, metrics: createMetrics() };
     await using link = createLinkClient({ name, role: 'backend-cluster', tls: undefined, ports });
     const address = { name: parseMemberName('back1.west.isp.example'), host: '127.0.0.1', port: controller.port };
     const from = { name, host: '127.0.0.1', port: 1, incarnation: 'bench', state: 'active', openAccounts: 0, sessions: 0, duties: [] };

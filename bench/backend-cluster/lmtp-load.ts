@@ -6,7 +6,7 @@ import { parseMemberName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import type { Connection } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 
 /** What a run came to. */
@@ -26,12 +26,16 @@ export interface Door extends AsyncDisposable {
 
 /** Dovecot's port. */
 export function socketDoor(port: number): Door {
-  return { open: () => nodeNetwork.connect({ host: '127.0.0.1', port }), mailParameters: () => '', [Symbol.asyncDispose]: async () => {} };
+  return {
+    open: () => systemNetwork.connect({ host: '127.0.0.1', port }),
+    mailParameters: () => '',
+    [Symbol.asyncDispose]: async () => {},
+  };
 }
 
 /** A member's link. */
 export function linkDoor(port: number, label = 'back1'): Door {
-  const ports = { clock: systemClock, random: systemRandom, log: silentLogger, network: nodeNetwork, metrics: createMetrics() };
+  const ports = { clock: systemClock, random: systemRandom, log: silentLogger, network: systemNetwork, metrics: createMetrics() };
   const link = createLinkClient({ name: 'front1.eu.isp.example', role: 'frontend', tls: undefined, ports });
   return {
     async open() {

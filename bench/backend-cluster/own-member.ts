@@ -10,7 +10,7 @@ import { nodeFiles } from '#common/files/node-files.ts';
 import { parseMemberName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { systemRandom } from '#common/random.ts';
 import { TableDirectory, west } from '#test/unit/backend-cluster/cluster/test-cluster.ts';
@@ -37,7 +37,7 @@ const member = await startMember({
   tombstoneGraceHours: 1,
   defaultQuotaBytes: 0,
   duties: { httpClient: 'auto', remotePolling: 'auto' },
-  ports: { ...ports, network: nodeNetwork },
+  ports: { ...ports, network: systemNetwork },
   leases: redisUrl === undefined ? createEmbeddedCoordinators().open(west, systemClock) : openRedisLeases(redisUrl),
   store: await openAccountStore({ root, files: nodeFiles, ...ports }),
   storage: { engine: 'posix', path: root },

@@ -9,7 +9,7 @@ import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { startDirectory } from '#directory/main.ts';
 import { adminDn, adminPassword, suffix } from './accounts.ts';
@@ -43,7 +43,7 @@ const running = await startDirectory(
   {
     clock: systemClock,
     random: systemRandom,
-    network: nodeNetwork,
+    network: systemNetwork,
     files: nodeFiles,
     // At the level and to the sink that an installation has; the file is beside the data.
     log: createLogger('info', {}, join(dataDirectory, 'log.jsonl')),

@@ -4,7 +4,7 @@ import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { startFrontend } from '#frontend/main.ts';
@@ -13,7 +13,7 @@ const [file = '', logFile = ''] = process.argv.slice(2);
 const frontend = await startFrontend(JSON.parse(readFileSync(file, 'utf8')) as FrontendConfig, {
   clock: systemClock,
   random: systemRandom,
-  network: nodeNetwork,
+  network: systemNetwork,
   files: nodeFiles,
   // Log lines cost what they cost in production.
   log: createLogger('info', {}, logFile),

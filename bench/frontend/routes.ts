@@ -14,7 +14,7 @@ import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
 import { followDirectory } from '#directory/client/follow.ts';
@@ -139,7 +139,7 @@ async function measureLdap(): Promise<void> {
           withPasswords: false,
           onChange: (change) => routes.apply(change),
           content: routes,
-          ports: { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger },
+          ports: { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger },
         });
         await follower.whenRefreshed();
         const took = seconds(began);

@@ -1,7 +1,7 @@
 /**
  * The real logger: JSON lines on standard error, or to a file, by pino.
  */
-import { destination, type Logger as PinoLogger, pino } from 'pino';
+import { type DestinationStream, destination, type Logger as PinoLogger, pino } from 'pino';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger, LogLevel } from '#common/log/logger.ts';
 
@@ -23,9 +23,26 @@ export function createLogger(level: LogLevel, base: Record<string, unknown>, fil
       timestamp: makeTimestamp(),
       formatters: { level: (label) => ({ level: label }), log: (fields) => withoutSecrets(fields, 1) },
     },
-    file === undefined ? destination({ dest: 2, sync: true }) : destination({ dest: file, sync: true, append: true, mkdir: true }),
+    inTurns(file === undefined ? destination({ dest: 2, sync: true }) : destination({ dest: file, sync: true, append: true, mkdir: true })),
   );
   return boundTo(root, base);
+}
+
+/** Lines of one turn of the event loop leave in one system call, those of the last turn when the process exits. */
+function inTurns(to: ReturnType<typeof destination>): DestinationStream {
+  let lines = '';
+  const flush = (): void => {
+    const text = lines;
+    lines = '';
+    if (text !== '') to.write(text);
+  };
+  process.on('exit', flush);
+  return {
+    write(line) {
+      if (lines === '') setImmediate(flush);
+      lines += line;
+    },
+  };
 }
 
 /** A logger with these fields. pino writes a field once for each child that names it; here the innermost one wins and the key stands once. */

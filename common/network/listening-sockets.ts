@@ -9,6 +9,7 @@
  *   its successor    listen ──► known by its key, address told, nothing accepted ──► take() ──► accepts
  */
 import { type AddressInfo, Server } from 'node:net';
+import { DirectServer } from './direct/direct-server.ts';
 
 /** Where a server is to listen. */
 export interface SocketTarget {
@@ -130,10 +131,27 @@ export class ListeningSockets implements SocketSource {
       );
   }
 
+  /** Hands a socket to whoever sends it to another process; resolves once that is done. */
+  async passOn(server: Server, send: (server: Server) => Promise<unknown>): Promise<void> {
+    if (!(server instanceof DirectServer)) {
+      await send(server);
+      return;
+    }
+    const passed = await server.toSend();
+    try {
+      await send(passed);
+    } finally {
+      passed.close();
+    }
+  }
+
   /** Accepts no more, anywhere. Connections go on, also those of HTTP that are idle. */
   release(): void {
-    // An HTTP server's own `close` would hang up on clients that are about to send their next request.
-    for (const { server } of this.open()) Server.prototype.close.call(server);
+    for (const { server } of this.open()) {
+      // An HTTP server's own `close` would hang up on clients that are about to send their next request.
+      if (server instanceof DirectServer) server.close();
+      else Server.prototype.close.call(server);
+    }
   }
 
   #keyOf({ host, port }: SocketTarget): string {

@@ -21,7 +21,10 @@ export interface TlsFacts {
 export interface ConnectionHandlers {
   /** Bytes came. The buffer belongs to the handler. */
   data(chunk: Buffer): void;
-  /** Of a connection with `lendsReads`, called instead of `data` while `holdsLent` says no: the buffer is valid until this returns, and longer if it says yes by then. */
+  /**
+   * Called instead of `data`, by a connection that lends what it reads, while `holdsLent` says no: the buffer is valid until this returns, and longer
+   * if it says yes by then.
+   */
   lent?(chunk: Buffer): void;
   /** Whether anything that was lent, or passed on before, is still needed. */
   holdsLent?(): boolean;
@@ -126,10 +129,6 @@ export interface ConnectOptions {
   readonly tls?: TlsClientOptions;
   /** Whole time for connect and TLS handshake, milliseconds; default 10,000. */
   readonly timeoutMs?: number;
-  /** One session of many: with TLS it is written in slices, so that no large message leaves a large buffer with it. */
-  readonly isSession?: boolean;
-  /** Without TLS: the handlers may be lent what is read; see lent-reads.ts. */
-  readonly lendsReads?: boolean;
   /** Local address to connect from. */
   readonly localAddress?: string;
 }

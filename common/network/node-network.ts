@@ -16,7 +16,6 @@ import {
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
-import { passLent, sharedBuffer } from '#common/network/lent-reads.ts';
 import { backlogDefault, boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
 import type {
   Connection,
@@ -29,7 +28,6 @@ import type {
   TlsFacts,
   TlsServerOptions,
 } from '#common/network/network.ts';
-import { SlicedWrites } from '#common/network/sliced-writes.ts';
 
 const connectTimeoutMs = 10_000;
 const handshakeTimeoutMs = 20_000;
@@ -42,6 +40,11 @@ export const nodeNetwork: Network = createNodeNetwork(boundAnew);
 /** The real network, with listeners' sockets from this source. */
 export function createNodeNetwork(sockets: SocketSource): Network {
   return { connect, listen: (options, accept) => listen(sockets, options, accept) };
+}
+
+/** A connection on a socket of Node's that somebody else accepted. */
+export function connectionOf(socket: Socket): Connection {
+  return new NodeConnection(socket);
 }
 
 function connect(options: ConnectOptions): Promise<Connection> {
@@ -62,7 +65,6 @@ function connect(options: ConnectOptions): Promise<Connection> {
             ...target,
             noDelay: true,
             allowHalfOpen: true,
-            ...(options.lendsReads === true ? { onread: { buffer: sharedBuffer, callback: (count) => onRead(socket, count) } } : {}),
           })
         : connectTls(tlsClientOptions(target, tls));
     const failed = (error: Error): void => {
@@ -83,7 +85,7 @@ function connect(options: ConnectOptions): Promise<Connection> {
       clearTimeout(timer);
       socket.off('error', failed);
       if (tls !== undefined) socket.setNoDelay(true);
-      resolve(new NodeConnection(socket, options.isSession));
+      resolve(new NodeConnection(socket));
     });
   });
 }
@@ -235,16 +237,11 @@ class NodeConnection implements Connection {
   #closed = false;
   #closeError: Error | undefined;
   #tls: TlsFacts | undefined;
-  /** Of connections that began in clear or at a listener's door, and of those made for a session: there are many. A link writes as it comes. */
-  #sliced: SlicedWrites | undefined;
 
-  constructor(socket: Socket, isSession = false) {
+  constructor(socket: Socket) {
     this.remoteAddress = plainAddress(socket.remoteAddress);
     this.#socket = socket;
-    if (socket instanceof TLSSocket) {
-      this.#tls = tlsFactsOf(socket);
-      if (isSession) this.#sliced = this.#slices(socket);
-    }
+    if (socket instanceof TLSSocket) this.#tls = tlsFactsOf(socket);
     this.#attach(socket);
   }
 
@@ -267,7 +264,7 @@ class NodeConnection implements Connection {
   }
 
   get bufferedBytes(): number {
-    return this.#socket.writableLength + (this.#sliced?.waitingBytes ?? 0);
+    return this.#socket.writableLength;
   }
 
   handle(handlers: ConnectionHandlers): void {
@@ -283,16 +280,11 @@ class NodeConnection implements Connection {
   }
 
   write(bytes: Uint8Array | string): boolean {
-    if (this.#sliced !== undefined) return this.#sliced.write(bytes);
     return this.#socket.writable ? this.#socket.write(bytes) : true;
   }
 
   writeAll(parts: readonly Uint8Array[]): boolean {
     let room = true;
-    if (this.#sliced !== undefined) {
-      for (const part of parts) room = this.#sliced.write(part);
-      return room;
-    }
     if (!this.#socket.writable) return true;
     this.#socket.cork();
     for (const part of parts) room = this.#socket.write(part);
@@ -311,8 +303,7 @@ class NodeConnection implements Connection {
   end(): void {
     // Ending twice makes an error with its stack, which nobody is told, at a measurable cost per session.
     if (this.#socket.writableEnded || this.#socket.destroyed) return;
-    if (this.#sliced === undefined) this.#socket.end();
-    else this.#sliced.end();
+    this.#socket.end();
   }
 
   destroy(error?: Error): void {
@@ -385,7 +376,6 @@ class NodeConnection implements Connection {
         clearTimeout(timer);
         secure.removeAllListeners('error').removeAllListeners('close');
         this.#socket = secure;
-        this.#sliced = this.#slices(secure);
         this.#tls = tlsFactsOf(secure);
         this.#attach(secure);
         resolve();
@@ -396,10 +386,6 @@ class NodeConnection implements Connection {
       // Reported by the TLS socket, or by the end.
       plain.on('error', () => {});
     });
-  }
-
-  #slices(socket: TLSSocket): SlicedWrites {
-    return new SlicedWrites(socket, () => this.#handlers?.drain?.());
   }
 
   #attach(socket: Socket): void {
@@ -432,19 +418,13 @@ class NodeConnection implements Connection {
     queueMicrotask(() => this.#handlers !== undefined && socket.resume());
   }
 
-  onSocketRead(socket: Socket, count: number): void {
-    if (this.#handlers === undefined) this.onSocketData(socket, Buffer.from(sharedBuffer.subarray(0, count)));
-    else passLent(this.#handlers, count);
-  }
-
   onSocketEnd(): void {
     this.#ended = true;
     if (this.#handlers !== undefined) this.#onEnd();
   }
 
   onSocketDrain(): void {
-    // Those in slices say themselves when they have room.
-    if (this.#sliced === undefined) this.#handlers?.drain?.();
+    this.#handlers?.drain?.();
   }
 
   onSocketError(error: Error): void {
@@ -474,11 +454,6 @@ type OwnedSocket = Socket & { [owner]?: NodeConnection };
 
 function onData(this: OwnedSocket, chunk: Buffer): void {
   this[owner]?.onSocketData(this, chunk);
-}
-
-function onRead(socket: OwnedSocket, count: number): boolean {
-  socket[owner]?.onSocketRead(socket, count);
-  return true;
 }
 
 function onEnd(this: OwnedSocket): void {

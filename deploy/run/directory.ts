@@ -12,7 +12,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { systemClock } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
@@ -265,7 +265,7 @@ async function connect(values: Values, timeoutMs = 60_000): Promise<LdapConnecti
   const { url } = values;
   if (url === undefined) throw new Misuse('--url URL is missing');
   const ca = values['ca-file'] === undefined ? undefined : await readFile(values['ca-file'], 'utf8');
-  const connection = await LdapConnection.open(nodeNetwork, systemClock, { url, ca, timeoutMs });
+  const connection = await LdapConnection.open(systemNetwork, systemClock, { url, ca, timeoutMs });
   const dn = values['bind-dn'];
   if (dn === undefined) return connection;
   if (values['password-file'] === undefined) throw new Misuse('--password-file FILE is missing');

@@ -151,7 +151,8 @@ export class Restarter {
         },
         sockets: async ({ keys }) => {
           for (const { key, server } of this.#options.sockets.open()) {
-            if (Array.isArray(keys) && keys.includes(key)) await channel.ask('socket', { key }, askMs, server);
+            if (Array.isArray(keys) && keys.includes(key))
+              await this.#options.sockets.passOn(server, (passed) => channel.ask('socket', { key }, askMs, passed));
           }
           return {};
         },

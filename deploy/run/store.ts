@@ -17,7 +17,7 @@ import { parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { loadServicesFile } from '#operate/config/service-schemas.ts';
 
@@ -84,7 +84,7 @@ async function openStore(values: Values): Promise<AccountStore> {
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
-    network: nodeNetwork,
+    network: systemNetwork,
     files: nodeFiles,
     // What a tool finds it prints itself.
     log: silentLogger,

@@ -15,7 +15,7 @@ import type { Logger } from '#common/log/logger.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { ListeningSockets } from '#common/network/listening-sockets.ts';
-import { createNodeNetwork } from '#common/network/node-network.ts';
+import { createSystemNetwork, kindOf } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import type { RunningFrontend } from '#frontend/main.ts';
 import { loadServicesFile, type ServiceConfig } from '#operate/config/service-schemas.ts';
@@ -55,7 +55,7 @@ async function main(): Promise<void> {
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
-    network: createNodeNetwork(sockets),
+    network: createSystemNetwork(sockets, process.env.ARCHIPELAGO_NETWORK),
     files: nodeFiles,
     log: createLogger(config.log.level, {}, config.log.file),
     metrics: createMetrics(async () => (await Promise.all(workers.map((each) => each.metrics()))).flat()),
@@ -83,7 +83,7 @@ async function main(): Promise<void> {
     const ordered = [...config.services].sort((a, b) => startOrder.indexOf(a.role) - startOrder.indexOf(b.role));
     for (const service of ordered) {
       services.push(started.use(await startService(service, portsOf(ports, service), shared)));
-      ports.log.info({ service: service.role, node: service.name }, 'started');
+      ports.log.info({ service: service.role, node: service.name, sockets: kindOf(ports.network) }, 'started');
     }
     if (config.admin !== undefined) {
       const name = config.services[0]?.name ?? 'node';

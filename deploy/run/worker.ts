@@ -9,7 +9,7 @@ import type { Ports } from '#common/lifecycle.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { ListeningSockets, type PassedSocket } from '#common/network/listening-sockets.ts';
-import { createNodeNetwork } from '#common/network/node-network.ts';
+import { createSystemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { productVersion } from '#common/version.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
@@ -94,7 +94,7 @@ async function serve({ number, config, log, localMembers, others, sockets: passe
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
-    network: createNodeNetwork(sockets),
+    network: createSystemNetwork(sockets, process.env.ARCHIPELAGO_NETWORK),
     files: nodeFiles,
     log: createLogger(log.level, {}, log.file).child({ worker: number }),
     metrics: metrics.withLabels({ service: 'frontend', node: config.name }),

@@ -168,7 +168,8 @@ export class Workers implements AsyncDisposable {
         await this.#opened.promise;
         for (const { key, port, server } of sockets.open()) {
           const bound = boundKey(key, port);
-          if (Array.isArray(keys) && keys.includes(bound)) await channel.ask('socket', { key: bound }, socketsMs, server);
+          if (Array.isArray(keys) && keys.includes(bound))
+            await sockets.passOn(server, (passed) => channel.ask('socket', { key: bound }, socketsMs, passed));
         }
         return {};
       },

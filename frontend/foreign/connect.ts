@@ -39,9 +39,6 @@ export function dial(network: Network, target: ForeignTarget): Promise<Connectio
     host,
     port: service.port,
     timeoutMs: connectTimeoutMs,
-    isSession: true,
-    // TLS that is started later takes the socket over as it is.
-    lendsReads: service.tls === 'none',
     ...(service.tls === 'implicit' ? { tls: { serverName, ...(ca === undefined ? {} : { ca }) } } : {}),
   });
 }

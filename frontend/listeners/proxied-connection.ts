@@ -119,11 +119,13 @@ class ProxiedConnection implements Connection {
   destroy(error?: Error): void {
     this.#inner.destroy(error);
   }
-  startTls(options: TlsServerOptions): Promise<void> {
+  async startTls(options: TlsServerOptions): Promise<void> {
     // Before anything was said in clear, what came with the header are the client's first TLS bytes.
     const early = this.#isUntouched ? this.#early : undefined;
     this.#isUntouched = false;
-    return this.#inner.startTls(options, early);
+    await this.#inner.startTls(options, early);
+    // Held since the header was read.
+    if (!this.#isPaused) this.#inner.resume();
   }
   startTlsAsClient(options: TlsClientOptions): Promise<void> {
     return this.#inner.startTlsAsClient?.(options) ?? Promise.reject(new PlatformError('NET_TLS_FAILED', 'no TLS on this connection'));

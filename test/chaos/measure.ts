@@ -8,7 +8,7 @@ import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { parseMemberName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { canRead } from './clients.ts';
 import type { Hosts } from './hosts.ts';
@@ -34,7 +34,7 @@ export async function measureFailover(options: {
   try {
     const { caFile, certFile, keyFile } = installation.layout.link('client');
     const [ca, cert, key] = await Promise.all([caFile, certFile, keyFile].map(async (file) => (await nodeFiles.read(file)).toString()));
-    const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
+    const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger };
     const tls = { ca, cert, key } as { ca: string; cert: string; key: string };
     await using link = createLinkClient({ name: serverOf('client').name, role: 'operate', tls, ports });
     const addressOf = (host: string) => ({ name: parseMemberName(serverOf(host).name), host: lab.addressOf(host), port: linkPort });

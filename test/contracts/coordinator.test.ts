@@ -9,7 +9,7 @@ import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { openRedis, startRedis } from '../interop/redis-server.ts';
 
@@ -43,7 +43,7 @@ function openSocket(path: string, leaseMs = 10_000): LeaseStore {
     leaseMs,
     clock: systemClock,
     random: systemRandom,
-    network: nodeNetwork,
+    network: systemNetwork,
     files: nodeFiles,
     log: silentLogger,
   });
@@ -168,7 +168,7 @@ describe('the socket coordinator whose hosting process ends', () => {
 
   it('is hosted by another when the process is stopped: it is connected to and says nothing', async () => {
     const path = await socketPath(undo);
-    const stopped = await nodeNetwork.listen({ path }, (connection) => connection.handle({ data: () => {}, close: () => {} }));
+    const stopped = await systemNetwork.listen({ path }, (connection) => connection.handle({ data: () => {}, close: () => {} }));
     undo.defer(() => stopped.close());
     const a = undo.use(openSocket(path, 100));
     expect(await a.take('controller', 'a', null, 60_000)).toEqual({ isTaken: true });
@@ -180,7 +180,7 @@ describe('the socket coordinator whose hosting process ends', () => {
     const path = await socketPath(undo);
     const a = undo.use(openSocket(path));
     await a.take('controller', 'a', null, 60_000);
-    const stranger = await nodeNetwork.connect({ path });
+    const stranger = await systemNetwork.connect({ path });
     const gone = new Promise<void>((resolve) => stranger.handle({ data: () => {}, close: () => resolve() }));
     stranger.write('EHLO there\n');
     await gone;

@@ -320,7 +320,7 @@ export async function joined(kind: Kind, { client, server }: Pair, further: Conn
     host: '127.0.0.1',
     port: listener.port,
     timeoutMs: waitMs,
-    ...(isImplicit ? { tls, isSession: kind !== 'under TLS' } : {}),
+    ...(isImplicit ? { tls } : {}),
     ...further,
   });
   const side = new Side(connection);

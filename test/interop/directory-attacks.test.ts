@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { LdapDecoder } from '#protocol/ldap/decoder.ts';
@@ -57,7 +57,7 @@ afterAll(async () => {
 });
 
 async function bound(): Promise<LdapConnection> {
-  const connection = await LdapConnection.open(nodeNetwork, systemClock, { url, timeoutMs: 30_000 });
+  const connection = await LdapConnection.open(systemNetwork, systemClock, { url, timeoutMs: 30_000 });
   await connection.bind(identityDn('admin'), new Secret(servicePassword));
   return connection;
 }

@@ -8,7 +8,7 @@ import { type AccountName, parseDomainName } from '#common/account-name.ts';
 import { sleep, systemClock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
 import { readRole } from '#directory/client/authority.ts';
@@ -83,7 +83,7 @@ class Provisioning {
   }
 
   async #run(urls: readonly string[], master: string): Promise<void> {
-    const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
+    const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger };
     const access = { urls, master, suffix: 'o=mail', bindDn: cluster.dn, password: cluster.password, timeoutMs: 2000 };
     await using writer = openDirectoryWriter({ access, ports });
     for (let i = 0; !this.#stop.signal.aborted; i += 1) {
@@ -111,7 +111,7 @@ describe('promotion of a replica', { timeout: 120_000 }, () => {
     url: url(name),
     ...replicator,
     async connect() {
-      const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: url(name) });
+      const connection = await LdapConnection.open(systemNetwork, systemClock, { url: url(name) });
       await connection.bind(replicator.rootDn, replicator.rootPassword);
       return connection;
     },
@@ -141,7 +141,7 @@ describe('promotion of a replica', { timeout: 120_000 }, () => {
 
   const roleOf = async (name: Name): Promise<string> => {
     try {
-      await using connection = await LdapConnection.open(nodeNetwork, systemClock, { url: url(name) });
+      await using connection = await LdapConnection.open(systemNetwork, systemClock, { url: url(name) });
       const role = await readRole(connection);
       return `${role?.mode} ${role?.term}${role?.master === undefined ? '' : ` of ${names.find((one) => url(one) === role.master)}`}`;
     } catch {
@@ -198,7 +198,7 @@ describe('promotion of a replica', { timeout: 120_000 }, () => {
 
   // A master in doubt takes no writes at first.
   const addDomain = async (): Promise<boolean> => {
-    const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
+    const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger };
     const access = { urls: [], master: url('ldap-a'), suffix: 'o=mail', bindDn: admin.dn, password: admin.password, timeoutMs: 2000 };
     await using writer = openDirectoryWriter({ access, ports });
     try {
@@ -230,7 +230,7 @@ describe('promotion of a replica', { timeout: 120_000 }, () => {
     const content = await equal('ldap-b', 'ldap-a', 'ldap-c');
     expect([...provisioning.acknowledged.keys()].filter((uid) => !content.includes(uid))).toEqual([]);
     await expect.poll(() => Promise.all(names.map(roleOf))).toEqual(['replica 2 of ldap-b', 'master 2', 'replica 2 of ldap-b']);
-    await using old = await LdapConnection.open(nodeNetwork, systemClock, { url: url('ldap-a') });
+    await using old = await LdapConnection.open(systemNetwork, systemClock, { url: url('ldap-a') });
     await old.bind(cluster.dn, cluster.password);
     await expect(old.delete('uid=p0,cn=isp.example,o=mail')).rejects.toThrow(`refers to ${url('ldap-b')}`);
   });

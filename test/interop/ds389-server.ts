@@ -10,7 +10,7 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promi
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
@@ -38,7 +38,7 @@ export async function startDs389(options: { withSuffix?: boolean } = {}): Promis
     rootDn,
     rootPassword,
     async connect() {
-      const connection = await LdapConnection.open(nodeNetwork, systemClock, { url });
+      const connection = await LdapConnection.open(systemNetwork, systemClock, { url });
       await connection.bind(rootDn, rootPassword);
       return connection;
     },

@@ -4,7 +4,7 @@ import { afterAll, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import { ForeignClusters } from '#frontend/foreign/foreign-clusters.ts';
@@ -49,7 +49,7 @@ async function logIn(port: number): Promise<number> {
 
 it('serves the others while one address holds all that it may and tries for more', { timeout: 120_000 }, async () => {
   const world = federation();
-  const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger, metrics: createMetrics() };
+  const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger, metrics: createMetrics() };
   const opener = new SessionOpener({
     name: 'front1.eu.isp.example',
     defaultDomain: undefined,

@@ -14,7 +14,7 @@ import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa, type IssuedCertificate } from '#deploy/dev/throwaway-ca.ts';
 import type { FrontendListener, FrontendTlsConfig } from '#frontend/config.ts';
@@ -58,7 +58,7 @@ async function tlsOf(name: string, more: Partial<FrontendTlsConfig> = {}): Promi
 
 async function listening(options: { listener?: Partial<FrontendListener>; tls: FrontendTls | undefined }) {
   const world = federation();
-  const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: world.log, metrics: createMetrics() };
+  const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: world.log, metrics: createMetrics() };
   const listener: FrontendListener = {
     protocol: 'imap',
     tls: 'implicit',

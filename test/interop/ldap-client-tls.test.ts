@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -37,13 +37,13 @@ describe('the LDAP client under TLS', () => {
 
   it.each(['implicit', 'starttls'] as const)('refuses a server whose certificate comes from elsewhere (%s)', async (listen) => {
     await using server = await startOwnDirectory('master', { listen, ca, ...files });
-    const open = LdapConnection.open(nodeNetwork, systemClock, { url: server.url, ca: otherCa });
+    const open = LdapConnection.open(systemNetwork, systemClock, { url: server.url, ca: otherCa });
     await expect(open).rejects.toMatchObject({ code: 'NET_TLS_FAILED' });
   });
 
   it('sends no password to a server that does not offer the StartTLS it was told to use', async () => {
     await using server = await startOwnDirectory('master');
-    const open = LdapConnection.open(nodeNetwork, systemClock, { url: server.url, ca });
+    const open = LdapConnection.open(systemNetwork, systemClock, { url: server.url, ca });
     await expect(open).rejects.toThrow('1.3.6.1.4.1.1466.20037');
   });
 });

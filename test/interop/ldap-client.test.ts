@@ -3,7 +3,7 @@ import { parseAccountName, parseDomainName } from '#common/account-name.ts';
 import { systemClock } from '#common/clock.ts';
 import { parseClusterName } from '#common/host-server.ts';
 import { silentLogger } from '#common/log/logger.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { verifyStored } from '#common/passwords/schemes.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
@@ -20,7 +20,7 @@ import { startOwnDirectory } from './own-directory.ts';
 import type { TestServer } from './replication-suite.ts';
 import { startSlapd } from './slapd-server.ts';
 
-const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
+const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger };
 
 function accessTo(master: TestServer, others: readonly TestServer[] = []): ResolvedAccess {
   return {

@@ -6,7 +6,7 @@
 import type { Files } from '#common/files/files.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import type { Connection, ConnectionHandlers, Network } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 
 /** See the header of this file. */
 export class MortalWorld {
@@ -33,11 +33,11 @@ export class MortalWorld {
   readonly network: Network = {
     connect: async (options) => {
       if (this.hasEnded) throw new Error('the world has ended');
-      const connection = await nodeNetwork.connect(options);
+      const connection = await systemNetwork.connect(options);
       this.#open.add(connection);
       return this.#ports.has(options.port ?? 0) ? this.#mortal(connection) : this.#silenced(connection);
     },
-    listen: (options, accept) => nodeNetwork.listen(options, accept),
+    listen: (options, accept) => systemNetwork.listen(options, accept),
   };
 
   readonly files: Files = {

@@ -6,7 +6,7 @@ import { type Clock, systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -34,7 +34,7 @@ export async function startOwnDirectory(
     rootDn,
     rootPassword,
     async connect() {
-      const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: server.url, ca: tls?.ca });
+      const connection = await LdapConnection.open(systemNetwork, systemClock, { url: server.url, ca: tls?.ca });
       await connection.bind(rootDn, rootPassword);
       return connection;
     },
@@ -58,7 +58,7 @@ export async function startOwnDirectory(
         {
           clock,
           random: systemRandom,
-          network: nodeNetwork,
+          network: systemNetwork,
           files: nodeFiles,
           log: silentLogger,
           metrics: createMetrics(),

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Network } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { controlOids, encodeSyncInfo, findControl, makeSyncState, readSyncRequest, type SyncInfo } from '#protocol/ldap/controls.ts';
 import { attribute, type LdapMessage } from '#protocol/ldap/messages.ts';
@@ -70,8 +70,8 @@ describe('a present phase that is interrupted', () => {
     const master = new ScriptedMaster(() => there);
     const scripted = scriptedNetwork({ 1: master.answer });
     const network: Network = {
-      connect: (options) => (options.port === 1 ? scripted.network : nodeNetwork).connect(options),
-      listen: (...given) => nodeNetwork.listen(...given),
+      connect: (options) => (options.port === 1 ? scripted.network : systemNetwork).connect(options),
+      listen: (...given) => systemNetwork.listen(...given),
     };
     const directory = await mkdtemp(join(tmpdir(), 'archipelago-interrupted-'));
     await using replica = await startOwnDirectory('replica');

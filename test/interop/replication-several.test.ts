@@ -6,7 +6,7 @@ import { systemClock } from '#common/clock.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute, textOf } from '#protocol/ldap/messages.ts';
@@ -44,7 +44,7 @@ describe('replication to several replicas', () => {
         refreshDeletesMaxPercent: 10,
         verifySchedule: '17 3 * * *',
       },
-      { clock: systemClock, random: systemRandom, network: nodeNetwork, files: nodeFiles, log: silentLogger, metrics },
+      { clock: systemClock, random: systemRandom, network: systemNetwork, files: nodeFiles, log: silentLogger, metrics },
     );
   });
 

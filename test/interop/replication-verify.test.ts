@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { relax } from '#protocol/ldap/controls.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
@@ -172,7 +172,7 @@ describe('the comparison that goes on all the time', () => {
       },
       onRound: async (report: VerifyReport) => void reports.push(report),
     };
-    const ports = { clock, random: seededRandom(3), network: nodeNetwork, files: nodeFiles, log: silentLogger, metrics: createMetrics() };
+    const ports = { clock, random: seededRandom(3), network: systemNetwork, files: nodeFiles, log: silentLogger, metrics: createMetrics() };
     const perSecond = 10;
     await using continuous = new ContinuousComparison(perSecond, ports, () => [target]);
     const pass = async (isSo: () => boolean): Promise<void> => {

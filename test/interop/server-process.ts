@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { freePort, type SyncreplSource } from './slapd-server.ts';
@@ -101,7 +101,7 @@ export async function startOwnServer(mode: 'master' | 'replica'): Promise<OwnSer
   );
   const url = `ldap://127.0.0.1:${port}`;
   const connect = async (): Promise<LdapConnection> => {
-    const connection = await LdapConnection.open(nodeNetwork, systemClock, { url, timeoutMs: 30_000 });
+    const connection = await LdapConnection.open(systemNetwork, systemClock, { url, timeoutMs: 30_000 });
     await connection.bind(rootDn, password);
     return connection;
   };

@@ -9,7 +9,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
@@ -90,7 +90,7 @@ ${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${op
   let running: ReturnType<typeof spawn> | undefined;
   let output = '';
   const connect = async (): Promise<LdapConnection> => {
-    const connection = await LdapConnection.open(nodeNetwork, systemClock, { url });
+    const connection = await LdapConnection.open(systemNetwork, systemClock, { url });
     await connection.bind(rootDn, rootPassword);
     return connection;
   };

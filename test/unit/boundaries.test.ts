@@ -47,6 +47,7 @@ const services = ['frontend', 'backend-cluster', 'directory', 'replication'] as 
 const libraries = {
   ldapjs: ['deploy/examples/x.ts', 'test/interop/x.test.ts'],
   bcryptjs: ['common/passwords/x.ts'],
+  koffi: ['common/network/direct/x.ts'],
   ioredis: ['backend-cluster/coordination/redis/x.ts'],
   fastify: ['common/http/x.ts'],
   '@fastify/static': ['common/http/x.ts'],

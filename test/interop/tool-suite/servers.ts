@@ -8,7 +8,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
@@ -74,7 +74,7 @@ export async function startServers(): Promise<ServerPair> {
 
 /** Our own client, bound as administrator. */
 export async function connectAdmin(server: ServerAddress): Promise<LdapConnection> {
-  const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: server.url });
+  const connection = await LdapConnection.open(systemNetwork, systemClock, { url: server.url });
   await connection.bind(adminDn, new Secret(adminPassword));
   return connection;
 }

@@ -4,12 +4,12 @@ import { connect, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '#common/clock.ts';
 import type { Connection, Listener } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { splice } from '#frontend/relay/splice.ts';
 
 async function listen(): Promise<{ listener: Listener; accepted: Promise<Connection> }> {
   const accepted = Promise.withResolvers<Connection>();
-  const listener = await nodeNetwork.listen({}, (connection) => {
+  const listener = await systemNetwork.listen({}, (connection) => {
     connection.handle({ data: () => {}, close: () => {} });
     accepted.resolve(connection);
   });
@@ -20,7 +20,7 @@ async function listen(): Promise<{ listener: Listener; accepted: Promise<Connect
 /** A server's end and a client's, and between the two a relay that is lent what it reads. */
 async function relayed(early = ''): Promise<{ server: Connection; client: Socket }> {
   const [behind, before] = [await listen(), await listen()];
-  const lending = nodeNetwork.connect({ port: behind.listener.port, lendsReads: true });
+  const lending = systemNetwork.connect({ port: behind.listener.port });
   const client = connect({ port: before.listener.port, host: '127.0.0.1' });
   onTestFinished(() => void client.destroy());
   const [channel, server, clientSide] = await Promise.all([lending, behind.accepted, before.accepted]);
@@ -78,7 +78,7 @@ describe('a connection that lends what it reads', () => {
 
   it('keeps for a handler that is not lent to what it was given', async () => {
     const { listener, accepted } = await listen();
-    const connection = await nodeNetwork.connect({ port: listener.port, lendsReads: true });
+    const connection = await systemNetwork.connect({ port: listener.port });
     onTestFinished(() => connection.destroy());
     const server = await accepted;
     const chunks: Buffer[] = [];

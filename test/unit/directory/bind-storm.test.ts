@@ -1,7 +1,7 @@
 /** More binds than the queue of password checks takes: what is too much is refused as busy and nothing else, and whoever is bound goes on. */
 import { expect, test } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
@@ -24,7 +24,7 @@ test('a full queue of password checks answers busy, while searches and the binds
   const isOver = (): boolean =>
     (outcomes.get(resultCodes.busy) ?? 0) > 0 && (outcomes.get(resultCodes.success) ?? 0) >= 3 && searched >= 20;
   const storm = Array.from({ length: connectionsInStorm }, async () => {
-    await using connection = await LdapConnection.open(nodeNetwork, systemClock, { url: directory.url, timeoutMs: 60_000 });
+    await using connection = await LdapConnection.open(systemNetwork, systemClock, { url: directory.url, timeoutMs: 60_000 });
     while (!isOver()) {
       const code = await connection.bind(accountDn('alice'), new Secret('secret')).then(
         () => resultCodes.success,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
@@ -326,7 +326,7 @@ describe('access', () => {
   });
 
   test('anonymous sees the root DSE and the subschema, and nothing of the tree', async () => {
-    await using anonymous = await LdapConnection.open(nodeNetwork, systemClock, { url: directory.url });
+    await using anonymous = await LdapConnection.open(systemNetwork, systemClock, { url: directory.url });
     expect(textsOf((await anonymous.readEntry('', ['namingContexts']))?.attributes ?? [], 'namingContexts')).toEqual(['o=mail']);
     const subschema = await anonymous.readEntry('cn=Subschema', ['objectClasses'], { filter: filterFromText('(objectClass=subschema)') });
     expect(textsOf(subschema?.attributes ?? [], 'objectClasses').some((text) => text.includes("NAME 'mailAccount'"))).toBe(true);

@@ -9,7 +9,7 @@ import { systemClock } from '#common/clock.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { Secret } from '#common/secret.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -75,7 +75,7 @@ export async function startTestDirectory(
       return running.urls[0] as string;
     },
     async connect(who = 'admin', password = servicePassword) {
-      const connection = await LdapConnection.open(nodeNetwork, systemClock, { url: running.urls[0] as string, timeoutMs: 10_000 });
+      const connection = await LdapConnection.open(systemNetwork, systemClock, { url: running.urls[0] as string, timeoutMs: 10_000 });
       await connection.bind(who.includes('=') ? who : identityDn(who), new Secret(password));
       return connection;
     },

@@ -13,7 +13,7 @@ import { parseClusterName, parseMemberName } from '#common/host-server.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import type { Connection } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import { createThrowawayCa, type IssuedCertificate } from '#deploy/dev/throwaway-ca.ts';
@@ -57,7 +57,7 @@ async function start(
     tls: undefined,
     clusterNetwork: ['127.0.0.1'],
     clock: systemClock,
-    network: nodeNetwork,
+    network: systemNetwork,
     log: silentLogger,
     metrics: ports.metrics,
     status: () => ({ sessions: 0, openAccounts: 0, state: 'active' }),

@@ -2,7 +2,7 @@
 import { connect as connectTcp } from 'node:net';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
 import { AddressRules } from '#frontend/guard/address-rules.ts';
@@ -45,7 +45,7 @@ async function frontend(name: string, options: { port?: number; tls?: Pems; subs
     guard,
     rules,
     heard: (_from, news) => passed.push(news),
-    ports: { clock: systemClock, random: systemRandom, network: nodeNetwork, log },
+    ports: { clock: systemClock, random: systemRandom, network: systemNetwork, log },
   });
   undo.push(() => sharing.stop());
   const address = { name, host: '127.0.0.1', port: sharing.port };

@@ -20,7 +20,7 @@ import { type ClusterName, parseClusterName, parseMemberName } from '#common/hos
 import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import type { Connection } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { createPasswordHasher } from '#common/passwords/password-hasher.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
@@ -264,7 +264,7 @@ export class TestCluster implements AsyncDisposable {
   #ports() {
     const note = (_fields: Record<string, unknown>, message: string): void => void this.warnings.push(message);
     const log: Logger = { ...silentLogger, child: () => log, warn: note, error: note };
-    return { clock: systemClock, random: systemRandom, network: nodeNetwork, log, metrics: createMetrics() };
+    return { clock: systemClock, random: systemRandom, network: systemNetwork, log, metrics: createMetrics() };
   }
 }
 

@@ -6,12 +6,12 @@ import { systemClock } from '#common/clock.ts';
 import { parseClusterName, parseMemberName } from '#common/host-server.ts';
 import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa, type ThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
 import { type LinkRole, roleUri } from '#protocol/link/hello.ts';
 
-const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
+const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger };
 const back1 = parseMemberName('back1.west.isp.example');
 let ca: ThrowawayCa;
 let stranger: ThrowawayCa;
@@ -43,7 +43,7 @@ async function start(): Promise<LinkServer> {
     tls: await pems(ca, back1, 'backend-cluster'),
     clusterNetwork: ['127.0.0.1'],
     clock: systemClock,
-    network: nodeNetwork,
+    network: systemNetwork,
     log,
     metrics: createMetrics(),
     status: () => ({ sessions: 0, openAccounts: 0, state: 'active' }),

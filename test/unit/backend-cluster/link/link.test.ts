@@ -9,11 +9,11 @@ import { parseClusterName, parseMemberName } from '#common/host-server.ts';
 import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import type { Connection } from '#common/network/network.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import type { OpenSession } from '#protocol/link/messages.ts';
 
-const ports = { clock: systemClock, random: systemRandom, network: nodeNetwork, log: silentLogger };
+const ports = { clock: systemClock, random: systemRandom, network: systemNetwork, log: silentLogger };
 const session: OpenSession = {
   service: 'imap',
   sessionId: 's1',
@@ -36,7 +36,7 @@ async function serve(options: Partial<LinkServerOptions> = {}): Promise<{ server
     tls: undefined,
     clusterNetwork: ['127.0.0.1'],
     clock: systemClock,
-    network: nodeNetwork,
+    network: systemNetwork,
     log: silentLogger,
     metrics: createMetrics(),
     status: () => ({ sessions: 3, openAccounts: 2, state: 'active' }),
@@ -225,7 +225,7 @@ describe('strangers on the link', () => {
     const { client, member, server } = await serve({ log: recordingLog(lines) });
     const channel = await opened(client, member);
     for (let i = 0; i < 3; i += 1) {
-      const stranger = await nodeNetwork.connect({ host: '127.0.0.1', port: server.port });
+      const stranger = await systemNetwork.connect({ host: '127.0.0.1', port: server.port });
       stranger.write('GET / HTTP/1.1\r\n\r\n');
       await gone(stranger);
     }
@@ -255,7 +255,7 @@ describe('strangers on the link', () => {
 
   it('learn why when their version is too old or too new', async () => {
     const { server } = await serve();
-    const stranger = await nodeNetwork.connect({ host: '127.0.0.1', port: server.port });
+    const stranger = await systemNetwork.connect({ host: '127.0.0.1', port: server.port });
     const hello = Buffer.from(
       JSON.stringify({
         magic: 'archipelago-link',

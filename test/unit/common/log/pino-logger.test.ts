@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,7 +7,10 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { Secret } from '#common/secret.ts';
 
-it('writes at another level what is asked for apart, and all else at its own', () => {
+/** Lines are written when the turn of the event loop that made them is over. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+it('writes at another level what is asked for apart, and all else at its own', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'archipelago-log-'));
   try {
     const file = join(folder, 'x.log');
@@ -17,6 +21,7 @@ it('writes at another level what is asked for apart, and all else at its own', (
     louder?.trace({}, 'trace at trace');
     quieter?.error({}, 'error at silent');
     log.child({}).info({}, 'info at info');
+    await turn();
     const lines = readFileSync(file, 'utf8').trim().split('\n');
     expect(lines.map((line) => JSON.parse(line))).toMatchObject([
       { level: 'trace', node: 'a', component: 'link', msg: 'trace at trace' },
@@ -27,7 +32,7 @@ it('writes at another level what is asked for apart, and all else at its own', (
   }
 });
 
-it('writes each field once, keeps secrets back and tells the whole of an error', () => {
+it('writes each field once, keeps secrets back and tells the whole of an error', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'archipelago-log-'));
   try {
     const file = join(folder, 'x.log');
@@ -38,6 +43,7 @@ it('writes each field once, keeps secrets back and tells the whole of an error',
     info({ request: given, err: Object.assign(new Error('odd'), { token: 'swordfish' }) }, 'said more');
     log.child({ client: { password: 'swordfish', port: 1 }, token: 'swordfish' }).info({}, 'bound');
     expect(given.credentials).toEqual({ mechanism: 'PLAIN' });
+    await turn();
     const [line = '', more = '', bound = ''] = readFileSync(file, 'utf8').trim().split('\n');
     expect(more + bound).not.toContain('swordfish');
     expect(JSON.parse(more)).toMatchObject({ request: { name: 'alice', credentials: '[secret]' }, err: { message: 'odd' } });
@@ -45,6 +51,25 @@ it('writes each field once, keeps secrets back and tells the whole of an error',
     expect(line).not.toContain('swordfish');
     expect(line.match(/"node"/g)).toHaveLength(1);
     expect(JSON.parse(line)).toMatchObject({ level: 'info', node: 'b', service: 'frontend', msg: 'said', err: { code: 'AUTH_FAILED' } });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+it('writes what the last turn said when the process ends by itself or by an exception', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'archipelago-log-'));
+  try {
+    const module = join(import.meta.dirname, '../../../../common/log/pino-logger.ts');
+    for (const [end, code] of [
+      ['process.exit(3)', 3],
+      ["throw new Error('odd')", 1],
+    ] as const) {
+      const file = join(folder, `${code}.log`);
+      const program = `const { createLogger } = await import(${JSON.stringify(module)}); createLogger('info', {}, ${JSON.stringify(file)}).info({}, 'last words'); ${end};`;
+      const { status } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { stdio: 'ignore', timeout: 60_000 });
+      expect(status).toBe(code);
+      expect(readFileSync(file, 'utf8')).toContain('last words');
+    }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import nodemailer from 'nodemailer';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { nodeFiles } from '#common/files/node-files.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import type { LineClient } from '#test/transcripts/line-transcript.ts';
 import { SmtpHarness } from './smtp-harness.ts';
 
@@ -261,7 +261,7 @@ describe('inbound SMTP', () => {
       expect(await client.line()).toBe('421 4.3.2 Shutting down, connect again');
       expect(await client.line()).toBeUndefined();
     }
-    await expect(nodeNetwork.connect({ host: '127.0.0.1', port })).rejects.toMatchObject({ code: 'NET_CONNECT_FAILED' });
+    await expect(systemNetwork.connect({ host: '127.0.0.1', port })).rejects.toMatchObject({ code: 'NET_CONNECT_FAILED' });
     busy.send('Subject: in time\r\n\r\nhello\r\n.\r\n');
     expect(await busy.line()).toMatch(/^250 2\.0\.0 Queued as /);
     expect(await busy.line()).toBe('421 4.3.2 Shutting down, connect again');

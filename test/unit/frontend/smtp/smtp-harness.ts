@@ -12,7 +12,7 @@ import type { Files } from '#common/files/files.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
-import { nodeNetwork } from '#common/network/node-network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
 import { type FrontendConfig, type FrontendListener, routingDefaults } from '#frontend/config.ts';
@@ -100,7 +100,7 @@ export class SmtpHarness implements AsyncDisposable {
       ports: {
         clock: systemClock,
         random: systemRandom,
-        network: nodeNetwork,
+        network: systemNetwork,
         files: options.files ?? nodeFiles,
         log: silentLogger,
         metrics: createMetrics(),
@@ -117,7 +117,7 @@ export class SmtpHarness implements AsyncDisposable {
   /** A client that has read the greeting. */
   async connect(index: 0 | 1 | 2 | 3 = 0): Promise<LineClient> {
     const tls = index === 2 ? { tls: { ca: this.caPem, serverName: 'localhost' } } : {};
-    const client = new LineClient(await nodeNetwork.connect({ host: '127.0.0.1', port: this.port(index), ...tls }));
+    const client = new LineClient(await systemNetwork.connect({ host: '127.0.0.1', port: this.port(index), ...tls }));
     this.clients.push(client);
     return client;
   }

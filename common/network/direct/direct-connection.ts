@@ -1,0 +1,458 @@
+/**
+ * `Connection` on a socket of ours, plain or under TLS. It has no buffer of its own: what it reads is lent from one place for all, and what the system does
+ * not take at once is kept as it was given.
+ *
+ * Handlers are called from turns of the event poll only; what a call made here finds out (a reset while writing, say) is told in the next turn.
+ */
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { Connection, ConnectionHandlers, TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
+import type { EventPoll, PolledSocket } from './event-poll.ts';
+import { type ReadBuffers, readBytes } from './read-buffers.ts';
+import { decodeSocketAddress, type IpEndpoint, socketAddressBytes } from './socket-address.ts';
+import { errnos, linux, type SystemCalls } from './system-calls.ts';
+import { systemError } from './system-error.ts';
+import { TlsSession, wouldBlock } from './tls-session.ts';
+
+/** Octets not taken by the system, from which on the writer is asked to wait. */
+const queuedBytesMax = 65_536;
+/** Small writes are put together here, and strings are written here. */
+const scratchBytes = 262_144;
+const scratch = Buffer.allocUnsafeSlow(scratchBytes);
+const handshakeTimeoutMs = 20_000;
+/** What every connection is told; `epollOut` only once it has had to wait. */
+export const watchedEvents = linux.epollIn | linux.epollReadHangUp | linux.epollEdge;
+const readEvents = linux.epollIn | linux.epollReadHangUp | linux.epollHangUp | linux.epollError;
+const goneEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError;
+const noQueue: Uint8Array[] = [];
+
+/** What connections share. */
+export interface DirectParts {
+  readonly calls: SystemCalls;
+  readonly poll: EventPoll;
+  readonly buffers: ReadBuffers;
+}
+
+/** A handshake that has begun. */
+interface Securing {
+  readonly session: TlsSession;
+  readonly timer: NodeJS.Timeout;
+  done(error: Error | undefined): void;
+}
+
+/** See the header of this file. */
+export class DirectConnection implements Connection, PolledSocket {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly #parts: DirectParts;
+  readonly #fd: number;
+  #local: IpEndpoint | undefined;
+  #handlers: ConnectionHandlers | undefined;
+  #tls: TlsSession | undefined;
+  #facts: TlsFacts | undefined;
+  #securing: Securing | undefined;
+  #queue: Uint8Array[] = noQueue;
+  #queuedBytes = 0;
+  /** There may be something to read. */
+  #isReadable = false;
+  /** The peer has ended or gone: no event will come for what is left to be read. */
+  #isPeerGone = false;
+  #isPaused = false;
+  #isOutWatched = false;
+  #wantsDrain = false;
+  #isEnding = false;
+  #hasWriteEnded = false;
+  #hasReadEnded = false;
+  #isTurnAsked = false;
+  /** The turn in which something was delivered last. */
+  #deliveredIn = -1;
+  #isEndUntold = false;
+  #isClosed = false;
+  #isCloseTold = false;
+  #error: Error | undefined;
+
+  /** @param isOutWatched whether it was added to the poll with `epollOut` as well */
+  constructor(parts: DirectParts, fd: number, remote: IpEndpoint, isOutWatched = false, local?: IpEndpoint) {
+    this.#parts = parts;
+    this.#fd = fd;
+    this.remoteAddress = remote.address;
+    this.remotePort = remote.port;
+    this.#isOutWatched = isOutWatched;
+    this.#local = local;
+  }
+
+  get localAddress(): string {
+    return this.#localEndpoint().address;
+  }
+
+  get localPort(): number {
+    return this.#localEndpoint().port;
+  }
+
+  get tls(): TlsFacts | undefined {
+    return this.#facts;
+  }
+
+  get bufferedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  handle(handlers: ConnectionHandlers): void {
+    this.#handlers = handlers;
+    if (this.#isCloseTold) this.#isCloseTold = false;
+    else if (this.#hasReadEnded) this.#isEndUntold = true;
+    else if (!this.#isReadable || this.#isPaused) return;
+    this.#askTurn();
+  }
+
+  write(bytes: Uint8Array | string): boolean {
+    if (this.#isEnding || this.#isClosed) return true;
+    if (typeof bytes === 'string') {
+      // Three octets at most for each unit of UTF-16.
+      if (bytes.length * 3 > scratchBytes) return this.#send(Buffer.from(bytes), undefined);
+      return this.#send(scratch, scratch.write(bytes, 0, 'utf8'));
+    }
+    return this.#send(bytes, undefined);
+  }
+
+  writeAll(parts: readonly Uint8Array[]): boolean {
+    if (this.#isEnding || this.#isClosed) return true;
+    let total = 0;
+    for (const part of parts) total += part.length;
+    if (total <= scratchBytes && this.#queue.length === 0) {
+      let at = 0;
+      for (const part of parts) {
+        scratch.set(part, at);
+        at += part.length;
+      }
+      return this.#send(scratch, total);
+    }
+    let room = true;
+    for (const part of parts) room = this.#send(part, undefined);
+    return room;
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    if (this.#isReadable && this.#handlers !== undefined) this.#askTurn();
+  }
+
+  end(): void {
+    if (this.#isEnding || this.#isClosed) return;
+    this.#isEnding = true;
+    if (this.#queue.length === 0 && this.#securing === undefined) this.#endWrites();
+  }
+
+  destroy(error?: Error): void {
+    this.#close(error);
+  }
+
+  startTls(options: TlsServerOptions, early?: Buffer): Promise<void> {
+    return this.#secure(() => TlsSession.server(options, this.#fd, early));
+  }
+
+  startTlsAsClient(options: TlsClientOptions): Promise<void> {
+    return this.#secure(() => TlsSession.client(options, this.#fd));
+  }
+
+  onEvents(events: number): void {
+    if (this.#isClosed) return;
+    if ((events & readEvents) !== 0) this.#isReadable = true;
+    if ((events & goneEvents) !== 0) this.#isPeerGone = true;
+    if (this.#securing !== undefined) {
+      this.#handshake(this.#securing);
+      return;
+    }
+    // Whatever a handler throws, the socket goes on: these events do not come again.
+    try {
+      if (this.#queue.length > 0) this.#flush();
+    } finally {
+      this.#read();
+    }
+  }
+
+  onTurn(): void {
+    this.#isTurnAsked = false;
+    if (this.#isClosed) {
+      if (this.#isCloseTold) return;
+      this.#isCloseTold = true;
+      this.#handlers?.close(this.#error);
+      return;
+    }
+    if (this.#securing !== undefined) {
+      this.#handshake(this.#securing);
+      return;
+    }
+    if (this.#isEndUntold) this.#tellEnd();
+    else this.#read();
+  }
+
+  #localEndpoint(): IpEndpoint {
+    if (this.#local !== undefined || this.#isClosed) return this.#local ?? { address: '', port: 0 };
+    const bytes = Buffer.alloc(socketAddressBytes);
+    const length = Buffer.from(Int32Array.of(socketAddressBytes).buffer);
+    this.#parts.calls.getSocketName(this.#fd, bytes, length);
+    this.#local = decodeSocketAddress(bytes);
+    return this.#local;
+  }
+
+  #askTurn(): void {
+    if (this.#isTurnAsked) return;
+    this.#isTurnAsked = true;
+    this.#parts.poll.again(this);
+  }
+
+  // What somebody awaits of one delivery (a handler replaced, a pause) comes true before the next: there is one in a turn.
+  #read(): void {
+    if (!this.#mayRead()) return;
+    if (this.#deliveredIn === this.#parts.poll.turn) {
+      this.#askTurn();
+      return;
+    }
+    this.#deliveredIn = this.#parts.poll.turn;
+    try {
+      this.#readOnce();
+    } finally {
+      if (this.#mayRead()) this.#askTurn();
+    }
+  }
+
+  #mayRead(): boolean {
+    return (
+      this.#isReadable &&
+      !this.#isPaused &&
+      this.#handlers !== undefined &&
+      !this.#hasReadEnded &&
+      !this.#isClosed &&
+      this.#securing === undefined
+    );
+  }
+
+  #readOnce(): void {
+    const count = this.#receive();
+    if (count > 0) this.#deliver(this.#handlers as ConnectionHandlers, count);
+    if (count !== 0) return;
+    this.#isReadable = false;
+    this.#hasReadEnded = true;
+    this.#tellEnd();
+  }
+
+  /** Octets read, 0 at the end, `wouldBlock` when there is nothing or the connection broke. */
+  #receive(): number {
+    const { calls, buffers } = this.#parts;
+    const { address } = buffers.current;
+    if (this.#tls !== undefined) {
+      try {
+        const count = this.#tls.read(address, readBytes);
+        if (this.#tls.isDrained) this.#isReadable = false;
+        return count;
+      } catch (error) {
+        this.#close(error as Error);
+        return wouldBlock;
+      }
+    }
+    for (;;) {
+      const count = calls.receive(this.#fd, address, readBytes, 0);
+      if (count >= 0) {
+        if (count < readBytes && !this.#isPeerGone) this.#isReadable = false;
+        return count;
+      }
+      const errno = calls.errno();
+      if (errno === errnos.interrupted) continue;
+      this.#isReadable = false;
+      if (errno !== errnos.again) this.#close(systemError('read', errno));
+      return wouldBlock;
+    }
+  }
+
+  #deliver(handlers: ConnectionHandlers, count: number): void {
+    const { buffers } = this.#parts;
+    const { bytes } = buffers.current;
+    if (handlers.lent === undefined || handlers.holdsLent?.() === true) {
+      handlers.data(Buffer.from(bytes.subarray(0, count)));
+      return;
+    }
+    try {
+      handlers.lent(bytes.subarray(0, count));
+    } finally {
+      if (handlers.holdsLent?.() === true) buffers.giveAway();
+    }
+  }
+
+  #tellEnd(): void {
+    this.#isEndUntold = false;
+    try {
+      if (this.#handlers?.end === undefined) this.end();
+      else this.#handlers.end();
+    } finally {
+      if (this.#hasWriteEnded) this.#close(undefined);
+    }
+  }
+
+  /** @param length with which the bytes are in memory that belongs to others after this call */
+  #send(bytes: Uint8Array, length: number | undefined): boolean {
+    const wanted = length ?? bytes.length;
+    if (wanted === 0) return this.#queuedBytes < queuedBytesMax;
+    let taken = 0;
+    if (this.#queue.length === 0 && this.#securing === undefined) {
+      taken = this.#offer(length === undefined ? bytes : bytes.subarray(0, length));
+      if (taken === wanted || this.#isClosed) return true;
+    }
+    const rest = bytes.subarray(taken, wanted);
+    if (this.#queue === noQueue) this.#queue = [];
+    this.#queue.push(length === undefined ? rest : Buffer.from(rest));
+    this.#queuedBytes += rest.length;
+    if (this.#queuedBytes < queuedBytesMax) return true;
+    this.#wantsDrain = true;
+    return false;
+  }
+
+  /** Has the system take what it can; returns how much that was. A connection that broke is closed. */
+  #offer(bytes: Uint8Array): number {
+    const { calls } = this.#parts;
+    let taken = 0;
+    while (taken < bytes.length) {
+      const rest = taken === 0 ? bytes : bytes.subarray(taken);
+      let count: number;
+      if (this.#tls === undefined) {
+        count = calls.send(this.#fd, rest, rest.length, linux.messageNoSignal);
+        if (count < 0) {
+          const errno = calls.errno();
+          if (errno === errnos.interrupted) continue;
+          if (errno !== errnos.again) {
+            this.#close(systemError('write', errno));
+            return taken;
+          }
+          count = wouldBlock;
+        }
+      } else {
+        try {
+          count = this.#tls.write(rest, rest.length);
+        } catch (error) {
+          this.#close(error as Error);
+          return taken;
+        }
+      }
+      if (count === wouldBlock) {
+        this.#watchOut();
+        return taken;
+      }
+      taken += count;
+    }
+    return taken;
+  }
+
+  #flush(): void {
+    while (this.#queue.length > 0) {
+      const first = this.#queue[0] as Uint8Array;
+      const taken = this.#offer(first);
+      if (this.#isClosed) return;
+      this.#queuedBytes -= taken;
+      if (taken < first.length) {
+        this.#queue[0] = first.subarray(taken);
+        return;
+      }
+      this.#queue.shift();
+    }
+    this.#queue = noQueue;
+    if (this.#isEnding) {
+      this.#endWrites();
+      return;
+    }
+    if (!this.#wantsDrain) return;
+    this.#wantsDrain = false;
+    this.#handlers?.drain?.();
+  }
+
+  #watchOut(): void {
+    if (this.#isOutWatched) return;
+    this.#isOutWatched = true;
+    this.#parts.poll.change(this.#fd, watchedEvents | linux.epollOut);
+  }
+
+  #endWrites(): void {
+    if (this.#hasWriteEnded) return;
+    this.#hasWriteEnded = true;
+    this.#tls?.end();
+    // Closing says the same.
+    if (this.#hasReadEnded && !this.#isEndUntold) this.#close(undefined);
+    else this.#parts.calls.shutdown(this.#fd, linux.shutWrite);
+  }
+
+  #close(error: Error | undefined): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#error = error;
+    this.#queue = noQueue;
+    this.#queuedBytes = 0;
+    this.#tls?.free();
+    this.#tls = undefined;
+    const securing = this.#securing;
+    if (securing !== undefined) this.#leaveHandshake(securing, error ?? new Error('the connection was closed'));
+    this.#parts.poll.close(this.#fd);
+    this.#askTurn();
+  }
+
+  #secure(begin: () => TlsSession): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const failed = (error: Error): PlatformError =>
+        new PlatformError('NET_TLS_FAILED', `TLS handshake with ${this.remoteAddress} failed: ${error.message}`, { cause: error });
+      if (this.#isClosed) return reject(failed(new Error('the peer hung up')));
+      let session: TlsSession;
+      try {
+        session = begin();
+      } catch (error) {
+        this.#close(undefined);
+        return reject(failed(error as Error));
+      }
+      const timer = setTimeout(() => {
+        this.#leaveHandshake(securing, new Error(`nothing came within ${handshakeTimeoutMs} ms`));
+        this.#close(undefined);
+      }, handshakeTimeoutMs);
+      const securing: Securing = {
+        session,
+        timer,
+        done: (error) => (error === undefined ? resolve() : reject(failed(error))),
+      };
+      this.#securing = securing;
+      this.#isReadable = true;
+      this.#askTurn();
+    });
+  }
+
+  #handshake(securing: Securing): void {
+    try {
+      if (!securing.session.handshake()) {
+        if (securing.session.wantsWrite) this.#watchOut();
+        return;
+      }
+      this.#facts = securing.session.facts();
+    } catch (error) {
+      this.#leaveHandshake(securing, error as Error);
+      // Who waits for the handshake has been told.
+      this.#close(undefined);
+      return;
+    }
+    clearTimeout(securing.timer);
+    this.#securing = undefined;
+    this.#tls = securing.session;
+    // Something may have come right behind the handshake; it is for whoever waits for that.
+    this.#deliveredIn = this.#parts.poll.turn;
+    this.#isReadable = true;
+    this.#askTurn();
+    securing.done(undefined);
+    if (this.#queue.length > 0) this.#flush();
+    else if (this.#isEnding) this.#endWrites();
+  }
+
+  #leaveHandshake(securing: Securing, error: Error): void {
+    if (this.#securing !== securing) return;
+    this.#securing = undefined;
+    clearTimeout(securing.timer);
+    securing.session.free();
+    securing.done(error);
+  }
+}

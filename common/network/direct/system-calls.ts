@@ -1,0 +1,125 @@
+/**
+ * Calls into the C library and libuv that this process runs on, through koffi (foreign functions), and what they take.
+ *
+ * Node's own sockets cost a log-in ten times what the system takes for it, in streams, requests and buffers of their own. These are the same calls without
+ * those: twenty-five nanoseconds each beside the system's own time. Linux only, on the main thread only; whoever uses them asks `systemCalls()` first.
+ * What is handed over belongs to the caller again when a call returns: nothing here keeps an address.
+ */
+import { endianness } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
+import type { KoffiFunc, LibraryHandle } from 'koffi';
+
+/** An address in memory, for handing on only. */
+export type Pointer = number;
+/** Memory of ours, valid until the call returns. */
+export type Memory = Uint8Array | null;
+
+/** The functions. All return -1 and set `errno` where the system does; those of libuv return its negative error. */
+export interface SystemCalls {
+  readonly library: LibraryHandle;
+  readonly koffi: typeof import('koffi');
+  readonly accept4: KoffiFunc<(fd: number, address: Memory, length: Memory, flags: number) => number>;
+  readonly bind: KoffiFunc<(fd: number, address: Memory, length: number) => number>;
+  readonly close: KoffiFunc<(fd: number) => number>;
+  readonly connect: KoffiFunc<(fd: number, address: Memory, length: number) => number>;
+  readonly dup: KoffiFunc<(fd: number, command: number, least: number) => number>;
+  readonly epollCreate: KoffiFunc<(flags: number) => number>;
+  readonly epollControl: KoffiFunc<(epoll: number, operation: number, fd: number, event: Memory) => number>;
+  readonly epollWait: KoffiFunc<(epoll: number, events: Memory, count: number, timeoutMs: number) => number>;
+  readonly getPeerName: KoffiFunc<(fd: number, address: Memory, length: Memory) => number>;
+  readonly getSocketName: KoffiFunc<(fd: number, address: Memory, length: Memory) => number>;
+  readonly getSocketOption: KoffiFunc<(fd: number, level: number, name: number, value: Memory, length: Memory) => number>;
+  readonly receive: KoffiFunc<(fd: number, memory: Pointer, length: number, flags: number) => number>;
+  readonly send: KoffiFunc<(fd: number, memory: Memory, length: number, flags: number) => number>;
+  readonly setSocketOption: KoffiFunc<(fd: number, level: number, name: number, value: Memory, length: number) => number>;
+  readonly shutdown: KoffiFunc<(fd: number, how: number) => number>;
+  readonly socket: KoffiFunc<(family: number, type: number, protocol: number) => number>;
+  errno(): number;
+}
+
+/** Numbers of Linux, the same on x64 and arm64. */
+export const linux = {
+  familyInet: 2,
+  familyInet6: 10,
+  sockStream: 1,
+  sockNonBlocking: 0o4000,
+  sockCloseOnExec: 0o2000000,
+  levelSocket: 1,
+  levelTcp: 6,
+  optionError: 4,
+  optionAcceptsConnections: 30,
+  optionNoDelay: 1,
+  messageNoSignal: 0x4000,
+  messageMore: 0x8000,
+  shutWrite: 1,
+  duplicateCloseOnExec: 1030,
+  epollCloseOnExec: 0o2000000,
+  epollAdd: 1,
+  epollDelete: 2,
+  epollModify: 3,
+  epollIn: 0x1,
+  epollOut: 0x4,
+  epollError: 0x8,
+  epollHangUp: 0x10,
+  epollReadHangUp: 0x2000,
+  epollEdge: 0x8000_0000,
+} as const;
+
+/** Errors that are told apart. */
+export const errnos = {
+  again: 11,
+  interrupted: 4,
+  inProgress: 115,
+  connectionAborted: 103,
+  tooManyFiles: 24,
+  tooManyFilesInAll: 23,
+  noBuffers: 105,
+  noMemory: 12,
+  badDescriptor: 9,
+} as const;
+
+/** `struct epoll_event` is packed on x64 only. */
+export const epollEventBytes = process.arch === 'x64' ? 12 : 16;
+export const epollDataAt = process.arch === 'x64' ? 4 : 8;
+
+let known: SystemCalls | undefined | 'unknown' = 'unknown';
+
+const koffi = await import('koffi').catch(() => undefined);
+
+/** The calls, or `undefined` where they cannot be had: another system or processor, a worker thread, a build without the library. */
+export function systemCalls(): SystemCalls | undefined {
+  if (known === 'unknown') known = isMainThread ? load() : undefined;
+  return known;
+}
+
+function load(): SystemCalls | undefined {
+  const isKnown = process.platform === 'linux' && (process.arch === 'x64' || process.arch === 'arm64') && endianness() === 'LE';
+  if (!isKnown || koffi === undefined) return undefined;
+  try {
+    const library = koffi.load(null);
+    return {
+      library,
+      koffi,
+      accept4: library.func('int accept4(int, void *, void *, int)'),
+      bind: library.func('int bind(int, void *, int)'),
+      close: library.func('int close(int)'),
+      connect: library.func('int connect(int, void *, int)'),
+      dup: library.func('int fcntl(int, int, int)'),
+      epollCreate: library.func('int epoll_create1(int)'),
+      epollControl: library.func('int epoll_ctl(int, int, int, void *)'),
+      epollWait: library.func('int epoll_wait(int, void *, int, int)'),
+      getPeerName: library.func('int getpeername(int, void *, void *)'),
+      getSocketName: library.func('int getsockname(int, void *, void *)'),
+      getSocketOption: library.func('int getsockopt(int, int, int, void *, void *)'),
+      receive: library.func('long recv(int, uintptr_t, size_t, int)'),
+      send: library.func('long send(int, void *, size_t, int)'),
+      setSocketOption: library.func('int setsockopt(int, int, int, void *, int)'),
+      shutdown: library.func('int shutdown(int, int)'),
+      socket: library.func('int socket(int, int, int)'),
+      errno: () => koffi.errno(),
+    };
+  } catch {
+    // A C library without one of them.
+    return undefined;
+  }
+}

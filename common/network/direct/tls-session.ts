@@ -1,0 +1,195 @@
+/** One TLS connection of OpenSSL’s, on a socket that does not block. OpenSSL reads and writes the socket itself; its buffers go when they are empty. */
+import { X509Certificate } from 'node:crypto';
+import { isIP } from 'node:net';
+import { PlatformError } from '#common/errors/platform-error.ts';
+import type { TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
+import { type OpenSsl, openSsl, sslNumbers } from './openssl.ts';
+import type { Pointer } from './system-calls.ts';
+import { systemError } from './system-error.ts';
+import { clientContext, serverContext, sslReason } from './tls-contexts.ts';
+
+/** Nothing can be read or written now. */
+export const wouldBlock = -1;
+const exportedBytes = 32;
+const exporterLabel = 'EXPORTER-Channel-Binding';
+const certificateBytesMax = 65_536;
+
+/** See the header of this file. */
+export class TlsSession {
+  readonly #ssl: OpenSsl;
+  #pointer: Pointer;
+  /** Whether the last step waits for room to write instead of bytes to read. */
+  wantsWrite = false;
+  /** Whether the last read took all that there was. */
+  isDrained = false;
+  #last: Error | 'ended' | undefined;
+
+  private constructor(ssl: OpenSsl, context: Pointer, fd: number, early: Buffer | undefined) {
+    this.#ssl = ssl;
+    this.#pointer = ssl.SSL_new(context);
+    if (this.#pointer === 0) throw new PlatformError('NET_TLS_FAILED', `no TLS connection: ${sslReason(ssl)}`);
+    if (early === undefined || early.length === 0) {
+      ssl.SSL_set_fd(this.#pointer, fd);
+      return;
+    }
+    // A buffer before the socket, with what was read from it already. The connection owns all three.
+    const buffer = ssl.BIO_new(ssl.BIO_f_buffer());
+    ssl.BIO_ctrl(buffer, sslNumbers.bufferReadData, early.length, early);
+    ssl.BIO_push(buffer, ssl.BIO_new_socket(fd, 0));
+    ssl.SSL_set_bio(this.#pointer, buffer, ssl.BIO_new_socket(fd, 0));
+  }
+
+  /** @param early read from the socket before the handshake, and belonging to it */
+  static server(options: TlsServerOptions, fd: number, early?: Buffer): TlsSession {
+    const session = new TlsSession(openSsl() as OpenSsl, serverContext(options), fd, early);
+    session.#ssl.SSL_set_accept_state(session.#pointer);
+    return session;
+  }
+
+  static client(options: TlsClientOptions, fd: number): TlsSession {
+    const context = clientContext(options);
+    const ssl = openSsl() as OpenSsl;
+    const session = new TlsSession(ssl, context, fd, undefined);
+    const pointer = session.#pointer;
+    // An address is no server name (RFC 6066 §3); the certificate must name it all the same.
+    if (isIP(options.serverName) === 0) {
+      ssl.SSL_ctrl(pointer, sslNumbers.controlServerName, 0, options.serverName);
+      ssl.SSL_set_hostflags(pointer, sslNumbers.noPartialWildcards);
+      ssl.SSL_set1_host(pointer, options.serverName);
+    } else {
+      ssl.X509_VERIFY_PARAM_set1_ip_asc(ssl.SSL_get0_param(pointer), options.serverName);
+    }
+    ssl.SSL_set_connect_state(pointer);
+    return session;
+  }
+
+  /** One step of the handshake; whether it is over. Throws what it failed with. */
+  handshake(): boolean {
+    const ssl = this.#ssl;
+    ssl.ERR_clear_error();
+    const returned = ssl.SSL_do_handshake(this.#pointer);
+    if (returned === 1) return true;
+    if (this.#outcome(returned) === 0) throw Object.assign(new Error('the peer hung up'), { code: 'ECONNRESET' });
+    return false;
+  }
+
+  /** Reads until there is no more or no room: octets read, 0 at the end, `wouldBlock`. Throws what broke the connection. */
+  read(address: Pointer, room: number): number {
+    const ssl = this.#ssl;
+    let count = 0;
+    if (this.#last === undefined) {
+      ssl.ERR_clear_error();
+      this.isDrained = false;
+    }
+    while (this.#last === undefined && count < room) {
+      const returned = ssl.SSL_read(this.#pointer, address + count, room - count);
+      if (returned > 0) {
+        count += returned;
+        continue;
+      }
+      // What has been read comes before what ended it.
+      try {
+        this.isDrained = this.#outcome(returned) === wouldBlock;
+        if (this.isDrained) break;
+        this.#last = 'ended';
+      } catch (error) {
+        this.#last = error as Error;
+      }
+    }
+    if (count > 0) return count;
+    if (this.#last instanceof Error) throw this.#last;
+    return this.#last === 'ended' ? 0 : wouldBlock;
+  }
+
+  /** Octets taken, or `wouldBlock`; then the same octets must be offered again. Throws what broke the connection. */
+  write(bytes: Uint8Array, length: number): number {
+    const ssl = this.#ssl;
+    ssl.ERR_clear_error();
+    const returned = ssl.SSL_write(this.#pointer, bytes, length);
+    if (returned > 0) return returned;
+    if (this.#outcome(returned) === 0) throw systemError('write', 'EPIPE');
+    return wouldBlock;
+  }
+
+  /** Tells the peer that nothing more will come. */
+  end(): void {
+    this.#ssl.ERR_clear_error();
+    this.#ssl.SSL_shutdown(this.#pointer);
+  }
+
+  free(): void {
+    if (this.#pointer !== 0) this.#ssl.SSL_free(this.#pointer);
+    this.#pointer = 0;
+  }
+
+  /** What is known once the handshake is over. */
+  facts(): TlsFacts {
+    const ssl = this.#ssl;
+    const pointer = this.#pointer;
+    const protocol = ssl.SSL_get_version(pointer);
+    const cipher = ssl.SSL_get_current_cipher(pointer);
+    return {
+      protocol,
+      cipher: cipher === 0 ? '' : ssl.SSL_CIPHER_get_name(cipher),
+      serverName: ssl.SSL_get_servername(pointer, 0) || undefined,
+      ...(protocol === 'TLSv1.3' ? { channelBinding: () => this.#exported() } : {}),
+      peerNames: this.#peerNames(),
+    };
+  }
+
+  /** Why the peer's certificate was not accepted; `undefined` when that is not it. */
+  refusal(): string | undefined {
+    const result = this.#ssl.SSL_get_verify_result(this.#pointer);
+    return result === 0 ? undefined : this.#ssl.X509_verify_cert_error_string(result);
+  }
+
+  #exported(): Buffer {
+    if (this.#pointer === 0) throw new PlatformError('NET_CLOSED', 'the connection is closed');
+    const out = Buffer.alloc(exportedBytes);
+    this.#ssl.SSL_export_keying_material(this.#pointer, out, exportedBytes, exporterLabel, exporterLabel.length, Buffer.alloc(1), 0, 1);
+    return out;
+  }
+
+  // A peer that was let in without a verified certificate has no names.
+  #peerNames(): readonly string[] {
+    const ssl = this.#ssl;
+    const certificate = ssl.SSL_get1_peer_certificate(this.#pointer);
+    if (certificate === 0) return [];
+    const bio = ssl.BIO_new(ssl.BIO_s_mem());
+    try {
+      if (ssl.SSL_get_verify_result(this.#pointer) !== 0) return [];
+      ssl.PEM_write_bio_X509(bio, certificate);
+      const pem = Buffer.alloc(certificateBytesMax);
+      const length = ssl.BIO_read(bio, pem, pem.length);
+      const names = length > 0 ? new X509Certificate(pem.subarray(0, length)).subjectAltName : undefined;
+      return names === undefined || names === '' ? [] : names.split(', ').map((name) => name.replace(/^(?:DNS|URI):/, ''));
+    } finally {
+      ssl.BIO_free(bio);
+      ssl.X509_free(certificate);
+    }
+  }
+
+  /** `wouldBlock`, or 0 at the end. Throws the error otherwise. */
+  #outcome(returned: number): number {
+    const ssl = this.#ssl;
+    switch (ssl.SSL_get_error(this.#pointer, returned)) {
+      case sslNumbers.errorWantRead:
+        this.wantsWrite = false;
+        return wouldBlock;
+      case sslNumbers.errorWantWrite:
+        this.wantsWrite = true;
+        return wouldBlock;
+      case sslNumbers.errorZeroReturn:
+        return 0;
+      case sslNumbers.errorSystem: {
+        const errno = ssl.calls.errno();
+        if (errno === 0) return 0;
+        throw systemError('read', errno);
+      }
+      default: {
+        const refused = this.refusal();
+        throw new Error([sslReason(ssl) ?? 'the peer broke the protocol', refused].filter((part) => part !== undefined).join(': '));
+      }
+    }
+  }
+}
