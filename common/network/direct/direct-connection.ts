@@ -36,6 +36,8 @@ export interface DirectParts {
 interface Securing {
   readonly session: TlsSession;
   readonly timer: NodeJS.Timeout;
+  /** Pieces of the queue that were written before, and go in clear. */
+  clear: number;
   done(error: Error | undefined): void;
 }
 
@@ -168,7 +170,7 @@ export class DirectConnection implements Connection, PolledSocket {
     }
     // Whatever a handler throws, the socket goes on: these events do not come again.
     try {
-      if (this.#queue.length > 0) this.#flush();
+      if (this.#queue.length > 0 || this.#tls?.isHeld === true || (this.#isEnding && !this.#hasWriteEnded)) this.#flush();
     } finally {
       this.#read();
     }
@@ -248,6 +250,7 @@ export class DirectConnection implements Connection, PolledSocket {
       try {
         const count = this.#tls.read(address, readBytes);
         if (this.#tls.isDrained) this.#isReadable = false;
+        if (this.#tls.isHeld) this.#watchOut();
         return count;
       } catch (error) {
         this.#close(error as Error);
@@ -342,20 +345,15 @@ export class DirectConnection implements Connection, PolledSocket {
       }
       taken += count;
     }
+    // The last of it may be where the system has still to take it from.
+    if (this.#tls?.isHeld === true) this.#watchOut();
     return taken;
   }
 
   #flush(): void {
+    if (!this.#flushHeld()) return;
     while (this.#queue.length > 0) {
-      const first = this.#queue[0] as Uint8Array;
-      const taken = this.#offer(first);
-      if (this.#isClosed) return;
-      this.#queuedBytes -= taken;
-      if (taken < first.length) {
-        this.#queue[0] = first.subarray(taken);
-        return;
-      }
-      this.#queue.shift();
+      if (!this.#flushFirst()) return;
     }
     this.#queue = noQueue;
     if (this.#isEnding) {
@@ -367,6 +365,29 @@ export class DirectConnection implements Connection, PolledSocket {
     this.#handlers?.drain?.();
   }
 
+  #flushHeld(): boolean {
+    try {
+      return this.#tls?.flush() !== false;
+    } catch (error) {
+      this.#close(error as Error);
+      return false;
+    }
+  }
+
+  /** Whether the first piece of the queue is gone. */
+  #flushFirst(): boolean {
+    const first = this.#queue[0] as Uint8Array;
+    const taken = this.#offer(first);
+    if (this.#isClosed) return false;
+    this.#queuedBytes -= taken;
+    if (taken < first.length) {
+      this.#queue[0] = first.subarray(taken);
+      return false;
+    }
+    this.#queue.shift();
+    return true;
+  }
+
   #watchOut(): void {
     if (this.#isOutWatched) return;
     this.#isOutWatched = true;
@@ -375,11 +396,22 @@ export class DirectConnection implements Connection, PolledSocket {
 
   #endWrites(): void {
     if (this.#hasWriteEnded) return;
+    if (!this.#endTls()) return;
     this.#hasWriteEnded = true;
-    this.#tls?.end();
     // Closing says the same.
     if (this.#hasReadEnded && !this.#isEndUntold) this.#close(undefined);
     else this.#parts.calls.shutdown(this.#fd, linux.shutWrite);
+  }
+
+  /** Whether the peer has been told, as far as this was to be. */
+  #endTls(): boolean {
+    try {
+      if (this.#tls?.end() !== false) return true;
+      this.#watchOut();
+    } catch (error) {
+      this.#close(error as Error);
+    }
+    return false;
   }
 
   #close(error: Error | undefined): void {
@@ -401,6 +433,7 @@ export class DirectConnection implements Connection, PolledSocket {
       const failed = (error: Error): PlatformError =>
         new PlatformError('NET_TLS_FAILED', `TLS handshake with ${this.remoteAddress} failed: ${error.message}`, { cause: error });
       if (this.#isClosed) return reject(failed(new Error('the peer hung up')));
+      if (this.#tls !== undefined || this.#securing !== undefined) return reject(failed(new Error('it has begun before')));
       let session: TlsSession;
       try {
         session = begin();
@@ -415,6 +448,7 @@ export class DirectConnection implements Connection, PolledSocket {
       const securing: Securing = {
         session,
         timer,
+        clear: this.#queue.length,
         done: (error) => (error === undefined ? resolve() : reject(failed(error))),
       };
       this.#securing = securing;
@@ -424,6 +458,7 @@ export class DirectConnection implements Connection, PolledSocket {
   }
 
   #handshake(securing: Securing): void {
+    if (!this.#flushClear(securing)) return;
     try {
       if (!securing.session.handshake()) {
         if (securing.session.wantsWrite) this.#watchOut();
@@ -444,8 +479,15 @@ export class DirectConnection implements Connection, PolledSocket {
     this.#isReadable = true;
     this.#askTurn();
     securing.done(undefined);
-    if (this.#queue.length > 0) this.#flush();
-    else if (this.#isEnding) this.#endWrites();
+    if (this.#queue.length > 0 || this.#wantsDrain || this.#isEnding) this.#flush();
+  }
+
+  /** Whether nothing is left that is to go before the handshake. */
+  #flushClear(securing: Securing): boolean {
+    for (; securing.clear > 0; securing.clear -= 1) {
+      if (!this.#flushFirst()) return false;
+    }
+    return true;
   }
 
   #leaveHandshake(securing: Securing, error: Error): void {

@@ -55,7 +55,7 @@ export class DirectServer extends Server implements PolledSocket {
     const fd = this.#fd;
     this.#fd = undefined;
     clearTimeout(this.#pause);
-    this.#poll.close(fd);
+    this.#poll.closeShared(fd);
     setImmediate(() => {
       this.emit('close');
       closed?.();

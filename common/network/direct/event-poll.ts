@@ -73,6 +73,11 @@ export class EventPoll {
     return true;
   }
 
+  /** As `close`, for a socket that other processes may have as well: the set would keep it, and tell of it, until the last of them closes it. */
+  closeShared(fd: number): void {
+    if (this.close(fd)) this.#control(linux.epollDelete, fd, 0);
+  }
+
   /** Events of this descriptor are another one's from now on. */
   replace(fd: number, socket: PolledSocket): void {
     this.#sockets[fd] = socket;

@@ -54,6 +54,7 @@ export interface OpenSsl {
   readonly SSL_get_version: One<[ssl: Pointer], string>;
   readonly SSL_new: One<[context: Pointer], Pointer>;
   readonly SSL_read: One<[ssl: Pointer, memory: Pointer, length: number], number>;
+  readonly SSL_set0_wbio: One<[ssl: Pointer, bio: Pointer], void>;
   readonly SSL_set1_host: One<[ssl: Pointer, name: string], number>;
   readonly SSL_set_SSL_CTX: One<[ssl: Pointer, context: Pointer], Pointer>;
   readonly SSL_set_accept_state: One<[ssl: Pointer], void>;
@@ -117,6 +118,7 @@ const signatures = {
   SSL_get_version: 'const char * (uintptr_t)',
   SSL_new: 'uintptr_t (uintptr_t)',
   SSL_read: 'int (uintptr_t, uintptr_t, int)',
+  SSL_set0_wbio: 'void (uintptr_t, uintptr_t)',
   SSL_set1_host: 'int (uintptr_t, const char *)',
   SSL_set_SSL_CTX: 'uintptr_t (uintptr_t, uintptr_t)',
   SSL_set_accept_state: 'void (uintptr_t)',
@@ -156,6 +158,7 @@ export const sslNumbers = {
   verifyFailWithoutCertificate: 0x2,
   noPartialWildcards: 0x4,
   bufferReadData: 122,
+  pendingBytes: 10,
   tls12: 0x0303,
   tls13: 0x0304,
 } as const;

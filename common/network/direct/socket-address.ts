@@ -1,5 +1,6 @@
 /** Addresses as the system has them (`struct sockaddr_in`, `sockaddr_in6`) and as we say them. */
 import { isIP } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { linux } from './system-calls.ts';
 
 /** Room for either kind. */
@@ -15,13 +16,14 @@ export interface IpEndpoint {
 const encoded = new Map<string, Buffer>();
 const encodedMax = 1_024;
 
-/** Octets of an address, not to be written to; `undefined` when it is no literal IP address. A zone (`%eth0`) must be a number. */
+/** Octets of an address, not to be written to; `undefined` when it is no literal IP address. */
 export function encodeSocketAddress(address: string, port: number): Buffer | undefined {
   const name = `${address} ${port}`;
   const known = encoded.get(name);
   if (known !== undefined) return known;
   const bytes = encode(address, port);
-  if (bytes !== undefined) {
+  // Interfaces come and go.
+  if (bytes !== undefined && !address.includes('%')) {
     if (encoded.size >= encodedMax) encoded.clear();
     encoded.set(name, bytes);
   }
@@ -43,12 +45,24 @@ function encode(address: string, port: number): Buffer | undefined {
       bytes.writeUInt16LE(linux.familyInet6, 0);
       bytes.writeUInt16BE(port, 2);
       bytes.set(ipv6Bytes(host), 8);
-      if (zone !== undefined && /^\d+$/.test(zone)) bytes.writeUInt32LE(Number(zone), 24);
+      if (zone !== undefined) {
+        const scope = scopeOf(zone);
+        if (scope === undefined) return undefined;
+        bytes.writeUInt32LE(scope, 24);
+      }
       return bytes;
     }
     default:
       return undefined;
   }
+}
+
+/** Number of the interface that a zone names. */
+function scopeOf(zone: string): number | undefined {
+  if (/^\d{1,9}$/.test(zone)) return Number(zone);
+  // Those of addresses that are not bound to the link are 0.
+  const scopes = networkInterfaces()[zone]?.flatMap((address) => (address.family === 'IPv6' ? [address.scopeid] : [])) ?? [];
+  return scopes.find((scope) => scope !== 0) ?? scopes[0];
 }
 
 /** What the system wrote there. */

@@ -1,10 +1,15 @@
-/** One TLS connection of OpenSSL’s, on a socket that does not block. OpenSSL reads and writes the socket itself; its buffers go when they are empty. */
+/**
+ * One TLS connection of OpenSSL’s, on a socket that does not block. OpenSSL reads and writes the socket itself; its buffers go when they are empty.
+ *
+ * A record that the system takes in part only must not stay with OpenSSL: were it then to answer a peer that asks for new keys (TLS 1.3, RFC 8446 §4.6.3),
+ * it would find the record in its way and break the connection. So what has no room goes to memory (`isHeld`) until the socket can be written again.
+ */
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
 import { type OpenSsl, openSsl, sslNumbers } from './openssl.ts';
-import type { Pointer } from './system-calls.ts';
+import { errnos, linux, type Pointer } from './system-calls.ts';
 import { systemError } from './system-error.ts';
 import { clientContext, serverContext, sslReason } from './tls-contexts.ts';
 
@@ -13,6 +18,9 @@ export const wouldBlock = -1;
 const exportedBytes = 32;
 const exporterLabel = 'EXPORTER-Channel-Binding';
 const certificateBytesMax = 65_536;
+/** A peer that asks for answers and reads none is cut off there. */
+const heldBytesMax = 262_144;
+const nothing = Buffer.alloc(0);
 
 /** See the header of this file. */
 export class TlsSession {
@@ -23,9 +31,16 @@ export class TlsSession {
   /** Whether the last read took all that there was. */
   isDrained = false;
   #last: Error | 'ended' | undefined;
+  readonly #fd: number;
+  /** OpenSSL writes there instead of the socket. */
+  #memory: Pointer = 0;
+  /** Taken from there, and next for the socket. */
+  #rest: Buffer = nothing;
+  #hasEnded = false;
 
   private constructor(ssl: OpenSsl, context: Pointer, fd: number, early: Buffer | undefined) {
     this.#ssl = ssl;
+    this.#fd = fd;
     this.#pointer = ssl.SSL_new(context);
     if (this.#pointer === 0) throw new PlatformError('NET_TLS_FAILED', `no TLS connection: ${sslReason(ssl)}`);
     if (early === undefined || early.length === 0) {
@@ -55,11 +70,14 @@ export class TlsSession {
     if (isIP(options.serverName) === 0) {
       ssl.SSL_ctrl(pointer, sslNumbers.controlServerName, 0, options.serverName);
       ssl.SSL_set_hostflags(pointer, sslNumbers.noPartialWildcards);
-      ssl.SSL_set1_host(pointer, options.serverName);
-    } else {
-      ssl.X509_VERIFY_PARAM_set1_ip_asc(ssl.SSL_get0_param(pointer), options.serverName);
+    }
+    if (!session.#expectName(options.serverName)) {
+      session.free();
+      throw new PlatformError('NET_TLS_FAILED', `"${options.serverName}" is no name that a certificate can be for`);
     }
     ssl.SSL_set_connect_state(pointer);
+    // A name that is too long for the greeting.
+    ssl.ERR_clear_error();
     return session;
   }
 
@@ -71,6 +89,11 @@ export class TlsSession {
     if (returned === 1) return true;
     if (this.#outcome(returned) === 0) throw Object.assign(new Error('the peer hung up'), { code: 'ECONNRESET' });
     return false;
+  }
+
+  /** Whether something waits for room in the socket; see `flush`. */
+  get isHeld(): boolean {
+    return this.#memory !== 0;
   }
 
   /** Reads until there is no more or no room: octets read, 0 at the end, `wouldBlock`. Throws what broke the connection. */
@@ -89,32 +112,76 @@ export class TlsSession {
       }
       // What has been read comes before what ended it.
       try {
-        this.isDrained = this.#outcome(returned) === wouldBlock;
-        if (this.isDrained) break;
-        this.#last = 'ended';
+        if (this.#outcome(returned) !== wouldBlock) this.#last = 'ended';
+        else if (!this.wantsWrite) {
+          this.isDrained = true;
+          break;
+        } else this.#hold();
       } catch (error) {
         this.#last = error as Error;
       }
     }
+    if (this.isHeld && this.#heldBytes() > heldBytesMax) throw new Error('the peer wants answers and reads none');
     if (count > 0) return count;
     if (this.#last instanceof Error) throw this.#last;
     return this.#last === 'ended' ? 0 : wouldBlock;
   }
 
-  /** Octets taken, or `wouldBlock`; then the same octets must be offered again. Throws what broke the connection. */
+  /** Octets taken, or `wouldBlock`. Throws what broke the connection. */
   write(bytes: Uint8Array, length: number): number {
     const ssl = this.#ssl;
-    ssl.ERR_clear_error();
-    const returned = ssl.SSL_write(this.#pointer, bytes, length);
-    if (returned > 0) return returned;
-    if (this.#outcome(returned) === 0) throw systemError('write', 'EPIPE');
-    return wouldBlock;
+    if (!this.flush()) return wouldBlock;
+    for (;;) {
+      ssl.ERR_clear_error();
+      const returned = ssl.SSL_write(this.#pointer, bytes, length);
+      if (returned > 0) return returned;
+      if (this.#outcome(returned) === 0) throw systemError('write', 'EPIPE');
+      if (!this.wantsWrite || this.isHeld) return wouldBlock;
+      this.#hold();
+    }
   }
 
-  /** Tells the peer that nothing more will come. */
-  end(): void {
-    this.#ssl.ERR_clear_error();
-    this.#ssl.SSL_shutdown(this.#pointer);
+  /** Has the system take what is held; whether that is all of it. Throws what broke the connection. */
+  flush(): boolean {
+    const ssl = this.#ssl;
+    const { calls } = ssl;
+    while (this.#memory !== 0) {
+      if (this.#rest.length === 0) {
+        const length = ssl.BIO_ctrl(this.#memory, sslNumbers.pendingBytes, 0, null);
+        if (length === 0) {
+          // The connection frees the other one.
+          ssl.SSL_set0_wbio(this.#pointer, ssl.BIO_new_socket(this.#fd, 0));
+          this.#memory = 0;
+          this.#rest = nothing;
+          break;
+        }
+        this.#rest = Buffer.allocUnsafeSlow(length);
+        ssl.BIO_read(this.#memory, this.#rest, length);
+      }
+      const count = calls.send(this.#fd, this.#rest, this.#rest.length, linux.messageNoSignal);
+      if (count >= 0) {
+        this.#rest = this.#rest.subarray(count);
+        continue;
+      }
+      const errno = calls.errno();
+      if (errno === errnos.again) return false;
+      if (errno !== errnos.interrupted) throw systemError('write', errno);
+    }
+    return true;
+  }
+
+  /** Tells the peer that nothing more will come; `false` when there is no room for that now, and this is to be called again. */
+  end(): boolean {
+    const ssl = this.#ssl;
+    while (!this.#hasEnded) {
+      ssl.ERR_clear_error();
+      const returned = ssl.SSL_shutdown(this.#pointer);
+      this.#hasEnded = returned >= 0 || this.isHeld || ssl.SSL_get_error(this.#pointer, returned) !== sslNumbers.errorWantWrite;
+      if (!this.#hasEnded) this.#hold();
+    }
+    // Whoever uses OpenSSL next would take what is left for its own.
+    ssl.ERR_clear_error();
+    return this.flush();
   }
 
   free(): void {
@@ -141,6 +208,23 @@ export class TlsSession {
   refusal(): string | undefined {
     const result = this.#ssl.SSL_get_verify_result(this.#pointer);
     return result === 0 ? undefined : this.#ssl.X509_verify_cert_error_string(result);
+  }
+
+  #hold(): void {
+    const ssl = this.#ssl;
+    this.#memory = ssl.BIO_new(ssl.BIO_s_mem());
+    ssl.SSL_set0_wbio(this.#pointer, this.#memory);
+  }
+
+  #heldBytes(): number {
+    return this.#rest.length + this.#ssl.BIO_ctrl(this.#memory, sslNumbers.pendingBytes, 0, null);
+  }
+
+  // OpenSSL takes an empty name, and one that it could not set, for the wish that none be looked at; one that begins with a dot for any below.
+  #expectName(name: string): boolean {
+    const ssl = this.#ssl;
+    if (isIP(name) !== 0) return ssl.X509_VERIFY_PARAM_set1_ip_asc(ssl.SSL_get0_param(this.#pointer), name.replace(/%.*/, '')) === 1;
+    return name !== '' && !name.startsWith('.') && !name.includes('\0') && ssl.SSL_set1_host(this.#pointer, name) === 1;
   }
 
   #exported(): Buffer {
@@ -183,6 +267,7 @@ export class TlsSession {
         return 0;
       case sslNumbers.errorSystem: {
         const errno = ssl.calls.errno();
+        ssl.ERR_clear_error();
         if (errno === 0) return 0;
         throw systemError('read', errno);
       }

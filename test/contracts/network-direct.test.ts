@@ -1,0 +1,161 @@
+/** What only system calls of our own, and an OpenSSL that is called by hand, can get wrong. */
+import { createConnection, type Server } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
+import { createDirectNetwork } from '#common/network/direct/direct-network.ts';
+import type { DirectServer } from '#common/network/direct/direct-server.ts';
+import { eventPoll } from '#common/network/direct/event-poll.ts';
+import { openSsl } from '#common/network/direct/openssl.ts';
+import { encodeSocketAddress } from '#common/network/direct/socket-address.ts';
+import { linux } from '#common/network/direct/system-calls.ts';
+import { boundAnew, ListeningSockets } from '#common/network/listening-sockets.ts';
+import type { Network } from '#common/network/network.ts';
+import { expectNoFaults, failureOf, identities, joined, listen, Side, settled, within, withPeer } from './network-suite.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+afterEach(expectNoFaults);
+
+const direct = createDirectNetwork(boundAnew) as Network;
+const turn = (): Promise<void> => new Promise(setImmediate);
+
+it('hears nothing more of a listening socket that it closed and another process has', async () => {
+  const servers: Server[] = [];
+  const network = createDirectNetwork({
+    listen: (server, target) => {
+      servers.push(server);
+      return boundAnew.listen(server, target);
+    },
+  }) as Network;
+  const listener = await listen(network, {}, (connection) => connection.destroy());
+  const accepted = Promise.withResolvers<void>();
+  const release = Promise.withResolvers<void>();
+  onTestFinished(() => release.resolve());
+  const passed = new ListeningSockets().passOn(servers[0] as DirectServer, async (other) => {
+    other.on('connection', () => accepted.resolve());
+    await release.promise;
+  });
+  await turn();
+  await listener.close();
+  await turn();
+  const before = eventPoll()?.turn;
+  const socket = createConnection(listener.port, '127.0.0.1');
+  onTestFinished(() => void socket.destroy());
+  await within(accepted.promise, 'nobody accepted');
+  await turn();
+  expect(eventPoll()?.turn).toBe(before);
+  release.resolve();
+  await passed;
+});
+
+it('takes no certificate for a name that cannot be in one', async () => {
+  const { ca, server } = await identities();
+  const listener = await listen(direct, { tls: server }, (connection) => connection.destroy());
+  for (const serverName of ['', '.localhost', 'localhost\0.example.org', 'fe80::1%1']) {
+    const tls = { ca: ca.certificate, serverName };
+    expect((await failureOf(direct.connect({ port: listener.port, tls }))).code, serverName).toBe('NET_TLS_FAILED');
+  }
+});
+
+it('leaves no error for whoever calls OpenSSL next', async () => {
+  const ssl = openSsl();
+  const peek = ssl?.calls.library.func('unsigned long ERR_peek_error()') as unknown as () => number;
+  const { ca, server } = await identities();
+  const listener = await listen(direct, { tls: server }, (connection) => connection.destroy());
+  const failed = failureOf(direct.connect({ port: listener.port, tls: { ca: ca.certificate, serverName: `${'a'.repeat(300)}.org` } }));
+  expect((await failed).code).toBe('NET_TLS_FAILED');
+  expect(peek()).toBe(0);
+  const { side } = await withPeer('made', direct);
+  const started = failureOf(side.startTlsAsClient({ ca: ca.certificate, serverName: 'a'.repeat(300) }));
+  expect(peek()).toBe(0);
+  side.destroy();
+  await started;
+  expect(peek()).toBe(0);
+});
+
+it('refuses to start TLS twice, and stays as it was', async () => {
+  const { server } = await identities();
+  const { client, server: accepted } = await joined('under TLS', { client: direct, server: direct });
+  expect((await failureOf(accepted.startTls(server))).code).toBe('NET_TLS_FAILED');
+  accepted.write('still here');
+  await client.untilText('still here');
+});
+
+it('sends in clear what was written before TLS was started, however slow the peer', async () => {
+  const { server } = await identities();
+  const { side, peer } = await withPeer('accepted', direct);
+  peer.socket.pause();
+  const whole = Buffer.alloc(16_777_216, 'clear ');
+  side.write(whole);
+  expect(side.connection.bufferedBytes).toBeGreaterThan(0);
+  const started = failureOf(side.startTls(server));
+  await settled();
+  peer.socket.resume();
+  await peer.until(() => peer.chunks.reduce((sum, { length }) => sum + length, 0) >= whole.length);
+  expect(Buffer.concat(peer.chunks).equals(whole)).toBe(true);
+  peer.socket.end('no greeting of TLS');
+  expect((await started).code).toBe('NET_TLS_FAILED');
+});
+
+it('knows the interface that stands behind an address, by its name or number', () => {
+  for (const [name, addresses = []] of Object.entries(networkInterfaces())) {
+    // Global addresses have none.
+    const scopes = addresses.flatMap((address) => (address.family === 'IPv6' ? [address.scopeid] : []));
+    if (scopes.length > 0) expect(encodeSocketAddress(`fe80::1%${name}`, 25)?.readUInt32LE(24)).toBe(Math.max(...scopes));
+  }
+  expect(encodeSocketAddress('fe80::1%7', 25)?.readUInt32LE(24)).toBe(7);
+  expect(encodeSocketAddress('fe80::1%nosuch', 25)).toBeUndefined();
+});
+
+it.each([
+  { writes: 'nothing', bytes: 0 },
+  { writes: 'more than there is room for', bytes: 16_000_000 },
+])('goes on with new keys whenever the peer asks for them, while it writes $writes', async ({ bytes }) => {
+  const ssl = openSsl();
+  if (ssl === undefined) throw new Error('no OpenSSL');
+  const { calls } = ssl;
+  const askForKeys = calls.library.func('int SSL_key_update(uintptr_t, int)') as unknown as (peer: number, asks: number) => number;
+  const { server } = await identities();
+  const accepted = Promise.withResolvers<Side>();
+  const listener = await listen(direct, { tls: server }, (connection) => accepted.resolve(new Side(connection)));
+  // A client of TLS as bare as it can be: it reads when it is told to, and asks for keys as often.
+  const fd = calls.socket(2, 1, 0);
+  const to = encodeSocketAddress('127.0.0.1', listener.port) as Buffer;
+  const context = ssl.SSL_CTX_new(ssl.TLS_client_method());
+  const peer = ssl.SSL_new(context);
+  onTestFinished(() => {
+    ssl.SSL_free(peer);
+    ssl.SSL_CTX_free(context);
+    calls.close(fd);
+  });
+  expect(calls.connect(fd, to, to.length)).toBe(0);
+  const one = Buffer.from(Int32Array.of(1).buffer);
+  calls.setSocketOption(fd, linux.levelTcp, linux.optionNoDelay, one, one.length);
+  // F_SETFL, O_NONBLOCK
+  calls.dup(fd, 4, 0o4000);
+  ssl.SSL_set_fd(peer, fd);
+  ssl.SSL_set_connect_state(peer);
+  while (ssl.SSL_do_handshake(peer) !== 1) await turn();
+  const side = await within(accepted.promise, 'nothing was accepted');
+  const whole = Buffer.alloc(bytes, 'what was written ');
+  side.write(whole);
+  for (let i = 1; i <= 200; i += 1) {
+    expect(askForKeys(peer, 1)).toBe(1);
+    expect(ssl.SSL_write(peer, Buffer.from('x'), 1)).toBe(1);
+    await side.until(() => side.bytes === i);
+  }
+  side.end();
+  const memory = Buffer.alloc(65_536);
+  const address = Number(calls.koffi.address(memory));
+  const chunks: Buffer[] = [];
+  let returned = 0;
+  do {
+    returned = ssl.SSL_read(peer, address, memory.length);
+    if (returned > 0) chunks.push(Buffer.from(memory.subarray(0, returned)));
+    else await turn();
+  } while (returned > 0 || ssl.SSL_get_error(peer, returned) === 2);
+  // It ended in good order (SSL_ERROR_ZERO_RETURN).
+  expect(ssl.SSL_get_error(peer, returned)).toBe(6);
+  ssl.ERR_clear_error();
+  expect(Buffer.concat(chunks).equals(whole)).toBe(true);
+  expect(side.isClosed).toBe(false);
+});
