@@ -72,6 +72,8 @@ export interface Connection {
   readonly tls: TlsFacts | undefined;
   /** Bytes written that the system has not taken yet. */
   readonly bufferedBytes: number;
+  /** Whether the memory of what was written is the writer's again as soon as `bufferedBytes` is 0. */
+  readonly returnsWritten?: boolean;
   /** Takes over the events of this connection. Data that came before the first call is kept. */
   handle(handlers: ConnectionHandlers): void;
   /** Queues bytes; `false` asks the writer to wait for `drain`. After close it does nothing. */

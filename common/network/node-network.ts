@@ -228,6 +228,7 @@ function namesIn(cert: string): string[] {
 }
 
 class NodeConnection implements Connection {
+  readonly returnsWritten = true;
   readonly remoteAddress: string;
   #localAddress: string | undefined;
   #socket: Socket;

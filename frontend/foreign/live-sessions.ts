@@ -67,10 +67,14 @@ export class LiveSessions {
    * @param host `undefined` ends all
    */
   endElsewhere(account: AccountName, host: MemberName | undefined): number {
-    if (!this.#byAccount.has(account)) return 0;
-    const wrong = this.of(account).filter((session) => session.host !== host);
-    for (const session of wrong) session.end();
-    return wrong.length;
+    let count = 0;
+    // One that ends may leave the set at once, which the loop bears.
+    for (const session of this.#byAccount.get(account) ?? []) {
+      if (session.host === host) continue;
+      session.end();
+      count += 1;
+    }
+    return count;
   }
 
   /** Looks at all accounts, as many a second as may be ended. `belongsOn` says where one belongs now; `undefined` leaves it alone. */

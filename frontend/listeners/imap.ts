@@ -9,12 +9,12 @@ import { type MailListenerOptions, type RunningMailListener, startMailListener }
 /** Opens an IMAP port. */
 export function startImap(
   options: Omit<MailListenerOptions, 'refusal' | 'dialogue'>,
-  session: Omit<DialogueOptions, 'ended'>,
+  session: DialogueOptions,
 ): Promise<RunningMailListener> {
   return startMailListener({
     ...options,
     // RFC 5530 §3: LIMIT is for what the client may try again later.
     refusal: '* BYE [LIMIT] Too many connections, try again later\r\n',
-    dialogue: (connection, ended) => new ImapLogin(connection, { ...session, ended }),
+    dialogue: (connection, ended) => new ImapLogin(connection, session, ended),
   });
 }

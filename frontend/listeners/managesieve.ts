@@ -8,11 +8,11 @@ import { type MailListenerOptions, type RunningMailListener, startMailListener }
 /** Opens a ManageSieve port. */
 export function startManageSieve(
   options: Omit<MailListenerOptions, 'refusal' | 'dialogue'>,
-  session: Omit<DialogueOptions, 'ended'>,
+  session: DialogueOptions,
 ): Promise<RunningMailListener> {
   return startMailListener({
     ...options,
     refusal: 'BYE (TRYLATER) "Too many connections, try again later"\r\n',
-    dialogue: (connection, ended) => new SieveLogin(connection, { ...session, ended }),
+    dialogue: (connection, ended) => new SieveLogin(connection, session, ended),
   });
 }

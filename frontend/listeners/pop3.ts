@@ -8,11 +8,11 @@ import { type MailListenerOptions, type RunningMailListener, startMailListener }
 /** Opens a POP3 port. */
 export function startPop3(
   options: Omit<MailListenerOptions, 'refusal' | 'dialogue'>,
-  session: Omit<DialogueOptions, 'ended'>,
+  session: DialogueOptions,
 ): Promise<RunningMailListener> {
   return startMailListener({
     ...options,
     refusal: '-ERR [SYS/TEMP] Too many connections, try again later\r\n',
-    dialogue: (connection, ended) => new Pop3Login(connection, { ...session, ended }),
+    dialogue: (connection, ended) => new Pop3Login(connection, session, ended),
   });
 }

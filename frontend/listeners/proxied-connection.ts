@@ -82,6 +82,10 @@ class ProxiedConnection implements Connection {
     return this.#inner.tls ?? this.#tls;
   }
 
+  get returnsWritten(): boolean {
+    return this.#inner.returnsWritten === true;
+  }
+
   get bufferedBytes(): number {
     return this.#inner.bufferedBytes;
   }

@@ -87,11 +87,13 @@ class Relay implements Splice {
     this.#lastWords = lastWords;
     this.#words = lastWords(undefined);
     this.#attach(channel);
+    const pass = (chunk: Buffer): void => {
+      this.bytesIn += chunk.length;
+      if (!this.#channel.write(chunk)) client.pause();
+    };
     client.handle({
-      data: (chunk) => {
-        this.bytesIn += chunk.length;
-        if (!this.#channel.write(chunk)) client.pause();
-      },
+      data: pass,
+      ...(channel.returnsWritten === true ? { lent: pass, holdsLent: () => this.#channel.bufferedBytes > 0 } : {}),
       drain: () => this.#channel.resume(),
       end: () => this.#halfClosed('client', this.#channel),
       close: (error) => {
@@ -136,8 +138,7 @@ class Relay implements Splice {
     };
     channel.handle({
       data: pass,
-      lent: pass,
-      holdsLent: () => this.#client.bufferedBytes > 0,
+      ...(this.#client.returnsWritten === true ? { lent: pass, holdsLent: () => this.#client.bufferedBytes > 0 } : {}),
       drain: () => {
         if (isCurrent() && this.#reopen === undefined) this.#client.resume();
       },

@@ -42,8 +42,6 @@ export interface DialogueOptions {
   /** What is taken beside passwords; nothing where it is missing. */
   readonly sasl?: SaslSettings;
   readonly ports: Pick<Ports, 'clock' | 'random' | 'log'>;
-  /** Called once, when the connection is gone. */
-  ended(session: LoginDialogue): void;
 }
 
 /** What a client is told of its login. */
@@ -76,6 +74,7 @@ export abstract class LoginDialogue {
   #outcome: string | undefined;
   #timer: Timer | undefined;
   readonly #log: Logger;
+  readonly #ended: (dialogue: LoginDialogue) => void;
   readonly #startedAtMs: number;
   readonly #startedWallMs: number;
   #login: LoginResult | undefined;
@@ -83,9 +82,11 @@ export abstract class LoginDialogue {
   /** A login that was judged, of a client that has to hear something before it is told. */
   #held: { readonly result: LoginResult; readonly replies: LoginReplies } | undefined;
 
-  constructor(connection: Connection, options: DialogueOptions) {
+  /** @param ended called once, when the connection is gone */
+  constructor(connection: Connection, options: DialogueOptions, ended: (dialogue: LoginDialogue) => void) {
     this.connection = connection;
     this.options = options;
+    this.#ended = ended;
     this.sessionId = options.opener.newSessionId();
     this.#log = options.ports.log;
     this.#startedAtMs = options.ports.clock.monotonicMs();
@@ -408,7 +409,7 @@ export abstract class LoginDialogue {
     if (this.#relay !== undefined || this.#commands > 0) this.#log.info(fields, 'session ended');
     // Port scans and load balancers' probes come by the thousand and say nothing.
     else this.#log.debug(fields, `connection ended in ${this.#step}`);
-    this.options.ended(this);
+    this.#ended(this);
   }
 }
 

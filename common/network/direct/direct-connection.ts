@@ -43,6 +43,7 @@ interface Securing {
 
 /** See the header of this file. */
 export class DirectConnection implements Connection, PolledSocket {
+  readonly returnsWritten = true;
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly #parts: DirectParts;
@@ -274,14 +275,15 @@ export class DirectConnection implements Connection, PolledSocket {
   #deliver(handlers: ConnectionHandlers, count: number): void {
     const { buffers } = this.#parts;
     const { bytes } = buffers.current;
-    if (handlers.lent === undefined || handlers.holdsLent?.() === true) {
+    const isHeld = handlers.holdsLent;
+    if (handlers.lent === undefined || isHeld?.() === true) {
       handlers.data(Buffer.from(bytes.subarray(0, count)));
       return;
     }
     try {
       handlers.lent(bytes.subarray(0, count));
     } finally {
-      if (handlers.holdsLent?.() === true) buffers.giveAway();
+      if (isHeld?.() === true) buffers.giveAway(isHeld);
     }
   }
 

@@ -14,10 +14,15 @@ export interface ReadBuffer {
   readonly address: Pointer;
 }
 
+/** Buffers that somebody holds and that are looked at again; what is beyond is left to the collector. */
+const heldMax = 64;
+
 /** See the header of this file. */
 export class ReadBuffers {
   readonly #calls: SystemCalls;
   #current: ReadBuffer;
+  /** Given away, with whether they are still held: used again when not, because the collector sees 64 KiB of each as a reason to run. */
+  #held: { readonly buffer: ReadBuffer; readonly isHeld: () => boolean }[] = [];
 
   constructor(calls: SystemCalls) {
     this.#calls = calls;
@@ -29,9 +34,13 @@ export class ReadBuffers {
     return this.#current;
   }
 
-  /** Leaves the current one to whoever holds it, and to the collector afterwards. */
-  giveAway(): void {
-    this.#current = this.#make();
+  /** Leaves the current one to whoever holds it, for as long as `isHeld` says so. */
+  giveAway(isHeld: () => boolean): void {
+    const free = this.#held.findIndex((one) => !one.isHeld());
+    const next = free < 0 ? this.#make() : (this.#held.splice(free, 1)[0]?.buffer as ReadBuffer);
+    if (this.#held.length >= heldMax) this.#held.shift();
+    this.#held.push({ buffer: this.#current, isHeld });
+    this.#current = next;
   }
 
   #make(): ReadBuffer {

@@ -42,9 +42,9 @@ export class Client {
       tls: { cert: 'cert', key: 'key' },
       loginTimeoutMs: options.loginTimeoutMs ?? 60_000,
       ports: federation.ports,
-      ended: () => {
-        this.endedDialogues += 1;
-      },
+    };
+    const ended = (): void => {
+      this.endedDialogues += 1;
     };
     near.handle({
       data: (chunk) => {
@@ -55,7 +55,7 @@ export class Client {
       },
     });
     const dialogues = { imap: ImapLogin, pop3: Pop3Login, managesieve: SieveLogin };
-    this.dialogue = new dialogues[protocol](far, session);
+    this.dialogue = new dialogues[protocol](far, session, ended);
     this.dialogue.start();
   }
 
