@@ -20,7 +20,7 @@ const { values } = parseArgs({
   options: {
     only: { type: 'string', default: 'logins,tls,resumed,idle,bulk' },
     proxies: { type: 'string', default: 'own-link,own-plain,nginx,nginx-64k,haproxy,dovecot' },
-    'warm-up': { type: 'string', default: '6' },
+    'warm-up': { type: 'string', default: '20' },
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '2' },
     'at-a-time': { type: 'string', default: '64' },

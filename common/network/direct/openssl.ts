@@ -33,6 +33,7 @@ export interface OpenSsl {
   readonly SSL_CTX_get_cert_store: One<[context: Pointer], Pointer>;
   readonly SSL_CTX_new: One<[method: Pointer], Pointer>;
   readonly SSL_CTX_set_cipher_list: One<[context: Pointer, list: string], number>;
+  readonly SSL_CTX_set_num_tickets: One<[context: Pointer, count: number], number>;
   readonly SSL_CTX_set_options: One<[context: Pointer, options: number], number>;
   readonly SSL_CTX_set_session_id_context: One<[context: Pointer, id: Memory, length: number], number>;
   readonly SSL_CTX_use_PrivateKey: One<[context: Pointer, key: Pointer], number>;
@@ -100,6 +101,7 @@ const signatures = {
   SSL_CTX_get_cert_store: 'uintptr_t (uintptr_t)',
   SSL_CTX_new: 'uintptr_t (uintptr_t)',
   SSL_CTX_set_cipher_list: 'int (uintptr_t, const char *)',
+  SSL_CTX_set_num_tickets: 'int (uintptr_t, size_t)',
   SSL_CTX_set_options: 'uint64_t (uintptr_t, uint64_t)',
   SSL_CTX_set_session_id_context: 'int (uintptr_t, void *, unsigned int)',
   SSL_CTX_use_PrivateKey: 'int (uintptr_t, uintptr_t)',

@@ -113,6 +113,8 @@ function newServerContext(ssl: OpenSsl, options: TlsServerOptions, own: { readon
   try {
     if (options.minVersion === 'TLSv1.3') ssl.SSL_CTX_ctrl(context, sslNumbers.controlMinVersion, sslNumbers.tls13, null);
     useCertificate(ssl, context, own.cert, own.key);
+    // A client that opens several connections gets one with each.
+    ssl.SSL_CTX_set_num_tickets(context, 1);
     ssl.SSL_CTX_set_session_id_context(context, sessionIdContext, sessionIdContext.length);
     if (options.ticketKey !== undefined) {
       const keys = new Uint8Array(hkdfSync('sha256', options.ticketKey, '', 'archipelago session tickets', ticketKeyBytes));
