@@ -1,7 +1,7 @@
 /**
  * Proxied IMAP sessions against nginx's mail proxy and Dovecot's, the same plain backend behind all of them; ours also over the link to a member of ours.
  *
- *   bench/frontend/logins.ts [--only logins,tls,resumed,idle,bulk] [--proxies own-link,own-plain,nginx,nginx-64k,haproxy,dovecot]
+ *   bench/frontend/logins.ts [--only logins,tls,resumed,beside,idle,bulk] [--proxies own-link,own-plain,nginx,nginx-64k,haproxy,dovecot]
  *                            [--rounds N] [--seconds N] [--warm-up SECONDS] [--at-a-time N] [--idle N] [--node FLAG]...
  *
  * Rounds are interleaved and medians printed. CPU is that of the proxy's own processes: what answers nginx's auth_http is not in it, Dovecot's auth process,
@@ -18,7 +18,7 @@ import { type MailProxy, startBench } from './proxies.ts';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'logins,tls,resumed,idle,bulk' },
+    only: { type: 'string', default: 'logins,tls,resumed,beside,idle,bulk' },
     proxies: { type: 'string', default: 'own-link,own-plain,nginx,nginx-64k,haproxy,dovecot' },
     'warm-up': { type: 'string', default: '20' },
     rounds: { type: 'string', default: '3' },
@@ -41,7 +41,11 @@ const bench = await startBench(root, values.proxies.split(','), values.node).cat
 try {
   if (only.includes('logins')) await measureLogins('plain', ({ plain }) => plain);
   if (only.includes('tls')) await measureLogins('TLS 1.3, new handshakes', ({ secure }) => secure);
-  if (only.includes('resumed')) await measureLogins('TLS 1.3, resumed', ({ secure }) => secure, true);
+  if (only.includes('resumed')) await measureLogins('TLS 1.3, resumed', ({ secure }) => secure, { resumes: true });
+  if (only.includes('beside')) {
+    await measureLogins('plain, beside two sessions that fetch 1 MiB over and over', ({ plain }) => plain, { isBeside: true });
+    await measureLogins('TLS 1.3, beside the same', ({ secure }) => secure, { isBeside: true });
+  }
   if (only.includes('idle')) {
     await measureIdle('plain', ({ plain }) => plain);
     await measureIdle('TLS', ({ secure }) => secure);
@@ -56,18 +60,26 @@ try {
 }
 process.exit();
 
-async function measureLogins(what: string, entrance: (proxy: MailProxy) => Entrance, resumes = false): Promise<void> {
+async function measureLogins(
+  what: string,
+  entrance: (proxy: MailProxy) => Entrance,
+  { resumes = false, isBeside = false } = {},
+): Promise<void> {
+  // A member of ours has no message to fetch.
+  const proxies = isBeside ? bench.proxies.filter(({ name }) => name !== 'own-link') : bench.proxies;
   const found = new Map<
     string,
     { rate: number; cpuMs: number; p50: number; p99: number; failed: number; busy: number; resumed: number }[]
   >();
-  for (const { name } of bench.proxies) found.set(name, []);
+  for (const { name } of proxies) found.set(name, []);
   // The first round warms the programs up: what runs for months has been compiled by then.
   for (let round = 0; round <= rounds; round += 1) {
-    for (const proxy of bench.proxies) {
+    for (const proxy of proxies) {
       const cpuBefore = proxy.cpuSeconds();
       const lasting = round === 0 ? Number(values['warm-up']) : seconds;
+      const transfers = isBeside ? bulk(entrance(proxy), proxy.account, 'download', 2, lasting) : undefined;
       const made = await logIns(entrance(proxy), proxy.account, atATime, lasting, resumes);
+      await transfers;
       const { count, failed, seconds: took, tookMs, resumed } = made;
       const cpu = proxy.cpuSeconds() - cpuBefore;
       if (round === 0) continue;
