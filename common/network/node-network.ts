@@ -2,7 +2,6 @@
  * `Network` on this machine's sockets. Every socket is `noDelay` (a mail dialogue is short lines both ways) and may be half-open
  * (a relay must be able to pass a half-close on).
  */
-import { X509Certificate } from 'node:crypto';
 import { connect as connectTcp, createServer, isIP, type Server, type Socket } from 'node:net';
 import {
   type ConnectionOptions,
@@ -16,6 +15,7 @@ import {
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
+import { alternativeNames, serverNamesIn } from '#common/network/certificate-names.ts';
 import { backlogDefault, boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
 import type {
   Connection,
@@ -205,7 +205,7 @@ function contextsOf(options: TlsServerOptions): Contexts {
     shared,
     first: createSecureContext(shared),
     further: (options.further ?? []).map(({ cert, key }) => ({
-      names: namesIn(cert),
+      names: serverNamesIn(cert),
       context: createSecureContext({ ...shared, cert, key }),
     })),
   };
@@ -220,11 +220,6 @@ function contextFor(contexts: Contexts, asked: string): SecureContext {
   const found =
     contexts.further.find(({ names }) => names.includes(name)) ?? contexts.further.find(({ names }) => names.includes(wildcard));
   return found?.context ?? contexts.first;
-}
-
-function namesIn(cert: string): string[] {
-  const { subjectAltName = '' } = new X509Certificate(cert);
-  return subjectAltName.split(', ').flatMap((name) => (name.startsWith('DNS:') ? [name.slice(4).toLowerCase()] : []));
 }
 
 class NodeConnection implements Connection {
@@ -482,7 +477,7 @@ function plainAddress(address: string | undefined): string {
 function tlsFactsOf(socket: TLSSocket): TlsFacts {
   const certificate = socket.getPeerCertificate();
   // A peer that was let in without a verified certificate has no names.
-  const names = socket.authorized ? (certificate?.subjectaltname ?? '') : '';
+  const names = socket.authorized ? certificate?.subjectaltname : undefined;
   return {
     protocol: socket.getProtocol() ?? '',
     cipher: socket.getCipher()?.name ?? '',
@@ -490,6 +485,6 @@ function tlsFactsOf(socket: TLSSocket): TlsFacts {
     ...(socket.getProtocol() === 'TLSv1.3'
       ? { channelBinding: () => socket.exportKeyingMaterial(32, 'EXPORTER-Channel-Binding', Buffer.alloc(0)) }
       : {}),
-    peerNames: names === '' ? [] : names.split(', ').map((name) => name.replace(/^(?:DNS|URI):/, '')),
+    peerNames: alternativeNames(names),
   };
 }

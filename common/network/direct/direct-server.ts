@@ -14,6 +14,8 @@ import { errnos, linux, type SystemCalls } from './system-calls.ts';
 const acceptedPerTurn = 64;
 /** Out of descriptors or memory: time until the next attempt. */
 const pauseMs = 100;
+/** Listening anew sets the length of the system's queue anew. */
+const passedBacklog = 4_096;
 /** Descriptors that are looked through for one that listens. */
 const descriptorsMax = 1_048_576;
 const wildcards: readonly string[] = ['0.0.0.0', '::'];
@@ -68,7 +70,7 @@ export class DirectServer extends Server implements PolledSocket {
     if (this.#fd === undefined) throw new Error('the server does not listen');
     const fd = this.#calls.dup(this.#fd, linux.duplicateCloseOnExec, 0);
     const server = new Server({ noDelay: true, allowHalfOpen: true }, this.#acceptSocket);
-    await new Promise<void>((resolve, reject) => server.once('error', reject).listen({ fd }, resolve));
+    await new Promise<void>((resolve, reject) => server.once('error', reject).listen({ fd, backlog: passedBacklog }, resolve));
     return server;
   }
 

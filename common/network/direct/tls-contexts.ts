@@ -1,7 +1,8 @@
 /** Contexts of OpenSSL: certificates, keys and settings that many connections share. They are made once for each version of the options. */
-import { hkdfSync, X509Certificate } from 'node:crypto';
+import { hkdfSync } from 'node:crypto';
 import { DEFAULT_CIPHERS, rootCertificates } from 'node:tls';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { serverNamesIn } from '#common/network/certificate-names.ts';
 import type { TlsClientOptions, TlsServerOptions } from '#common/network/network.ts';
 import { type OpenSsl, openSsl, sslNumbers } from './openssl.ts';
 import type { Pointer } from './system-calls.ts';
@@ -36,17 +37,11 @@ export function serverContext(options: TlsServerOptions): Pointer {
   const known = serverContexts.get(options);
   if (known !== undefined && known.version === options.version) return known.first;
   const ssl = library();
-  const contexts: ServerContexts = {
-    version: options.version,
-    first: newServerContext(ssl, options, options),
-    further: (options.further ?? []).map((own) => ({ names: namesIn(own.cert), context: newServerContext(ssl, options, own) })),
-  };
-  if (contexts.further.length > 0) {
-    byFirst.set(contexts.first, contexts);
-    ssl.setServerNameCallback(contexts.first, chooseContext);
-  }
+  const contexts = newServerContexts(ssl, options);
   // Connections that have begun keep what they began with: a context is counted.
   if (known !== undefined) release(ssl, known);
+  ofForgotten.unregister(options);
+  ofForgotten.register(options, contexts, options);
   serverContexts.set(options, contexts);
   return contexts.first;
 }
@@ -83,6 +78,29 @@ export function sslReason(ssl: OpenSsl): string | undefined {
     reason ??= ssl.ERR_reason_error_string(error) ?? `error ${error}`;
   }
   return reason;
+}
+
+/** Options that nobody has any more. */
+const ofForgotten = new FinalizationRegistry<ServerContexts>((contexts) => release(library(), contexts));
+
+function newServerContexts(ssl: OpenSsl, options: TlsServerOptions): ServerContexts {
+  const made: { readonly names: readonly string[]; readonly context: Pointer }[] = [];
+  try {
+    // The first is the one for everybody.
+    for (const own of [options, ...(options.further ?? [])]) {
+      made.push({ names: serverNamesIn(own.cert), context: newServerContext(ssl, options, own) });
+    }
+  } catch (error) {
+    for (const { context } of made) ssl.SSL_CTX_free(context);
+    throw error;
+  }
+  const [first, ...further] = made as [(typeof made)[number], ...typeof made];
+  const contexts: ServerContexts = { version: options.version, first: first.context, further };
+  if (further.length > 0) {
+    byFirst.set(contexts.first, contexts);
+    ssl.setServerNameCallback(contexts.first, chooseContext);
+  }
+  return contexts;
 }
 
 function library(): OpenSsl {
@@ -226,9 +244,4 @@ function chooseContext(connection: Pointer): number {
     contexts.further.find(({ names }) => names.includes(asked)) ?? contexts.further.find(({ names }) => names.includes(wildcard));
   if (found !== undefined) ssl.SSL_set_SSL_CTX(connection, found.context);
   return 0;
-}
-
-function namesIn(cert: string): string[] {
-  const { subjectAltName = '' } = new X509Certificate(cert);
-  return subjectAltName.split(', ').flatMap((name) => (name.startsWith('DNS:') ? [name.slice(4).toLowerCase()] : []));
 }

@@ -7,6 +7,7 @@
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { alternativeNames } from '#common/network/certificate-names.ts';
 import type { TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
 import { type OpenSsl, openSsl, sslNumbers } from './openssl.ts';
 import { errnos, linux, type Pointer } from './system-calls.ts';
@@ -245,8 +246,7 @@ export class TlsSession {
       ssl.PEM_write_bio_X509(bio, certificate);
       const pem = Buffer.alloc(certificateBytesMax);
       const length = ssl.BIO_read(bio, pem, pem.length);
-      const names = length > 0 ? new X509Certificate(pem.subarray(0, length)).subjectAltName : undefined;
-      return names === undefined || names === '' ? [] : names.split(', ').map((name) => name.replace(/^(?:DNS|URI):/, ''));
+      return length > 0 ? alternativeNames(new X509Certificate(pem.subarray(0, length)).subjectAltName) : [];
     } finally {
       ssl.BIO_free(bio);
       ssl.X509_free(certificate);
