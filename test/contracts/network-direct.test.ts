@@ -1,6 +1,10 @@
 /** What only system calls of our own, and an OpenSSL that is called by hand, can get wrong. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { createConnection, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
 import { createDirectNetwork } from '#common/network/direct/direct-network.ts';
 import type { DirectServer } from '#common/network/direct/direct-server.ts';
@@ -158,4 +162,28 @@ it.each([
   ssl.ERR_clear_error();
   expect(Buffer.concat(chunks).equals(whole)).toBe(true);
   expect(side.isClosed).toBe(false);
+});
+
+it('keeps clients waiting while there are no descriptors, and takes them up when others have gone', async () => {
+  const file = join(import.meta.dirname, 'network-scarce.ts');
+  const child = spawn('sh', ['-c', `ulimit -n 100; exec "${process.execPath}" "${file}"`], { stdio: ['pipe', 'pipe', 'inherit'] });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const [line] = (await within(once(createInterface(child.stdout), 'line'), 'the child did not listen')) as [string];
+  let served = 0;
+  const answered = Array.from({ length: 150 }, () => {
+    const socket = createConnection(Number(line), '127.0.0.1');
+    onTestFinished(() => void socket.destroy());
+    socket.write('x');
+    return once(socket, 'data').then(() => {
+      served += 1;
+      return socket;
+    });
+  });
+  await within(Promise.race(answered), 'nobody was served');
+  await settled();
+  expect(served).toBeLessThan(100);
+  // Who was served goes, and makes room.
+  const gone = answered.map((socket) => socket.then((each) => each.destroy()));
+  await within(Promise.all(gone), () => `only ${served} of 150 were served`);
+  expect(child.exitCode).toBeNull();
 });
