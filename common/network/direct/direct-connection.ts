@@ -154,11 +154,11 @@ export class DirectConnection implements Connection, PolledSocket {
   }
 
   startTls(options: TlsServerOptions, early?: Buffer): Promise<void> {
-    return this.#secure(() => TlsSession.server(options, this.#fd, early));
+    return this.#secure(() => TlsSession.server(options, this.#fd, early), early !== undefined);
   }
 
   startTlsAsClient(options: TlsClientOptions): Promise<void> {
-    return this.#secure(() => TlsSession.client(options, this.#fd));
+    return this.#secure(() => TlsSession.client(options, this.#fd), true);
   }
 
   onEvents(events: number): void {
@@ -430,7 +430,8 @@ export class DirectConnection implements Connection, PolledSocket {
     this.#askTurn();
   }
 
-  #secure(begin: () => TlsSession): Promise<void> {
+  /** @param startsAtOnce whether there is something to do before anything comes from the peer */
+  #secure(begin: () => TlsSession, startsAtOnce: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       const failed = (error: Error): PlatformError =>
         new PlatformError('NET_TLS_FAILED', `TLS handshake with ${this.remoteAddress} failed: ${error.message}`, { cause: error });
@@ -454,8 +455,7 @@ export class DirectConnection implements Connection, PolledSocket {
         done: (error) => (error === undefined ? resolve() : reject(failed(error))),
       };
       this.#securing = securing;
-      this.#isReadable = true;
-      this.#askTurn();
+      if (startsAtOnce || this.#isReadable || this.#queue.length > 0) this.#askTurn();
     });
   }
 
