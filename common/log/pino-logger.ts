@@ -28,6 +28,9 @@ export function createLogger(level: LogLevel, base: Record<string, unknown>, fil
   return boundTo(root, base);
 }
 
+/** Of every logger of this process. */
+const flushes: (() => void)[] = [];
+
 /** Lines of one turn of the event loop leave in one system call, those of the last turn when the process exits. */
 function inTurns(to: ReturnType<typeof destination>): DestinationStream {
   let lines = '';
@@ -36,7 +39,8 @@ function inTurns(to: ReturnType<typeof destination>): DestinationStream {
     lines = '';
     if (text !== '') to.write(text);
   };
-  process.on('exit', flush);
+  if (flushes.length === 0) process.on('exit', () => flushes.forEach((each) => void each()));
+  flushes.push(flush);
   return {
     write(line) {
       if (lines === '') setImmediate(flush);

@@ -110,15 +110,18 @@ async function settled(master: TestServer, replica: TestServer): Promise<void> {
 
 /** Changes an entry until the replica has heard of it: then the service follows the master's changes as they are made. */
 async function untilFollowed(admin: LdapConnection, replica: TestServer, dn: string): Promise<void> {
-  for (let attempt = 1; attempt <= 20; attempt += 1) {
-    const text = `change ${attempt}`;
-    await admin.modify(dn, [{ kind: 'replace', attribute: attribute('description', text) }]);
-    for (let look = 0; look < 100; look += 1) {
-      if (Object.values(await contentOf(replica)).some((entry) => entry.includes(text))) return;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
-  throw new Error('no change of the master came to the replica');
+  let changes = 0;
+  await expect
+    .poll(
+      async () => {
+        // The one before has had its time.
+        changes += 1;
+        await admin.modify(dn, [{ kind: 'replace', attribute: attribute('description', `change ${changes}`) }]);
+        return Object.values(await contentOf(replica)).some((entry) => / change \d+ /.test(entry));
+      },
+      { timeout: 60_000, interval: 500 },
+    )
+    .toBe(true);
 }
 
 /**

@@ -12,14 +12,13 @@ import { errnos, linux, type SystemCalls } from './system-calls.ts';
 
 /** Connections accepted in one turn. */
 const acceptedPerTurn = 64;
-/** Out of descriptors or memory: time until the next attempt. */
+/** Time until the next attempt after one that failed. */
 const pauseMs = 100;
 /** Listening anew sets the length of the system's queue anew. */
 const passedBacklog = 4_096;
 /** Descriptors that are looked through for one that listens. */
 const descriptorsMax = 1_048_576;
 const wildcards: readonly string[] = ['0.0.0.0', '::'];
-const shortages: readonly number[] = [errnos.tooManyFiles, errnos.tooManyFilesInAll, errnos.noBuffers, errnos.noMemory];
 
 /** Takes a connection that was accepted; its descriptor is the taker's. `local` is known where the server listens at one address only. */
 export type AcceptDescriptor = (fd: number, remote: IpEndpoint, local: IpEndpoint | undefined) => void;
@@ -84,7 +83,8 @@ export class DirectServer extends Server implements PolledSocket {
       const errno = this.#calls.errno();
       // A client that has gone again.
       if (errno === errnos.connectionAborted || errno === errnos.interrupted) continue;
-      if (shortages.includes(errno)) this.#rest(this.#fd);
+      // Out of descriptors or memory, or what else may last: the event would come again at once.
+      if (errno !== errnos.again) this.#rest(this.#fd);
       return;
     }
   }

@@ -71,10 +71,6 @@ export const errnos = {
   interrupted: 4,
   inProgress: 115,
   connectionAborted: 103,
-  tooManyFiles: 24,
-  tooManyFilesInAll: 23,
-  noBuffers: 105,
-  noMemory: 12,
   badDescriptor: 9,
 } as const;
 
