@@ -110,18 +110,15 @@ it('knows the interface that stands behind an address, by its name or number', (
   expect(encodeSocketAddress('fe80::1%nosuch', 25)).toBeUndefined();
 });
 
-it.each([
-  { writes: 'nothing', bytes: 0 },
-  { writes: 'more than there is room for', bytes: 16_000_000 },
-])('goes on with new keys whenever the peer asks for them, while it writes $writes', async ({ bytes }) => {
+/** A client of TLS as bare as it can be: it reads when it is told to, and asks for keys as often. */
+async function bareClient() {
   const ssl = openSsl();
   if (ssl === undefined) throw new Error('no OpenSSL');
   const { calls } = ssl;
-  const askForKeys = calls.library.func('int SSL_key_update(uintptr_t, int)') as unknown as (peer: number, asks: number) => number;
+  const keyUpdate = calls.library.func('int SSL_key_update(uintptr_t, int)') as unknown as (peer: number, asks: number) => number;
   const { server } = await identities();
   const accepted = Promise.withResolvers<Side>();
   const listener = await listen(direct, { tls: server }, (connection) => accepted.resolve(new Side(connection)));
-  // A client of TLS as bare as it can be: it reads when it is told to, and asks for keys as often.
   const fd = calls.socket(2, 1, 0);
   const to = encodeSocketAddress('127.0.0.1', listener.port) as Buffer;
   const context = ssl.SSL_CTX_new(ssl.TLS_client_method());
@@ -139,17 +136,25 @@ it.each([
   ssl.SSL_set_fd(peer, fd);
   ssl.SSL_set_connect_state(peer);
   while (ssl.SSL_do_handshake(peer) !== 1) await turn();
-  const side = await within(accepted.promise, 'nothing was accepted');
+  const askForKeys = (): void => expect(keyUpdate(peer, 1)).toBe(1);
+  return { ssl, fd, peer, askForKeys, side: await within(accepted.promise, 'nothing was accepted') };
+}
+
+it.each([
+  { writes: 'nothing', bytes: 0 },
+  { writes: 'more than there is room for', bytes: 16_000_000 },
+])('goes on with new keys whenever the peer asks for them, while it writes $writes', async ({ bytes }) => {
+  const { ssl, peer, askForKeys, side } = await bareClient();
   const whole = Buffer.alloc(bytes, 'what was written ');
   side.write(whole);
   for (let i = 1; i <= 200; i += 1) {
-    expect(askForKeys(peer, 1)).toBe(1);
+    askForKeys();
     expect(ssl.SSL_write(peer, Buffer.from('x'), 1)).toBe(1);
     await side.until(() => side.bytes === i);
   }
   side.end();
   const memory = Buffer.alloc(65_536);
-  const address = Number(calls.koffi.address(memory));
+  const address = Number(ssl.calls.koffi.address(memory));
   const chunks: Buffer[] = [];
   let returned = 0;
   do {
@@ -162,6 +167,28 @@ it.each([
   ssl.ERR_clear_error();
   expect(Buffer.concat(chunks).equals(whole)).toBe(true);
   expect(side.isClosed).toBe(false);
+});
+
+it('cuts off a peer that asks for new keys without end, before it has the process for itself', async () => {
+  const { ssl, fd, peer, askForKeys, side } = await bareClient();
+  // Nothing goes to the peer yet; then all at once.
+  const memory = ssl.BIO_new(ssl.BIO_s_mem());
+  ssl.SSL_set0_wbio(peer, memory);
+  for (let i = 0; i < 1_000; i += 1) {
+    askForKeys();
+    expect(ssl.SSL_do_handshake(peer)).toBe(1);
+  }
+  const all = Buffer.alloc(1_048_576);
+  const length = ssl.BIO_read(memory, all, all.length);
+  expect(length).toBeLessThan(all.length);
+  side.pause();
+  for (let at = 0; at < length; ) {
+    const count = ssl.calls.send(fd, all.subarray(at, length), length - at, 0);
+    if (count > 0) at += count;
+    else await turn();
+  }
+  side.resume();
+  expect((await side.untilClosed())?.message).toBe('the peer asks for one handshake after another');
 });
 
 it('keeps clients waiting while there are no descriptors, and takes them up when others have gone', async () => {

@@ -63,6 +63,7 @@ export interface OpenSsl {
   readonly SSL_set_connect_state: One<[ssl: Pointer], void>;
   readonly SSL_set_fd: One<[ssl: Pointer, fd: number], number>;
   readonly SSL_set_hostflags: One<[ssl: Pointer, flags: number], void>;
+  readonly SSL_set_shutdown: One<[ssl: Pointer, mode: number], void>;
   readonly SSL_shutdown: One<[ssl: Pointer], number>;
   readonly SSL_write: One<[ssl: Pointer, memory: Memory, length: number], number>;
   readonly TLS_client_method: One<[], Pointer>;
@@ -75,6 +76,8 @@ export interface OpenSsl {
   setVerify(context: Pointer, mode: number, callback: (() => number) | undefined): void;
   /** Called while a handshake runs, when the client's message has been read; 0 goes on. */
   setServerNameCallback(context: Pointer, callback: (ssl: Pointer) => number): void;
+  /** `SSL_set_info_callback`: called for each message of a handshake, and some more. */
+  setInfoCallback(ssl: Pointer, callback: (ssl: Pointer) => void): void;
 }
 
 const signatures = {
@@ -128,6 +131,7 @@ const signatures = {
   SSL_set_connect_state: 'void (uintptr_t)',
   SSL_set_fd: 'int (uintptr_t, int)',
   SSL_set_hostflags: 'void (uintptr_t, unsigned int)',
+  SSL_set_shutdown: 'void (uintptr_t, int)',
   SSL_shutdown: 'int (uintptr_t)',
   SSL_write: 'int (uintptr_t, void *, int)',
   TLS_client_method: 'uintptr_t ()',
@@ -160,6 +164,7 @@ export const sslNumbers = {
   verifyFailWithoutCertificate: 0x2,
   noPartialWildcards: 0x4,
   bufferReadData: 122,
+  receivedShutdown: 2,
   pendingBytes: 10,
   tls12: 0x0303,
   tls13: 0x0304,
@@ -184,6 +189,8 @@ function load(calls: SystemCalls | undefined): OpenSsl | undefined {
     const setVerify = library.func('SSL_CTX_set_verify', 'void', ['uintptr_t', 'int', verifyType]);
     const nameType = koffi.pointer(koffi.proto('int', ['uintptr_t', 'void *', 'void *']));
     const setCallback = library.func('SSL_CTX_callback_ctrl', 'long', ['uintptr_t', 'int', nameType]);
+    const infoType = koffi.pointer(koffi.proto('void', ['uintptr_t', 'int', 'int']));
+    const setInfo = library.func('SSL_set_info_callback', 'void', ['uintptr_t', infoType]);
     return {
       ...functions,
       calls,
@@ -191,6 +198,7 @@ function load(calls: SystemCalls | undefined): OpenSsl | undefined {
         setVerify(context, mode, callback === undefined ? null : callbackOf(koffi, callback, verifyType)),
       setServerNameCallback: (context, callback) =>
         setCallback(context, sslNumbers.controlServerNameCallback, callbackOf(koffi, callback, nameType)),
+      setInfoCallback: (ssl, callback) => setInfo(ssl, callbackOf(koffi, callback, infoType)),
     };
   } catch {
     return undefined;
@@ -202,7 +210,7 @@ const registered = new WeakMap<object, bigint>();
 
 function callbackOf(
   koffi: SystemCalls['koffi'],
-  callback: (...args: never[]) => number,
+  callback: (...args: never[]) => unknown,
   type: ReturnType<SystemCalls['koffi']['pointer']>,
 ): bigint {
   let pointer = registered.get(callback);

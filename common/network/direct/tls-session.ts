@@ -21,6 +21,15 @@ const exporterLabel = 'EXPORTER-Channel-Binding';
 const certificateBytesMax = 65_536;
 /** A peer that asks for answers and reads none is cut off there. */
 const heldBytesMax = 262_144;
+/** Records that one read takes, however small they are, so that everybody else has their turn. */
+const recordsMax = 1_024;
+/**
+ * Messages of the handshake (new keys, tickets, a TLS 1.2 client's wish for another one) that may come within one read. OpenSSL answers them and looks for
+ * more without returning, so whoever sends them as fast as they are dealt with would have the process for himself.
+ */
+const messagesMax = 32;
+/** How many more may come in the read that runs. */
+let messagesLeft = Number.POSITIVE_INFINITY;
 const nothing = Buffer.alloc(0);
 
 /** See the header of this file. */
@@ -87,7 +96,10 @@ export class TlsSession {
     const ssl = this.#ssl;
     ssl.ERR_clear_error();
     const returned = ssl.SSL_do_handshake(this.#pointer);
-    if (returned === 1) return true;
+    if (returned === 1) {
+      ssl.setInfoCallback(this.#pointer, countMessage);
+      return true;
+    }
     if (this.#outcome(returned) === 0) throw Object.assign(new Error('the peer hung up'), { code: 'ECONNRESET' });
     return false;
   }
@@ -105,7 +117,8 @@ export class TlsSession {
       ssl.ERR_clear_error();
       this.isDrained = false;
     }
-    while (this.#last === undefined && count < room) {
+    messagesLeft = messagesMax;
+    for (let records = 0; this.#last === undefined && count < room && records < recordsMax; records += 1) {
       const returned = ssl.SSL_read(this.#pointer, address + count, room - count);
       if (returned > 0) {
         count += returned;
@@ -122,6 +135,9 @@ export class TlsSession {
         this.#last = error as Error;
       }
     }
+    const hasTooMany = messagesLeft < 0;
+    messagesLeft = Number.POSITIVE_INFINITY;
+    if (hasTooMany) throw new Error('the peer asks for one handshake after another');
     if (this.isHeld && this.#heldBytes() > heldBytesMax) throw new Error('the peer wants answers and reads none');
     if (count > 0) return count;
     if (this.#last instanceof Error) throw this.#last;
@@ -277,4 +293,10 @@ export class TlsSession {
       }
     }
   }
+}
+
+/** Beyond what may come it has OpenSSL believe that the peer has ended, which is where it returns. */
+function countMessage(pointer: Pointer): void {
+  messagesLeft -= 1;
+  if (messagesLeft < 0) openSsl()?.SSL_set_shutdown(pointer, sslNumbers.receivedShutdown);
 }
