@@ -2,7 +2,8 @@
  * An open port for a protocol with a login dialogue: takes connections in, holds the limits for each address and for the listener, and starts TLS
  * where it comes first. A client over a limit is told so in its protocol; the others notice nothing.
  *
- * Connections are counted before the TLS handshake, so that stalled handshakes count as well.
+ * Connections are counted before the TLS handshake, so that stalled handshakes count as well, and before they wait for their turn: whoever is blocked or
+ * has enough takes nobody's place.
  */
 import type { Clock, Timer } from '#common/clock.ts';
 import type { ErrorCode } from '#common/errors/catalogue.ts';
@@ -172,7 +173,10 @@ class MailListener implements RunningMailListener {
   stop(): void {
     this.#paceTimer?.cancel();
     this.#paceTimer = undefined;
-    for (const connection of this.#waiting.splice(0)) hangUp(connection);
+    for (const connection of this.#waiting.splice(0)) {
+      if (!this.#sendsHeader(connection.remoteAddress)) this.#release(connection.remoteAddress);
+      hangUp(connection);
+    }
     for (const dialogue of this.#dialogues.values()) dialogue.stop();
   }
 
@@ -182,6 +186,8 @@ class MailListener implements RunningMailListener {
 
   /** Takes connections up at the listener's pace: a flood costs its own clients time, and not the sessions that are there. */
   #queue(connection: Connection): void {
+    // Who comes by a load balancer is known once the header has been read.
+    if (!this.#sendsHeader(connection.remoteAddress) && !this.#admit(connection)) return;
     if (this.#waiting.length === 0 && this.#pace.take()) {
       this.#arrive(connection);
       return;
@@ -202,7 +208,7 @@ class MailListener implements RunningMailListener {
 
   #arrive(connection: Connection): void {
     if (!this.#sendsHeader(connection.remoteAddress)) {
-      this.#accept(connection);
+      this.#enter(connection);
       return;
     }
     const { listener, ports } = this.#options;
@@ -214,7 +220,7 @@ class MailListener implements RunningMailListener {
     readProxyHeader(connection, ports.clock).then(
       (proxied) => {
         this.#handshakes -= 1;
-        this.#accept(proxied);
+        if (this.#admit(proxied)) this.#enter(proxied);
       },
       (error: unknown) => {
         this.#handshakes -= 1;
@@ -223,13 +229,14 @@ class MailListener implements RunningMailListener {
     );
   }
 
-  #accept(connection: Connection): void {
+  /** Counts a client, or sends it away. */
+  #admit(connection: Connection): boolean {
     const { listener } = this.#options;
     const rule = this.#options.rules?.find(connection.remoteAddress);
     if (rule?.verdict === 'block') {
       this.#connections.add({ protocol: listener.protocol, outcome: 'blocked' });
       hangUp(connection);
-      return;
+      return false;
     }
     const group = clientGroup(connection.remoteAddress);
     const prefix = clientPrefix(connection.remoteAddress);
@@ -243,10 +250,15 @@ class MailListener implements RunningMailListener {
     this.#connections.add({ protocol: listener.protocol, outcome: isOver ? 'refused' : 'accepted' });
     if (isOver) {
       this.#refuse(connection);
-      return;
+      return false;
     }
     this.#perAddress.set(group, ofAddress + 1);
     this.#perPrefix.set(prefix, ofPrefix + 1);
+    return true;
+  }
+
+  #enter(connection: Connection): void {
+    const { listener } = this.#options;
     // A load balancer may have ended the client's TLS itself, and said so.
     if (listener.tls === 'implicit' && connection.tls === undefined) this.#secure(connection);
     else this.#begin(connection);

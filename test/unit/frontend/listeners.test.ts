@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Connection, Network } from '#common/network/network.ts';
 import type { FrontendListener } from '#frontend/config.ts';
+import { AddressRules } from '#frontend/guard/address-rules.ts';
 import { startImap } from '#frontend/listeners/imap.ts';
 import { type RunningMailListener, refusalsAtATimeMax } from '#frontend/listeners/mail-listener.ts';
 import { startPop3 } from '#frontend/listeners/pop3.ts';
@@ -36,16 +37,17 @@ async function listen(options: Partial<FrontendListener> = {}) {
     allowPlaintextLogin: false,
     ...options,
   };
+  const rules = new AddressRules(world.clock);
   const start = listener.protocol === 'imap' ? startImap : startPop3;
   const running: RunningMailListener = await start(
-    { listener, tls, ports: { ...world.ports, network } },
+    { listener, tls, rules, ports: { ...world.ports, network } },
     { opener: world.opener, listener, tls, loginTimeoutMs: 60_000, ports: world.ports },
   );
   started.push(running);
   const connect = async (
     from: string,
     isStubborn = false,
-  ): Promise<{ connection: MemoryConnection; greeting: string; isClosed: () => boolean }> => {
+  ): Promise<{ connection: MemoryConnection; greeting: string; greetingNow: () => string; isClosed: () => boolean }> => {
     const [near, far] = connectionPair({ clientAddress: from });
     let greeting = '';
     let isClosed = false;
@@ -60,9 +62,9 @@ async function listen(options: Partial<FrontendListener> = {}) {
     });
     accept(far);
     await settle();
-    return { connection: near, greeting, isClosed: () => isClosed };
+    return { connection: near, greeting, greetingNow: () => greeting, isClosed: () => isClosed };
   };
-  return { ...world, running, connect };
+  return { ...world, running, connect, rules };
 }
 
 describe('a listener', () => {
@@ -113,6 +115,31 @@ describe('a listener', () => {
     expect((await connect('192.0.2.2')).greeting).toMatch(/^\* OK /);
     await clock.advance(1000);
     expect((await connect('192.0.2.1')).greeting).toMatch(/^\* BYE/);
+  });
+
+  it('lets nobody wait behind those whom it blocks or who are over their limit', async () => {
+    const { connect, clock, rules } = await listen({ perAddressMax: 2, connectionsMax: 20, acceptPerSecond: 1 });
+    rules.set({ range: '198.51.100.1', verdict: 'block', reason: 'floods', forMs: 60_000 });
+    for (let i = 0; i < 20; i += 1) expect((await connect('198.51.100.1')).isClosed()).toBe(true);
+    for (let i = 0; i < 2; i += 1) expect((await connect('192.0.2.1')).greeting).toMatch(/^\* OK /);
+    for (let i = 0; i < 20; i += 1) expect((await connect('192.0.2.1')).greeting).toMatch(/^\* BYE \[LIMIT\]/);
+    const next = await connect('192.0.2.2');
+    await clock.advance(1_000);
+    expect(next.greetingNow()).toMatch(/^\* OK /);
+  });
+
+  it('counts those who wait for their turn', async () => {
+    const { connect, clock, running } = await listen({ perAddressMax: 3, connectionsMax: 20, acceptPerSecond: 1 });
+    const first = await connect('192.0.2.1');
+    await connect('192.0.2.1');
+    const third = await connect('192.0.2.1');
+    expect([third.greeting, running.connections]).toEqual(['', 3]);
+    expect((await connect('192.0.2.1')).greeting).toMatch(/^\* BYE \[LIMIT\]/);
+    await clock.advance(1_000);
+    expect(third.greetingNow()).toMatch(/^\* OK /);
+    for (const client of [first, third]) client.connection.end();
+    await settle();
+    expect([running.connections, running.connectionsOf('192.0.2.1')]).toEqual([1, 1]);
   });
 
   it('counts a client from the start of its handshake where TLS comes first', async () => {
