@@ -10,8 +10,9 @@
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
+import { isNumbered, numberedChanges, readMissed } from '#directory/client/numbered-changes.ts';
 import type { SearchItem, SearchOptions } from '#directory/client/search-stream.ts';
-import { controlOids, findControl, makeSyncRequest, readSyncInfo, readSyncState } from '#protocol/ldap/controls.ts';
+import { controlOids, findControl, makeSyncRequest, readSyncDone, readSyncInfo, readSyncState } from '#protocol/ldap/controls.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
@@ -70,14 +71,63 @@ export async function* syncEventLists(
   const { baseDn, filter, attributes, takeEarly, roomEarly } = options;
   const early = { ...(takeEarly === undefined ? {} : { takeEarly }), ...(roomEarly === undefined ? {} : { roomEarly }) };
   const search = connection.search({ baseDn, scope: 'sub', filter, attributes, timeoutMs: 0, ...early }, [control]);
-  const phase: Phase = { unnamedAreGone: options.cookie === undefined, refreshed: false };
-  for await (const items of search.lists()) yield items.flatMap((item) => eventOf(item, phase, connection.url) ?? []);
+  const phase: Phase = { unnamedAreGone: options.cookie === undefined, refreshed: false, mayBeNew: true };
+  const lists = search.lists();
+  try {
+    for (;;) {
+      const { value: items } = await lists.next();
+      if (items === undefined) break;
+      const wasRefreshed = phase.refreshed;
+      const events = toEvents(items, phase, connection.url);
+      const end = phase.refreshed && !wasRefreshed ? events.find(({ type }) => type === 'refreshed') : undefined;
+      if (end?.cookie === undefined || !isNumbered(end.cookie)) {
+        yield events;
+        continue;
+      }
+      const after = events.indexOf(end) + 1;
+      yield events.slice(0, after);
+      const missed = options.cookie === undefined ? undefined : changedSince(connection, options, end.cookie);
+      yield* numberedChanges(connection.url, end.cookie, eventsOf(lists, phase, connection.url, events.slice(after)), missed);
+      break;
+    }
+  } finally {
+    // Not waited for: one that is read at this moment ends with its next item or with the connection.
+    void lists.return();
+  }
   throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the synchronization search; it should persist`);
+}
+
+async function* eventsOf(
+  lists: AsyncIterable<readonly SearchItem[]>,
+  phase: Phase,
+  server: string,
+  first: readonly SyncEvent[] = [],
+): AsyncGenerator<readonly SyncEvent[], void, undefined> {
+  if (first.length > 0) yield first;
+  for await (const items of lists) yield toEvents(items, phase, server);
+}
+
+/** What changed after a refresh that ended at that cookie, to now: asked for beside the search that persists. */
+async function changedSince(connection: LdapConnection, options: SyncOptions, cookie: Buffer): Promise<readonly SyncEvent[]> {
+  const { baseDn, filter, attributes } = options;
+  const control = makeSyncRequest({ mode: 'refreshOnly', cookie, reloadHint: false });
+  // Without a limit of time: it waits with the connection while the stream's reader is slow.
+  const search = connection.search({ baseDn, scope: 'sub', filter, attributes, timeoutMs: 0 }, [control]);
+  const phase: Phase = { unnamedAreGone: false, refreshed: true, mayBeNew: false };
+  const missed = await readMissed(connection.url, eventsOf(search.lists(), phase, connection.url));
+  const until = readSyncDone(findControl(search.done?.controls ?? [], controlOids.syncDone)?.value)?.cookie;
+  return until === undefined ? missed : [...missed, { type: 'cookie', cookie: until }];
 }
 
 interface Phase {
   unnamedAreGone: boolean;
   refreshed: boolean;
+  /** What is sent as added may be new to us. */
+  readonly mayBeNew: boolean;
+}
+
+function toEvents(items: readonly SearchItem[], phase: Phase, server: string): SyncEvent[] {
+  return items.flatMap((item) => eventOf(item, phase, server) ?? []);
 }
 
 function eventOf(item: SearchItem, phase: Phase, server: string): SyncEvent | undefined {
@@ -93,7 +143,7 @@ function eventOf(item: SearchItem, phase: Phase, server: string): SyncEvent | un
     if (state.state === 'present') return { type: 'present', uuids: [state.uuid], cookie: state.cookie };
     if (state.state === 'delete') return { type: 'delete', uuids: [state.uuid], dn: item.dn, cookie: state.cookie };
     const { dn, attributesBer } = item;
-    const isAdd = state.state === 'add';
+    const isAdd = state.state === 'add' && phase.mayBeNew;
     if (attributesBer !== undefined) return new LazySyncEntry(isAdd, state.uuid, state.cookie, item, attributesBer);
     return { type: 'entry', isAdd, uuid: state.uuid, dn, attributes: item.attributes, cookie: state.cookie };
   }
