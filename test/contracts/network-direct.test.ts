@@ -9,7 +9,7 @@ import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
 import { createDirectNetwork } from '#common/network/direct/direct-network.ts';
 import type { DirectServer } from '#common/network/direct/direct-server.ts';
 import { eventPoll } from '#common/network/direct/event-poll.ts';
-import { openSsl } from '#common/network/direct/openssl.ts';
+import { type OpenSsl, openSsl } from '#common/network/direct/openssl.ts';
 import { encodeSocketAddress } from '#common/network/direct/socket-address.ts';
 import { linux } from '#common/network/direct/system-calls.ts';
 import { boundAnew, ListeningSockets } from '#common/network/listening-sockets.ts';
@@ -140,6 +140,23 @@ async function bareClient() {
   return { ssl, fd, peer, askForKeys, side: await within(accepted.promise, 'nothing was accepted') };
 }
 
+/** Reads to the end, record by record. */
+async function readAll(ssl: OpenSsl, peer: number): Promise<Buffer[]> {
+  const memory = Buffer.alloc(65_536);
+  const address = Number(ssl.calls.koffi.address(memory));
+  const records: Buffer[] = [];
+  let returned = 0;
+  do {
+    returned = ssl.SSL_read(peer, address, memory.length);
+    if (returned > 0) records.push(Buffer.from(memory.subarray(0, returned)));
+    else await turn();
+  } while (returned > 0 || ssl.SSL_get_error(peer, returned) === 2);
+  // It ended in good order (SSL_ERROR_ZERO_RETURN).
+  expect(ssl.SSL_get_error(peer, returned)).toBe(6);
+  ssl.ERR_clear_error();
+  return records;
+}
+
 it.each([
   { writes: 'nothing', bytes: 0 },
   { writes: 'more than there is room for', bytes: 16_000_000 },
@@ -153,20 +170,21 @@ it.each([
     await side.until(() => side.bytes === i);
   }
   side.end();
-  const memory = Buffer.alloc(65_536);
-  const address = Number(ssl.calls.koffi.address(memory));
-  const chunks: Buffer[] = [];
-  let returned = 0;
-  do {
-    returned = ssl.SSL_read(peer, address, memory.length);
-    if (returned > 0) chunks.push(Buffer.from(memory.subarray(0, returned)));
-    else await turn();
-  } while (returned > 0 || ssl.SSL_get_error(peer, returned) === 2);
-  // It ended in good order (SSL_ERROR_ZERO_RETURN).
-  expect(ssl.SSL_get_error(peer, returned)).toBe(6);
-  ssl.ERR_clear_error();
-  expect(Buffer.concat(chunks).equals(whole)).toBe(true);
+  const records = await readAll(ssl, peer);
+  expect(Buffer.concat(records).equals(whole)).toBe(true);
   expect(side.isClosed).toBe(false);
+});
+
+it('sends small pieces together that had to wait, as there may be very many', async () => {
+  const { ssl, peer, side } = await bareClient();
+  side.write(Buffer.alloc(16_000_000, 'large '));
+  expect(side.connection.bufferedBytes).toBeGreaterThan(0);
+  for (let i = 0; i < 10_000; i += 1) side.write('small ');
+  side.end();
+  const records = await readAll(ssl, peer);
+  const whole = Buffer.concat([Buffer.alloc(16_000_000, 'large '), Buffer.alloc(60_000, 'small ')]);
+  expect(Buffer.concat(records).equals(whole)).toBe(true);
+  expect(records.length).toBeLessThan(5_000);
 });
 
 it('cuts off a peer that asks for new keys without end, before it has the process for itself', async () => {

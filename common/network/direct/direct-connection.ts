@@ -17,6 +17,8 @@ import { TlsSession, wouldBlock } from './tls-session.ts';
 const queuedBytesMax = 65_536;
 /** Small writes are put together here, and strings are written here. */
 const scratchBytes = 262_144;
+/** What is queued in small pieces is sent in larger ones of this size. */
+const gatheredBytesMax = 65_536;
 const scratch = Buffer.allocUnsafeSlow(scratchBytes);
 const handshakeTimeoutMs = 20_000;
 /** What every connection is told; `epollOut` only once it has had to wait. */
@@ -355,6 +357,7 @@ export class DirectConnection implements Connection, PolledSocket {
   #flush(): void {
     if (!this.#flushHeld()) return;
     while (this.#queue.length > 0) {
+      this.#gather();
       if (!this.#flushFirst()) return;
     }
     this.#queue = noQueue;
@@ -365,6 +368,17 @@ export class DirectConnection implements Connection, PolledSocket {
     if (!this.#wantsDrain) return;
     this.#wantsDrain = false;
     this.#handlers?.drain?.();
+  }
+
+  /** Puts small pieces together: there may be very many. */
+  #gather(): void {
+    let [count, bytes] = [0, 0];
+    for (const piece of this.#queue) {
+      if (bytes + piece.length > gatheredBytesMax) break;
+      count += 1;
+      bytes += piece.length;
+    }
+    if (count > 1) this.#queue.splice(0, count, Buffer.concat(this.#queue.slice(0, count), bytes));
   }
 
   #flushHeld(): boolean {

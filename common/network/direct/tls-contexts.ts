@@ -27,10 +27,13 @@ interface ServerContexts {
   readonly further: readonly { readonly names: readonly string[]; readonly context: Pointer }[];
 }
 
+/** What a client's context was made of, and it. */
+type ClientContext = Record<'ca' | 'cert' | 'key', string | undefined> & { readonly context: Pointer };
+
 const serverContexts = new WeakMap<TlsServerOptions, ServerContexts>();
 /** For clients that ask for a name, by what they began with. */
 const byFirst = new Map<Pointer, ServerContexts>();
-const clientContexts = new Map<string, Pointer>();
+const clientContexts: ClientContext[] = [];
 
 /** The context with which a server's connection begins. Throws `NET_TLS_FAILED` for a certificate or key that cannot be used. */
 export function serverContext(options: TlsServerOptions): Pointer {
@@ -48,9 +51,9 @@ export function serverContext(options: TlsServerOptions): Pointer {
 
 /** The context for a client. Throws `NET_TLS_FAILED`. */
 export function clientContext({ ca, cert, key }: TlsClientOptions): Pointer {
-  const name = JSON.stringify([ca, cert, key]);
-  const known = clientContexts.get(name);
-  if (known !== undefined) return known;
+  // Compared and not made into a key: the CAs may be half a megabyte of text, the same one each time.
+  const known = clientContexts.find((one) => one.ca === ca && one.cert === cert && one.key === key);
+  if (known !== undefined) return known.context;
   const ssl = library();
   const context = newContext(ssl, ssl.TLS_client_method());
   try {
@@ -61,12 +64,8 @@ export function clientContext({ ca, cert, key }: TlsClientOptions): Pointer {
     ssl.SSL_CTX_free(context);
     throw error;
   }
-  const [oldest] = clientContexts;
-  if (oldest !== undefined && clientContexts.size >= clientContextsMax) {
-    clientContexts.delete(oldest[0]);
-    ssl.SSL_CTX_free(oldest[1]);
-  }
-  clientContexts.set(name, context);
+  if (clientContexts.length >= clientContextsMax) ssl.SSL_CTX_free((clientContexts.shift() as ClientContext).context);
+  clientContexts.push({ ca, cert, key, context });
   return context;
 }
 
