@@ -164,10 +164,13 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       operation.send({ type: 'extendedResponse', ...success, value: Buffer.from(dn === '' ? '' : `dn:${dn}`) });
     } else if (oid === imageBatchOid) {
       const batch = checkImageBatch(tree, readImageBatch(value), operation);
-      const result = await tree.store.write(() => {
-        context.write.authority?.checkWrite(operation);
-        return images.write(batch);
-      }, batch.contextCsn === undefined);
+      const result = await tree.store.write(
+        () => {
+          context.write.authority?.checkWrite(operation);
+          return images.write(batch);
+        },
+        batch.contextCsn === undefined ? 'relaxed' : 'shown',
+      );
       operation.send({ type: 'extendedResponse', ...success, value: encodeImageResult(result) });
       operation.flush();
     } else if (oid === extendedOids.passwordModify) {

@@ -34,7 +34,7 @@ async function fillAll(store: EntryStore, clock: Clock, log: Logger, stopping: A
     told = attribute;
     try {
       // Nothing is lost with these if the power fails: they are repeated.
-      await store.write(() => store.fillPieces(attribute, entriesAtOnce), true);
+      await store.write(() => store.fillPieces(attribute, entriesAtOnce), 'relaxed');
       if (store.pieces.answers(attribute)) log.info({ attribute }, 'the substring index is whole and answers searches');
     } catch (error) {
       log.warn({ attribute, detail: messageOf(error) }, 'a substring index is not whole yet: writing failed, it goes on in a moment');

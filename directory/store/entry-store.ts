@@ -18,7 +18,7 @@ import { openDatabase } from './database.ts';
 import { encodeBody } from './entry-body.ts';
 import type { EntryFunctions } from './entry-functions.ts';
 import { EntryReader } from './entry-reader.ts';
-import { GroupCommit } from './group-commit.ts';
+import { GroupCommit, type WriteKind } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
 import { type IndexKey, KeyIndex, keysBoundary } from './key-index.ts';
 import { insertRows, type NewRow } from './new-rows.ts';
@@ -167,11 +167,11 @@ export class EntryStore implements Disposable {
   /**
    * Runs `work` in this turn's transaction, see group-commit.ts: it may run twice. What it set of the meta values is undone with it.
    */
-  write<T>(work: () => T, isRelaxed = false): Promise<T> {
-    return this.#commit.write(work, isRelaxed);
+  write<T>(work: () => T, kind?: WriteKind): Promise<T> {
+    return this.#commit.write(work, kind);
   }
 
-  /** Resolves once no uncommitted change is visible; `undefined` when none is now. */
+  /** Resolves once no change is visible that must not be yet; `undefined` when none is now. */
   settled(): Promise<void> | undefined {
     return this.#commit.settled();
   }

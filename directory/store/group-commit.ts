@@ -17,7 +17,8 @@
  *
  * A `relaxed` work is the exception to the first sentence: it is committed, visible and safe from a crash of the process when its promise
  * resolves, and safe from a loss of power once a later work that is not relaxed is (docs/adr/0010-replica-durability.md). The log of the
- * database is in order, so what is on the disk is always everything up to some commit.
+ * database is in order, so what is on the disk is always everything up to some commit. A `shown` work brings those before it to the disk: its
+ * promise waits for that, and readers, who see relaxed works anyway, do not.
  *
  * When the flush fails nobody can tell what of the log is on the disk: its works are refused, although readers see them, and all later ones
  * until the server is started anew and has read what there is.
@@ -30,10 +31,14 @@ import { DiskSync } from '#common/files/disk-sync.ts';
 const turnsMax = 8;
 const worksMax = 512;
 
+/** When the promise of a work resolves, and from when on it is seen: see the header of this file. */
+export type WriteKind = 'durable' | 'shown' | 'relaxed';
+
 interface Member {
   /** Runs the work and gives what settles its promise once that is durable. Throws what the work throws. */
   readonly run: () => () => void;
   readonly reject: (failure: Error) => void;
+  readonly kind: WriteKind;
   outcome: () => void;
 }
 
@@ -45,6 +50,8 @@ interface Batch {
   isCareful: boolean;
   /** Whether it waits only for the flush of the one before. */
   isDue: boolean;
+  /** Whether all that it holds may be seen while it is flushed. */
+  isShown: boolean;
   /** Whether somebody waits for it, to read. */
   isAwaited: boolean;
 }
@@ -88,28 +95,30 @@ export class GroupCommit {
     return this.#commits;
   }
 
-  /** Runs `work` in the present transaction or the next one; settles when that is durable. A throw from `work` undoes it alone. */
-  write<T>(work: () => T, isRelaxed = false): Promise<T> {
+  /** Runs `work` in the present transaction or the next one; settles as `kind` says. A throw from `work` undoes it alone. */
+  write<T>(work: () => T, kind: WriteKind = 'durable'): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const run = (): (() => void) => {
         const value = work();
         return () => resolve(value);
       };
-      const member: Member = { run, reject, outcome: () => {} };
-      if (this.#mustWait(isRelaxed)) {
+      const member: Member = { run, reject, kind, outcome: () => {} };
+      if (this.#mustWait(kind)) {
         this.#held.push(member);
         return;
       }
       // Nothing is gained by waiting for others where no flush is shared, and readers of the replica wait meanwhile.
-      const isAlone = isRelaxed && this.#batch === undefined;
+      const isAlone = kind !== 'durable' && this.#batch === undefined;
       this.#join(member);
-      if (isAlone && this.#batch !== undefined) this.#end(this.#batch, this.#commitNow(this.#batch));
+      if (!isAlone || this.#batch === undefined) return;
+      if (kind === 'relaxed') this.#end(this.#batch, this.#commitNow(this.#batch));
+      else if (this.#flushing === undefined) this.#commitAndFlush(this.#batch);
     });
   }
 
   /** Resolves once nothing that is uncommitted, or not on the disk, is in the database; `undefined` when nothing is. */
   settled(): Promise<void> | undefined {
-    const last = this.#batch ?? this.#flushing;
+    const last = this.#batch ?? (this.#flushing?.isShown === true ? undefined : this.#flushing);
     if (last !== undefined) last.isAwaited = true;
     return last?.done;
   }
@@ -130,10 +139,10 @@ export class GroupCommit {
     this.#log.close();
   }
 
-  #mustWait(isRelaxed: boolean): boolean {
+  #mustWait(kind: WriteKind): boolean {
     if (this.#batch !== undefined) return false;
     if (this.#isReading || this.#held.length > 0) return true;
-    return !isRelaxed && this.#flushing !== undefined && (this.#flushing.isAwaited || this.#hooks.isFollowed());
+    return kind !== 'relaxed' && this.#flushing !== undefined && (this.#flushing.isAwaited || this.#hooks.isFollowed());
   }
 
   #join(member: Member): void {
@@ -148,13 +157,14 @@ export class GroupCommit {
       return;
     }
     this.#batch.members.push(member);
+    if (member.kind === 'durable') this.#batch.isShown = false;
     this.#run(this.#batch, member);
   }
 
   #open(): Batch {
     this.#begin.run();
     const { promise: done, resolve: settle } = Promise.withResolvers<void>();
-    const batch: Batch = { members: [], done, settle, isCareful: false, isDue: false, isAwaited: false };
+    const batch: Batch = { members: [], done, settle, isCareful: false, isDue: false, isShown: true, isAwaited: false };
     this.#commitAfter(batch, 0, turnsMax);
     return batch;
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { EntryStore, rootId } from '#directory/store/entry-store.ts';
-import { type CommitHooks, GroupCommit, type LogSync } from '#directory/store/group-commit.ts';
+import { type CommitHooks, GroupCommit, type LogSync, type WriteKind } from '#directory/store/group-commit.ts';
 
 const hooks: CommitHooks = {
   begin: () => {},
@@ -59,9 +59,9 @@ describe('writes and a disk that takes its time', () => {
       .prepare('SELECT value FROM number')
       .all()
       .map((row) => row.value as number);
-  const put = (value: number, isRelaxed = false): Promise<void> =>
+  const put = (value: number, kind?: WriteKind): Promise<void> =>
     commit
-      .write(() => database.prepare('INSERT INTO number VALUES (?)').run(value), isRelaxed)
+      .write(() => database.prepare('INSERT INTO number VALUES (?)').run(value), kind)
       .then(() => {
         answered.push(value);
       });
@@ -102,11 +102,44 @@ describe('writes and a disk that takes its time', () => {
   test('a relaxed write waits for no disk', async () => {
     void put(1);
     await turns();
-    await put(2, true);
+    await put(2, 'relaxed');
     expect([numbers(), answered]).toEqual([[1, 2], [2]]);
     disk.waiting[0]?.(undefined);
     await turns();
     expect(answered).toEqual([2, 1]);
+  });
+
+  test('readers and relaxed writes do not wait while a shown write is brought to the disk', async () => {
+    await put(1, 'relaxed');
+    void put(2, 'shown');
+    expect([numbers(), answered, disk.waiting.length, commit.settled()]).toEqual([[1, 2], [1], 1, undefined]);
+    await put(3, 'relaxed');
+    expect([numbers(), answered, commit.settled()]).toEqual([[1, 2, 3], [1, 3], undefined]);
+    disk.waiting[0]?.(undefined);
+    await turns();
+    expect(answered).toEqual([1, 3, 2]);
+  });
+
+  test('what must not be seen yet is not, whichever shown write is in its batch', async () => {
+    void put(1);
+    void put(2, 'shown');
+    await turns();
+    const seen = commit.settled()?.then(() => [...answered]);
+    expect(disk.waiting.length).toBe(1);
+    disk.waiting[0]?.(undefined);
+    expect(await seen).toEqual([1, 2]);
+    // And behind a flush that is under way a shown write has one of its own.
+    void put(3);
+    await turns();
+    void put(4, 'shown');
+    await turns();
+    expect([answered, disk.waiting.length]).toEqual([[1, 2], 2]);
+    disk.waiting[1]?.(undefined);
+    await turns();
+    expect([answered, disk.waiting.length, commit.settled()]).toEqual([[1, 2, 3], 3, undefined]);
+    disk.waiting[2]?.(undefined);
+    await turns();
+    expect(answered).toEqual([1, 2, 3, 4]);
   });
 
   test('all that was asked for is on the disk when a flush returns', async () => {

@@ -44,7 +44,7 @@ class Side implements Disposable {
   write(changes: readonly Image[], own: Partial<ImageBatch> = {}) {
     const batch = { mayDisplace: false, contextCsn: undefined, only: undefined, without: undefined, changes, ...own };
     const sent = this.#isFromOctets ? (readImageBatch(encodeImageBatch(batch)) as ImageBatch) : batch;
-    return this.store.write(() => this.#writer.write(sent), true);
+    return this.store.write(() => this.#writer.write(sent), 'relaxed');
   }
 
   content() {
