@@ -28,6 +28,7 @@ import type {
   TlsFacts,
   TlsServerOptions,
 } from '#common/network/network.ts';
+import { limitTime } from './time-limit.ts';
 
 const connectTimeoutMs = 10_000;
 const handshakeTimeoutMs = 20_000;
@@ -48,7 +49,7 @@ export function connectionOf(socket: Socket): Connection {
 }
 
 function connect(options: ConnectOptions): Promise<Connection> {
-  const where = options.path ?? `${options.host}:${options.port}`;
+  const where = options.path ?? `${options.host ?? '127.0.0.1'}:${options.port}`;
   return new Promise((resolve, reject) => {
     const target =
       options.path === undefined
@@ -68,7 +69,7 @@ function connect(options: ConnectOptions): Promise<Connection> {
           })
         : connectTls(tlsClientOptions(target, tls));
     const failed = (error: Error): void => {
-      clearTimeout(timer);
+      cancelLimit();
       const isTls = tls !== undefined && !('syscall' in error);
       reject(
         new PlatformError(isTls ? 'NET_TLS_FAILED' : 'NET_CONNECT_FAILED', `cannot connect to ${where}: ${messageOf(error)}`, {
@@ -76,13 +77,14 @@ function connect(options: ConnectOptions): Promise<Connection> {
         }),
       );
     };
-    const timer = setTimeout(() => {
+    const limitMs = options.timeoutMs ?? connectTimeoutMs;
+    const cancelLimit = limitTime(limitMs, () => {
       socket.destroy();
-      reject(new PlatformError('NET_TIMEOUT', `no connection to ${where} within ${options.timeoutMs ?? connectTimeoutMs} ms`));
-    }, options.timeoutMs ?? connectTimeoutMs);
+      reject(new PlatformError('NET_TIMEOUT', `no connection to ${where} within ${limitMs} ms`));
+    });
     socket.on('error', failed);
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
-      clearTimeout(timer);
+      cancelLimit();
       socket.off('error', failed);
       if (tls !== undefined) socket.setNoDelay(true);
       resolve(new NodeConnection(socket));
@@ -355,21 +357,21 @@ class NodeConnection implements Connection {
       const fail = (why: string, secure: TLSSocket | undefined): void => {
         if (isOver) return;
         isOver = true;
-        clearTimeout(timer);
+        cancelLimit();
         secure?.on('error', () => {});
         secure?.destroy();
         plain.destroy();
         reject(new PlatformError('NET_TLS_FAILED', `TLS handshake with ${this.remoteAddress} failed: ${why}`));
         this.#onClose(undefined);
       };
-      const timer = setTimeout(() => fail(`nothing came within ${handshakeTimeoutMs} ms`, wrapped), handshakeTimeoutMs);
+      const cancelLimit = limitTime(handshakeTimeoutMs, () => fail(`nothing came within ${handshakeTimeoutMs} ms`, wrapped));
       const wrapped = wrap(plain, (error, secure) => {
         if (error !== undefined) {
           fail(messageOf(error), secure);
           return;
         }
         isOver = true;
-        clearTimeout(timer);
+        cancelLimit();
         secure.removeAllListeners('error').removeAllListeners('close');
         this.#socket = secure;
         this.#tls = tlsFactsOf(secure);

@@ -312,6 +312,15 @@ describe.each(implementations)('connecting by $name', ({ network }) => {
     await peer.untilGone();
   });
 
+  it('sees first what came while the process was held up, and its time with it', async () => {
+    const { port } = await peerServer();
+    // The event loop looks at its timers next.
+    await new Promise(setImmediate);
+    const outcome = network.connect({ host: '127.0.0.1', port, timeoutMs: 50 });
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+    new Side(await within(outcome, 'no connection')).destroy();
+  });
+
   it('takes host names, and addresses of either kind', async () => {
     const { port, next } = await peerServer();
     for (const host of ['localhost', '127.0.0.1']) {

@@ -6,6 +6,7 @@
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Connection, ConnectionHandlers, TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
+import { limitTime } from '#common/network/time-limit.ts';
 import type { EventPoll, PolledSocket } from './event-poll.ts';
 import { type ReadBuffers, readBytes } from './read-buffers.ts';
 import { decodeSocketAddress, type IpEndpoint, socketAddressBytes } from './socket-address.ts';
@@ -37,7 +38,7 @@ export interface DirectParts {
 /** A handshake that has begun. */
 interface Securing {
   readonly session: TlsSession;
-  readonly timer: NodeJS.Timeout;
+  readonly cancelLimit: () => void;
   /** Pieces of the queue that were written before, and go in clear. */
   clear: number;
   done(error: Error | undefined): void;
@@ -458,13 +459,12 @@ export class DirectConnection implements Connection, PolledSocket {
         this.#close(undefined);
         return reject(failed(error as Error));
       }
-      const timer = setTimeout(() => {
-        this.#leaveHandshake(securing, new Error(`nothing came within ${handshakeTimeoutMs} ms`));
-        this.#close(undefined);
-      }, handshakeTimeoutMs);
       const securing: Securing = {
         session,
-        timer,
+        cancelLimit: limitTime(handshakeTimeoutMs, () => {
+          this.#leaveHandshake(securing, new Error(`nothing came within ${handshakeTimeoutMs} ms`));
+          this.#close(undefined);
+        }),
         clear: this.#queue.length,
         done: (error) => (error === undefined ? resolve() : reject(failed(error))),
       };
@@ -487,7 +487,7 @@ export class DirectConnection implements Connection, PolledSocket {
       this.#close(undefined);
       return;
     }
-    clearTimeout(securing.timer);
+    securing.cancelLimit();
     this.#securing = undefined;
     this.#tls = securing.session;
     // Something may have come right behind the handshake; it is for whoever waits for that.
@@ -509,7 +509,7 @@ export class DirectConnection implements Connection, PolledSocket {
   #leaveHandshake(securing: Securing, error: Error): void {
     if (this.#securing !== securing) return;
     this.#securing = undefined;
-    clearTimeout(securing.timer);
+    securing.cancelLimit();
     securing.session.free();
     securing.done(error);
   }

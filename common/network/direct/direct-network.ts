@@ -4,6 +4,7 @@ import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { SocketSource } from '#common/network/listening-sockets.ts';
 import type { Connection, ConnectOptions, Listener, ListenOptions, Network, TlsServerOptions } from '#common/network/network.ts';
 import { connectionOf, createNodeNetwork } from '#common/network/node-network.ts';
+import { limitTime } from '#common/network/time-limit.ts';
 import { DirectConnection, type DirectParts, watchedEvents } from './direct-connection.ts';
 import { DirectServer } from './direct-server.ts';
 import { eventPoll, type PolledSocket } from './event-poll.ts';
@@ -102,7 +103,7 @@ class Dialling implements PolledSocket {
   readonly #port: number;
   readonly #resolve: (connection: Connection) => void;
   readonly #reject: (error: PlatformError) => void;
-  readonly #timer: NodeJS.Timeout;
+  readonly #cancelLimit: () => void;
   /** Those of a name that are still to be tried. */
   #addresses: string[] = [];
   #address = '';
@@ -123,9 +124,9 @@ class Dialling implements PolledSocket {
     this.#resolve = resolve;
     this.#reject = reject;
     const limitMs = options.timeoutMs ?? connectTimeoutMs;
-    this.#timer = setTimeout(() => {
+    this.#cancelLimit = limitTime(limitMs, () => {
       this.#finish(new PlatformError('NET_TIMEOUT', `no connection to ${this.#where} within ${limitMs} ms`));
-    }, limitMs);
+    });
   }
 
   get #where(): string {
@@ -179,7 +180,7 @@ class Dialling implements PolledSocket {
   #finish(error: PlatformError | undefined): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    clearTimeout(this.#timer);
+    this.#cancelLimit();
     if (error === undefined) {
       this.#resolve(this.#connection as DirectConnection);
       return;
