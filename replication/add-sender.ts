@@ -1,13 +1,20 @@
 /**
- * The new entries of a first load on their way to a replica that is not ours: ordinary Adds, many of them under way on one connection, each
+ * The new entries of a first load on their way to a replica that is not ours: ordinary Adds, many of them under way on two connections, each
  * written straight from the master's octets.
  *
- *   blocks ──► [ . . . . . ] ──► as many unanswered as it answers in half a second, sent by the half ──► answered: the places of what was refused
+ *                               ┌──► connection ─┐
+ *   blocks ──► [ . . . . . ] ───┤                ├──► answered: the places of what was refused
+ *                               └──► connection ─┘
+ *   as many unanswered as it answers in half a second, sent by the half; answers are read some at a time
  *
  * A server works on the requests of one connection side by side. So an entry is not sent while the one that it lies below is unanswered;
  * whatever else the replica refuses is done by itself afterwards (pipeline.ts), by the master's state of then.
+ *
+ * Why two: slapd gives half of its threads to one connection. The others sleep, and are woken for each request to find it taken; with two
+ * connections nobody sleeps, and an Add takes it a third less. The second one is opened once there is much to send, and closed after the load.
+ * Without it everything goes on the first.
  */
-import type { Clock } from '#common/clock.ts';
+import type { Clock, Timer } from '#common/clock.ts';
 import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { AnswerTaker, LdapAnswer, LdapConnection } from '#directory/client/ldap-connection.ts';
 import { errorFromResult, isServerFailure } from '#directory/client/ldap-errors.ts';
@@ -25,12 +32,20 @@ import type { Replica } from '#replication/replica.ts';
 import type { Shadow } from '#replication/store/shadow.ts';
 
 /**
- * Adds without an answer: as many as the replica answers in `windowMs`, each having 5 seconds. The more there are, the less often the
- * threads of slapd wait for each other and are woken; it ends a connection that has more than 1000 (`conn_max_pending_auth`).
+ * Adds without an answer, on all connections: as many as the replica answers in `windowMs`, each having 5 seconds. The more there are, the less
+ * often the threads of slapd wait for each other and are woken; it ends a connection that has more than 1000 (`conn_max_pending_auth`).
  */
 export const underWayMax = 512;
 export const underWayMin = 64;
 const windowMs = 500;
+/**
+ * Answers are small, and who waits for them is woken by each. While so many are still to come nothing is read for half of the time that it
+ * takes until more is sent, at most `restMaxMs`.
+ */
+const restFrom = 128;
+const restMaxMs = 10;
+/** The further connection is closed after so long without blocks. */
+const furtherIdleMs = 10_000;
 
 /** A block of which not all has been answered. */
 interface Sending {
@@ -43,35 +58,52 @@ interface Sending {
   readonly over: PromiseWithResolvers<void>;
 }
 
+/** What it needs of a connection. */
+export type AddConnection = Pick<LdapConnection, 'exchangeFor' | 'rest' | 'isOpen' | 'destroy'>;
+
 /** What it needs of a replica. */
 export interface AddTarget extends Pick<Replica, 'keepsCsn' | 'write'> {
-  readonly connection: Pick<LdapConnection, 'exchangeFor' | 'url'>;
+  readonly connection: AddConnection & Pick<LdapConnection, 'url'>;
+}
+
+/** A connection and what waits for its answer there. */
+interface Lane {
+  readonly connection: AddConnection;
+  underWay: number;
 }
 
 const controls = [relax];
 
-/** See the header of this file. One is for one connection. */
-export class AddSender implements Batches {
+/** See the header of this file. One is for one session with the replica. */
+export class AddSender implements Batches, Disposable {
   readonly of = 'blocks';
-  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  readonly #clock: Pick<Clock, 'monotonicMs' | 'after'>;
   readonly #replica: AddTarget;
   readonly #lag: Pick<LagMeter, 'wroteMany'>;
   readonly #quarantine: Pick<Quarantine, 'size' | 'has' | 'release'>;
-  readonly #shadow: Pick<Shadow, 'putOctets'> | undefined;
+  readonly #shadow: Pick<Shadow, 'putAll'> | undefined;
   readonly #notSent = { withCsn: nameOctets(notReplicated(true)), withoutCsn: nameOctets(notReplicated(false)) };
   /** In their order; those of which everything was sent are only in `#unanswered`. */
   readonly #unsent: Sending[] = [];
   readonly #unanswered = new Set<Sending>();
   /** Names of the entries that are under way. */
   readonly #names = new Set<string>();
+  readonly #lane: Lane;
+  readonly #openFurther: () => Promise<AddConnection | undefined>;
+  #further: Lane | undefined;
+  #opening: Promise<void> | undefined;
+  /** Runs while there is nothing to send. */
+  #idle: Timer | undefined;
+  #isOver = false;
   #underWay = 0;
   /** How many may be, and what it is reckoned from: answers since that time. */
   #underWayMax = underWayMin;
   #answers = 0;
   #sinceMs: number;
+  #perSecond = Number.POSITIVE_INFINITY;
   /** Name of the next entry, which was not sent yet, and of the one whose answer it waits for. */
   #waiting: { readonly dn: string; readonly parent: string } | undefined;
-  #isFillPlanned = false;
+  #isTurnPlanned = false;
   #failure: PlatformError | undefined;
   /** The request that is being sent: it is written before the next, straight from the octets that its walker is at. */
   readonly #entry = {
@@ -89,16 +121,20 @@ export class AddSender implements Batches {
   /** The connection's first entry, which shows whether the replica takes `entryCSN`. */
   #first: Promise<void> | undefined;
 
+  /** `openFurther` opens another connection to the replica, whose writes are guarded like those on the first; `undefined` when it gets none. */
   constructor(
-    clock: Pick<Clock, 'monotonicMs'>,
+    clock: Pick<Clock, 'monotonicMs' | 'after'>,
     replica: AddTarget,
+    openFurther: () => Promise<AddConnection | undefined>,
     lag: Pick<LagMeter, 'wroteMany'>,
     quarantine: Pick<Quarantine, 'size' | 'has' | 'release'>,
-    shadow: Pick<Shadow, 'putOctets'> | undefined,
+    shadow: Pick<Shadow, 'putAll'> | undefined,
   ) {
     this.#clock = clock;
     this.#sinceMs = clock.monotonicMs();
     this.#replica = replica;
+    this.#lane = { connection: replica.connection, underWay: 0 };
+    this.#openFurther = openFurther;
     this.#lag = lag;
     this.#quarantine = quarantine;
     this.#shadow = shadow;
@@ -112,6 +148,7 @@ export class AddSender implements Batches {
       ...{ block, walker: new ImageWalker(block), sent: 0, unanswered: block.count },
       ...{ refused: [], over: Promise.withResolvers<void>() },
     };
+    this.#idle?.cancel();
     this.#unsent.push(sending);
     this.#unanswered.add(sending);
     this.#first ??= this.#addFirst(sending);
@@ -133,31 +170,45 @@ export class AddSender implements Batches {
       if (isServerFailure(error)) throw error;
       sending.refused.push(0);
     }
-    this.answered(sending, undefined);
+    this.#count(sending);
   }
 
-  /** An answer has come; with the name of the entry when it was sent by `#fill`. */
-  answered(sending: Sending, dn: string | undefined): void {
+  #count(sending: Sending): void {
     sending.unanswered -= 1;
-    if (sending.unanswered === 0) {
-      this.#unanswered.delete(sending);
-      sending.over.resolve();
-    }
-    if (dn === undefined) return;
+    if (sending.unanswered > 0) return;
+    this.#unanswered.delete(sending);
+    sending.over.resolve();
+    if (this.#unanswered.size > 0) return;
+    this.#idle?.cancel();
+    this.#idle = this.#clock.after(furtherIdleMs, () => this.#closeFurther());
+  }
+
+  /** An answer has come to the Add of an entry that was sent by `#fill`. */
+  answered(sending: Sending, lane: Lane, dn: string): void {
+    this.#count(sending);
+    lane.underWay -= 1;
     this.#underWay -= 1;
     this.#answers += 1;
     this.#names.delete(dn);
-    if (this.#isFillPlanned || (this.#underWay > this.#underWayMax / 2 && this.#waiting?.parent !== dn)) return;
+    if (this.#waiting?.parent === dn) this.#waiting = { dn: this.#waiting.dn, parent: '' };
+    if (this.#isTurnPlanned) return;
     // What came in the same read is answered first.
-    this.#isFillPlanned = true;
-    queueMicrotask(() => this.#fill());
+    this.#isTurnPlanned = true;
+    queueMicrotask(() => this.#turn());
   }
 
-  /** The connection is given up: all of it is done again on the next. */
+  /** The session is given up: all of it is done again in the next. */
   failed(error: PlatformError): void {
     this.#failure ??= error;
     for (const sending of this.#unanswered) sending.over.reject(error);
     this.#unanswered.clear();
+  }
+
+  /** Gives the further connection up; the first is its owner's. */
+  [Symbol.dispose](): void {
+    this.#isOver = true;
+    this.#idle?.cancel();
+    this.#closeFurther();
   }
 
   /** How messages name the replica. */
@@ -165,22 +216,36 @@ export class AddSender implements Batches {
     return this.#replica.connection.url;
   }
 
+  #turn(): void {
+    this.#isTurnPlanned = false;
+    if (this.#waiting === undefined ? this.#underWay <= this.#underWayMax / 2 : this.#waiting.parent === '') this.#fill();
+    if (this.#underWay < restFrom || this.#waiting !== undefined) return;
+    const untilHalfMs = ((this.#underWay - this.#underWayMax / 2) / this.#perSecond) * 1000;
+    const restMs = Math.min(restMaxMs, untilHalfMs / 2);
+    if (restMs < 1) return;
+    this.#lane.connection.rest(restMs);
+    this.#further?.connection.rest(restMs);
+  }
+
   #reckon(): void {
     if (this.#answers < underWayMin / 2) return;
     const nowMs = this.#clock.monotonicMs();
-    const answered = (this.#answers / Math.max(1, nowMs - this.#sinceMs)) * windowMs;
-    this.#underWayMax = Math.max(underWayMin, Math.min(underWayMax, Math.floor(answered)));
+    this.#perSecond = (this.#answers / Math.max(1, nowMs - this.#sinceMs)) * 1000;
+    this.#underWayMax = Math.max(underWayMin, Math.min(underWayMax, Math.floor((this.#perSecond * windowMs) / 1000)));
     this.#answers = 0;
     this.#sinceMs = nowMs;
   }
 
   #fill(): void {
-    this.#isFillPlanned = false;
     this.#reckon();
     for (let head = this.#unsent[0]; head !== undefined; head = this.#unsent[0]) {
       const { walker } = head;
       for (;;) {
-        if (this.#underWay >= this.#underWayMax || this.#failure !== undefined) return;
+        if (this.#failure !== undefined) return;
+        if (this.#underWay >= this.#underWayMax) {
+          this.#opening ??= this.#open();
+          return;
+        }
         if (this.#waiting === undefined) {
           if (!walker.next()) break;
           this.#waiting = { dn: walker.dn, parent: '' };
@@ -199,21 +264,40 @@ export class AddSender implements Batches {
   }
 
   #add(sending: Sending, dn: string): void {
+    const lane = this.#emptier();
+    lane.underWay += 1;
     this.#underWay += 1;
     this.#names.add(dn);
     this.#entry.dn = dn;
     this.#entry.walker = sending.walker;
-    this.#replica.connection.exchangeFor(new AddUnderWay(this, sending, sending.sent, dn), this.#entry, controls);
+    lane.connection.exchangeFor(new AddUnderWay(this, sending, lane, sending.sent, dn), this.#entry, controls);
     sending.sent += 1;
+  }
+
+  #emptier(): Lane {
+    // A server may end a connection that was idle; what was under way there would have failed.
+    if (this.#further?.connection.isOpen === false) this.#closeFurther();
+    return this.#further !== undefined && this.#further.underWay < this.#lane.underWay ? this.#further : this.#lane;
+  }
+
+  // Tried once in a load: where the replica allows no second connection the first must do.
+  async #open(): Promise<void> {
+    const connection = await this.#openFurther();
+    if (connection === undefined) return;
+    if (this.#isOver || this.#further !== undefined) connection.destroy();
+    else this.#further = { connection, underWay: 0 };
+  }
+
+  #closeFurther(): void {
+    this.#further?.connection.destroy('the load is over');
+    this.#further = undefined;
+    this.#opening = undefined;
   }
 
   // What the replica holds now.
   async #note(block: EncodedImages, refused: ReadonlySet<number>): Promise<void> {
     this.#lag.wroteMany('add', block.count - refused.size);
-    const walker = new ImageWalker(block);
-    for (let index = 0; walker.next(); index += 1) {
-      if (!refused.has(index)) this.#shadow?.putOctets(walker);
-    }
+    this.#shadow?.putAll(block, refused);
     if (this.#quarantine.size === 0) return;
     for (const [index, { uuid }] of decodeImages(block).entries()) {
       if (!refused.has(index) && this.#quarantine.has(uuid)) await this.#quarantine.release(uuid);
@@ -225,26 +309,32 @@ export class AddSender implements Batches {
 class AddUnderWay implements AnswerTaker {
   readonly #sender: AddSender;
   readonly #sending: Sending;
+  readonly #lane: Lane;
   readonly #index: number;
   readonly #dn: string;
 
-  constructor(sender: AddSender, sending: Sending, index: number, dn: string) {
+  constructor(sender: AddSender, sending: Sending, lane: Lane, index: number, dn: string) {
     this.#sender = sender;
     this.#sending = sending;
+    this.#lane = lane;
     this.#index = index;
     this.#dn = dn;
   }
 
+  get what(): string {
+    return `add of "${this.#dn}"`;
+  }
+
   settle({ result }: LdapAnswer): void {
     if (result.resultCode !== resultCodes.success) {
-      const error = errorFromResult(result, `add of "${this.#dn}"`, this.#sender.url);
+      const error = errorFromResult(result, this.what, this.#sender.url);
       if (isServerFailure(error)) {
         this.#sender.failed(error);
         return;
       }
       this.#sending.refused.push(this.#index);
     }
-    this.#sender.answered(this.#sending, this.#dn);
+    this.#sender.answered(this.#sending, this.#lane, this.#dn);
   }
 
   fail(error: PlatformError): void {

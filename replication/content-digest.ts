@@ -10,33 +10,36 @@ import type { Attribute } from '#protocol/ldap/messages.ts';
 /** Bytes of one digest. */
 export const digestBytes = 8;
 
-/** Of the values so far. */
-const sum = { high: 0, low: 0 };
+/** Of the values so far, two words; signed, because only those are numbers for which the engine needs no memory. */
+const sum = new Int32Array(2);
 
 /** Writes the digest of an attribute's values at `at`; `key` has eight bytes. */
 export function writeDigest(into: Buffer, at: number, attribute: Attribute, key: Buffer): void {
   sumUp(attribute, key);
-  into.writeUInt32BE(sum.high, at);
-  into.writeUInt32BE(sum.low, at + 4);
+  into.writeInt32BE(sum[0] as number, at);
+  into.writeInt32BE(sum[1] as number, at + 4);
 }
 
 /** Whether the digest at `at` is that of an attribute's values. */
 export function isDigestOf(octets: Buffer, at: number, attribute: Attribute, key: Buffer): boolean {
   sumUp(attribute, key);
-  return octets.readUInt32BE(at) === sum.high && octets.readUInt32BE(at + 4) === sum.low;
+  return octets.readInt32BE(at) === sum[0] && octets.readInt32BE(at + 4) === sum[1];
 }
 
 function sumUp({ values }: Attribute, key: Buffer): void {
-  sum.high = values.length;
-  sum.low = 0;
-  const [first, second] = [key.readUInt32BE(0), key.readUInt32BE(4)];
+  sum[0] = values.length;
+  sum[1] = 0;
+  const first = key.readInt32BE(0);
+  const second = key.readInt32BE(4);
   for (const value of values) addValue(value, 0, value.length, first, second);
 }
 
 /** The same of values as they are encoded, one after the other in `octets[start, end)`; they are known to be well-formed. */
 export function writeDigestOf(into: Buffer, at: number, octets: Buffer, start: number, end: number, key: Buffer): void {
-  sum.high = sum.low = 0;
-  const [first, second] = [key.readUInt32BE(0), key.readUInt32BE(4)];
+  sum[0] = 0;
+  sum[1] = 0;
+  const first = key.readInt32BE(0);
+  const second = key.readInt32BE(4);
   let count = 0;
   for (let next = start; next < end; count += 1) {
     const length = readLength(octets, next + 1, end);
@@ -44,22 +47,24 @@ export function writeDigestOf(into: Buffer, at: number, octets: Buffer, start: n
     next = from + length;
     addValue(octets, from, next, first, second);
   }
-  into.writeUInt32BE((sum.high + count) >>> 0, at);
-  into.writeUInt32BE(sum.low, at + 4);
+  into.writeInt32BE(((sum[0] as number) + count) | 0, at);
+  into.writeInt32BE(sum[1] as number, at + 4);
 }
 
 function addValue(octets: Buffer, start: number, end: number, first: number, second: number): void {
   const length = end - start;
-  let [a, b] = [first ^ length, second];
+  let a = first ^ length;
+  let b = second;
   for (let i = start; i < end; i += 1) {
     const byte = octets[i] as number;
     a = Math.imul(a ^ byte, 0x85ebca6b);
     a ^= a >>> 13;
-    b = Math.imul((b << 5) | (b >>> 27), 0x9e3779b1) + byte;
+    b = (Math.imul((b << 5) | (b >>> 27), 0x9e3779b1) + byte) | 0;
     b ^= b >>> 15;
   }
-  sum.high = (sum.high + mixed(a ^ second)) >>> 0;
-  sum.low = (sum.low + mixed(b ^ first ^ length)) >>> 0;
+  // Sums wrap around.
+  sum[0] = (sum[0] as number) + mixed(a ^ second);
+  sum[1] = (sum[1] as number) + mixed(b ^ first ^ length);
 }
 
 // Every bit of the outcome depends on every bit given.

@@ -50,7 +50,7 @@ export interface Queued extends Change {
 }
 
 /** How a replica takes many changes at a time. */
-export interface Batches {
+export interface Batches extends Partial<Disposable> {
   /** What goes in them: blocks only, or everything but what asks for the master's state. */
   readonly of: 'blocks' | 'changes';
   /** Sends several changes or one block; gives the places of what was refused. */

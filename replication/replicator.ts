@@ -19,7 +19,7 @@ import type { Logger } from '#common/log/logger.ts';
 import { jitteredMs } from '#common/random.ts';
 import { openBound } from '#directory/client/access.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
-import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import type { LdapConnection, WriteGuard } from '#directory/client/ldap-connection.ts';
 import { isRefreshRequired } from '#directory/client/sync-session.ts';
 import { AddSender } from '#replication/add-sender.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
@@ -371,10 +371,12 @@ export class Replicator implements AsyncDisposable {
     while (!signal.aborted) {
       const before = this.#changes;
       let connection: LdapConnection | undefined;
+      let batches: Batches | undefined;
       let stopWatching: (() => void) | undefined;
       try {
         connection = await openBound(access.url, access, ports, true);
-        connection.guardWrites(await this.#options.guard?.(connection));
+        const guard = await this.#options.guard?.(connection);
+        connection.guardWrites(guard);
         const lost = new AbortController();
         const session = AbortSignal.any([signal, lost.signal]);
         void connection.closed.then((error) => lost.abort(error));
@@ -389,7 +391,8 @@ export class Replicator implements AsyncDisposable {
         else if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
         this.#refusedAgain.tryFrom(0);
         const apply = (change: Queued): Promise<void> => this.#applyOrHold(target, change);
-        await this.#pipeline.run(apply, session, this.#batchesTo(target));
+        batches = this.#batchesTo(target, guard);
+        await this.#pipeline.run(apply, session, batches);
         if (!signal.aborted) throw lost.signal.reason;
         await this.#saving;
       } catch (error) {
@@ -403,6 +406,7 @@ export class Replicator implements AsyncDisposable {
         this.#refusedAgain.cancel();
         this.#keepsCsn = this.#target?.keepsCsn ?? this.#keepsCsn;
         this.#target = undefined;
+        batches?.[Symbol.dispose]?.();
         connection?.destroy();
       }
       await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
@@ -423,8 +427,16 @@ export class Replicator implements AsyncDisposable {
     this.#restartSource?.();
   }
 
-  #batchesTo(replica: Replica): Batches {
-    if (!replica.takesImages) return new AddSender(this.#options.ports.clock, replica, this.#lag, this.#options.quarantine, this.#shadow);
+  #batchesTo(replica: Replica, guard: WriteGuard | undefined): Batches {
+    const { ports, replica: access, quarantine } = this.#options;
+    const openFurther = async (): Promise<LdapConnection | undefined> => {
+      const further = await openBound(access.url, access, ports).catch((error: unknown) => {
+        this.#log.info({}, `the load goes on over one connection: ${messageOf(error)}`);
+      });
+      further?.guardWrites(guard);
+      return further ?? undefined;
+    };
+    if (!replica.takesImages) return new AddSender(ports.clock, replica, openFurther, this.#lag, quarantine, this.#shadow);
     const refresh = (): 'comparison' | 'catch-up' => (this.#received === undefined ? 'comparison' : 'catch-up');
     const send: Batches['send'] = (changes) => this.#images.send(replica, changes, this.#phase === 'following' ? this.#phase : refresh());
     return { of: 'changes', send };

@@ -67,12 +67,15 @@ const outstandingMax = 10_000;
 
 /** Who waits for an answer; one of the two is called, once. */
 export interface AnswerTaker {
+  /** What waits, for messages; else it is told from the request. */
+  readonly what?: string;
   settle(answer: LdapAnswer): void;
   fail(error: PlatformError): void;
 }
 
 interface Pending {
-  readonly what: string;
+  /** `undefined` where the taker says it: few of very many are ever named. */
+  readonly what: string | undefined;
   readonly deadlineMs: number;
   readonly taker: AnswerTaker;
 }
@@ -99,6 +102,7 @@ export class LdapConnection implements AsyncDisposable {
   #lastId = 0;
   #lastHeardMs: number;
   #error: PlatformError | undefined;
+  #resting: Timer | undefined;
   #guard: WriteGuard | undefined;
   /** Of the search that has `takeEarly`. */
   #takeEarly: ((bytes: Buffer, from: number, to: number) => boolean) | undefined;
@@ -213,7 +217,12 @@ export class LdapConnection implements AsyncDisposable {
     const all = guard === undefined || guard.controls.length === 0 ? controls : [...controls, ...guard.controls];
     const id = guard?.refusal() ?? this.#send(operation, all);
     if (typeof id !== 'number') taker.fail(id);
-    else this.#pending.set(id, { what: describe(operation), deadlineMs: this.#clock.monotonicMs() + this.#timeoutMs, taker });
+    else
+      this.#pending.set(id, {
+        what: 'what' in taker ? undefined : describe(operation),
+        deadlineMs: this.#clock.monotonicMs() + this.#timeoutMs,
+        taker,
+      });
   }
 
   /** From now on every write is asked about and carries the guard's controls. */
@@ -294,6 +303,16 @@ export class LdapConnection implements AsyncDisposable {
 
   extended(oid: string, value?: Buffer, writeValue?: (writer: BerWriter) => void): Promise<LdapAnswer> {
     return this.request({ type: 'extendedRequest', oid, value, ...(writeValue === undefined ? {} : { writeValue }) });
+  }
+
+  /** Reads nothing for so long: of many small answers that come meanwhile none wakes this process, and they are read at once. */
+  rest(forMs: number): void {
+    if (this.#error !== undefined || this.#resting !== undefined) return;
+    this.#connection.pause();
+    this.#resting = this.#clock.after(forMs, () => {
+      this.#resting = undefined;
+      this.#resume();
+    });
   }
 
   /** Drops the connection; every request on it fails. */
@@ -387,7 +406,7 @@ export class LdapConnection implements AsyncDisposable {
     if (pending === undefined || operation.type === 'intermediateResponse') return;
     this.#pending.delete(id);
     if (!('resultCode' in operation)) {
-      pending.taker.fail(new PlatformError('PROTO_SYNTAX', `${this.url} answered ${operation.type} to ${pending.what}`));
+      pending.taker.fail(new PlatformError('PROTO_SYNTAX', `${this.url} answered ${operation.type} to ${whatOf(pending)}`));
     } else {
       pending.taker.settle({ result: operation, controls, value: operation.type === 'extendedResponse' ? operation.value : undefined });
     }
@@ -400,7 +419,7 @@ export class LdapConnection implements AsyncDisposable {
       if (pending.deadlineMs > nowMs) break;
       this.#pending.delete(id);
       this.#send({ type: 'abandonRequest', abandonedId: id }, []);
-      pending.taker.fail(new PlatformError('NET_TIMEOUT', `${this.url} did not answer ${pending.what} within ${this.#timeoutMs} ms`));
+      pending.taker.fail(new PlatformError('NET_TIMEOUT', `${this.url} did not answer ${whatOf(pending)} within ${this.#timeoutMs} ms`));
     }
     for (const [id, search] of this.#searches) {
       if (!search.isOverdue(nowMs)) continue;
@@ -414,6 +433,7 @@ export class LdapConnection implements AsyncDisposable {
     if (this.#error !== undefined) return;
     this.#error = error;
     this.#sweep.cancel();
+    this.#resting?.cancel();
     for (const pending of this.#pending.values()) pending.taker.fail(error);
     this.#pending.clear();
     for (const search of this.#searches.values()) search.fail(error);
@@ -445,6 +465,10 @@ function isWrite(operation: LdapRequest): boolean {
     operation.type === 'deleteRequest' ||
     (operation.type === 'extendedRequest' && operation.oid === imageBatchOid)
   );
+}
+
+function whatOf({ what, taker }: Pending): string {
+  return what ?? taker.what ?? 'a request';
 }
 
 function describe(operation: LdapRequest): string {

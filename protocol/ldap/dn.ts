@@ -194,9 +194,17 @@ export function splitDn(text: string): { readonly rdn: string; readonly parent: 
   if (text.trim() === '') return undefined;
   for (let at = 0; at < text.length; at += 1) {
     if (text[at] === '\\') at += 1;
-    else if (text[at] === ',') return { rdn: text.slice(0, at).trimEnd(), parent: text.slice(at + 1).trimStart() };
+    else if (text[at] === ',') return { rdn: withoutTrailingSpaces(text.slice(0, at)), parent: text.slice(at + 1).trimStart() };
   }
   return { rdn: text, parent: '' };
+}
+
+// RFC 4514 §2.4: a space that ends a value is escaped, and belongs to it.
+function withoutTrailingSpaces(rdn: string): string {
+  const trimmed = rdn.trimEnd();
+  if (trimmed.length === rdn.length || !trimmed.endsWith('\\')) return trimmed;
+  const backslashes = trimmed.length - trimmed.replace(/\\+$/, '').length;
+  return backslashes % 2 === 1 ? rdn.slice(0, trimmed.length + 1) : trimmed;
 }
 
 /** `rdn` below `parent`, both as text. */

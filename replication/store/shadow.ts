@@ -16,7 +16,7 @@ import type { Logger } from '#common/log/logger.ts';
 import { lengthContentStart, readLength } from '#protocol/ldap/ber.ts';
 import { uuidToBytes } from '#protocol/ldap/controls.ts';
 import { joinDn, normalizeAttributeType, splitDn } from '#protocol/ldap/dn.ts';
-import type { ImageWalker } from '#protocol/ldap/image-batch.ts';
+import { type EncodedImages, ImageWalker } from '#protocol/ldap/image-batch.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { digestBytes, isDigestOf, writeDigest, writeDigestOf } from '#replication/content-digest.ts';
 import type { KnownEntry } from '#replication/decide.ts';
@@ -65,6 +65,8 @@ export class Shadow implements Disposable {
   readonly #attributeNames = new Map<number, string>();
   readonly #parentIds = new Map<string, number>();
   readonly #parentDns = new Map<number, string>();
+  /** Of the entry that was put last from octets. */
+  #lastParent: { readonly octets: Buffer; readonly id: number } | undefined;
   readonly #statements: Statements;
   /** Types of attributes by their place in the entry that was put last. */
   readonly #usual: { readonly octets: Buffer; readonly id: number }[] = [];
@@ -173,16 +175,13 @@ export class Shadow implements Disposable {
     });
   }
 
-  /** The same of the entry that a walk through encoded ones is at. */
-  putOctets({ octets, places, dn }: Pick<ImageWalker, 'octets' | 'places' | 'dn'>): void {
+  /** The same of entries that are encoded, all but those at the places `without`. */
+  putAll(block: EncodedImages, without: ReadonlySet<number>): void {
     this.#write(() => {
-      const { rdn, parent } = splitDn(dn) ?? { rdn: '', parent: '' };
-      const content = this.#contentOf(octets, places.attributesStart, places.end);
-      const uuid = this.#uuid;
-      octets.copy(uuid, 0, places.uuidStart, places.uuidStart + 16);
-      if (content === undefined) this.#statements.remove.run(uuid);
-      else this.#statements.put.run(uuid, this.#parentId(parent), rdn, content);
+      const walker = new ImageWalker(block);
+      for (let index = 0; walker.next(); index += 1) if (!without.has(index)) this.#putOctets(walker);
     });
+    this.#unstored += block.count;
   }
 
   /** The entry is gone, or what the replica holds of it is not known any more. */
@@ -236,6 +235,27 @@ export class Shadow implements Disposable {
   #meta(name: string): Buffer | undefined {
     const value = this.#database?.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.value;
     return value === undefined ? undefined : Buffer.from(value as Uint8Array);
+  }
+
+  #putOctets({ octets, places }: ImageWalker): void {
+    const { uuidStart, dnTextStart, attributesStart, end } = places;
+    const content = this.#contentOf(octets, attributesStart, end);
+    octets.copy(this.#uuid, 0, uuidStart, uuidStart + 16);
+    if (content === undefined) {
+      this.#statements.remove.run(this.#uuid);
+      return;
+    }
+    const comma = firstComma(octets, dnTextStart, attributesStart);
+    const below = this.#lastParent;
+    // Most entries lie below the same as the one before.
+    if (comma !== undefined && below !== undefined && isSame(below.octets, octets, comma + 1, attributesStart)) {
+      this.#statements.put.run(this.#uuid, below.id, octets.toString('utf8', dnTextStart, comma), content);
+      return;
+    }
+    const { rdn, parent } = splitDn(octets.toString('utf8', dnTextStart, attributesStart)) ?? { rdn: '', parent: '' };
+    const id = this.#parentId(parent);
+    if (comma !== undefined) this.#lastParent = { octets: Buffer.from(octets.subarray(comma + 1, attributesStart)), id };
+    this.#statements.put.run(this.#uuid, id, rdn, content);
   }
 
   // Of a list that is known to be well-formed; `undefined` when there are too many kinds of attributes. Good until the next call.
@@ -306,6 +326,7 @@ export class Shadow implements Disposable {
   }
 
   #forgetParents(): void {
+    this.#lastParent = undefined;
     this.#parentIds.clear();
     this.#parentDns.clear();
   }
@@ -366,6 +387,15 @@ class StoredEntry implements KnownEntry {
     if (at === undefined) return false;
     return isDigestOf(this.#content, at, attribute, this.#key);
   }
+}
+
+// Between an RDN and its parent; `undefined` where there is none, or a space beside it.
+function firstComma(octets: Buffer, start: number, end: number): number | undefined {
+  for (let at = start; at < end; at += 1) {
+    if (octets[at] === 0x5c) at += 1;
+    else if (octets[at] === 0x2c) return octets[at - 1] === 0x20 || octets[at + 1] === 0x20 ? undefined : at;
+  }
+  return undefined;
 }
 
 function isSame(one: Buffer, octets: Buffer, start: number, end: number): boolean {

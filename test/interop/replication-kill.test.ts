@@ -2,12 +2,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { Network } from '#common/network/network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { readAllEntries } from '#replication/replica.ts';
 import { startOwnDirectory } from './own-directory.ts';
 import { startReplicationProcess } from './replication-process.ts';
 import { addAccount, addDomain, exportOf, rename, replicate, type TestServer } from './replication-suite.ts';
+import { startSlapd } from './slapd-server.ts';
 
 const at = (uid: string): string => `uid=${uid},cn=isp.example,o=mail`;
 
@@ -62,6 +65,42 @@ describe('a replication service and a replica that are lost for a while', () => 
       await rm(directory, { recursive: true, force: true });
     }
   });
+
+  it('is a slapd that is killed in the middle of a first load, over two connections, and has everything after it', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-load-'));
+    await using master = await startSlapd({ isProvider: true, sessionLog: 100 });
+    await using replica = await startSlapd({ withSuffix: false, isDurable: true });
+    await using admin = await master.connect();
+    let opened = 0;
+    const network: Network = Object.create(systemNetwork, {
+      connect: {
+        value: async (options: Parameters<Network['connect']>[0]) => {
+          const connection = await systemNetwork.connect(options);
+          if (options.port === replica.port) opened += 1;
+          return connection;
+        },
+      },
+    });
+    try {
+      await addDomain(admin, 'isp.example');
+      await addAccounts(admin, 'user', 3000);
+      await using service = await replicate(master, replica, directory, { ports: { network } });
+      // Its own connection, and another one for the load.
+      await expect.poll(() => opened, { timeout: 60_000, interval: 1 }).toBeGreaterThanOrEqual(2);
+      await replica.stop('SIGKILL');
+      opened = 0;
+      await replica.start();
+      const isOver = (): boolean => service.status().replicas[0]?.state === 'following';
+      await expect.poll(() => opened >= 2 || isOver(), { timeout: 60_000, interval: 1 }).toBe(true);
+      await replica.stop('SIGKILL');
+      await replica.start();
+      await service.waitFor(await csnOf(admin, at('user2999')), undefined, AbortSignal.timeout(60_000));
+      expect(await exportOf(replica, false)).toBe(await exportOf(master, false));
+      expect(service.status().replicas[0]).toMatchObject({ state: 'following', refused: { entries: 0 } });
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }, 240_000);
 
   it('carries a thousand renames that happened while the replica was down', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'archipelago-renames-'));

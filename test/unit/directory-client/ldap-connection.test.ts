@@ -33,6 +33,26 @@ describe('an LDAP client connection', () => {
     await expect(second).rejects.toMatchObject({ code: 'DIR_NOT_FOUND' });
   });
 
+  it('reads nothing while it rests, then all that came, and may be given up meanwhile', async () => {
+    const { clock, connection, server } = await connected(({ id }, to) => to.send(id, { type: 'deleteResponse', ...success }));
+    const answered: string[] = [];
+    connection.rest(10);
+    connection.rest(1000);
+    const all = ['cn=a', 'cn=b'].map((dn) => connection.delete(dn).then(() => answered.push(dn)));
+    await settle();
+    expect(server.requests).toHaveLength(2);
+    await clock.advance(9);
+    expect(answered).toEqual([]);
+    await clock.advance(1);
+    await Promise.all(all);
+    expect(answered).toEqual(['cn=a', 'cn=b']);
+    connection.rest(10);
+    const last = connection.delete('cn=c');
+    connection.destroy();
+    await expect(last).rejects.toMatchObject({ code: 'NET_CLOSED' });
+    await clock.advance(20);
+  });
+
   it.each([
     [32, 'DIR_NOT_FOUND'],
     [68, 'DIR_EXISTS'],

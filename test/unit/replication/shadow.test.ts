@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '#common/log/logger.ts';
-import { ImageEncoder, ImageWalker } from '#protocol/ldap/image-batch.ts';
+import { ImageEncoder } from '#protocol/ldap/image-batch.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { decideKnown } from '#replication/decide.ts';
 import { Shadow } from '#replication/store/shadow.ts';
@@ -60,8 +60,7 @@ describe('what a replica is known to hold', () => {
     for (const attributes of [content, [...content].reverse(), [...content, ...many], [{ type: 'seeAlso', values: [] }]]) {
       const encoder = new ImageEncoder();
       encoder.add({ uuid, dn, attributes });
-      const walker = new ImageWalker(encoder.take());
-      while (walker.next()) shadow.putOctets(walker);
+      shadow.putAll(encoder.take(), new Set());
       const known = shadow.find(uuid);
       expect(known?.dn).toBe(dn);
       expect([...(known?.types ?? [])]).toEqual(attributes.map((one) => one.type.toLowerCase()));
@@ -70,6 +69,32 @@ describe('what a replica is known to hold', () => {
         expect(known?.holds(attribute(one.type, 'other'), one.type.toLowerCase()), one.type).toBe(false);
       }
     }
+  });
+
+  it('keeps the names of entries as they came from the master, and nothing of those that the replica refused', async () => {
+    using shadow = await open();
+    const names = [
+      'o=mail',
+      'cn=a\\,b,o=mail',
+      'uid=1,cn=a\\,b,o=mail',
+      'uid=2,cn=a\\,b,o=mail',
+      'uid=refused,cn=a\\,b,o=mail',
+      'uid=3\\\\,cn=c,o=mail',
+      'uid=ö,cn=c,o=mail',
+      'uid=4,cn=C,o=mail',
+      'uid=5\\ ,cn=C,o=mail',
+    ];
+    const uuidAt = (at: number): string => `11111111-2222-4333-8444-00000000000${at}`;
+    const encoder = new ImageEncoder();
+    for (const [at, name] of [...names, 'uid=6 , cn=d'].entries()) encoder.add({ uuid: uuidAt(at), dn: name, attributes: content });
+    shadow.putAll(encoder.take(), new Set([4]));
+    for (const [at, name] of names.entries()) expect(shadow.find(uuidAt(at))?.dn, name).toBe(at === 4 ? undefined : name);
+    expect(shadow.find(uuidAt(9))?.dn).toBe('uid=6,cn=d');
+    // What lies below a renamed entry goes with it, what comes afterwards below its new name too.
+    shadow.renamed('cn=a\\,b,o=mail', 'cn=new,o=mail');
+    encoder.add({ uuid, dn: 'uid=7,cn=a\\,b,o=mail', attributes: content });
+    shadow.putAll(encoder.take(), new Set());
+    expect([shadow.find(uuidAt(2))?.dn, shadow.find(uuid)?.dn]).toEqual(['uid=1,cn=new,o=mail', 'uid=7,cn=a\\,b,o=mail']);
   });
 
   it('asks for a rename and writes the naming attribute, whose values it cannot tell', async () => {

@@ -88,6 +88,9 @@ describe('distinguished names', () => {
   it('splits off the first RDN and keeps the spelling', () => {
     expect(splitDn('UID=a\\,b, CN=x,o=Mail')).toEqual({ rdn: 'UID=a\\,b', parent: 'CN=x,o=Mail' });
     expect(splitDn('o=mail')).toEqual({ rdn: 'o=mail', parent: '' });
+    // RFC 4514 §2.4: an escaped space belongs to the value, one after an escaped backslash does not.
+    expect(splitDn('uid=a\\  ,o=mail')).toEqual({ rdn: 'uid=a\\ ', parent: 'o=mail' });
+    expect(splitDn('uid=a\\\\ ,o=mail')).toEqual({ rdn: 'uid=a\\\\', parent: 'o=mail' });
     expect(parseRdn('uid=a,o=mail')).toBeUndefined();
   });
 });
