@@ -119,20 +119,31 @@ function view(shared: Shared, fixed: Labels): Metrics {
 function seriesOf<T>(
   labelNames: readonly string[],
   make: (labels: Labels) => T,
-): { find(labels: Labels): T; readonly known: IterableIterator<T> } {
-  const byKey = new Map<string, T>();
-  const [first, ...others] = labelNames;
+): { find(labels: Labels): T; readonly known: readonly T[] } {
+  // A map in a map for each further label: a key made of all values would have to be put together and hashed at every call.
+  type Level = Map<string, Level | T>;
+  const top: Level = new Map();
+  const known: T[] = [];
+  const last = labelNames.length - 1;
   return {
-    get known() {
-      return byKey.values();
-    },
+    known,
     find(labels) {
-      let key = first === undefined ? '' : (labels[first] ?? '');
-      for (const name of others) key += `\n${labels[name]}`;
-      let found = byKey.get(key);
+      let level = top;
+      for (let i = 0; i < last; i += 1) {
+        const value = labels[labelNames[i] as string] ?? '';
+        let next = level.get(value) as Level | undefined;
+        if (next === undefined) {
+          next = new Map();
+          level.set(value, next);
+        }
+        level = next;
+      }
+      const value = last < 0 ? '' : (labels[labelNames[last] as string] ?? '');
+      let found = level.get(value) as T | undefined;
       if (found === undefined) {
         found = make(labels);
-        byKey.set(key, found);
+        known.push(found);
+        level.set(value, found);
       }
       return found;
     },

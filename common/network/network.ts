@@ -84,6 +84,11 @@ export interface Connection {
   resume(): void;
   /** Sends what is queued, then a half-close. */
   end(): void;
+  /**
+   * As `end`, by one whose protocol is over and to whom it does not matter what the peer still says: where that has said nothing, the connection is closed
+   * as a whole once the system has what is queued. Returns whether it is closed by now. Missing where `end` is all there is.
+   */
+  finish?(): boolean;
   /** Drops the connection and what is queued. */
   destroy(error?: Error): void;
   /**

@@ -120,6 +120,11 @@ class ProxiedConnection implements Connection {
   end(): void {
     this.#inner.end();
   }
+  finish(): boolean {
+    if (this.#inner.finish !== undefined) return this.#inner.finish();
+    this.#inner.end();
+    return false;
+  }
   destroy(error?: Error): void {
     this.#inner.destroy(error);
   }

@@ -176,9 +176,18 @@ class Relay implements Splice {
 
   #halfClosed(by: SpliceEnd, other: Connection): void {
     this.#by ??= by;
+    if (by === 'client') {
+      // It may hold its own half open for as long as the member bears it.
+      other.end();
+      return;
+    }
+    // The protocol is over once the member has ended.
+    if (other.finish?.() === true) {
+      this.#channel.end();
+      return;
+    }
     other.end();
-    // The protocol is over once the member has ended; a client may hold its own half open for as long as the member bears it.
-    if (by === 'member') this.#startLinger();
+    this.#startLinger();
   }
 
   #closed(by: SpliceEnd, error: Error | undefined): void {

@@ -66,6 +66,8 @@ export class DirectConnection implements Connection, PolledSocket {
   #isOutWatched = false;
   #wantsDrain = false;
   #isEnding = false;
+  /** Nobody waits for what the peer may still say. */
+  #isFinishing = false;
   #hasWriteEnded = false;
   #hasReadEnded = false;
   #isTurnAsked = false;
@@ -150,6 +152,12 @@ export class DirectConnection implements Connection, PolledSocket {
     if (this.#isEnding || this.#isClosed) return;
     this.#isEnding = true;
     if (this.#queue.length === 0 && this.#securing === undefined) this.#endWrites();
+  }
+
+  finish(): boolean {
+    this.#isFinishing = true;
+    this.end();
+    return this.#isClosed;
   }
 
   destroy(error?: Error): void {
@@ -306,7 +314,7 @@ export class DirectConnection implements Connection, PolledSocket {
     if (wanted === 0) return this.#queuedBytes < queuedBytesMax;
     let taken = 0;
     if (this.#queue.length === 0 && this.#securing === undefined) {
-      taken = this.#offer(length === undefined ? bytes : bytes.subarray(0, length));
+      taken = this.#offer(bytes, wanted);
       if (taken === wanted || this.#isClosed) return true;
     }
     const rest = bytes.subarray(taken, wanted);
@@ -319,14 +327,14 @@ export class DirectConnection implements Connection, PolledSocket {
   }
 
   /** Has the system take what it can; returns how much that was. A connection that broke is closed. */
-  #offer(bytes: Uint8Array): number {
+  #offer(bytes: Uint8Array, length: number): number {
     const { calls } = this.#parts;
     let taken = 0;
-    while (taken < bytes.length) {
-      const rest = taken === 0 ? bytes : bytes.subarray(taken);
+    while (taken < length) {
+      const rest = taken === 0 ? bytes : bytes.subarray(taken, length);
       let count: number;
       if (this.#tls === undefined) {
-        count = calls.send(this.#fd, rest, rest.length, linux.messageNoSignal);
+        count = calls.send(this.#fd, rest, length - taken, linux.messageNoSignal);
         if (count < 0) {
           const errno = calls.errno();
           if (errno === errnos.interrupted) continue;
@@ -338,7 +346,7 @@ export class DirectConnection implements Connection, PolledSocket {
         }
       } else {
         try {
-          count = this.#tls.write(rest, rest.length);
+          count = this.#tls.write(rest, length - taken);
         } catch (error) {
           this.#close(error as Error);
           return taken;
@@ -394,7 +402,7 @@ export class DirectConnection implements Connection, PolledSocket {
   /** Whether the first piece of the queue is gone. */
   #flushFirst(): boolean {
     const first = this.#queue[0] as Uint8Array;
-    const taken = this.#offer(first);
+    const taken = this.#offer(first, first.length);
     if (this.#isClosed) return false;
     this.#queuedBytes -= taken;
     if (taken < first.length) {
@@ -415,8 +423,8 @@ export class DirectConnection implements Connection, PolledSocket {
     if (this.#hasWriteEnded) return;
     if (!this.#endTls()) return;
     this.#hasWriteEnded = true;
-    // Closing says the same.
-    if (this.#hasReadEnded && !this.#isEndUntold) this.#close(undefined);
+    // Closing says the same, unless something lies here unread: the system would then drop what it has still to send.
+    if ((this.#hasReadEnded && !this.#isEndUntold) || (this.#isFinishing && !this.#isReadable)) this.#close(undefined);
     else this.#parts.calls.shutdown(this.#fd, linux.shutWrite);
   }
 
