@@ -31,7 +31,12 @@ export function createLogger(level: LogLevel, base: Record<string, unknown>, fil
 /** Of every logger of this process. */
 const flushes: (() => void)[] = [];
 
-/** Lines of one turn of the event loop leave in one system call, those of the last turn when the process exits. */
+/** How long a line may wait for others to go with. */
+const gatherMs = 5;
+/** Characters that wait for no others. */
+const gatheredMax = 65_536;
+
+/** Lines that come close upon each other leave in one system call, the last ones when the process exits. */
 function inTurns(to: ReturnType<typeof destination>): DestinationStream {
   let lines = '';
   const flush = (): void => {
@@ -43,8 +48,9 @@ function inTurns(to: ReturnType<typeof destination>): DestinationStream {
   flushes.push(flush);
   return {
     write(line) {
-      if (lines === '') setImmediate(flush);
+      if (lines === '') setTimeout(flush, gatherMs);
       lines += line;
+      if (lines.length >= gatheredMax) flush();
     },
   };
 }

@@ -14,7 +14,7 @@ import { encodeSocketAddress } from '#common/network/direct/socket-address.ts';
 import { linux } from '#common/network/direct/system-calls.ts';
 import { boundAnew, ListeningSockets } from '#common/network/listening-sockets.ts';
 import type { Network } from '#common/network/network.ts';
-import { expectNoFaults, failureOf, identities, joined, listen, Side, settled, within, withPeer } from './network-suite.ts';
+import { expectNoFaults, failureOf, identities, joined, kinds, listen, Side, settled, within, withPeer } from './network-suite.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(expectNoFaults);
@@ -231,4 +231,44 @@ it('keeps clients waiting while there are no descriptors, and takes them up when
   const gone = answered.map((socket) => socket.then((each) => each.destroy()));
   await within(Promise.all(gone), () => `only ${served} of 150 were served`);
   expect(child.exitCode).toBeNull();
+});
+
+it.each(kinds)('finishes as a whole %s: the peer gets everything, and need not end for its part', async (kind) => {
+  const { client, server } = await joined(kind, { client: direct, server: direct });
+  // What the client’s handshake leaves to be read would be waited for.
+  client.write('?');
+  await server.untilText('?');
+  const all = Buffer.alloc(50_000_000, 'all');
+  client.watch({ end: () => {} });
+  client.pause();
+  server.write(all);
+  expect(server.connection.finish?.()).toBe(false);
+  await turn();
+  client.resume();
+  await client.until(() => client.hasEnded);
+  expect(client.bytes).toBe(all.length);
+  await expect(server.untilClosed()).resolves.toBeUndefined();
+  expect(server.hasEnded).toBe(false);
+});
+
+it('says at once that it is finished when the system took all, and leaves what lies unread to a half-close', async () => {
+  const { client, server } = await joined('in clear', { client: direct, server: direct });
+  client.watch({ end: () => {} });
+  expect(server.connection.finish?.()).toBe(true);
+  expect(server.isClosed).toBe(false);
+  await server.untilClosed();
+  await client.untilEnd();
+  const { client: talker, server: other } = await joined('in clear', { client: direct, server: direct });
+  talker.watch({ end: () => {} });
+  other.watch({ data: () => {}, end: () => {} });
+  other.pause();
+  talker.write(Buffer.alloc(200_000));
+  await settled();
+  other.write('bye');
+  expect(other.connection.finish?.()).toBe(false);
+  await talker.untilEnd();
+  expect(talker.text()).toBe('bye');
+  talker.end();
+  other.resume();
+  await expect(other.untilClosed()).resolves.toBeUndefined();
 });

@@ -116,6 +116,22 @@ describe('the relay', () => {
     expect(ends).toEqual(['member']);
   });
 
+  it('is over with the member when the client’s side can be closed as a whole, and waits for nobody', async () => {
+    const { clock, client, clientSide, member, ends } = relay();
+    const [atClient, atMember] = [collect(client), collect(member, false)];
+    Object.assign(clientSide, {
+      finish: () => {
+        clientSide.destroy();
+        return true;
+      },
+    });
+    member.end();
+    await settle();
+    expect([atClient.isClosed, atMember.isClosed, ends]).toEqual([true, true, ['member']]);
+    await clock.advance(lingerMs);
+    expect(ends).toEqual(['member']);
+  });
+
   it('goes on over another channel when the member hands over: nothing is lost, and nothing goes to both', async () => {
     const { client, member, running, ends } = relay();
     const [atClient, atFirst] = [collect(client), collect(member)];

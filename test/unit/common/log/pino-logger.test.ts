@@ -2,13 +2,16 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { Secret } from '#common/secret.ts';
 
-/** Lines are written when the turn of the event loop that made them is over. */
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** Lines are written some milliseconds later, all that there are. */
+async function linesOf(file: string): Promise<string[]> {
+  await vi.waitFor(() => expect(readFileSync(file, 'utf8')).not.toBe(''), 20_000);
+  return readFileSync(file, 'utf8').trim().split('\n');
+}
 
 it('writes at another level what is asked for apart, and all else at its own', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'archipelago-log-'));
@@ -21,8 +24,7 @@ it('writes at another level what is asked for apart, and all else at its own', a
     louder?.trace({}, 'trace at trace');
     quieter?.error({}, 'error at silent');
     log.child({}).info({}, 'info at info');
-    await turn();
-    const lines = readFileSync(file, 'utf8').trim().split('\n');
+    const lines = await linesOf(file);
     expect(lines.map((line) => JSON.parse(line))).toMatchObject([
       { level: 'trace', node: 'a', component: 'link', msg: 'trace at trace' },
       { level: 'info', node: 'a', msg: 'info at info' },
@@ -43,8 +45,7 @@ it('writes each field once, keeps secrets back and tells the whole of an error',
     info({ request: given, err: Object.assign(new Error('odd'), { token: 'swordfish' }) }, 'said more');
     log.child({ client: { password: 'swordfish', port: 1 }, token: 'swordfish' }).info({}, 'bound');
     expect(given.credentials).toEqual({ mechanism: 'PLAIN' });
-    await turn();
-    const [line = '', more = '', bound = ''] = readFileSync(file, 'utf8').trim().split('\n');
+    const [line = '', more = '', bound = ''] = await linesOf(file);
     expect(more + bound).not.toContain('swordfish');
     expect(JSON.parse(more)).toMatchObject({ request: { name: 'alice', credentials: '[secret]' }, err: { message: 'odd' } });
     expect(JSON.parse(bound)).toMatchObject({ client: { password: '[secret]', port: 1 }, token: '[secret]', service: 'frontend' });
