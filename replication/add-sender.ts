@@ -39,10 +39,11 @@ export const underWayMax = 512;
 export const underWayMin = 64;
 const windowMs = 500;
 /**
- * Answers are small, and who waits for them is woken by each. While so many are still to come nothing is read for half of the time that it
- * takes until more is sent, at most `restMaxMs`.
+ * Answers are small, and who waits for them is woken by each. While so many are still to come nothing is read until about the time that more
+ * can be sent.
  */
 const restFrom = 128;
+const restMinMs = 2;
 const restMaxMs = 10;
 /** The further connection is closed after so long without blocks. */
 const furtherIdleMs = 10_000;
@@ -221,8 +222,7 @@ export class AddSender implements Batches, Disposable {
     if (this.#waiting === undefined ? this.#underWay <= this.#underWayMax / 2 : this.#waiting.parent === '') this.#fill();
     if (this.#underWay < restFrom || this.#waiting !== undefined) return;
     const untilHalfMs = ((this.#underWay - this.#underWayMax / 2) / this.#perSecond) * 1000;
-    const restMs = Math.min(restMaxMs, untilHalfMs / 2);
-    if (restMs < 1) return;
+    const restMs = Math.max(restMinMs, Math.min(restMaxMs, untilHalfMs));
     this.#lane.connection.rest(restMs);
     this.#further?.connection.rest(restMs);
   }
