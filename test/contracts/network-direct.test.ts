@@ -110,6 +110,28 @@ it('knows the interface that stands behind an address, by its name or number', (
   expect(encodeSocketAddress('fe80::1%nosuch', 25)).toBeUndefined();
 });
 
+it('brings what stands behind urgent data without waiting for more', async () => {
+  const { calls } = openSsl() as OpenSsl;
+  const accepted = Promise.withResolvers<Side>();
+  const listener = await listen(direct, {}, (connection) => {
+    const side = new Side(connection);
+    side.pause();
+    accepted.resolve(side);
+  });
+  const fd = calls.socket(2, 1, 0);
+  onTestFinished(() => void calls.close(fd));
+  const to = encodeSocketAddress('127.0.0.1', listener.port) as Buffer;
+  expect(calls.connect(fd, to, to.length)).toBe(0);
+  const side = await within(accepted.promise, 'nothing was accepted');
+  calls.send(fd, Buffer.from('before'), 6, 0);
+  // MSG_OOB
+  calls.send(fd, Buffer.from('!'), 1, 1);
+  calls.send(fd, Buffer.from(' behind'), 7, 0);
+  await settled();
+  side.resume();
+  await side.untilText('before behind');
+});
+
 /** A client of TLS as bare as it can be: it reads when it is told to, and asks for keys as often. */
 async function bareClient() {
   const ssl = openSsl();

@@ -23,9 +23,10 @@ const gatheredBytesMax = 65_536;
 const scratch = Buffer.allocUnsafeSlow(scratchBytes);
 const handshakeTimeoutMs = 20_000;
 /** What every connection is told; `epollOut` only once it has had to wait. */
-export const watchedEvents = linux.epollIn | linux.epollReadHangUp | linux.epollEdge;
+export const watchedEvents = linux.epollIn | linux.epollPriority | linux.epollReadHangUp | linux.epollEdge;
 const readEvents = linux.epollIn | linux.epollReadHangUp | linux.epollHangUp | linux.epollError;
-const goneEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError;
+/** After these no event tells of what is left; a read stops before urgent data (RFC 6093) and leaves what is behind it. */
+const restEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError | linux.epollPriority;
 const noQueue: Uint8Array[] = [];
 
 /** What connections share. */
@@ -60,8 +61,8 @@ export class DirectConnection implements Connection, PolledSocket {
   #queuedBytes = 0;
   /** There may be something to read. */
   #isReadable = false;
-  /** The peer has ended or gone: no event will come for what is left to be read. */
-  #isPeerGone = false;
+  /** The peer has ended, gone or sent urgent data: no event will come for what is left to be read. */
+  #hasRest = false;
   #isPaused = false;
   #isOutWatched = false;
   #wantsDrain = false;
@@ -175,7 +176,7 @@ export class DirectConnection implements Connection, PolledSocket {
   onEvents(events: number): void {
     if (this.#isClosed) return;
     if ((events & readEvents) !== 0) this.#isReadable = true;
-    if ((events & goneEvents) !== 0) this.#isPeerGone = true;
+    if ((events & restEvents) !== 0) this.#hasRest = true;
     if (this.#securing !== undefined) {
       this.#handshake(this.#securing);
       return;
@@ -272,7 +273,7 @@ export class DirectConnection implements Connection, PolledSocket {
     for (;;) {
       const count = calls.receive(this.#fd, address, readBytes, 0);
       if (count >= 0) {
-        if (count < readBytes && !this.#isPeerGone) this.#isReadable = false;
+        if (count < readBytes && !this.#hasRest) this.#isReadable = false;
         return count;
       }
       const errno = calls.errno();

@@ -58,6 +58,7 @@ export const linux = {
   epollDelete: 2,
   epollModify: 3,
   epollIn: 0x1,
+  epollPriority: 0x2,
   epollOut: 0x4,
   epollError: 0x8,
   epollHangUp: 0x10,
