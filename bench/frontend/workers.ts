@@ -1,11 +1,12 @@
 /**
  * Log-ins at a frontend with one process and with two, interleaved, on a machine of two cores: what the second process adds.
  *
- *   bench/frontend/workers.ts [--workers 1,2] [--rounds N] [--seconds N] [--at-a-time N] [--clear]
+ *   bench/frontend/workers.ts [--workers 1,2] [--rounds N] [--seconds N] [--at-a-time N] [--clear [--share S]] [--warm-up SECONDS]
  *
  * Clients and backend share the cores with the frontend. By default the work is made heavy for the frontend alone, with new TLS handshakes and an RSA key of
  * 4096 bits, whose signature costs the server fifty times what it costs the client; `--clear` is the plain log-in, where the clients are the limit and only the CPU
- * of the frontend says something. Sessions go to a plain backend as a foreign cluster.
+ * of the frontend says something, unless `--share` holds each of its processes to a share of a core (0.3, say; wants root): then they are the limit.
+ * Sessions go to a plain backend as a foreign cluster.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,6 +16,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { startProcess } from '#deploy/examples/processes.ts';
+import { holdToShare } from '../cpu-share.ts';
 import { cpuSeconds } from '../directory/process-use.ts';
 import { familyOf, freePort } from '../processes.ts';
 import { logIns } from './mail-load.ts';
@@ -26,6 +28,8 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '3' },
     'at-a-time': { type: 'string', default: '64' },
     clear: { type: 'boolean', default: false },
+    share: { type: 'string' },
+    'warm-up': { type: 'string', default: '20' },
   },
 });
 const accounts = 60;
@@ -61,19 +65,22 @@ for (const workers of values.workers.split(',').map(Number)) {
   const nodeFile = join(root, `workers-${workers}.json`);
   await writeFile(nodeFile, JSON.stringify({ services: [frontend] }));
   const child = await startProcess(nodeFile, join(root, `workers-${workers}.log`));
+  const free: (() => void)[] = [];
   started.defer(async () => {
     const ended = once(child, 'exit');
     child.kill('SIGTERM');
     await ended;
+    for (const one of free) one();
   });
   const pids = familyOf(child.pid as number).filter((pid) => pid === child.pid || workers > 1);
+  if (values.share !== undefined) free.push(...pids.map((pid) => holdToShare(pid, Number(values.share))));
   measured.push({ workers, port, pids, runs: [] });
 }
 
-const seconds = Number(values.seconds);
-// The first round warms the programs up.
+// The first round warms the programs up: compiling counts as theirs.
 for (let round = 0; round <= Number(values.rounds); round += 1) {
   for (const { port, pids, runs } of measured) {
+    const seconds = Number(round === 0 ? values['warm-up'] : values.seconds);
     const before = pids.map(cpuSeconds);
     const account = (number: number) => ({ name: `plain${number % accounts}@isp.example`, password: 'secret' });
     const { count, failed, seconds: took } = await logIns({ port, tls: !values.clear }, account, Number(values['at-a-time']), seconds);
