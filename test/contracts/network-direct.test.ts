@@ -110,7 +110,8 @@ it('knows the interface that stands behind an address, by its name or number', (
   expect(encodeSocketAddress('fe80::1%nosuch', 25)).toBeUndefined();
 });
 
-it('brings what stands behind urgent data without waiting for more', async () => {
+/** A connection that is paused before anything comes, and what sends to it without a turn of the event loop in between. */
+async function pausedWithSender(): Promise<{ side: Side; send: (text: string, flags?: number) => void }> {
   const { calls } = openSsl() as OpenSsl;
   const accepted = Promise.withResolvers<Side>();
   const listener = await listen(direct, {}, (connection) => {
@@ -123,13 +124,38 @@ it('brings what stands behind urgent data without waiting for more', async () =>
   const to = encodeSocketAddress('127.0.0.1', listener.port) as Buffer;
   expect(calls.connect(fd, to, to.length)).toBe(0);
   const side = await within(accepted.promise, 'nothing was accepted');
-  calls.send(fd, Buffer.from('before'), 6, 0);
-  // MSG_OOB
-  calls.send(fd, Buffer.from('!'), 1, 1);
-  calls.send(fd, Buffer.from(' behind'), 7, 0);
+  return { side, send: (text, flags = 0) => void calls.send(fd, Buffer.from(text), text.length, flags) };
+}
+
+const urgently = 1;
+
+it('brings what stands behind urgent data without waiting for more', async () => {
+  const { side, send } = await pausedWithSender();
+  send('before');
+  send('!', urgently);
+  send(' behind');
   await settled();
   side.resume();
   await side.untilText('before behind');
+});
+
+it('is not woken by what comes while it is paused, and has all of it once it is resumed', async () => {
+  const { side, send } = await pausedWithSender();
+  for (const word of ['first', 'second']) {
+    send(word);
+    await settled();
+    const before = eventPoll()?.turn;
+    send(' more');
+    await settled();
+    send('!', urgently);
+    send(' behind');
+    await settled();
+    expect(eventPoll()?.turn).toBe(before);
+    side.resume();
+    await side.untilText(`${word} more behind`);
+    side.pause();
+    side.chunks.length = 0;
+  }
 });
 
 /** A client of TLS as bare as it can be: it reads when it is told to, and asks for keys as often. */

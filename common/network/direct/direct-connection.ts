@@ -26,6 +26,8 @@ const lentReadsMax = 8;
 const handshakeTimeoutMs = 20_000;
 /** What every connection is told; `epollOut` only once it has had to wait. */
 export const watchedEvents = linux.epollIn | linux.epollPriority | linux.epollReadHangUp | linux.epollEdge;
+/** Whatever comes rouses those who watch for urgent data as well. */
+const pausedEvents = watchedEvents & ~(linux.epollIn | linux.epollPriority);
 const readEvents = linux.epollIn | linux.epollReadHangUp | linux.epollHangUp | linux.epollError;
 /** After these no event tells of what is left; a read stops before urgent data (RFC 6093) and leaves what is behind it. */
 const restEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError | linux.epollPriority;
@@ -66,6 +68,8 @@ export class DirectConnection implements Connection, PolledSocket {
   /** The peer has ended, gone or sent urgent data: no event will come for what is left to be read. */
   #hasRest = false;
   #isPaused = false;
+  /** Whether it is told what comes: not while it is paused and would only be woken, which costs both ends more than what comes. */
+  #isInWatched = true;
   #isOutWatched = false;
   #wantsDrain = false;
   #isEnding = false;
@@ -148,6 +152,7 @@ export class DirectConnection implements Connection, PolledSocket {
 
   resume(): void {
     this.#isPaused = false;
+    this.#watchIn(true);
     if (this.#isReadable && this.#handlers !== undefined) this.#askTurn();
   }
 
@@ -183,6 +188,7 @@ export class DirectConnection implements Connection, PolledSocket {
       this.#handshake(this.#securing);
       return;
     }
+    if (this.#isPaused && (events & linux.epollIn) !== 0) this.#watchIn(false);
     // Whatever a handler throws, the socket goes on: these events do not come again.
     try {
       if (this.#queue.length > 0 || this.#tls?.isHeld === true || (this.#isEnding && !this.#hasWriteEnded)) this.#flush();
@@ -422,10 +428,21 @@ export class DirectConnection implements Connection, PolledSocket {
     return true;
   }
 
+  #watchIn(isWatched: boolean): void {
+    if (this.#isInWatched === isWatched || this.#isClosed) return;
+    this.#isInWatched = isWatched;
+    this.#watch();
+  }
+
   #watchOut(): void {
     if (this.#isOutWatched) return;
     this.#isOutWatched = true;
-    this.#parts.poll.change(this.#fd, watchedEvents | linux.epollOut);
+    this.#watch();
+  }
+
+  #watch(): void {
+    const events = this.#isInWatched ? watchedEvents : pausedEvents;
+    this.#parts.poll.change(this.#fd, this.#isOutWatched ? events | linux.epollOut : events);
   }
 
   #endWrites(): void {
@@ -486,6 +503,7 @@ export class DirectConnection implements Connection, PolledSocket {
         done: (error) => (error === undefined ? resolve() : reject(failed(error))),
       };
       this.#securing = securing;
+      this.#watchIn(true);
       if (startsAtOnce || this.#isReadable || this.#queue.length > 0) this.#askTurn();
     });
   }
