@@ -43,6 +43,8 @@ export class LinkChannel implements Connection {
   #deliveryPlanned = false;
   #ending: 'no' | 'queued' | 'sent' = 'no';
   #peerEnd: 'no' | 'received' | 'delivered' = 'no';
+  /** The end is known to come behind what was received last. */
+  #isEndNear = false;
   #resetReason: Error | true | undefined;
   #lastNotice: Buffer | undefined;
   #noticeListener: ((notice: Record<string, unknown>) => void) | undefined;
@@ -75,6 +77,9 @@ export class LinkChannel implements Connection {
   }
   get isClosed(): boolean {
     return this.#isClosed;
+  }
+  get endsNext(): boolean {
+    return this.#isEndNear && this.#receiveQueue.length === 0;
   }
 
   handle(handlers: ConnectionHandlers): void {
@@ -185,10 +190,11 @@ export class LinkChannel implements Connection {
   }
 
   /** Bytes came. `false`: the peer sent more than it had credit for. */
-  onData(payload: Buffer): boolean {
+  onData(payload: Buffer, endsNext: boolean): boolean {
     if (payload.length > this.#receiveWindow || this.#peerEnd !== 'no') return false;
     this.#receiveWindow -= payload.length;
     if (this.#isClosed) return true;
+    this.#isEndNear = endsNext;
     this.#receiveQueue.push(payload);
     this.#deliver();
     return true;

@@ -285,13 +285,13 @@ export class LinkConnection implements ChannelCarrier {
   #onBytes(chunk: Buffer): void {
     this.#heardAtMs = this.#clock.monotonicMs();
     try {
-      this.#decoder.push(chunk, (type, number, payload) => this.#onFrame(type, number, payload));
+      this.#decoder.push(chunk, this.#onFrame);
     } catch (error) {
       this.close(asPlatformError(error));
     }
   }
 
-  #onFrame(type: FrameType, number: number, payload: Buffer): void {
+  readonly #onFrame = (type: FrameType, number: number, payload: Buffer, endsNext: boolean): void => {
     if (this.#state === 'closed') return;
     if (this.#state === 'hello') {
       if (type !== frameTypes.hello && type !== frameTypes.refuse)
@@ -299,13 +299,13 @@ export class LinkConnection implements ChannelCarrier {
       this.#events.hello(parseJsonObject(payload), type === frameTypes.refuse);
       return;
     }
-    if (!this.#takeSessionFrame(type, number, payload) && !this.#takeControlFrame(type, number, payload)) {
+    if (!this.#takeSessionFrame(type, number, payload, endsNext) && !this.#takeControlFrame(type, number, payload)) {
       throw new PlatformError('LINK_PROTOCOL', `frame type ${type} does not belong here`);
     }
-  }
+  };
 
-  #takeSessionFrame(type: FrameType, number: number, payload: Buffer): boolean {
-    if (type === frameTypes.data) this.#onChannel(number, (channel) => channel.onData(payload));
+  #takeSessionFrame(type: FrameType, number: number, payload: Buffer, endsNext: boolean): boolean {
+    if (type === frameTypes.data) this.#onChannel(number, (channel) => channel.onData(payload, endsNext));
     else if (type === frameTypes.credit) this.#onChannel(number, (channel) => channel.onCredit(payload.readUInt32BE(0)));
     else if (type === frameTypes.end) this.#onChannel(number, (channel) => channel.onEnd());
     else if (type === frameTypes.notice && this.#isDialler)

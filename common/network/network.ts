@@ -76,8 +76,14 @@ export interface Connection {
   readonly returnsWritten?: boolean;
   /** Takes over the events of this connection. Data that came before the first call is kept. */
   handle(handlers: ConnectionHandlers): void;
-  /** Queues bytes; `false` asks the writer to wait for `drain`. After close it does nothing. */
-  write(bytes: Uint8Array | string): boolean;
+  /** Asked for while a piece is handed over: nothing but the peer's end comes behind it, and that at once. Missing where it cannot be known. */
+  readonly endsNext?: boolean;
+  /**
+   * Queues bytes; `false` asks the writer to wait for `drain`. After close it does nothing.
+   *
+   * @param isLast `end` or `finish` is called next, within this turn of the event loop: what is written may be kept for it, to travel with it
+   */
+  write(bytes: Uint8Array | string, isLast?: boolean): boolean;
   /** Several writes in one system call; the handlers see nothing of it. */
   writeAll(parts: readonly Uint8Array[]): boolean;
   pause(): void;

@@ -103,8 +103,8 @@ class ProxiedConnection implements Connection {
     });
   }
 
-  write(bytes: Uint8Array | string): boolean {
-    return this.#inner.write(bytes);
+  write(bytes: Uint8Array | string, isLast?: boolean): boolean {
+    return this.#inner.write(bytes, isLast);
   }
   writeAll(parts: readonly Uint8Array[]): boolean {
     return this.#inner.writeAll(parts);

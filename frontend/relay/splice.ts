@@ -134,7 +134,7 @@ class Relay implements Splice {
     const pass = (chunk: Buffer): void => {
       this.bytesOut += chunk.length;
       this.#words = this.#lastWords(chunk);
-      if (!this.#client.write(chunk)) channel.pause();
+      if (!this.#client.write(chunk, channel.endsNext === true && this.#reopen === undefined)) channel.pause();
     };
     channel.handle({
       data: pass,

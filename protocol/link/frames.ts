@@ -66,8 +66,11 @@ const payloadBytesMax: Readonly<Record<number, number>> = {
   [frameTypes.notice]: smallJsonBytesMax,
 };
 
-/** Takes whole frames. `payload` may share memory with the chunk it came in; it stays valid. */
-export type FrameSink = (type: FrameType, channel: number, payload: Buffer) => void;
+/**
+ * Takes whole frames. `payload` may share memory with the chunk it came in; it stays valid. `endsNext`: the frame that ends the channel is known to
+ * come right behind.
+ */
+export type FrameSink = (type: FrameType, channel: number, payload: Buffer, endsNext: boolean) => void;
 
 /** The eight octets in front of a payload. */
 export function frameHeader(type: FrameType, channel: number, length: number): Buffer {
@@ -149,20 +152,21 @@ export class FrameDecoder {
       this.#pending = [];
       this.#pendingBytes = 0;
       this.#wanted = headerBytes;
-      this.#emit(whole, sink);
+      this.#emit(whole, 0, whole.length, sink);
     }
-    while (rest.length >= headerBytes && !this.#isDead) {
-      const length = headerBytes + this.#lengthOf(rest);
-      if (rest.length < length) {
-        this.#wanted = length;
+    let at = 0;
+    while (rest.length - at >= headerBytes && !this.#isDead) {
+      const end = at + headerBytes + this.#lengthOf(rest, at);
+      if (rest.length < end) {
+        this.#wanted = end - at;
         break;
       }
-      this.#emit(rest.subarray(0, length), sink);
-      rest = rest.subarray(length);
+      this.#emit(rest, at, end, sink);
+      at = end;
     }
-    if (rest.length > 0 && !this.#isDead) {
-      this.#pending.push(rest);
-      this.#pendingBytes = rest.length;
+    if (at < rest.length && !this.#isDead) {
+      this.#pending.push(at === 0 ? rest : rest.subarray(at));
+      this.#pendingBytes = rest.length - at;
     }
   }
 
@@ -173,14 +177,16 @@ export class FrameDecoder {
     this.#pendingBytes = 0;
   }
 
-  #emit(frame: Buffer, sink: FrameSink): void {
-    sink(frame[3] as FrameType, frame.readUInt32BE(4), frame.subarray(headerBytes));
+  #emit(chunk: Buffer, at: number, end: number, sink: FrameSink): void {
+    const channel = chunk.readUInt32BE(at + 4);
+    const endsNext = chunk.length >= end + headerBytes && chunk[end + 3] === frameTypes.end && chunk.readUInt32BE(end + 4) === channel;
+    sink(chunk[at + 3] as FrameType, channel, chunk.subarray(at + headerBytes, end), endsNext);
   }
 
   // Checked on the header alone, so that garbage is noticed before anything is gathered for it.
-  #lengthOf(header: Buffer): number {
-    const length = header.readUIntBE(0, 3);
-    const type = header[3] as number;
+  #lengthOf(header: Buffer, at = 0): number {
+    const length = header.readUInt32BE(at) >>> 8;
+    const type = header[at + 3] as number;
     const max = payloadBytesMax[type];
     if (max === undefined || length > max || (type === frameTypes.credit && length !== 4)) {
       this.stop();

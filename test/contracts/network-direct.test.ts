@@ -320,3 +320,37 @@ it('says at once that it is finished when the system took all, and leaves what l
   other.resume();
   await expect(other.untilClosed()).resolves.toBeUndefined();
 });
+
+it.each(kinds)('sends what was written last with the end, or before long when no end follows: %s', async (kind) => {
+  const { client, server } = await joined(kind, { client: direct, server: direct });
+  client.watch({ end: () => {} });
+  server.connection.write('not yet', true);
+  await client.untilText('not yet');
+  server.connection.write(', but now', true);
+  server.connection.end();
+  await client.untilEnd();
+  expect(client.text()).toBe('not yet, but now');
+});
+
+it('says of the last piece that nothing but the end comes behind it', async () => {
+  const { client, server } = await joined('in clear', { client: direct, server: direct });
+  const seen: [string, boolean | undefined][] = [];
+  const ended = Promise.withResolvers<void>();
+  const { connection } = server;
+  server.watch({ data: (chunk) => seen.push([chunk.toString(), connection.endsNext]), end: () => ended.resolve() });
+  client.write('first');
+  await within(
+    vi.waitFor(() => expect(seen).toHaveLength(1)),
+    'nothing came',
+  );
+  server.pause();
+  client.write('last');
+  client.end();
+  await settled();
+  server.resume();
+  await within(ended.promise, 'no end came');
+  expect(seen).toEqual([
+    ['first', false],
+    ['last', true],
+  ]);
+});

@@ -32,6 +32,8 @@ const readEvents = linux.epollIn | linux.epollReadHangUp | linux.epollHangUp | l
 /** After these no event tells of what is left; a read stops before urgent data (RFC 6093) and leaves what is behind it. */
 const restEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError | linux.epollPriority;
 const noQueue: Uint8Array[] = [];
+const one = Buffer.from(Int32Array.of(1).buffer);
+const lastFlags = linux.messageNoSignal | linux.messageMore;
 
 /** What connections share. */
 export interface DirectParts {
@@ -67,6 +69,12 @@ export class DirectConnection implements Connection, PolledSocket {
   #isReadable = false;
   /** The peer has ended, gone or sent urgent data: no event will come for what is left to be read. */
   #hasRest = false;
+  /** The peer has ended, whatever of it is still to be read. */
+  #hasPeerEnded = false;
+  /** What was read last is all that it has sent. */
+  #isAtEnd = false;
+  /** What is written now is to travel with the end. */
+  #isLast = false;
   #isPaused = false;
   /** Whether it is told what comes: not while it is paused and would only be woken, which costs both ends more than what comes. */
   #isInWatched = true;
@@ -111,6 +119,10 @@ export class DirectConnection implements Connection, PolledSocket {
     return this.#queuedBytes;
   }
 
+  get endsNext(): boolean {
+    return this.#isAtEnd;
+  }
+
   handle(handlers: ConnectionHandlers): void {
     this.#handlers = handlers;
     if (this.#isCloseTold) this.#isCloseTold = false;
@@ -119,8 +131,9 @@ export class DirectConnection implements Connection, PolledSocket {
     this.#askTurn();
   }
 
-  write(bytes: Uint8Array | string): boolean {
+  write(bytes: Uint8Array | string, isLast = false): boolean {
     if (this.#isEnding || this.#isClosed) return true;
+    if (isLast) return this.#writeLast(bytes);
     if (typeof bytes === 'string') {
       // Three octets at most for each unit of UTF-16.
       if (bytes.length * 3 > scratchBytes) return this.#send(Buffer.from(bytes), undefined);
@@ -183,7 +196,10 @@ export class DirectConnection implements Connection, PolledSocket {
   onEvents(events: number): void {
     if (this.#isClosed) return;
     if ((events & readEvents) !== 0) this.#isReadable = true;
-    if ((events & restEvents) !== 0) this.#hasRest = true;
+    if ((events & restEvents) !== 0) {
+      this.#hasRest = true;
+      this.#hasPeerEnded = (events & (linux.epollReadHangUp | linux.epollPriority)) === linux.epollReadHangUp;
+    }
     if (this.#securing !== undefined) {
       this.#handshake(this.#securing);
       return;
@@ -261,7 +277,7 @@ export class DirectConnection implements Connection, PolledSocket {
   }
 
   #readOnce(): void {
-    const count = this.#receive();
+    const count = this.#isAtEnd ? 0 : this.#receive();
     if (count > 0) this.#deliver(this.#handlers as ConnectionHandlers, count);
     if (count !== 0) return;
     this.#isReadable = false;
@@ -287,7 +303,10 @@ export class DirectConnection implements Connection, PolledSocket {
     for (;;) {
       const count = calls.receive(this.#fd, address, readBytes, 0);
       if (count >= 0) {
-        if (count < readBytes && !this.#hasRest) this.#isReadable = false;
+        if (count < readBytes) {
+          if (!this.#hasRest) this.#isReadable = false;
+          this.#isAtEnd = this.#hasPeerEnded;
+        }
         return count;
       }
       const errno = calls.errno();
@@ -349,7 +368,7 @@ export class DirectConnection implements Connection, PolledSocket {
       const rest = taken === 0 ? bytes : bytes.subarray(taken, length);
       let count: number;
       if (this.#tls === undefined) {
-        count = calls.send(this.#fd, rest, length - taken, linux.messageNoSignal);
+        count = calls.send(this.#fd, rest, length - taken, this.#isLast ? lastFlags : linux.messageNoSignal);
         if (count < 0) {
           const errno = calls.errno();
           if (errno === errnos.interrupted) continue;
@@ -376,6 +395,15 @@ export class DirectConnection implements Connection, PolledSocket {
     // The last of it may be where the system has still to take it from.
     if (this.#tls?.isHeld === true) this.#watchOut();
     return taken;
+  }
+
+  /** One packet less, for each side: the system sends it with the end, and by itself after 0.2 s. */
+  #writeLast(bytes: Uint8Array | string): boolean {
+    if (this.#tls !== undefined) this.#parts.calls.setSocketOption(this.#fd, linux.levelTcp, linux.optionCork, one, one.length);
+    this.#isLast = true;
+    const hasRoom = this.write(bytes);
+    this.#isLast = false;
+    return hasRoom;
   }
 
   #flush(): void {

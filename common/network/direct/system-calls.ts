@@ -49,6 +49,7 @@ export const linux = {
   optionError: 4,
   optionAcceptsConnections: 30,
   optionNoDelay: 1,
+  optionCork: 3,
   messageNoSignal: 0x4000,
   messageMore: 0x8000,
   shutWrite: 1,

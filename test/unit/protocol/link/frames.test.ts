@@ -62,6 +62,20 @@ describe('frames of the link', () => {
     );
   });
 
+  it('tell that the end of their channel, and of no other, lies right behind them', () => {
+    const data = (channel: number): Buffer => Buffer.concat([frameHeader(frameTypes.data, channel, 1), Buffer.from('x')]);
+    const end = (channel: number): Buffer => frameHeader(frameTypes.end, channel, 0);
+    const seen: string[] = [];
+    const decoder = new FrameDecoder();
+    const all = Buffer.concat([data(1), end(2), data(3), end(3), data(4), data(5), end(5).subarray(0, 7)]);
+    for (const chunk of [all, end(5).subarray(7)]) {
+      decoder.push(chunk, (type, channel, _payload, endsNext) => {
+        if (type === frameTypes.data) seen.push(`${channel} ${endsNext}`);
+      });
+    }
+    expect(seen).toEqual(['1 false', '3 true', '4 false', '5 false']);
+  });
+
   it.each([
     ['an HTTP request', Buffer.from('GET / HTTP/1.1\r\n\r\n')],
     ['a TLS client hello', Buffer.from('16030100a5010000a10303', 'hex')],
