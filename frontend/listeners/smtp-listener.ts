@@ -7,7 +7,6 @@
  * The library's own enhanced status codes are off: it derives them from the reply code and would call every 550 an unknown address.
  * Ours stand in the text of each refusal.
  */
-import type { Socket } from 'node:net';
 import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
 import { type AccountName, type AccountUuid, type DomainName, tryParseDomainName } from '#common/account-name.ts';
 import { sleep, type Timer } from '#common/clock.ts';
@@ -18,15 +17,14 @@ import { boundAnew } from '#common/network/listening-sockets.ts';
 import { normaliseLineEnds } from '#protocol/mime/summary.ts';
 import type { FrontendStatus } from '../client/status.ts';
 import type { FrontendListener } from '../config.ts';
-import { clientPrefix } from '../guard/client-group.ts';
 import type { QueuedRecipient } from '../queue/envelope.ts';
 import type { MailQueue } from '../queue/queue.ts';
 import { type Credentials, mechanismsOf } from '../session/credentials.ts';
 import { defaultDomains } from '../session/default-domains.ts';
 import type { ListenerLimits } from '../subset/settings.ts';
 import type { EndableSession } from '../subset/withdrawal.ts';
-import { oneLess } from './mail-listener.ts';
 import type { MailLogin, SmtpOptions } from './smtp-contract.ts';
+import { SmtpGuests } from './smtp-guests.ts';
 import type { Receiving } from './smtp-message.ts';
 import { judgeRecipient, judgeSubmissionSender, type PolicyOptions, type Refusal, refused } from './smtp-policy.ts';
 import { type JudgedLogin, openSaslDoor } from './smtp-sasl.ts';
@@ -51,7 +49,6 @@ const neverCommands = ['XCLIENT', 'XFORWARD', 'WIZ', 'SHELL', 'KILL', 'HELP'];
 /** What we know of a session beyond the library. */
 interface SessionState {
   readonly sessionId: string;
-  readonly address: string;
   readonly startedAtMs: number;
   readonly log: Logger;
   /** Ends a submission session that does not log in. */
@@ -82,9 +79,7 @@ export class SmtpListener implements AsyncDisposable {
   readonly #server: SMTPServer;
   readonly #log: Logger;
   readonly #sessions = new Map<string, SessionState>();
-  readonly #perAddress = new Map<string, number>();
-  readonly #perPrefix = new Map<string, number>();
-  readonly #sockets = new Set<Socket>();
+  readonly #guests: SmtpGuests;
   /** As configured, then as bound. */
   #port: number;
   #limits: ListenerLimits;
@@ -104,6 +99,7 @@ export class SmtpListener implements AsyncDisposable {
     this.#port = listener.port;
     this.#limits = options.settings.limits(listener);
     this.#server = this.#createServer();
+    this.#guests = this.#watchGuests();
   }
 
   /** Listens. Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. */
@@ -119,7 +115,7 @@ export class SmtpListener implements AsyncDisposable {
   }
 
   get connections(): number {
-    return this.#sockets.size;
+    return this.#guests.size;
   }
 
   /** Closes the port or opens it again; sessions go on. Rejects when it is somebody else's by now. */
@@ -147,22 +143,25 @@ export class SmtpListener implements AsyncDisposable {
     }
   }
 
-  /** Accepts no more; every session hears 421 (RFC 5321 §3.8), one in a transaction after it or when `drainMs` are over. */
+  /**
+   * Accepts no more; every session hears 421 (RFC 5321 §3.8), one in a transaction after it or when `drainMs` are over. So do those that have not been
+   * greeted, instead of the greeting, once their handshake is over if that comes first.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     const { ports, settings } = this.#options;
     this.#isStopping = true;
     this.#server.server.close();
     for (const session of [...this.sessions()]) void session.bye(stoppingText);
-    const until = async (atMs: number): Promise<void> => {
-      while (this.#sessions.size > 0 && ports.clock.monotonicMs() < atMs) await sleep(ports.clock, lookEveryMs);
+    const until = async (isLeft: () => boolean, atMs: number): Promise<void> => {
+      while (isLeft() && ports.clock.monotonicMs() < atMs) await sleep(ports.clock, lookEveryMs);
     };
-    await until(ports.clock.monotonicMs() + settings.drainMs);
+    await until(() => this.#sessions.size > 0, ports.clock.monotonicMs() + settings.drainMs);
     for (const session of [...this.sessions()]) session.drop();
-    await until(ports.clock.monotonicMs() + farewellMs);
-    // Ends those that have no session yet, and what the library keeps.
+    await until(() => this.#guests.size > 0, ports.clock.monotonicMs() + farewellMs);
+    // Ends those that still have no session, and what the library keeps.
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
-      for (const socket of this.#sockets) socket.destroy();
+      this.#guests.destroy();
     });
   }
 
@@ -210,11 +209,29 @@ export class SmtpListener implements AsyncDisposable {
     });
     // Of clients: resets, failed handshakes. They end their own session only.
     server.on('error', (error) => this.#log.debug({ err: error }, `connection failed: ${messageOf(error)}`));
-    server.server.on('connection', (socket: Socket) => {
-      this.#sockets.add(socket);
-      socket.once('close', () => this.#sockets.delete(socket));
-    });
     return server;
+  }
+
+  #watchGuests(): SmtpGuests {
+    const { ports, rules, tls } = this.#options;
+    const { protocol, proxyFrom = [] } = this.#listener;
+    const connections = ports.metrics.counter('archipelago_frontend_connections_total', 'Connections accepted or refused, by protocol.', [
+      'protocol',
+      'outcome',
+    ]);
+    const guests = new SmtpGuests({
+      clock: ports.clock,
+      rules,
+      proxyFrom,
+      isTlsFirst: tls !== undefined && this.#listener.tls === 'implicit',
+      limits: () => this.#limits,
+      judged: (clientIp, outcome) => {
+        connections.add({ protocol, outcome });
+        if (outcome === 'refused') this.#log.debug({ clientIp, errCode: 'LIMIT_CONNECTIONS' }, 'connection refused: over a limit');
+      },
+    });
+    guests.watch(this.#server);
+    return guests;
   }
 
   async #listen(): Promise<void> {
@@ -260,26 +277,9 @@ export class SmtpListener implements AsyncDisposable {
       done(replyError(421, '4.3.2', stoppingText));
       return;
     }
-    const rule = this.#options.rules?.find(address);
-    if (rule?.verdict === 'block') {
-      done(replyError(421, '4.7.0', 'Not now'));
-      return;
-    }
-    const ofAddress = this.#perAddress.get(address) ?? 0;
-    const prefix = clientPrefix(address);
-    const ofPrefix = this.#perPrefix.get(prefix) ?? 0;
-    const isMany = ofAddress >= this.#limits.perAddressMax || ofPrefix >= this.#limits.perPrefixMax;
-    if (isMany && rule?.verdict !== 'allow') {
-      this.#log.info({ clientIp: address, errCode: 'LIMIT_CONNECTIONS' }, 'too many connections from one address or prefix');
-      done(replyError(421, '4.7.0', 'Too many connections from your address'));
-      return;
-    }
-    this.#perAddress.set(address, ofAddress + 1);
-    this.#perPrefix.set(prefix, ofPrefix + 1);
     const sessionId = this.#options.ports.random.uuid();
     this.#sessions.set(session.id, {
       sessionId,
-      address,
       startedAtMs: this.#options.ports.clock.monotonicMs(),
       log: this.#log.child({ sessionId, clientIp: address }),
       loginDeadline: this.#isSubmission ? this.#startLoginDeadline(session) : undefined,
@@ -313,12 +313,11 @@ export class SmtpListener implements AsyncDisposable {
   }
 
   #closed(session: SMTPServerSession): void {
+    this.#guests.left(session.id);
     const state = this.#sessions.get(session.id);
     if (state === undefined) return;
     this.#sessions.delete(session.id);
     state.loginDeadline?.cancel();
-    oneLess(this.#perAddress, state.address);
-    oneLess(this.#perPrefix, clientPrefix(state.address));
     const durationMs = Math.round(this.#options.ports.clock.monotonicMs() - state.startedAtMs);
     const { messages, refusals, login } = state;
     state.log.info({ durationMs, messages, refusals, account: login?.name, tls: session.secure }, 'session ended');

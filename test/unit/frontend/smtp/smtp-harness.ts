@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseAccountName } from '#common/account-name.ts';
-import { systemClock } from '#common/clock.ts';
+import { type Clock, systemClock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Files } from '#common/files/files.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
@@ -28,6 +28,7 @@ export interface SmtpHarnessOptions {
   readonly config?: Partial<FrontendConfig>;
   readonly listener?: Partial<FrontendListener>;
   readonly files?: Files;
+  readonly clock?: Clock;
   readonly sasl?: SaslSettings;
 }
 
@@ -98,7 +99,7 @@ export class SmtpHarness implements AsyncDisposable {
       ...(options.sasl === undefined ? {} : { sasl: options.sasl }),
       openDelivery: async () => ({ connection: h.member.open(), isGreeted: false }),
       ports: {
-        clock: systemClock,
+        clock: options.clock ?? systemClock,
         random: systemRandom,
         network: systemNetwork,
         files: options.files ?? nodeFiles,
