@@ -2,16 +2,17 @@
  * Proxied IMAP sessions against nginx's mail proxy and Dovecot's, the same plain backend behind all of them; ours also over the link to a member of ours.
  *
  *   bench/frontend/logins.ts [--only logins,tls,resumed,beside,idle,bulk] [--proxies own-link,own-plain,nginx,nginx-64k,haproxy,dovecot]
- *                            [--rounds N] [--seconds N] [--warm-up SECONDS] [--at-a-time N] [--idle N] [--node FLAG]...
+ *                            [--rounds N] [--seconds N] [--warm-up SECONDS] [--at-a-time N] [--idle N] [--share S] [--node FLAG]...
  *
  * Rounds are interleaved and medians printed. CPU is that of the proxy's own processes: what answers nginx's auth_http is not in it, Dovecot's auth process,
  * which is its routing, is. HAProxy passes bytes on (mode tcp) and knows nothing of log-ins. Wants nginx's mail module, haproxy and dovecot-imapd, and
- * root for Dovecot.
+ * root for Dovecot. `--share` holds each proxy to that share of its core (0.3, say; wants root), so that rates say what the proxy can do, and not its clients.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { holdToShare } from '../cpu-share.ts';
 import { residentKb } from '../directory/process-use.ts';
 import { bulk, type Entrance, logIns, messageBytes, Session } from './mail-load.ts';
 import { type MailProxy, startBench } from './proxies.ts';
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '2' },
     'at-a-time': { type: 'string', default: '64' },
     idle: { type: 'string', default: '1000' },
+    share: { type: 'string' },
     node: { type: 'string', multiple: true, default: [] },
   },
 });
@@ -38,7 +40,10 @@ const bench = await startBench(root, values.proxies.split(','), values.node).cat
   await rm(root, { recursive: true, force: true });
   throw error;
 });
+const free: (() => void)[] = [];
 try {
+  const { share } = values;
+  if (share !== undefined) free.push(...bench.proxies.flatMap(({ pids }) => pids().map((pid) => holdToShare(pid, Number(share)))));
   if (only.includes('logins')) await measureLogins('plain', ({ plain }) => plain);
   if (only.includes('tls')) await measureLogins('TLS 1.3, new handshakes', ({ secure }) => secure);
   if (only.includes('resumed')) await measureLogins('TLS 1.3, resumed', ({ secure }) => secure, { resumes: true });
@@ -56,6 +61,7 @@ try {
   }
 } finally {
   await bench[Symbol.asyncDispose]();
+  for (const one of free) one();
   await rm(root, { recursive: true, force: true });
 }
 process.exit();
