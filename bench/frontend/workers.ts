@@ -47,6 +47,7 @@ interface Measured {
   readonly workers: number;
   readonly port: number;
   readonly pids: readonly number[];
+  hold(share: number): void;
   readonly runs: { rate: number; cpuMs: number; busiest: number; busy: number; failed: number }[];
 }
 const measured: Measured[] = [];
@@ -73,13 +74,14 @@ for (const workers of values.workers.split(',').map(Number)) {
     for (const one of free) one();
   });
   const pids = familyOf(child.pid as number).filter((pid) => pid === child.pid || workers > 1);
-  if (values.share !== undefined) free.push(...pids.map((pid) => holdToShare(pid, Number(values.share))));
-  measured.push({ workers, port, pids, runs: [] });
+  const hold = (share: number): void => void free.push(...pids.map((pid) => holdToShare(pid, share)));
+  measured.push({ workers, port, pids, hold, runs: [] });
 }
 
-// The first round warms the programs up: compiling counts as theirs.
+// The first round warms the programs up: compiling counts as theirs, and would take very long of a share.
 for (let round = 0; round <= Number(values.rounds); round += 1) {
-  for (const { port, pids, runs } of measured) {
+  for (const { port, pids, hold, runs } of measured) {
+    if (round === 1 && values.share !== undefined) hold(Number(values.share));
     const seconds = Number(round === 0 ? values['warm-up'] : values.seconds);
     const before = pids.map(cpuSeconds);
     const account = (number: number) => ({ name: `plain${number % accounts}@isp.example`, password: 'secret' });
