@@ -102,17 +102,27 @@ export class ImageLoader {
     if (comma === dnEnd) return false;
     const rdn = octets.toString('latin1', dnStart, comma);
     if (!plainName.test(rdn)) return false;
-    if (this.#parentId === undefined || !isAt(octets, comma + 1, dnEnd - comma - 1, this.#parentName)) {
-      this.#parentId = parentOf(octets.toString('utf8', comma + 1, dnEnd));
-      this.#parentName = Buffer.from(octets.subarray(comma + 1, dnEnd));
-    }
-    if (this.#parentId === undefined) return false;
+    const { store } = this.#tree;
     const uuid = octets.subarray(uuidStart, uuidStart + 16);
-    const row = this.#rowOf(image, this.#parentId, rdn, uuid);
-    if (row === undefined || !this.#tree.store.claimUuid(uuid)) return false;
+    // Asked first: a replica that follows has most of the entries that it is told of.
+    if (!store.claimUuid(uuid)) return false;
+    const parentId = this.#parentOf(image, comma + 1, parentOf);
+    const row = parentId === undefined ? undefined : this.#rowOf(image, parentId, rdn, uuid);
+    if (row === undefined) {
+      store.releaseUuid(uuid);
+      return false;
+    }
     this.#rows.push(row);
     this.#waiting.push({ image, index });
     return true;
+  }
+
+  #parentOf({ octets, dnEnd }: ReceivedImage, start: number, parentOf: (dn: string) => number | undefined): number | undefined {
+    if (this.#parentId === undefined || !isAt(octets, start, dnEnd - start, this.#parentName)) {
+      this.#parentId = parentOf(octets.toString('utf8', start, dnEnd));
+      this.#parentName = Buffer.from(octets.subarray(start, dnEnd));
+    }
+    return this.#parentId;
   }
 
   /** What was known of parents may not be so any more. */

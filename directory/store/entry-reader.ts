@@ -3,6 +3,7 @@
  * forget that one, and who undoes changes everything.
  */
 import type { RawEntry, ShownEntry, StoredEntry } from './entry-store.ts';
+import type { NewRow } from './new-rows.ts';
 import { PackedCache } from './packed-cache.ts';
 import { type EntryRow, packRow, RowEntry } from './row-entry.ts';
 import { ShownCache } from './shown-cache.ts';
@@ -84,6 +85,12 @@ export class EntryReader {
     if (id !== undefined) this.#children.setNumbers(parentId, rdnNorm, [id]);
     else this.#missing = { parentId, rdnNorm };
     return id;
+  }
+
+  /** An entry is so from now on. Whoever hears of a change asks for it next. */
+  keep(id: number, { parentId, rdnNorm, rdn, uuid, csn, body }: Omit<NewRow, 'keys' | 'tallies'>): void {
+    this.#rows.set(id, '', packRow({ id, parentId, rdnNorm, rdn: rdn === rdnNorm ? null : rdn, uuid, csn, body }));
+    this.#children.setNumbers(parentId, rdnNorm, [id]);
   }
 
   /** Entries have come, or have other names now. */

@@ -20,6 +20,7 @@ import type { EntryFunctions } from './entry-functions.ts';
 import { EntryReader } from './entry-reader.ts';
 import { GroupCommit, type WriteKind } from './group-commit.ts';
 import { Journal, type JournalRecord } from './journal.ts';
+import { changeKeys, mayChangeKeys } from './key-changes.ts';
 import { type IndexKey, KeyIndex, keysBoundary } from './key-index.ts';
 import { insertRows, type NewRow } from './new-rows.ts';
 import { PieceIndex } from './piece-index.ts';
@@ -359,16 +360,8 @@ export class EntryStore implements Disposable {
     this.#lastEntryId += 1;
     const id = this.#lastEntryId;
     const octets = uuidToBytes(uuid);
-    this.#statements.run(
-      'INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?, ?)',
-      id,
-      parentId,
-      rdnNorm,
-      rdn === rdnNorm ? null : rdn,
-      octets,
-      csn,
-      encodeBody(attributes),
-    );
+    const sql = 'INSERT INTO entry (id, parentId, rdnNorm, rdn, uuid, csn, body) VALUES (?, ?, ?, ?, ?, ?, ?)';
+    this.#statements.run(sql, id, parentId, rdnNorm, rdn === rdnNorm ? null : rdn, octets, csn, encodeBody(attributes));
     this.#uuids.add(octets, id);
     this.#tallies.count(['entries', ...this.#talliesOf(attributes)], 1);
     this.#keys.add(this.#keysOf(attributes), id);
@@ -381,6 +374,11 @@ export class EntryStore implements Disposable {
   /** True when certainly no entry has that UUID: then it is kept for a row of the next `addRows`. */
   claimUuid(octets: Uint8Array): boolean {
     return this.#uuids.claim(octets);
+  }
+
+  /** A UUID that was claimed is not for a row after all. */
+  releaseUuid(octets: Uint8Array): void {
+    this.#uuids.release(octets);
   }
 
   /** The first content is whole: UUIDs that come from now on are mostly known ones. */
@@ -404,6 +402,8 @@ export class EntryStore implements Disposable {
       stored = rows.filter((_, at) => present.has(first + at));
       ids = ids.filter((id) => present.has(id));
     }
+    // One that came alone is a change, not part of a load.
+    if (rows.length === 1 && added === 1) this.#reader.keep(first, rows[0] as NewRow);
     this.#tallies.count(['entries'], stored.length);
     for (let at = 0, from = 0; at < stored.length; at += 1) {
       const { uuid, tallies } = stored[at] as NewRow;
@@ -444,12 +444,10 @@ export class EntryStore implements Disposable {
       this.#uuids.remove(before.uuid, before.id);
       this.#uuids.add(octets, before.id);
     }
-    const had = new Map(this.#keysOf(before.attributes).map((key) => [`${key.attribute}=${key.value}`, key]));
-    this.#keys.add(
-      this.#keysOf(attributes).filter((key) => !had.delete(`${key.attribute}=${key.value}`)),
-      before.id,
-    );
-    for (const key of had.values()) this.#keys.remove(key, before.id);
+    this.#reader.keep(before.id, { parentId, rdnNorm, rdn, uuid: octets, csn, body });
+    // A name is in the index, always.
+    if (op === 'rename' || mayChangeKeys(this.#keysOf, before.attributes, attributes))
+      changeKeys(this.#keys, this.#keysOf, before.attributes, attributes, before.id);
     this.pieces.change(before.attributes, attributes, before.id);
     this.#tallies.count(this.#talliesOf(before.attributes), -1);
     this.#tallies.count(this.#talliesOf(attributes), 1);

@@ -85,6 +85,11 @@ export class UuidIndex {
     return true;
   }
 
+  /** The one that claimed it does without. */
+  release(octets: Uint8Array): void {
+    this.#claimed.delete(keyOf(octets));
+  }
+
   /** What was claimed has been added, or will not be. */
   settle(): void {
     this.#claimed.clear();
