@@ -528,10 +528,7 @@ class Frontend implements RunningFrontend {
     const { log } = this.#ports;
     for (const { entry, seen, expected, stays } of this.#settings.take(this.#routes.subsets)) {
       const still = stays === undefined ? 'it is passed over' : `${stays} stays`;
-      log.warn(
-        { errCode: 'CONFIG_SUBSET', entry },
-        `a setting of the subset is refused: "${seen}" where ${expected} is expected; ${still}`,
-      );
+      log.warn({ errCode: 'CONFIG_SUBSET', entry }, `a setting of the subset is refused, "${seen}": ${expected}; ${still}`);
     }
     let index = 0;
     for (const listener of this.#config.listeners) {

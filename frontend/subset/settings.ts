@@ -111,7 +111,7 @@ export class Settings {
       .map(({ dn }) => ({
         entry: dn,
         seen: `cn ${subset}`,
-        expected: `one entry of that name; ${entry?.dn} is believed`,
+        expected: `one entry of that name is expected; ${entry?.dn} is believed`,
         stays: undefined,
       }));
     this.#taken = entry === undefined ? new Map() : this.#read(entry, refused);
@@ -232,7 +232,7 @@ export class Settings {
       }
       const known = this.#peers.find(({ name }) => name === line.trim().split(/\s/, 1)[0]?.toLowerCase());
       if (known !== undefined) found.set(known.name, known);
-      const expected = 'the full name, a space and host:port, as in "front1.eu.isp.example 192.0.2.1:7410"';
+      const expected = 'the full name, a space and host:port are expected, as in "front1.eu.isp.example 192.0.2.1:7410"';
       refused.push({
         entry: own === undefined ? (entry?.dn ?? '') : 'node file',
         seen: printable(line.slice(0, 200)),
@@ -256,7 +256,8 @@ export class Settings {
       else taken.set(name, stays);
       refused.push({ entry: dn, seen: printable(seen.slice(0, 200)), expected, stays });
     };
-    if (settings.length > linesMax) refuse('', `${settings.length} values of frontendSetting`, `at most ${linesMax}; the rest is not read`);
+    if (settings.length > linesMax)
+      refuse('', `${settings.length} values of frontendSetting`, `at most ${linesMax} are expected; the rest is not read`);
     for (const line of settings.slice(0, linesMax)) {
       const [, given = '', text = ''] = /^\s*(\S+)\s+(.*\S)\s*$/s.exec(line) ?? [];
       const name = namesByFold.get(given.toLowerCase());
@@ -264,13 +265,17 @@ export class Settings {
       if (name === undefined || schema === undefined) {
         const nearest = nearestName(given, [...schemas.keys()]);
         const meant = nearest === undefined ? '' : `; did you mean ${nearest}?`;
-        refuse('', line, given === '' ? 'a name, a space and a value, as in "perAddressMax 50"' : `the name of a setting${meant}`);
+        refuse(
+          '',
+          line,
+          given === '' ? 'a name, a space and a value are expected, as in "perAddressMax 50"' : `the name of a setting is expected${meant}`,
+        );
         continue;
       }
       const value = /^-?\d{1,15}$/.test(text) ? Number(text) : text;
       const [mistake] = checkAgainst(schema, value);
       if (mistake !== undefined) refuse(name, line, mistake.message);
-      else if (twice.has(name)) refuse(name, line, `${name} once; it has another value as well`);
+      else if (twice.has(name)) refuse(name, line, `${name} is expected once; it has another value as well`);
       else taken.set(name, value as number);
       twice.add(name);
     }

@@ -96,18 +96,18 @@ describe('settings of a subset', () => {
   it.each([
     ['weight 150', '150 is too large; at most 100 is expected', 60],
     ['weight 6O', '"6O" is not a whole number', 60],
-    ['weight', 'a name, a space and a value, as in "perAddressMax 50"', undefined],
-    ['', 'a name, a space and a value, as in "perAddressMax 50"', undefined],
-    ['wieght 50', 'the name of a setting; did you mean weight?', undefined],
-    ['http.weight 50', 'the name of a setting', undefined],
+    ['weight', 'a name, a space and a value are expected, as in "perAddressMax 50"', undefined],
+    ['', 'a name, a space and a value are expected, as in "perAddressMax 50"', undefined],
+    ['wieght 50', 'the name of a setting is expected; did you mean weight?', undefined],
+    ['http.weight 50', 'the name of a setting is expected', undefined],
     ['weight 99999999999999999999', 'is not a whole number', 60],
     ['perAddressMax 0', '0 is too small; at least 1 is expected', 50],
     ['perAddressMax 1\u0000', 'is not a whole number', 50],
     ['interCluster.lmtp.connectionsMax 65', '65 is too large; at most 64 is expected', undefined],
     ['interCluster.connectionsMax 0', '0 is too small; at least 1 is expected', undefined],
-    ['interCluster.lmtp.logLevel debug', 'the name of a setting', undefined],
-    ['interCluster.ftp.connectionsMax 2', 'the name of a setting; did you mean interCluster.lmtp.connectionsMax?', undefined],
-    ['__proto__ 1', 'the name of a setting', undefined],
+    ['interCluster.lmtp.logLevel debug', 'the name of a setting is expected', undefined],
+    ['interCluster.ftp.connectionsMax 2', 'the name of a setting is expected; did you mean interCluster.lmtp.connectionsMax?', undefined],
+    ['__proto__ 1', 'the name of a setting is expected', undefined],
   ])('refuse %j and say what is expected; the last good value stays, and the rest is taken', (line, expected, stays) => {
     const made = settings();
     made.take([subset(2, 'eu', ['weight 60', 'perAddressMax 50', 'drainMs 1'])]);
