@@ -158,11 +158,11 @@ export class SmtpListener implements AsyncDisposable {
     await until(() => this.#sessions.size > 0, ports.clock.monotonicMs() + settings.drainMs);
     for (const session of [...this.sessions()]) session.drop();
     await until(() => this.#guests.size > 0, ports.clock.monotonicMs() + farewellMs);
-    // Ends those that still have no session, and what the library keeps. It is not asked when it is done: Node's server counts a socket that was closed
-    // below an unfinished STARTTLS for ever.
-    this.#server.close();
-    this.#guests.destroy();
-    await until(() => this.#guests.size > 0, ports.clock.monotonicMs() + farewellMs);
+    // Ends those that still have no session, and what the library keeps.
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+      this.#guests.destroy();
+    });
   }
 
   #createServer(): SMTPServer {

@@ -81,15 +81,4 @@ describe('a listener for mail', () => {
     expect(await plain.line()).toBe('421 4.3.2 Shutting down, connect again');
     await stopped;
   });
-
-  it('ends at once after a client that never finished STARTTLS', { timeout: 50_000 }, async () => {
-    const h = await SmtpHarness.start({ config: { loginTimeoutMs: 500, drainMs: 120_000 } });
-    const client = await h.connect(1);
-    await client.reply();
-    await client.command('EHLO client.example');
-    expect(await client.command('STARTTLS')).toMatch(/^220 /);
-    await expect.poll(() => h.running.connections(), patient).toBe(0);
-    await h[Symbol.asyncDispose]();
-    expect(h.running.connections()).toBe(0);
-  });
 });
