@@ -291,7 +291,7 @@ export class DirectConnection implements Connection, PolledSocket {
     const { address } = buffers.current;
     if (this.#tls !== undefined) {
       try {
-        const count = this.#tls.read(address, readBytes);
+        const count = this.#tls.read(address, readBytes, !this.#hasRest);
         if (this.#tls.isDrained) this.#isReadable = false;
         if (this.#tls.isHeld) this.#watchOut();
         return count;

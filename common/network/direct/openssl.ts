@@ -15,6 +15,7 @@ export interface OpenSsl {
   readonly BIO_free: One<[bio: Pointer], number>;
   readonly BIO_new: One<[method: Pointer], Pointer>;
   readonly BIO_new_socket: One<[fd: number, closes: number], Pointer>;
+  readonly BIO_number_read: One<[bio: Pointer], number>;
   readonly BIO_push: One<[bio: Pointer, next: Pointer], Pointer>;
   readonly BIO_read: One<[bio: Pointer, memory: Memory, length: number], number>;
   readonly BIO_s_mem: One<[], Pointer>;
@@ -50,9 +51,11 @@ export interface OpenSsl {
   readonly SSL_get_SSL_CTX: One<[ssl: Pointer], Pointer>;
   readonly SSL_get_current_cipher: One<[ssl: Pointer], Pointer>;
   readonly SSL_get_error: One<[ssl: Pointer, returned: number], number>;
+  readonly SSL_get_rbio: One<[ssl: Pointer], Pointer>;
   readonly SSL_get_servername: One<[ssl: Pointer, type: number], string | null>;
   readonly SSL_get_verify_result: One<[ssl: Pointer], number>;
   readonly SSL_get_version: One<[ssl: Pointer], string>;
+  readonly SSL_has_pending: One<[ssl: Pointer], number>;
   readonly SSL_new: One<[context: Pointer], Pointer>;
   readonly SSL_read: One<[ssl: Pointer, memory: Pointer, length: number], number>;
   readonly SSL_set0_wbio: One<[ssl: Pointer, bio: Pointer], void>;
@@ -86,6 +89,7 @@ const signatures = {
   BIO_free: 'int (uintptr_t)',
   BIO_new: 'uintptr_t (uintptr_t)',
   BIO_new_socket: 'uintptr_t (int, int)',
+  BIO_number_read: 'uint64_t (uintptr_t)',
   BIO_push: 'uintptr_t (uintptr_t, uintptr_t)',
   BIO_read: 'int (uintptr_t, void *, int)',
   BIO_s_mem: 'uintptr_t ()',
@@ -118,9 +122,11 @@ const signatures = {
   SSL_get_SSL_CTX: 'uintptr_t (uintptr_t)',
   SSL_get_current_cipher: 'uintptr_t (uintptr_t)',
   SSL_get_error: 'int (uintptr_t, int)',
+  SSL_get_rbio: 'uintptr_t (uintptr_t)',
   SSL_get_servername: 'const char * (uintptr_t, int)',
   SSL_get_verify_result: 'long (uintptr_t)',
   SSL_get_version: 'const char * (uintptr_t)',
+  SSL_has_pending: 'int (uintptr_t)',
   SSL_new: 'uintptr_t (uintptr_t)',
   SSL_read: 'int (uintptr_t, uintptr_t, int)',
   SSL_set0_wbio: 'void (uintptr_t, uintptr_t)',

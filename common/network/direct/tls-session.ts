@@ -30,6 +30,8 @@ const recordsMax = 1_024;
 const messagesMax = 32;
 /** How many more may come in the read that runs. */
 let messagesLeft = Number.POSITIVE_INFINITY;
+/** OpenSSL asks the socket for more than that when it has nothing left; if it got less, that was all. */
+const surelyAskedBytes = 16_384;
 const nothing = Buffer.alloc(0);
 
 /** See the header of this file. */
@@ -47,6 +49,10 @@ export class TlsSession {
   /** Taken from there, and next for the socket. */
   #rest: Buffer = nothing;
   #hasEnded = false;
+  /** OpenSSL has all of the socket's octets in its hands: what it read so far, and nothing of that is left. */
+  #emptyAt: number | undefined;
+  /** What counts them, where that is the socket itself. */
+  readonly #source: Pointer;
 
   private constructor(ssl: OpenSsl, context: Pointer, fd: number, early: Buffer | undefined) {
     this.#ssl = ssl;
@@ -55,8 +61,10 @@ export class TlsSession {
     if (this.#pointer === 0) throw new PlatformError('NET_TLS_FAILED', `no TLS connection: ${sslReason(ssl)}`);
     if (early === undefined || early.length === 0) {
       ssl.SSL_set_fd(this.#pointer, fd);
+      this.#source = ssl.SSL_get_rbio(this.#pointer);
       return;
     }
+    this.#source = 0;
     // A buffer before the socket, with what was read from it already. The connection owns all three.
     const buffer = ssl.BIO_new(ssl.BIO_f_buffer());
     ssl.BIO_ctrl(buffer, sslNumbers.bufferReadData, early.length, early);
@@ -109,8 +117,12 @@ export class TlsSession {
     return this.#memory !== 0;
   }
 
-  /** Reads until there is no more or no room: octets read, 0 at the end, `wouldBlock`. Throws what broke the connection. */
-  read(address: Pointer, room: number): number {
+  /**
+   * Reads until there is no more or no room: octets read, 0 at the end, `wouldBlock`. Throws what broke the connection.
+   *
+   * @param isTold whether an event tells of whatever is not read now, so that the system need not be asked until it says that there is nothing
+   */
+  read(address: Pointer, room: number, isTold: boolean): number {
     const ssl = this.#ssl;
     let count = 0;
     if (this.#last === undefined) {
@@ -122,13 +134,19 @@ export class TlsSession {
       const returned = ssl.SSL_read(this.#pointer, address + count, room - count);
       if (returned > 0) {
         count += returned;
+        if (isTold && this.#hasAll()) {
+          this.isDrained = true;
+          break;
+        }
         continue;
       }
+      this.#emptyAt = undefined;
       // What has been read comes before what ended it.
       try {
         if (this.#outcome(returned) !== wouldBlock) this.#last = 'ended';
         else if (!this.wantsWrite) {
           this.isDrained = true;
+          if (this.#source !== 0 && ssl.SSL_has_pending(this.#pointer) === 0) this.#emptyAt = ssl.BIO_number_read(this.#source);
           break;
         } else this.#hold();
       } catch (error) {
@@ -225,6 +243,15 @@ export class TlsSession {
   refusal(): string | undefined {
     const result = this.#ssl.SSL_get_verify_result(this.#pointer);
     return result === 0 ? undefined : this.#ssl.X509_verify_cert_error_string(result);
+  }
+
+  /** Whether the socket had no more when OpenSSL asked it last, and OpenSSL has nothing left. */
+  #hasAll(): boolean {
+    if (this.#emptyAt === undefined || this.#ssl.SSL_has_pending(this.#pointer) !== 0) return false;
+    const now = this.#ssl.BIO_number_read(this.#source);
+    if (now - this.#emptyAt >= surelyAskedBytes) return false;
+    this.#emptyAt = now;
+    return true;
   }
 
   #hold(): void {
