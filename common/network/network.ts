@@ -81,7 +81,7 @@ export interface Connection {
   /**
    * Queues bytes; `false` asks the writer to wait for `drain`. After close it does nothing.
    *
-   * @param isLast `end` or `finish` is called next, within this turn of the event loop: what is written may be kept for it, to travel with it
+   * @param isLast `end` or `finish` is called next, and at once: what is written may be kept for it, a fifth of a second at most, to travel with it
    */
   write(bytes: Uint8Array | string, isLast?: boolean): boolean;
   /** Several writes in one system call; the handlers see nothing of it. */

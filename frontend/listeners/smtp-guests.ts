@@ -44,7 +44,7 @@ interface Guest {
 export class SmtpGuests {
   readonly #options: SmtpGuestsOptions;
   readonly #sendsHeader: (address: string) => boolean;
-  /** By the client's address and port: TLS puts another socket on top of the one that was accepted. */
+  /** By both ends' addresses and the client's port: TLS puts another socket on top of the one that was accepted. */
   readonly #guests = new Map<string, Guest>();
   /** By the library's name of the session. STARTTLS takes our listeners off the socket: from then on the session says that it is over. */
   readonly #bySession = new Map<string, Guest>();
@@ -171,8 +171,9 @@ export class SmtpGuests {
   }
 }
 
-function keyOf({ remoteAddress, remotePort }: Socket): string | undefined {
-  return remoteAddress === undefined ? undefined : `${plainAddress(remoteAddress)} ${remotePort}`;
+// A client may use one port for connections to several addresses of a listener.
+function keyOf({ remoteAddress, remotePort, localAddress }: Socket): string | undefined {
+  return remoteAddress === undefined ? undefined : `${plainAddress(remoteAddress)} ${remotePort} ${localAddress}`;
 }
 
 /** An IPv4 address without what stands before it on a socket for both kinds. */

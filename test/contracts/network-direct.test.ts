@@ -1,7 +1,7 @@
 /** What only system calls of our own, and an OpenSSL that is called by hand, can get wrong. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createConnection, type Server } from 'node:net';
+import { createConnection, createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -111,7 +111,7 @@ it('knows the interface that stands behind an address, by its name or number', (
 });
 
 /** A connection that is paused before anything comes, and what sends to it without a turn of the event loop in between. */
-async function pausedWithSender(): Promise<{ side: Side; send: (text: string, flags?: number) => void }> {
+async function pausedWithSender(): Promise<{ side: Side; send: (text: string, flags?: number) => void; end: () => void }> {
   const { calls } = openSsl() as OpenSsl;
   const accepted = Promise.withResolvers<Side>();
   const listener = await listen(direct, {}, (connection) => {
@@ -124,7 +124,8 @@ async function pausedWithSender(): Promise<{ side: Side; send: (text: string, fl
   const to = encodeSocketAddress('127.0.0.1', listener.port) as Buffer;
   expect(calls.connect(fd, to, to.length)).toBe(0);
   const side = await within(accepted.promise, 'nothing was accepted');
-  return { side, send: (text, flags = 0) => void calls.send(fd, Buffer.from(text), text.length, flags) };
+  const send = (text: string, flags = 0): void => void calls.send(fd, Buffer.from(text), text.length, flags);
+  return { side, send, end: () => void calls.shutdown(fd, linux.shutWrite) };
 }
 
 const urgently = 1;
@@ -156,6 +157,20 @@ it('is not woken by what comes while it is paused, and has all of it once it is 
     side.pause();
     side.chunks.length = 0;
   }
+});
+
+it('loses nothing that stands behind urgent data when the peer ends while nobody watches for that', async () => {
+  const { side, send, end } = await pausedWithSender();
+  send('before');
+  await settled();
+  send('!', urgently);
+  send(' behind');
+  end();
+  await settled();
+  side.watch({ end: () => {} });
+  side.resume();
+  await side.untilEnd();
+  expect(side.text()).toBe('before behind');
 });
 
 /** A client of TLS as bare as it can be: it reads when it is told to, and asks for keys as often. */
@@ -257,6 +272,18 @@ it('cuts off a peer that asks for new keys without end, before it has the proces
   expect((await side.untilClosed())?.message).toBe('the peer asks for one handshake after another');
 });
 
+it('tells the end of a TLS peer that came at once with its last words, and by no close_notify', async () => {
+  const { ssl, fd, peer, side } = await bareClient();
+  side.watch({ end: () => {} });
+  // The second read begins where nothing is left of the first.
+  for (const [at, word] of ['first', 'second', 'last'].entries()) {
+    expect(ssl.SSL_write(peer, Buffer.from(word), word.length)).toBe(word.length);
+    if (word === 'last') ssl.calls.shutdown(fd, linux.shutWrite);
+    await side.until(() => side.bytes >= ([5, 11, 15][at] as number));
+  }
+  await side.untilEnd();
+});
+
 it('keeps clients waiting while there are no descriptors, and takes them up when others have gone', async () => {
   const file = join(import.meta.dirname, 'network-scarce.ts');
   const child = spawn('sh', ['-c', `ulimit -n 100; exec "${process.execPath}" "${file}"`], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -332,25 +359,65 @@ it.each(kinds)('sends what was written last with the end, or before long when no
   expect(client.text()).toBe('not yet, but now');
 });
 
-it('says of the last piece that nothing but the end comes behind it', async () => {
-  const { client, server } = await joined('in clear', { client: direct, server: direct });
-  const seen: [string, boolean | undefined][] = [];
-  const ended = Promise.withResolvers<void>();
-  const { connection } = server;
-  server.watch({ data: (chunk) => seen.push([chunk.toString(), connection.endsNext]), end: () => ended.resolve() });
-  client.write('first');
-  await within(
-    vi.waitFor(() => expect(seen).toHaveLength(1)),
-    'nothing came',
-  );
-  server.pause();
+it.each([true, false])('says of a piece whether nothing but the end comes behind it: %s', async (ends) => {
+  const accepted = Promise.withResolvers<Side>();
+  const listener = await listen(direct, {}, (connection) => accepted.resolve(new Side(connection, false)));
+  const client = await direct.connect({ port: listener.port });
+  onTestFinished(() => client.destroy());
+  const server = await within(accepted.promise, 'nobody came');
   client.write('last');
-  client.end();
+  if (ends) client.end();
+  // All of it is there before anything is read.
   await settled();
-  server.resume();
-  await within(ended.promise, 'no end came');
-  expect(seen).toEqual([
-    ['first', false],
-    ['last', true],
-  ]);
+  let endsNext: boolean | undefined;
+  server.watch({ data: () => (endsNext = server.connection.endsNext), end: () => {} });
+  await server.until(() => server.bytes === 4);
+  expect(endsNext).toBe(ends);
+  if (!ends) return;
+  await server.untilEnd();
+});
+
+it('leaves no octet of TLS behind, however the system hands them out', async () => {
+  const { ca, server } = await identities();
+  const accepted = Promise.withResolvers<Side>();
+  const listener = await listen(direct, { tls: server }, (connection) => accepted.resolve(new Side(connection)));
+  // What goes to the listener is cut anywhere, with a turn of the event loop or two in between.
+  const cutter = createServer((from) => {
+    const to = createConnection(listener.port, '127.0.0.1').setNoDelay();
+    onTestFinished(() => void to.destroy());
+    to.pipe(from);
+    to.on('error', () => {});
+    let sent = Promise.resolve();
+    from
+      .on('error', () => {})
+      .on('data', (chunk: Buffer) => {
+        sent = sent.then(async () => {
+          for (let at = 0, step = 1; at < chunk.length; at += step) {
+            step = 1 + ((chunk[at] as number) % 7 === 0 ? 3 : (chunk[at] as number) * 97);
+            to.write(chunk.subarray(at, at + step));
+            await turn();
+          }
+        });
+      });
+    from.once('end', () => void sent.then(() => to.end()));
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => void cutter.close());
+  await once(cutter, 'listening');
+  const { port } = cutter.address() as { port: number };
+  const client = await direct.connect({ port, host: '127.0.0.1', tls: { ca: ca.certificate, serverName: 'localhost' } });
+  onTestFinished(() => client.destroy());
+  const side = await within(accepted.promise, 'nobody came');
+  side.watch({ end: () => {} });
+  let wanted = 0;
+  for (let i = 0; i < 120; i += 1) {
+    // Each is waited for: nothing that comes later tells of it.
+    const length = [1, 30, 700, 16_383, 16_384, 40_000][i % 6] as number;
+    wanted += length + i + 1;
+    // Two records at least, which may come in one piece.
+    client.write('y');
+    client.write(Buffer.alloc(length + i, 'x'));
+    await side.until(() => side.bytes === wanted);
+  }
+  client.end();
+  await side.untilEnd();
 });

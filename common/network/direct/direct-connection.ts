@@ -31,6 +31,8 @@ const pausedEvents = watchedEvents & ~(linux.epollIn | linux.epollPriority);
 const readEvents = linux.epollIn | linux.epollReadHangUp | linux.epollHangUp | linux.epollError;
 /** After these no event tells of what is left; a read stops before urgent data (RFC 6093) and leaves what is behind it. */
 const restEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError | linux.epollPriority;
+/** Of these the first two say that the peer has ended without urgent data; while it is paused nobody watches for that, nor for `epollIn`. */
+const endEvents = linux.epollReadHangUp | linux.epollIn | linux.epollPriority;
 const noQueue: Uint8Array[] = [];
 const one = Buffer.from(Int32Array.of(1).buffer);
 const lastFlags = linux.messageNoSignal | linux.messageMore;
@@ -198,7 +200,7 @@ export class DirectConnection implements Connection, PolledSocket {
     if ((events & readEvents) !== 0) this.#isReadable = true;
     if ((events & restEvents) !== 0) {
       this.#hasRest = true;
-      this.#hasPeerEnded = (events & (linux.epollReadHangUp | linux.epollPriority)) === linux.epollReadHangUp;
+      this.#hasPeerEnded = (events & endEvents) === (linux.epollReadHangUp | linux.epollIn);
     }
     if (this.#securing !== undefined) {
       this.#handshake(this.#securing);

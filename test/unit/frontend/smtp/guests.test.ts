@@ -44,6 +44,25 @@ describe('a listener for mail', () => {
     await expect.poll(() => flood.filter(({ isClosed }) => !isClosed).length, patient).toBe(3);
   });
 
+  it('counts those who come by a load balancer as the clients that they are', async () => {
+    await using h = await SmtpHarness.start({ listener: { perAddressMax: 3, connectionsMax: 50, proxyFrom: ['127.0.0.2'] } });
+    const by = async (address: string): Promise<Awaited<ReturnType<typeof silent>>> => {
+      const client = await silent(h.port(0), '127.0.0.2');
+      client.socket.write(`PROXY TCP4 ${address} 192.0.2.1 40000 25\r\n`);
+      return client;
+    };
+    const flood = await Promise.all(Array.from({ length: 20 }, () => by('198.51.100.1')));
+    const other = await by('203.0.113.1');
+    await expect.poll(() => other.text, patient).toBe('220 front1.eu.isp.example ESMTP ready\r\n');
+    await expect.poll(() => flood.filter(({ text }) => /^421 4\.7\.0 /.test(text)).length, patient).toBe(17);
+    await expect.poll(() => h.running.connections(), patient).toBe(4);
+    for (const { socket } of [...flood, other]) socket.destroy();
+    await expect.poll(() => h.running.connections(), patient).toBe(0);
+    // None of the counts has been left behind.
+    const again = await Promise.all(Array.from({ length: 3 }, () => by('198.51.100.1')));
+    await expect.poll(() => again.filter(({ text }) => /^220 /.test(text)).length, patient).toBe(3);
+  });
+
   it('hangs up on who does not end the handshake in time, however much comes', async () => {
     const clock = new FakeClock();
     await using h = await SmtpHarness.start({ clock });
