@@ -14,6 +14,7 @@ import type { Ports, RunningService } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
+import { AcceptTrouble } from '#common/network/direct/accept-trouble.ts';
 import { ListeningSockets } from '#common/network/listening-sockets.ts';
 import { createSystemNetwork, kindOf } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
@@ -52,13 +53,16 @@ async function main(): Promise<void> {
   if (config.data !== undefined) await mkdir(config.data, { recursive: true, mode: 0o700 });
   const sockets = new ListeningSockets(predecessor?.sockets);
   const workers: Workers[] = [];
+  const log = createLogger(config.log.level, {}, config.log.file);
+  const metrics = createMetrics(async () => (await Promise.all(workers.map((each) => each.metrics()))).flat());
+  const trouble = new AcceptTrouble({ clock: systemClock, log, metrics });
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
-    network: createSystemNetwork(sockets, process.env.ARCHIPELAGO_NETWORK),
+    network: createSystemNetwork(sockets, process.env.ARCHIPELAGO_NETWORK, trouble),
     files: nodeFiles,
-    log: createLogger(config.log.level, {}, config.log.file),
-    metrics: createMetrics(async () => (await Promise.all(workers.map((each) => each.metrics()))).flat()),
+    log,
+    metrics,
     sockets,
   };
   const stopped = new AbortController();

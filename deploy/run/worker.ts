@@ -8,6 +8,7 @@ import { nodeFiles } from '#common/files/node-files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { createLogger } from '#common/log/pino-logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
+import { AcceptTrouble } from '#common/network/direct/accept-trouble.ts';
 import { ListeningSockets, type PassedSocket } from '#common/network/listening-sockets.ts';
 import { createSystemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
@@ -91,12 +92,14 @@ process.exit();
 async function serve({ number, config, log, localMembers, others, sockets: passed, legacy }: Greeting): Promise<void> {
   const ask = async (keys: readonly string[]): Promise<void> => void (await channel.ask('sockets', { keys }, socketsMs));
   sockets = new ListeningSockets(passed, (key) => ask([key]));
+  const ownLog = createLogger(log.level, {}, log.file).child({ worker: number });
+  const trouble = new AcceptTrouble({ clock: systemClock, log: ownLog, metrics });
   const ports: Ports = {
     clock: systemClock,
     random: systemRandom,
-    network: createSystemNetwork(sockets, process.env.ARCHIPELAGO_NETWORK),
+    network: createSystemNetwork(sockets, process.env.ARCHIPELAGO_NETWORK, trouble),
     files: nodeFiles,
-    log: createLogger(log.level, {}, log.file).child({ worker: number }),
+    log: ownLog,
     metrics: metrics.withLabels({ service: 'frontend', node: config.name }),
     sockets,
   };

@@ -284,11 +284,14 @@ it('tells the end of a TLS peer that came at once with its last words, and by no
   await side.untilEnd();
 });
 
-it('keeps clients waiting while there are no descriptors, and takes them up when others have gone', async () => {
+it('keeps clients waiting while there are no descriptors, says so once, and takes them up when others have gone', async () => {
   const file = join(import.meta.dirname, 'network-scarce.ts');
   const child = spawn('sh', ['-c', `ulimit -n 100; exec "${process.execPath}" "${file}"`], { stdio: ['pipe', 'pipe', 'inherit'] });
   onTestFinished(() => void child.kill('SIGKILL'));
-  const [line] = (await within(once(createInterface(child.stdout), 'line'), 'the child did not listen')) as [string];
+  const lines: string[] = [];
+  const output = createInterface(child.stdout).on('line', (text) => void lines.push(text));
+  await within(once(output, 'line'), 'the child did not listen');
+  const [line] = lines;
   let served = 0;
   const answered = Array.from({ length: 150 }, () => {
     const socket = createConnection(Number(line), '127.0.0.1');
@@ -302,9 +305,16 @@ it('keeps clients waiting while there are no descriptors, and takes them up when
   await within(Promise.race(answered), 'nobody was served');
   await settled();
   expect(served).toBeLessThan(100);
+  while (lines.length < 2) await within(once(output, 'line'), 'nobody was told');
+  expect(lines).toEqual([
+    line,
+    expect.stringMatching(/^cannot accept connections at 127\.0\.0\.1:\d+: too many open files; .*LimitNOFILE/),
+  ]);
   // Who was served goes, and makes room.
   const gone = answered.map((socket) => socket.then((each) => each.destroy()));
   await within(Promise.all(gone), () => `only ${served} of 150 were served`);
+  while (lines.length < 3) await within(once(output, 'line'), 'nobody was told that it is over');
+  expect(lines[2]).toBe('connections are accepted again');
   expect(child.exitCode).toBeNull();
 });
 

@@ -1,7 +1,18 @@
-/** A process that echoes at a port of the direct network, for a parent that leaves it few descriptors. Prints the port; ends with its standard input. */
-import { networks } from './network-table.ts';
+/**
+ * A process that echoes at a port of the direct network, for a parent that leaves it few descriptors. Prints the port, and then what operators are told, a
+ * line each; ends with its standard input.
+ */
+import { systemClock } from '#common/clock.ts';
+import { type Logger, silentLogger } from '#common/log/logger.ts';
+import { createMetrics } from '#common/metrics/metrics.ts';
+import { AcceptTrouble } from '#common/network/direct/accept-trouble.ts';
+import { createDirectNetwork } from '#common/network/direct/direct-network.ts';
+import { boundAnew } from '#common/network/listening-sockets.ts';
 
-const listener = await networks.directNetwork?.listen({}, (connection) => {
+const told = (_fields: Record<string, unknown>, message: string): void => void process.stdout.write(`${message}\n`);
+const log: Logger = { ...silentLogger, child: () => log, info: told, warn: told, error: told };
+const trouble = new AcceptTrouble({ clock: systemClock, log, metrics: createMetrics() });
+const listener = await createDirectNetwork(boundAnew, trouble)?.listen({}, (connection) => {
   connection.handle({ data: (chunk) => void connection.write(chunk), close: () => {} });
 });
 process.stdout.write(`${listener?.port}\n`);

@@ -5,6 +5,7 @@ import type { SocketSource } from '#common/network/listening-sockets.ts';
 import type { Connection, ConnectOptions, Listener, ListenOptions, Network, TlsServerOptions } from '#common/network/network.ts';
 import { connectionOf, createNodeNetwork } from '#common/network/node-network.ts';
 import { limitTime } from '#common/network/time-limit.ts';
+import type { AcceptTrouble } from './accept-trouble.ts';
 import { DirectConnection, type DirectParts, watchedEvents } from './direct-connection.ts';
 import { DirectServer } from './direct-server.ts';
 import { eventPoll, type PolledSocket } from './event-poll.ts';
@@ -17,24 +18,30 @@ import { systemError } from './system-error.ts';
 const connectTimeoutMs = 10_000;
 const one = Buffer.from(Int32Array.of(1).buffer);
 
-/** The network, or `undefined` where system calls are out of reach; sockets of listeners come from `sockets`. */
-export function createDirectNetwork(sockets: SocketSource): Network | undefined {
+/**
+ * The network, or `undefined` where system calls are out of reach; sockets of listeners come from `sockets`.
+ *
+ * @param trouble told when connections cannot be accepted
+ */
+export function createDirectNetwork(sockets: SocketSource, trouble?: AcceptTrouble): Network | undefined {
   const calls = systemCalls();
   const poll = eventPoll();
   if (calls === undefined || poll === undefined || openSsl() === undefined) return undefined;
-  return new DirectNetwork({ calls, poll, buffers: new ReadBuffers(calls) }, sockets);
+  return new DirectNetwork({ calls, poll, buffers: new ReadBuffers(calls) }, sockets, trouble);
 }
 
 /** See the header of this file. */
 export class DirectNetwork implements Network {
   readonly #parts: DirectParts;
   readonly #sockets: SocketSource;
+  readonly #trouble: AcceptTrouble | undefined;
   /** For Unix sockets. */
   readonly #node: Network;
 
-  constructor(parts: DirectParts, sockets: SocketSource) {
+  constructor(parts: DirectParts, sockets: SocketSource, trouble: AcceptTrouble | undefined) {
     this.#parts = parts;
     this.#sockets = sockets;
+    this.#trouble = trouble;
     this.#node = createNodeNetwork(sockets);
   }
 
@@ -59,6 +66,7 @@ export class DirectNetwork implements Network {
         else this.#parts.calls.close(fd);
       },
       (socket) => take(connectionOf(socket)),
+      this.#trouble,
     );
     try {
       const bound = await this.#sockets.listen(server, { host, port, ...(backlog === undefined ? {} : { backlog }) });

@@ -6,6 +6,7 @@
  * passed on it is given to one of Node's servers again, for as long as that takes.
  */
 import { Server, type Socket } from 'node:net';
+import type { AcceptTrouble } from './accept-trouble.ts';
 import type { EventPoll, PolledSocket } from './event-poll.ts';
 import { decodeSocketAddress, type IpEndpoint, socketAddressBytes } from './socket-address.ts';
 import { errnos, linux, type SystemCalls } from './system-calls.ts';
@@ -29,6 +30,7 @@ export class DirectServer extends Server implements PolledSocket {
   readonly #poll: EventPoll;
   readonly #accept: AcceptDescriptor;
   readonly #acceptSocket: (socket: Socket) => void;
+  readonly #trouble: AcceptTrouble | undefined;
   readonly #peer = Buffer.alloc(socketAddressBytes);
   readonly #peerLength = Buffer.from(Int32Array.of(socketAddressBytes).buffer);
   #fd: number | undefined;
@@ -36,13 +38,23 @@ export class DirectServer extends Server implements PolledSocket {
   #local: IpEndpoint | undefined;
   #pause: NodeJS.Timeout | undefined;
 
-  /** @param acceptSocket takes what one of Node's servers accepts while the socket is passed on */
-  constructor(calls: SystemCalls, poll: EventPoll, accept: AcceptDescriptor, acceptSocket: (socket: Socket) => void) {
+  /**
+   * @param acceptSocket takes what one of Node's servers accepts while the socket is passed on
+   * @param trouble told when connections cannot be accepted
+   */
+  constructor(
+    calls: SystemCalls,
+    poll: EventPoll,
+    accept: AcceptDescriptor,
+    acceptSocket: (socket: Socket) => void,
+    trouble: AcceptTrouble | undefined,
+  ) {
     super({ noDelay: true, allowHalfOpen: true }, acceptSocket);
     this.#calls = calls;
     this.#poll = poll;
     this.#accept = accept;
     this.#acceptSocket = acceptSocket;
+    this.#trouble = trouble;
     this.on('listening', () => this.#takeOver());
     Object.defineProperty(this, 'listening', { get: () => this.#fd !== undefined || super.address() !== null });
   }
@@ -84,7 +96,10 @@ export class DirectServer extends Server implements PolledSocket {
       // A client that has gone again.
       if (errno === errnos.connectionAborted || errno === errnos.interrupted) continue;
       // Out of descriptors or memory, or what else may last: the event would come again at once.
-      if (errno !== errnos.again) this.#rest(this.#fd);
+      if (errno !== errnos.again) {
+        this.#trouble?.failed(errno, `${this.#bound?.address}:${this.#bound?.port}`);
+        this.#rest(this.#fd);
+      }
       return;
     }
   }
