@@ -5,7 +5,7 @@
 
 import { isUtf8 } from 'node:buffer';
 import { once } from 'node:events';
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream, existsSync, rmSync } from 'node:fs';
 import { copyFile, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
@@ -226,7 +226,11 @@ async function writePieces(all: Iterable<string> | AsyncIterable<string>): Promi
 async function verify(values: Values): Promise<number> {
   let problems = 0;
   const shown: string[] = [];
-  const entries = verifyDatabase(join(dataDirectory(values), databaseFile), entryFunctions(createMailSchema(await schemaFiles(values))), {
+  const path = join(dataDirectory(values), databaseFile);
+  const functions = entryFunctions(createMailSchema(await schemaFiles(values)));
+  // SQLite makes both to read by and leaves them there. They are not ours to remove once a server may have the file.
+  const made = [`${path}-wal`, `${path}-shm`].filter((file) => !existsSync(file));
+  const entries = verifyDatabase(path, functions, {
     problem: (text) => {
       problems += 1;
       if (problems > mistakesShown) return;
@@ -234,6 +238,9 @@ async function verify(values: Values): Promise<number> {
       else process.stdout.write(`${text}\n`);
     },
     progress: (count) => tell(`${count} entries checked`),
+    beforeClose: () => {
+      for (const file of made) rmSync(file, { force: true });
+    },
   });
   if (values.json) writeJson({ entries, problems, shown });
   else process.stdout.write(`${entries} entries, ${problems} problems\n`);

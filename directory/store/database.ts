@@ -68,26 +68,33 @@ export const pagesBytesMax = 8 * 1_048_576;
  * @param pagesBytes memory for pages of the file, of which at most `pagesBytesMax` is used
  */
 export function openDatabase(path: string, pagesBytes = pagesBytesMax): DatabaseSync {
-  let database: DatabaseSync | undefined;
-  try {
-    database = new DatabaseSync(path);
+  return opened(path, false, (database) => {
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
     database.exec(`PRAGMA cache_size = -${Math.max(1, Math.floor(Math.min(pagesBytes, pagesBytesMax) / 1024))}`);
     // Pages that many writes touch are copied from the log into the file once for all of them; 64 MB of log are read back within two seconds.
     database.exec('PRAGMA wal_autocheckpoint = 16384');
-    const version = database.prepare('PRAGMA user_version').get()?.user_version;
+    const version = versionOf(database);
     if (version === 0) {
       database.exec(`BEGIN EXCLUSIVE; ${tables} ${derivedTables} ${allIndexes.join(';')}; PRAGMA user_version = ${schemaVersion}; COMMIT`);
-    } else if (version !== schemaVersion && version !== versionBefore) {
-      throw new PlatformError(
-        'CONFIG_INVALID',
-        `${path} has version ${String(version)}; this server reads versions ${versionBefore} and ${schemaVersion}. Export it with the release that wrote it, and import the LDIF into a new data directory`,
-      );
-    } else {
-      // Databases of releases before have no index of pieces.
-      database.exec(derivedTables);
-      if (version !== schemaVersion) database.exec(`PRAGMA user_version = ${schemaVersion}`);
+      return;
     }
+    checkVersion(path, version);
+    // Databases of releases before have no index of pieces.
+    database.exec(derivedTables);
+    if (version !== schemaVersion) database.exec(`PRAGMA user_version = ${schemaVersion}`);
+  });
+}
+
+/** Opens a database that is only looked at: neither it nor its log is written to, whichever version it has, and no server may have it open. */
+export function openDatabaseToRead(path: string): DatabaseSync {
+  return opened(path, true, (database) => checkVersion(path, versionOf(database)));
+}
+
+function opened(path: string, readOnly: boolean, prepare: (database: DatabaseSync) => void): DatabaseSync {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { readOnly });
+    prepare(database);
     return database;
   } catch (error) {
     database?.close();
@@ -96,4 +103,16 @@ export function openDatabase(path: string, pagesBytes = pagesBytesMax): Database
     const hint = /locked/.test(messageOf(error)) ? '; another directory server uses this data directory' : '';
     throw new PlatformError('CONFIG_UNREADABLE', `cannot open the database ${path}: ${messageOf(error)}${hint}`, { cause: error });
   }
+}
+
+function versionOf(database: DatabaseSync): unknown {
+  return database.prepare('PRAGMA user_version').get()?.user_version;
+}
+
+function checkVersion(path: string, version: unknown): void {
+  if (version === schemaVersion || version === versionBefore) return;
+  throw new PlatformError(
+    'CONFIG_INVALID',
+    `${path} has version ${String(version)}; this server reads versions ${versionBefore} and ${schemaVersion}. Export it with the release that wrote it, and import the LDIF into a new data directory`,
+  );
 }

@@ -8,7 +8,7 @@ import { messageOf } from '#common/errors/platform-error.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { attributesOf } from './body-of-row.ts';
 import { isDamage } from './damage.ts';
-import { allIndexes, derivedTables, openDatabase } from './database.ts';
+import { allIndexes, derivedTables, openDatabase, openDatabaseToRead } from './database.ts';
 import type { EntryFunctions } from './entry-functions.ts';
 import { rootId } from './entry-store.ts';
 import { indexKeyMax, keysBoundary } from './key-index.ts';
@@ -27,11 +27,13 @@ export interface IntegrityHandlers {
   problem(text: string): void;
   /** Entries looked at so far. */
   progress(entries: number): void;
+  /** All has been looked at; until this returns no server can have the file. */
+  beforeClose?(): void;
 }
 
-/** Looks at everything; returns the number of entries. Throws when the file cannot be opened, e.g. because a server runs on it. */
+/** Looks at everything, and changes nothing; returns the number of entries. Throws when the file cannot be opened, e.g. because a server runs on it. */
 export function verifyDatabase(path: string, functions: EntryFunctions, handlers: IntegrityHandlers): number {
-  const database = openDatabase(path);
+  const database = openDatabaseToRead(path);
   let entries = 0;
   try {
     for (const row of database.prepare('PRAGMA integrity_check(20)').all()) {
@@ -91,6 +93,7 @@ export function verifyDatabase(path: string, functions: EntryFunctions, handlers
     handlers.problem(`the rest cannot be read: ${messageOf(error)}; run reindex, and when that fails put back a backup`);
     return entries;
   } finally {
+    handlers.beforeClose?.();
     database.close();
   }
 }

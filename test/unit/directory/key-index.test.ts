@@ -1,5 +1,5 @@
 /** Keys that wait over transactions are found, undone and taken up again as those in the table are. */
-import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -198,4 +198,39 @@ test('writes a full lot with one transaction, and what an older entry is given w
   await run.replace(0, ['a', 'c']);
   expect(await inTable()).toBe(4203);
   run.check(['a', 'b1', 'c']);
+});
+
+test('verifies without a write: neither an older file, nor the log of a server that was killed, nor the file of one that runs', async () => {
+  const run = new Run();
+  await run.add(['a']);
+  const { DatabaseSync } = await import('node:sqlite');
+  run.store[Symbol.dispose]();
+  using old = new DatabaseSync(run.file);
+  old.exec('PRAGMA user_version = 2');
+  old.close();
+  const before = await readFile(run.file);
+  run.verify();
+  expect(await readFile(run.file)).toEqual(before);
+
+  run.store = new EntryStore(run.file, functions);
+  expect(() => run.verify()).toThrow(/another directory server uses this data directory/);
+  await run.add(['b']);
+  const left = join(folder, 'left.sqlite');
+  for (const end of ['', '-wal']) await copyFile(`${run.file}${end}`, `${left}${end}`);
+  run.store[Symbol.dispose]();
+  const [file, log] = [await readFile(left), await readFile(`${left}-wal`)];
+  expect(log.length).toBeGreaterThan(0);
+  run.file = left;
+  run.verify();
+  expect([await readFile(left), await readFile(`${left}-wal`)]).toEqual([file, log]);
+  run.store = new EntryStore(left, functions);
+  run.check(['a', 'b']);
+  run.store[Symbol.dispose]();
+});
+
+test('makes no database of an empty file that is to be verified', async () => {
+  const file = join(folder, 'empty.sqlite');
+  await writeFile(file, '');
+  expect(() => verifyDatabase(file, functions, { problem: () => {}, progress: () => {} })).toThrow(/has version 0/);
+  expect(await readFile(file)).toHaveLength(0);
 });
