@@ -3,6 +3,9 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 
+/** What bin/node24.mjs starts services with. */
+export const serviceOptions = ['--max-semi-space-size=16'];
+
 /** A process and all that descend from it. */
 export function familyOf(root: number): number[] {
   const parents = new Map<number, number>();

@@ -28,9 +28,14 @@ export interface MemberHealth {
   readonly lastError: string | undefined;
 }
 
+/** Who hears what a member says beside a session's bytes. */
+export interface NoticeListener {
+  channelNotice(notice: Record<string, unknown>): void;
+}
+
 /** A session's channel: a connection, and words of the member beside its bytes (`SessionNotice`). */
 export interface SessionChannel extends Connection {
-  onNotice?(listener: (notice: Record<string, unknown>) => void): void;
+  onNotice?(listener: NoticeListener): void;
 }
 
 /** Speaks to members. One per process; connections are kept and shared by all sessions. */

@@ -2,12 +2,17 @@
  * One session's channel on a link connection. It behaves as any `Connection` does: back-pressure (here by credit), half-close both ways,
  * an abrupt end. What it may hold is bounded: received and not taken at most `windowBytes`, written and not sent `unsentBytesMax`.
  */
+import type { NoticeListener } from '#backend-cluster/client/cluster-client.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Connection, ConnectionHandlers, TlsFacts } from '#common/network/network.ts';
 import { dataBytesMax, type FrameType, frameTypes, reasonBytesMax, windowBytes } from '#protocol/link/frames.ts';
 
 /** Bytes a writer may queue against `write`'s advice before the channel is reset: room for the largest message and then some. */
 export const unsentBytesMax = 134_217_728;
+
+/** Of a channel at rest: an array of its own that has held something keeps the room for more. */
+const noQueue: Buffer[] = [];
+Object.freeze(noQueue);
 
 /** What a channel needs of the connection it runs on. */
 export interface ChannelCarrier {
@@ -30,10 +35,10 @@ export class LinkChannel implements Connection {
   readonly number: number;
   readonly #carrier: ChannelCarrier;
   #handlers: ConnectionHandlers | undefined;
-  #sendQueue: Buffer[] = [];
+  #sendQueue = noQueue;
   #unsentBytes = 0;
   #sendCredit = windowBytes;
-  #receiveQueue: Buffer[] = [];
+  #receiveQueue = noQueue;
   /** What the peer may still send. */
   #receiveWindow = windowBytes;
   #toGrant = 0;
@@ -47,7 +52,7 @@ export class LinkChannel implements Connection {
   #isEndNear = false;
   #resetReason: Error | true | undefined;
   #lastNotice: Buffer | undefined;
-  #noticeListener: ((notice: Record<string, unknown>) => void) | undefined;
+  #noticeListener: NoticeListener | undefined;
   #isClosed = false;
   #closeError: Error | undefined;
   #closeReported = false;
@@ -91,7 +96,8 @@ export class LinkChannel implements Connection {
   write(bytes: Uint8Array | string): boolean {
     const chunk = typeof bytes === 'string' ? Buffer.from(bytes) : asBuffer(bytes);
     if (this.#isClosed || this.#ending !== 'no' || chunk.length === 0) return true;
-    this.#sendQueue.push(chunk);
+    if (this.#sendQueue === noQueue) this.#sendQueue = [chunk];
+    else this.#sendQueue.push(chunk);
     this.#unsentBytes += chunk.length;
     this.pump();
     if (this.#unsentBytes > unsentBytesMax) {
@@ -137,12 +143,12 @@ export class LinkChannel implements Connection {
   }
 
   /** Takes notices over; they come as they are received, which may be before bytes that were sent earlier. */
-  onNotice(listener: (notice: Record<string, unknown>) => void): void {
+  onNotice(listener: NoticeListener): void {
     this.#noticeListener = listener;
   }
 
   onNoticeFrame(notice: Record<string, unknown>): boolean {
-    if (!this.#isClosed) this.#noticeListener?.(notice);
+    if (!this.#isClosed) this.#noticeListener?.channelNotice(notice);
     return true;
   }
 
@@ -195,7 +201,8 @@ export class LinkChannel implements Connection {
     this.#receiveWindow -= payload.length;
     if (this.#isClosed) return true;
     this.#isEndNear = endsNext;
-    this.#receiveQueue.push(payload);
+    if (this.#receiveQueue === noQueue) this.#receiveQueue = [payload];
+    else this.#receiveQueue.push(payload);
     this.#deliver();
     return true;
   }
@@ -218,7 +225,7 @@ export class LinkChannel implements Connection {
   onReset(reason: string): void {
     if (this.#isClosed) return;
     this.#resetReason = reason === '' ? true : new PlatformError('NET_CLOSED', `the peer dropped the session: ${reason}`);
-    this.#sendQueue = [];
+    this.#sendQueue = noQueue;
     this.#unsentBytes = 0;
     this.#carrier.forget(this);
     this.#deliver();
@@ -235,7 +242,11 @@ export class LinkChannel implements Connection {
       this.#sendQueue[0] = first.subarray(max);
       return first.subarray(0, max);
     }
-    if (this.#sendQueue.length === 1 || first.length >= 4096) {
+    if (this.#sendQueue.length === 1) {
+      this.#sendQueue = noQueue;
+      return first;
+    }
+    if (first.length >= 4096) {
       this.#sendQueue.shift();
       return first;
     }
@@ -246,7 +257,8 @@ export class LinkChannel implements Connection {
       parts.push(next);
       total += next.length;
     }
-    this.#sendQueue.splice(0, parts.length);
+    if (parts.length === this.#sendQueue.length) this.#sendQueue = noQueue;
+    else this.#sendQueue.splice(0, parts.length);
     return Buffer.concat(parts, total);
   }
 
@@ -263,8 +275,10 @@ export class LinkChannel implements Connection {
     if (this.#isDelivering || this.#handlers === undefined) return;
     this.#isDelivering = true;
     while (!this.#isPaused && !this.#isClosed) {
-      const chunk = this.#receiveQueue.shift();
+      const chunk = this.#receiveQueue[0];
       if (chunk === undefined) break;
+      if (this.#receiveQueue.length === 1) this.#receiveQueue = noQueue;
+      else this.#receiveQueue.shift();
       this.#toGrant += chunk.length;
       this.#handlers.data(chunk);
     }
@@ -298,8 +312,8 @@ export class LinkChannel implements Connection {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#closeError = error;
-    this.#sendQueue = [];
-    this.#receiveQueue = [];
+    this.#sendQueue = noQueue;
+    this.#receiveQueue = noQueue;
     this.#unsentBytes = 0;
     this.#carrier.forget(this);
     this.#reportClose();

@@ -5,7 +5,7 @@ import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { freePort } from '../processes.ts';
+import { freePort, serviceOptions } from '../processes.ts';
 import { adminDn, adminPassword, suffix } from './accounts.ts';
 import { cpuSeconds, memoryMb } from './process-use.ts';
 
@@ -40,9 +40,6 @@ export function makeCertificate(folder: string): TlsFiles {
 
 const node = process.execPath;
 const sibling = (name: string): string => join(import.meta.dirname, name);
-
-/** What bin/node24.mjs starts services with. */
-const serviceOptions = ['--max-semi-space-size=16'];
 
 /** Our server. */
 export async function startOwn(dataDirectory: string, tls: TlsFiles, nodeArguments: readonly string[] = []): Promise<BenchServer> {

@@ -25,7 +25,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '2' },
     'at-a-time': { type: 'string', default: '64' },
-    idle: { type: 'string', default: '1000' },
+    idle: { type: 'string', default: '8000' },
     share: { type: 'string' },
     node: { type: 'string', multiple: true, default: [] },
   },

@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { cpuSeconds } from '../directory/process-use.ts';
-import { familyOf, freePort } from '../processes.ts';
+import { familyOf, freePort, serviceOptions } from '../processes.ts';
 import type { Account, Entrance } from './mail-load.ts';
 
 /** A proxy under measurement. */
@@ -73,7 +73,10 @@ export async function startBench(root: string, wanted: readonly string[], nodeOp
         config,
         JSON.stringify({ ...JSON.parse(await readFile(site.config, 'utf8')), queueDirectory: join(root, name, 'queue') }),
       );
-      const { child, said } = await startNode('own-frontend.ts', [config, join(root, `${name}.log`)], { pinned: true, flags: nodeOptions });
+      const { child, said } = await startNode('own-frontend.ts', [config, join(root, `${name}.log`)], {
+        pinned: true,
+        flags: [...serviceOptions, ...nodeOptions],
+      });
       const [plain, secure] = said as [{ port: number }, { port: number }];
       proxies.push({
         name,

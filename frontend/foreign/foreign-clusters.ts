@@ -114,15 +114,11 @@ export class ForeignClusters {
   async openSession(account: ForeignAccount, protocol: SessionProtocol, login: ForeignLogin): Promise<ForeignSession> {
     const { reached, host } = await this.#logIn(account, protocol, login, true);
     this.#accounts.set(account.name, account);
-    const over = this.#sessions.add({
-      account: account.name,
-      host: host.name,
-      sessionId: login.sessionId,
-      end: () => reached.connection.destroy(),
-    });
+    const session = { account: account.name, host: host.name, connection: reached.connection };
+    this.#sessions.add(session);
     const ended = (): void => {
-      over();
-      if (!this.#sessions.has(account.name)) this.#accounts.delete(account.name);
+      this.#sessions.remove(session);
+      if (!this.#sessions.has(session.account)) this.#accounts.delete(session.account);
     };
     return { ...reached, host, ended };
   }

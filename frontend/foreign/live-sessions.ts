@@ -7,6 +7,7 @@
 import type { AccountName } from '#common/account-name.ts';
 import type { Clock, Timer } from '#common/clock.ts';
 import type { MemberName } from '#common/host-server.ts';
+import type { Connection } from '#common/network/network.ts';
 
 const endedPerSecondMax = 100;
 
@@ -14,8 +15,7 @@ const endedPerSecondMax = 100;
 export interface LiveSession {
   readonly account: AccountName;
   readonly host: MemberName;
-  readonly sessionId: string;
-  end(): void;
+  readonly connection: Pick<Connection, 'destroy'>;
 }
 
 /** See the header of this file. */
@@ -49,16 +49,18 @@ export class LiveSessions {
     return [...(this.#byAccount.get(account) ?? [])];
   }
 
-  /** Returns what is to be called when it is over. */
-  add(session: LiveSession): () => void {
+  add(session: LiveSession): void {
     const sessions = this.#byAccount.get(session.account) ?? new Set();
     this.#byAccount.set(session.account, sessions.add(session));
     this.#count += 1;
-    return () => {
-      if (!sessions.delete(session)) return;
-      this.#count -= 1;
-      if (sessions.size === 0 && this.#byAccount.get(session.account) === sessions) this.#byAccount.delete(session.account);
-    };
+  }
+
+  /** To be called when it is over; the second time it does nothing. */
+  remove(session: LiveSession): void {
+    const sessions = this.#byAccount.get(session.account);
+    if (sessions?.delete(session) !== true) return;
+    this.#count -= 1;
+    if (sessions.size === 0) this.#byAccount.delete(session.account);
   }
 
   /**
@@ -71,7 +73,7 @@ export class LiveSessions {
     // One that ends may leave the set at once, which the loop bears.
     for (const session of this.#byAccount.get(account) ?? []) {
       if (session.host === host) continue;
-      session.end();
+      session.connection.destroy();
       count += 1;
     }
     return count;

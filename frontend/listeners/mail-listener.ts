@@ -87,6 +87,11 @@ class MailListener implements RunningMailListener {
   readonly #pace: RateLimit;
   #paceTimer: Timer | undefined;
   readonly #dialogues = new Roster<LoginDialogue>();
+  /** One for all dialogues. */
+  readonly #ended = ({ seat, connection }: LoginDialogue): void => {
+    if (seat !== undefined) this.#dialogues.remove(seat);
+    this.#release(connection.remoteAddress);
+  };
   readonly #connections: ReturnType<Ports['metrics']['counter']>;
   #handshakes = 0;
   readonly #refusedHandshakes: RateLimit;
@@ -265,11 +270,8 @@ class MailListener implements RunningMailListener {
   }
 
   #begin(connection: Connection): void {
-    const dialogue = this.#options.dialogue(connection, () => {
-      this.#dialogues.remove(seat);
-      this.#release(connection.remoteAddress);
-    });
-    const seat = this.#dialogues.add(dialogue);
+    const dialogue = this.#options.dialogue(connection, this.#ended);
+    dialogue.seat = this.#dialogues.add(dialogue);
     dialogue.start();
   }
 

@@ -4,9 +4,11 @@
  * Back-pressure: what one side cannot take stops the reading of the other until it has drained, so a session holds at most what the two
  * connections buffer. Half-close is passed on: a client that has said all it will say still gets its answers. When either side is gone, the
  * other gets what was queued for it and then the end; if it does not hang up within `lingerMs`, it is dropped.
+ *
+ * Most sessions idle, tens of thousands at a time: what one refers to is counted in bytes, so there are handlers with methods in place of closures.
  */
 import type { Clock, Timer } from '#common/clock.ts';
-import type { Connection } from '#common/network/network.ts';
+import type { Connection, ConnectionHandlers } from '#common/network/network.ts';
 
 /** Time for the other side to hang up once one is gone, milliseconds. */
 export const lingerMs = 30_000;
@@ -28,40 +30,37 @@ export interface Splice {
   destroy(): void;
 }
 
-/**
- * What a client is told when its member's death cuts the session off; `undefined`: nothing, because it would fall into an answer that is not
- * whole. Asked anew for each piece that comes from the member, with that piece, and before the first one.
- */
-export type LastWords = (piece: Buffer | undefined) => string | undefined;
-
 /** Who ended it first. */
 export type SpliceEnd = 'client' | 'member' | 'frontend';
 
+/** Whose relay it is. */
+export interface SpliceOwner {
+  readonly clock: Clock;
+  /** Called once, when both sides are gone. */
+  spliceEnded(by: SpliceEnd, error: Error | undefined): void;
+  /**
+   * What a client is told when its member's death cuts the session off, which a member that ends in good order does not let happen; `undefined`:
+   * nothing, because it would fall into an answer that is not whole. Asked anew for each piece that comes from the member, with that piece, and
+   * before the first one.
+   */
+  lastWords(piece: Buffer | undefined): string | undefined;
+}
+
 /**
- * Joins the two; it takes over their handlers. `ended` is called once, when both are gone.
+ * Joins the two; it takes over their handlers.
  *
  * @param early bytes that the client had sent after its login; they go to the channel first
- * @param lastWords for a channel that breaks off, which a member that ends in good order does not let happen
  */
-export function splice(
-  clock: Clock,
-  client: Connection,
-  channel: Connection,
-  early: Buffer,
-  ended: (by: SpliceEnd, error: Error | undefined) => void,
-  lastWords: LastWords = () => undefined,
-): Splice {
-  return new Relay(clock, client, channel, early, ended, lastWords);
+export function splice(owner: SpliceOwner, client: Connection, channel: Connection, early: Buffer): Splice {
+  return new Relay(owner, client, channel, early);
 }
 
 class Relay implements Splice {
   bytesIn = 0;
   bytesOut = 0;
-  readonly #clock: Clock;
+  readonly #owner: SpliceOwner;
   readonly #client: Connection;
   #channel: Connection;
-  readonly #ended: (by: SpliceEnd, error: Error | undefined) => void;
-  readonly #lastWords: LastWords;
   #words: string | undefined;
   #by: SpliceEnd | undefined;
   #error: Error | undefined;
@@ -72,35 +71,13 @@ class Relay implements Splice {
   #reopen: (() => Promise<Connection | undefined>) | undefined;
   #isReopening = false;
 
-  constructor(
-    clock: Clock,
-    client: Connection,
-    channel: Connection,
-    early: Buffer,
-    ended: (by: SpliceEnd, error: Error | undefined) => void,
-    lastWords: LastWords,
-  ) {
-    this.#clock = clock;
+  constructor(owner: SpliceOwner, client: Connection, channel: Connection, early: Buffer) {
+    this.#owner = owner;
     this.#client = client;
     this.#channel = channel;
-    this.#ended = ended;
-    this.#lastWords = lastWords;
-    this.#words = lastWords(undefined);
+    this.#words = owner.lastWords(undefined);
     this.#attach(channel);
-    const pass = (chunk: Buffer): void => {
-      this.bytesIn += chunk.length;
-      if (!this.#channel.write(chunk)) client.pause();
-    };
-    client.handle({
-      data: pass,
-      ...(channel.returnsWritten === true ? { lent: pass, holdsLent: () => this.#channel.bufferedBytes > 0 } : {}),
-      drain: () => this.#channel.resume(),
-      end: () => this.#halfClosed('client', this.#channel),
-      close: (error) => {
-        this.#isClientOpen = false;
-        this.#closed('client', error);
-      },
-    });
+    client.handle(channel.returnsWritten === true ? new LendingClient(this) : new ClientSide(this));
     // A connection that a dialogue has been led on before is still paused.
     channel.resume();
     this.bytesIn += early.length;
@@ -129,31 +106,58 @@ class Relay implements Splice {
     this.#channel.destroy();
   }
 
+  passIn(chunk: Buffer): void {
+    this.bytesIn += chunk.length;
+    if (!this.#channel.write(chunk)) this.#client.pause();
+  }
+
+  /** Whether the channel still needs the memory of what came from the client. */
+  get holdsIn(): boolean {
+    return this.#channel.bufferedBytes > 0;
+  }
+
+  clientDrained(): void {
+    this.#channel.resume();
+  }
+
+  clientEnded(): void {
+    this.#halfClosed('client', this.#channel);
+  }
+
+  clientClosed(error: Error | undefined): void {
+    this.#isClientOpen = false;
+    this.#closed('client', error);
+  }
+
+  passOut(channel: Connection, chunk: Buffer): void {
+    this.bytesOut += chunk.length;
+    this.#words = this.#owner.lastWords(chunk);
+    if (!this.#client.write(chunk, channel.endsNext === true && this.#reopen === undefined)) channel.pause();
+  }
+
+  get holdsOut(): boolean {
+    return this.#client.bufferedBytes > 0;
+  }
+
+  channelDrained(channel: Connection): void {
+    if (channel === this.#channel && this.#reopen === undefined) this.#client.resume();
+  }
+
+  channelEnded(channel: Connection): void {
+    if (channel === this.#channel && this.#reopen !== undefined) void this.#goOn(this.#reopen);
+    else this.#halfClosed('member', this.#client);
+  }
+
+  channelClosed(channel: Connection, error: Error | undefined): void {
+    // A channel that was left behind, or is about to be.
+    if (channel !== this.#channel || this.#isReopening) return;
+    this.#isChannelOpen = false;
+    if (error !== undefined && this.#by === undefined && this.#words !== undefined) this.#client.write(this.#words);
+    this.#closed('member', error);
+  }
+
   #attach(channel: Connection): void {
-    const isCurrent = (): boolean => channel === this.#channel;
-    const pass = (chunk: Buffer): void => {
-      this.bytesOut += chunk.length;
-      this.#words = this.#lastWords(chunk);
-      if (!this.#client.write(chunk, channel.endsNext === true && this.#reopen === undefined)) channel.pause();
-    };
-    channel.handle({
-      data: pass,
-      ...(this.#client.returnsWritten === true ? { lent: pass, holdsLent: () => this.#client.bufferedBytes > 0 } : {}),
-      drain: () => {
-        if (isCurrent() && this.#reopen === undefined) this.#client.resume();
-      },
-      end: () => {
-        if (isCurrent() && this.#reopen !== undefined) void this.#goOn(this.#reopen);
-        else this.#halfClosed('member', this.#client);
-      },
-      close: (error) => {
-        // A channel that was left behind, or is about to be.
-        if (!isCurrent() || this.#isReopening) return;
-        this.#isChannelOpen = false;
-        if (error !== undefined && this.#by === undefined && this.#words !== undefined) this.#client.write(this.#words);
-        this.#closed('member', error);
-      },
-    });
+    channel.handle(this.#client.returnsWritten === true ? new LendingChannel(this, channel) : new ChannelSide(this, channel));
   }
 
   /** The member is at rest and has said all: the session goes on elsewhere, or ends. */
@@ -197,7 +201,7 @@ class Relay implements Splice {
     if (this.#isReopening) return;
     if (!this.#isClientOpen && !this.#isChannelOpen) {
       this.#linger?.cancel();
-      this.#ended(this.#by, this.#error);
+      this.#owner.spliceEnded(this.#by, this.#error);
       return;
     }
     // What is still to come from the side that is left is read and dropped, so that its own end is seen.
@@ -208,9 +212,75 @@ class Relay implements Splice {
   }
 
   #startLinger(): void {
-    this.#linger ??= this.#clock.after(lingerMs, () => {
+    this.#linger ??= this.#owner.clock.after(lingerMs, () => {
       this.#client.destroy();
       this.#channel.destroy();
     });
+  }
+}
+
+/** Tells the relay of its client. */
+class ClientSide implements ConnectionHandlers {
+  protected readonly relay: Relay;
+
+  constructor(relay: Relay) {
+    this.relay = relay;
+  }
+
+  data(chunk: Buffer): void {
+    this.relay.passIn(chunk);
+  }
+  drain(): void {
+    this.relay.clientDrained();
+  }
+  end(): void {
+    this.relay.clientEnded();
+  }
+  close(error: Error | undefined): void {
+    this.relay.clientClosed(error);
+  }
+}
+
+/** The same where the channel gives back what it is lent. */
+class LendingClient extends ClientSide {
+  lent(chunk: Buffer): void {
+    this.relay.passIn(chunk);
+  }
+  holdsLent(): boolean {
+    return this.relay.holdsIn;
+  }
+}
+
+/** Tells the relay of a channel, the one of now or one that it has left behind. */
+class ChannelSide implements ConnectionHandlers {
+  protected readonly relay: Relay;
+  protected readonly channel: Connection;
+
+  constructor(relay: Relay, channel: Connection) {
+    this.relay = relay;
+    this.channel = channel;
+  }
+
+  data(chunk: Buffer): void {
+    this.relay.passOut(this.channel, chunk);
+  }
+  drain(): void {
+    this.relay.channelDrained(this.channel);
+  }
+  end(): void {
+    this.relay.channelEnded(this.channel);
+  }
+  close(error: Error | undefined): void {
+    this.relay.channelClosed(this.channel, error);
+  }
+}
+
+/** The same where the client gives back what it is lent. */
+class LendingChannel extends ChannelSide {
+  lent(chunk: Buffer): void {
+    this.relay.passOut(this.channel, chunk);
+  }
+  holdsLent(): boolean {
+    return this.relay.holdsOut;
   }
 }

@@ -10,11 +10,14 @@ import { mechanismsOf, passwordOf } from './credentials.ts';
 import type { LoginResult } from './open-session.ts';
 import { SaslDialogue } from './sasl-dialogue.ts';
 
+const byeOfLostMember = '* BYE [UNAVAILABLE] The mailbox is not available, connect again\r\n';
+
 /** See the header of this file. */
 export class ImapLogin extends SaslDialogue {
   readonly protocol = 'imap';
   protected readonly hasFinalData = false;
-  #decoder = new ImapLoginDecoder();
+  /** Until the dialogue is over. */
+  #decoder: ImapLoginDecoder | undefined = new ImapLoginDecoder();
   /** Tag of the exchange under way. */
   #tag: string | undefined;
 
@@ -23,11 +26,13 @@ export class ImapLogin extends SaslDialogue {
   }
 
   protected override push(chunk: Buffer): void {
-    this.#decoder.push(chunk);
+    this.#decoder?.push(chunk);
   }
 
-  protected override takeRest(): Buffer {
-    return this.#decoder.takeRest();
+  protected override takeRest(): Buffer | undefined {
+    const rest = this.#decoder?.takeRest();
+    this.#decoder = undefined;
+    return rest;
   }
 
   protected override reset(): void {
@@ -39,14 +44,12 @@ export class ImapLogin extends SaslDialogue {
     return why === 'unavailable' ? `* BYE [UNAVAILABLE] ${text}\r\n` : `* BYE ${text}\r\n`;
   }
 
-  protected override lastWords(piece: Buffer | undefined): string | undefined {
-    return piece === undefined || isWholeLine(piece)
-      ? this.farewell('unavailable', 'The mailbox is not available, connect again')
-      : undefined;
+  override lastWords(piece: Buffer | undefined): string | undefined {
+    return piece === undefined || isWholeLine(piece) ? byeOfLostMember : undefined;
   }
 
   protected override advance(): boolean {
-    const event = this.#decoder.next();
+    const event = this.#decoder?.next();
     if (event === undefined) return false;
     switch (event.type) {
       case 'continue':
@@ -124,7 +127,7 @@ export class ImapLogin extends SaslDialogue {
   }
 
   protected override ask(challenge: string): void {
-    this.#decoder.expectLine();
+    this.#decoder?.expectLine();
     this.write(`+ ${challenge}\r\n`);
   }
 

@@ -6,16 +6,16 @@
  * words were written), `closed`. There is no way back from the last three.
  */
 
-import type { SessionChannel } from '#backend-cluster/client/cluster-client.ts';
+import type { NoticeListener, SessionChannel } from '#backend-cluster/client/cluster-client.ts';
 import type { DomainName } from '#common/account-name.ts';
-import type { Timer } from '#common/clock.ts';
+import type { Clock, Timer } from '#common/clock.ts';
 import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
-import type { Logger } from '#common/log/logger.ts';
 import type { Connection, TlsServerOptions } from '#common/network/network.ts';
+import type { Seat } from '#common/roster.ts';
 import type { FrontendSession } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
-import { type Splice, type SpliceEnd, splice } from '#frontend/relay/splice.ts';
+import { type Splice, type SpliceEnd, type SpliceOwner, splice } from '#frontend/relay/splice.ts';
 import type { Credentials, SaslSettings } from './credentials.ts';
 import { type ClientFacts, isWrongLogin, type LoginResult, type MailService, type SaltAnswer, type SessionOpener } from './open-session.ts';
 
@@ -29,6 +29,7 @@ export const loginCommandsMax = 20;
 export const wrongLoginsMax = 5;
 /** Time for the client to hang up after the last words, milliseconds. */
 const closeMs = 2000;
+const nothing = Buffer.alloc(0);
 
 /** What a dialogue is made of. */
 export interface DialogueOptions {
@@ -52,15 +53,24 @@ export interface LoginReplies {
   settled(result: LoginResult): string;
 }
 
+type Opened = Extract<LoginResult, { ok: true }>;
+
+/** What is kept of a login: a session is not to hold for its whole life what has been told to the client. */
+type Judged =
+  | Exclude<LoginResult, Opened>
+  | (Pick<Opened, 'ok' | 'accountName' | 'cluster' | 'member'> & { readonly ended: Opened['ended'] });
+
 /** The states; see the header of this file. */
 export const dialogueStates = { talking: 'talking', busy: 'busy', relaying: 'relaying', closing: 'closing', closed: 'closed' } as const;
 type DialogueState = (typeof dialogueStates)[keyof typeof dialogueStates];
 
 /** One client's connection, from its greeting to its end. */
-export abstract class LoginDialogue {
+export abstract class LoginDialogue implements SpliceOwner, NoticeListener {
   abstract readonly protocol: MailService;
   readonly sessionId: string;
-  protected readonly connection: Connection;
+  /** Where its listener keeps it. */
+  seat: Seat | undefined;
+  readonly connection: Connection;
   protected readonly options: DialogueOptions;
   #state: DialogueState = dialogueStates.talking;
   #bytes = 0;
@@ -73,12 +83,13 @@ export abstract class LoginDialogue {
   #step = 'greeting';
   #outcome: string | undefined;
   #timer: Timer | undefined;
-  readonly #log: Logger;
   readonly #ended: (dialogue: LoginDialogue) => void;
   readonly #startedAtMs: number;
   readonly #startedWallMs: number;
-  #login: LoginResult | undefined;
+  #login: Judged | undefined;
   #relay: Splice | undefined;
+  /** With which the session may go on elsewhere. */
+  #ticket: string | undefined;
   /** A login that was judged, of a client that has to hear something before it is told. */
   #held: { readonly result: LoginResult; readonly replies: LoginReplies } | undefined;
 
@@ -88,14 +99,13 @@ export abstract class LoginDialogue {
     this.options = options;
     this.#ended = ended;
     this.sessionId = options.opener.newSessionId();
-    this.#log = options.ports.log;
     this.#startedAtMs = options.ports.clock.monotonicMs();
     this.#startedWallMs = options.ports.clock.nowMs();
   }
 
   /** Greets the client and begins to listen. */
   start(): void {
-    this.#timer = this.options.ports.clock.after(this.options.loginTimeoutMs, () => this.#tooLate());
+    this.#timer = this.clock.after(this.options.loginTimeoutMs, () => this.#tooLate());
     this.connection.handle({
       data: (chunk) => this.#data(chunk),
       end: () => this.#clientEnded(),
@@ -140,6 +150,15 @@ export abstract class LoginDialogue {
     if (!isAsked) this.#relay?.close();
   }
 
+  get clock(): Clock {
+    return this.options.ports.clock;
+  }
+
+  spliceEnded(by: SpliceEnd, error: Error | undefined): void {
+    this.#outcome ??= error === undefined ? `ended-by-${by}` : `lost-by-${by}`;
+    this.#closed(error);
+  }
+
   /** Drops whatever is left. */
   drop(): void {
     this.#outcome ??= 'frontend-stopped';
@@ -152,16 +171,16 @@ export abstract class LoginDialogue {
   protected abstract push(chunk: Buffer): void;
   /** Handles the next whole thing the client said; `false` when more bytes are needed. */
   protected abstract advance(): boolean;
-  /** Bytes after the last command that was handled; nothing is left behind. */
-  protected abstract takeRest(): Buffer;
+  /** Bytes after the last command that was handled; nothing is left behind, and nothing is read here afterwards. */
+  protected abstract takeRest(): Buffer | undefined;
   /** Starts anew after a TLS handshake: nothing said before it counts (RFC 9051 §6.2.1, RFC 2595 §4). */
   protected abstract reset(): void;
   /** TLS has been started on command. */
   protected secured(): void {}
   /** The last words to a client that is sent away. */
   protected abstract farewell(why: 'timeout' | 'limit' | 'unavailable' | 'protocol', text: string): string;
-  /** See `LastWords`. A protocol in which a server speaks only when it is asked has none. */
-  protected lastWords(_piece: Buffer | undefined): string | undefined {
+  /** A protocol in which a server speaks only when it is asked has none. */
+  lastWords(_piece: Buffer | undefined): string | undefined {
     return undefined;
   }
 
@@ -199,7 +218,7 @@ export abstract class LoginDialogue {
     this.connection.end();
     this.connection.resume();
     this.#timer?.cancel();
-    this.#timer = this.options.ports.clock.after(closeMs, () => this.connection.destroy());
+    this.#timer = this.clock.after(closeMs, () => this.connection.destroy());
   }
 
   /** Logs in and, when a member took the session, relays. The client is not read meanwhile. */
@@ -210,7 +229,7 @@ export abstract class LoginDialogue {
     const defaultDomain = this.options.defaultDomain?.(connection.localAddress);
     const request = { service: this.protocol, sessionId: this.sessionId, loginName, defaultDomain, credentials, client };
     void this.options.opener.open(request).then((result) => {
-      this.#login = result;
+      this.#login = judged(result);
       if (this.#state !== dialogueStates.busy) {
         // The client left while the member was being asked.
         if (result.ok) giveUp(result);
@@ -260,8 +279,8 @@ export abstract class LoginDialogue {
     }
     const { error } = result;
     const fields = { sessionId: this.sessionId, protocol: this.protocol, errCode: error.code, hostServer: result.cluster };
-    if (isWrongLogin(error) || error.kind === 'limit') this.#log.debug(fields, `login refused: ${error.message}`);
-    else this.#log.warn(fields, `login not possible: ${error.message}`);
+    if (isWrongLogin(error) || error.kind === 'limit') this.options.ports.log.debug(fields, `login refused: ${error.message}`);
+    else this.options.ports.log.warn(fields, `login not possible: ${error.message}`);
     this.#outcome = error.code;
     this.write(words);
     if (isWrongLogin(error)) this.#wrongLogins += 1;
@@ -327,41 +346,37 @@ export abstract class LoginDialogue {
     this.#timer = undefined;
     this.#state = dialogueStates.relaying;
     this.#outcome = undefined;
-    const ended = (by: SpliceEnd, error: Error | undefined): void => this.#relayEnded(by, error);
-    this.#relay = splice(this.options.ports.clock, this.connection, channel, this.takeRest(), ended, (piece) => this.lastWords(piece));
+    this.#relay = splice(this, this.connection, channel, this.takeRest() ?? nothing);
     if (this.#hasClientEnded) channel.end();
-    else this.#listenForMoves(channel);
+    else channel.onNotice?.(this);
   }
 
   /** The account may go to another member: the session goes along, and the client sees a pause. */
-  #listenForMoves(channel: SessionChannel): void {
-    let ticket: string | undefined;
-    channel.onNotice?.((notice) => {
-      if (notice.kind === 'ticket' && typeof notice.ticket === 'string') ticket = notice.ticket;
-      if (notice.kind !== 'move') return;
-      this.#relay?.move(async () => {
-        const login = this.#login;
-        if (ticket === undefined || login?.ok !== true) return undefined;
-        const { accountName, cluster, member } = login;
-        const client = clientFacts(this.connection);
-        const moved = { service: this.protocol, sessionId: this.sessionId, client, accountName, cluster, member, ticket };
-        const reached = await this.options.opener.resume(moved);
-        if (reached === undefined) {
-          this.#outcome = 'lost-in-move';
-          this.connection.write(this.farewell('unavailable', 'The mailbox is not available at this moment, connect again'));
-          return undefined;
-        }
-        this.#log.info({ sessionId: this.sessionId, protocol: this.protocol, from: member, member: reached.member }, 'session moved');
-        this.#login = { ...login, member: reached.member };
-        this.#listenForMoves(reached.channel);
-        return reached.channel;
-      });
-    });
+  channelNotice(notice: Record<string, unknown>): void {
+    if (notice.kind === 'ticket' && typeof notice.ticket === 'string') this.#ticket = notice.ticket;
+    if (notice.kind === 'move') this.#relay?.move(() => this.#goOn());
   }
 
-  #relayEnded(by: SpliceEnd, error: Error | undefined): void {
-    this.#outcome ??= error === undefined ? `ended-by-${by}` : `lost-by-${by}`;
-    this.#closed(error);
+  /** Opens the session at another member; `undefined` when it ends here. */
+  async #goOn(): Promise<SessionChannel | undefined> {
+    const login = this.#login;
+    const ticket = this.#ticket;
+    this.#ticket = undefined;
+    if (ticket === undefined || login?.ok !== true) return undefined;
+    const { accountName, cluster, member } = login;
+    const client = clientFacts(this.connection);
+    const moved = { service: this.protocol, sessionId: this.sessionId, client, accountName, cluster, member, ticket };
+    const reached = await this.options.opener.resume(moved);
+    if (reached === undefined) {
+      this.#outcome = 'lost-in-move';
+      this.connection.write(this.farewell('unavailable', 'The mailbox is not available at this moment, connect again'));
+      return undefined;
+    }
+    const told = { sessionId: this.sessionId, protocol: this.protocol, from: member, member: reached.member };
+    this.options.ports.log.info(told, 'session moved');
+    this.#login = { ...login, member: reached.member };
+    reached.channel.onNotice?.(this);
+    return reached.channel;
   }
 
   #clientEnded(): void {
@@ -402,15 +417,21 @@ export abstract class LoginDialogue {
       member: login?.member,
       bytesIn: this.#relay?.bytesIn ?? 0,
       bytesOut: this.#relay?.bytesOut ?? 0,
-      durationMs: Math.round(this.options.ports.clock.monotonicMs() - this.#startedAtMs),
+      durationMs: Math.round(this.clock.monotonicMs() - this.#startedAtMs),
       outcome: this.#outcome ?? (error === undefined ? 'client-closed' : 'client-lost'),
       wrongLogins: this.#wrongLogins,
     };
-    if (this.#relay !== undefined || this.#commands > 0) this.#log.info(fields, 'session ended');
+    if (this.#relay !== undefined || this.#commands > 0) this.options.ports.log.info(fields, 'session ended');
     // Port scans and load balancers' probes come by the thousand and say nothing.
-    else this.#log.debug(fields, `connection ended in ${this.#step}`);
+    else this.options.ports.log.debug(fields, `connection ended in ${this.#step}`);
     this.#ended(this);
   }
+}
+
+function judged(result: LoginResult): Judged {
+  if (!result.ok) return result;
+  const { ok, accountName, cluster, member, ended } = result;
+  return { ok, accountName, cluster, member, ended };
 }
 
 /** Gives back a session that nobody will use. */

@@ -13,7 +13,8 @@ import { SaslDialogue } from './sasl-dialogue.ts';
 export class Pop3Login extends SaslDialogue {
   readonly protocol = 'pop3';
   protected readonly hasFinalData = false;
-  #decoder = new Pop3LoginDecoder();
+  /** Until the dialogue is over. */
+  #decoder: Pop3LoginDecoder | undefined = new Pop3LoginDecoder();
   /** Name given by USER. */
   #user: string | undefined;
 
@@ -22,11 +23,13 @@ export class Pop3Login extends SaslDialogue {
   }
 
   protected override push(chunk: Buffer): void {
-    this.#decoder.push(chunk);
+    this.#decoder?.push(chunk);
   }
 
-  protected override takeRest(): Buffer {
-    return this.#decoder.takeRest();
+  protected override takeRest(): Buffer | undefined {
+    const rest = this.#decoder?.takeRest();
+    this.#decoder = undefined;
+    return rest;
   }
 
   protected override reset(): void {
@@ -41,7 +44,7 @@ export class Pop3Login extends SaslDialogue {
   }
 
   protected override advance(): boolean {
-    const event = this.#decoder.next();
+    const event = this.#decoder?.next();
     if (event === undefined) return false;
     if (event.type === 'fatal') this.finish('-ERR Line too long\r\n', 'protocol-error');
     else if (event.type === 'bad') {

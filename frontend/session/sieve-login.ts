@@ -16,18 +16,21 @@ import { SaslDialogue } from './sasl-dialogue.ts';
 export class SieveLogin extends SaslDialogue {
   readonly protocol = 'managesieve';
   protected readonly hasFinalData = true;
-  #decoder = new SieveLineDecoder(loginLimits);
+  /** Until the dialogue is over. */
+  #decoder: SieveLineDecoder | undefined = new SieveLineDecoder(loginLimits);
 
   protected override greet(): void {
     this.write(`${this.#capabilities()}${sieveAnswer('OK', 'ManageSieve server ready')}`);
   }
 
   protected override push(chunk: Buffer): void {
-    this.#decoder.push(chunk);
+    this.#decoder?.push(chunk);
   }
 
-  protected override takeRest(): Buffer {
-    return this.#decoder.takeRest();
+  protected override takeRest(): Buffer | undefined {
+    const rest = this.#decoder?.takeRest();
+    this.#decoder = undefined;
+    return rest;
   }
 
   protected override reset(): void {
@@ -46,7 +49,7 @@ export class SieveLogin extends SaslDialogue {
   }
 
   protected override advance(): boolean {
-    const event = this.#decoder.next();
+    const event = this.#decoder?.next();
     if (event === undefined) return false;
     if (event.type === 'fatal') this.finish(this.farewell('protocol', capitalised(event.reason)), 'protocol-error');
     else if (event.type === 'bad') {

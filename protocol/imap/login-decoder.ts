@@ -30,10 +30,12 @@ export type ImapLoginEvent =
 const tagPattern = /^[\x21\x23\x24\x26\x27\x2c-\x5b\x5d-\x7a\x7c\x7e]{1,64}$/;
 const literalAtEnd = /\{(\d{1,20})(\+?)\}$/;
 
+const nothing: Buffer = Buffer.alloc(0);
+
 /** See the header of this file. */
 export class ImapLoginDecoder {
   /** Bytes that were pushed and not yet turned into events. */
-  #pending: Buffer = Buffer.alloc(0);
+  #pending: Buffer = nothing;
   /** Pieces of the command being read: text of lines, and literals between them. */
   #pieces: (string | { readonly literal: string })[] = [];
   #lineBytes = 0;
@@ -56,7 +58,7 @@ export class ImapLoginDecoder {
   /** What was pushed after the last event; the decoder is empty afterwards. */
   takeRest(): Buffer {
     const rest = this.#pending;
-    this.#pending = Buffer.alloc(0);
+    this.#pending = nothing;
     this.#searchedTo = 0;
     return rest;
   }
@@ -135,7 +137,7 @@ export class ImapLoginDecoder {
   #fatal(reason: string): ImapLoginEvent {
     this.#isBroken = true;
     this.#reset();
-    this.#pending = Buffer.alloc(0);
+    this.#pending = nothing;
     return { type: 'fatal', reason };
   }
 

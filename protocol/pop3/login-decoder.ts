@@ -14,9 +14,11 @@ export type Pop3LoginEvent =
   | { readonly type: 'bad'; readonly reason: string }
   | { readonly type: 'fatal'; readonly reason: string };
 
+const nothing: Buffer = Buffer.alloc(0);
+
 /** See the header of this file. */
 export class Pop3LoginDecoder {
-  #pending: Buffer = Buffer.alloc(0);
+  #pending: Buffer = nothing;
   #searchedTo = 0;
   #isBroken = false;
 
@@ -28,7 +30,7 @@ export class Pop3LoginDecoder {
   /** What was pushed after the last event; the decoder is empty afterwards. */
   takeRest(): Buffer {
     const rest = this.#pending;
-    this.#pending = Buffer.alloc(0);
+    this.#pending = nothing;
     this.#searchedTo = 0;
     return rest;
   }
@@ -40,7 +42,7 @@ export class Pop3LoginDecoder {
     const length = lineFeed < 0 ? this.#pending.length : lineFeed + 1;
     if (length > lineBytesMax) {
       this.#isBroken = true;
-      this.#pending = Buffer.alloc(0);
+      this.#pending = nothing;
       return { type: 'fatal', reason: 'line too long' };
     }
     if (lineFeed < 0) {

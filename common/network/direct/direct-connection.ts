@@ -322,15 +322,14 @@ export class DirectConnection implements Connection, PolledSocket {
   #deliver(handlers: ConnectionHandlers, count: number): void {
     const { buffers } = this.#parts;
     const { bytes } = buffers.current;
-    const isHeld = handlers.holdsLent;
-    if (handlers.lent === undefined || isHeld?.() === true) {
+    if (handlers.lent === undefined || handlers.holdsLent?.() === true) {
       handlers.data(Buffer.from(bytes.subarray(0, count)));
       return;
     }
     try {
       handlers.lent(bytes.subarray(0, count));
     } finally {
-      if (isHeld?.() === true) buffers.giveAway(isHeld);
+      if (handlers.holdsLent?.() === true) buffers.giveAway(handlers);
     }
   }
 

@@ -14,6 +14,11 @@ export interface ReadBuffer {
   readonly address: Pointer;
 }
 
+/** Who was lent a buffer. */
+interface Borrower {
+  holdsLent?(): boolean;
+}
+
 /** Buffers that somebody holds and that are looked at again; what is beyond is left to the collector. */
 const heldMax = 64;
 
@@ -22,7 +27,7 @@ export class ReadBuffers {
   readonly #calls: SystemCalls;
   #current: ReadBuffer;
   /** Given away, with whether they are still held: used again when not, because the collector sees 32 KiB of each as a reason to run. */
-  #held: { readonly buffer: ReadBuffer; readonly isHeld: () => boolean }[] = [];
+  #held: { readonly buffer: ReadBuffer; readonly by: Borrower }[] = [];
 
   constructor(calls: SystemCalls) {
     this.#calls = calls;
@@ -34,12 +39,12 @@ export class ReadBuffers {
     return this.#current;
   }
 
-  /** Leaves the current one to whoever holds it, for as long as `isHeld` says so. */
-  giveAway(isHeld: () => boolean): void {
-    const free = this.#held.findIndex((one) => !one.isHeld());
+  /** Leaves the current one to whoever holds it, for as long as it says so. */
+  giveAway(by: Borrower): void {
+    const free = this.#held.findIndex((one) => one.by.holdsLent?.() !== true);
     const next = free < 0 ? this.#make() : (this.#held.splice(free, 1)[0]?.buffer as ReadBuffer);
     if (this.#held.length >= heldMax) this.#held.shift();
-    this.#held.push({ buffer: this.#current, isHeld });
+    this.#held.push({ buffer: this.#current, by });
     this.#current = next;
   }
 

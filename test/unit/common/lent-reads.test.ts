@@ -6,6 +6,7 @@ import { systemClock } from '#common/clock.ts';
 import type { Connection, Listener } from '#common/network/network.ts';
 import { systemNetwork } from '#common/network/system-network.ts';
 import { splice } from '#frontend/relay/splice.ts';
+import { spliceOwner } from '#test/fakes/splice-owner.ts';
 
 async function listen(): Promise<{ listener: Listener; accepted: Promise<Connection> }> {
   const accepted = Promise.withResolvers<Connection>();
@@ -32,7 +33,7 @@ async function relayed(early = ''): Promise<{ server: Connection; client: Socket
       channel.handle({ data: (chunk) => resolve(expect(chunk.toString('latin1')).toBe(early)), close: () => {} });
     });
   }
-  splice(systemClock, clientSide, channel, Buffer.alloc(0), () => {});
+  splice(spliceOwner({ clock: systemClock }), clientSide, channel, Buffer.alloc(0));
   return { server, client };
 }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { lingerMs, splice } from '#frontend/relay/splice.ts';
 import { FakeClock, settle } from '#test/fakes/clock.ts';
 import { connectionPair, type MemoryConnection } from '#test/fakes/memory-connection.ts';
+import { spliceOwner } from '#test/fakes/splice-owner.ts';
 
 /** A relay between `client` and `member`, which are the far ends. */
 function relay(early = '') {
@@ -10,9 +11,8 @@ function relay(early = '') {
   const [channelSide, member] = connectionPair();
   clientSide.pause();
   const ends: string[] = [];
-  const running = splice(clock, clientSide, channelSide, Buffer.from(early), (by, error) =>
-    ends.push(`${by}${error === undefined ? '' : ' error'}`),
-  );
+  const owner = spliceOwner({ clock, spliceEnded: (by, error) => void ends.push(`${by}${error === undefined ? '' : ' error'}`) });
+  const running = splice(owner, clientSide, channelSide, Buffer.from(early));
   return { clock, client, clientSide, member, channelSide, ends, running };
 }
 
@@ -196,8 +196,8 @@ describe('the relay', () => {
     ] as const) {
       const [client, clientSide] = connectionPair();
       const [channelSide, member] = connectionPair();
-      const words = (piece: Buffer | undefined): string | undefined => (piece?.toString() === 'part' ? undefined : 'BYE');
-      splice(new FakeClock(), clientSide, channelSide, Buffer.alloc(0), () => {}, words);
+      const lastWords = (piece: Buffer | undefined): string | undefined => (piece?.toString() === 'part' ? undefined : 'BYE');
+      splice(spliceOwner({ lastWords }), clientSide, channelSide, Buffer.alloc(0));
       const seen = collect(client);
       for (const piece of pieces) {
         member.write(piece);
@@ -212,14 +212,7 @@ describe('the relay', () => {
   it('adds nothing to what a member says that ends in good order', async () => {
     const [client, clientSide] = connectionPair();
     const [channelSide, member] = connectionPair();
-    splice(
-      new FakeClock(),
-      clientSide,
-      channelSide,
-      Buffer.alloc(0),
-      () => {},
-      () => 'BYE',
-    );
+    splice(spliceOwner({ lastWords: () => 'BYE' }), clientSide, channelSide, Buffer.alloc(0));
     const seen = collect(client);
     member.write('* BYE\r\n');
     member.end();
