@@ -61,12 +61,16 @@ function version1(held: Buffer): ProxyResult {
   const words = line.split(' ');
   if (words[1] === 'UNKNOWN') return { kind: 'header', header: nothingKnown, rest };
   const [, family, sourceAddress = '', destinationAddress = '', sourcePort = '', destinationPort = '', ...more] = words;
-  const isAddress = family === 'TCP4' ? isIpv4 : family === 'TCP6' ? isIpv6 : undefined;
-  if (isAddress === undefined || more.length > 0 || !isAddress(sourceAddress) || !isAddress(destinationAddress)) {
-    return bad('the PROXY line is malformed');
-  }
+  const textOf = family === 'TCP4' ? ipv4Text : family === 'TCP6' ? ipv6Text : undefined;
+  const [source, destination] = [textOf?.(sourceAddress), textOf?.(destinationAddress)];
+  if (source === undefined || destination === undefined || more.length > 0) return bad('the PROXY line is malformed');
   if (!isPort(sourcePort) || !isPort(destinationPort)) return bad('the PROXY line has a malformed port');
-  const client = { sourceAddress, destinationAddress, sourcePort: Number(sourcePort), destinationPort: Number(destinationPort) };
+  const client = {
+    sourceAddress: source,
+    destinationAddress: destination,
+    sourcePort: Number(sourcePort),
+    destinationPort: Number(destinationPort),
+  };
   return { kind: 'header', header: { client, tls: undefined }, rest };
 }
 
@@ -169,10 +173,17 @@ function isPort(text: string): boolean {
   return /^(?:0|[1-9]\d{0,4})$/.test(text) && Number(text) <= 65_535;
 }
 
-function isIpv4(text: string): boolean {
-  return /^(?:\d{1,3}\.){3}\d{1,3}$/.test(text) && text.split('.').every((part) => Number(part) <= 255);
+function ipv4Text(text: string): string | undefined {
+  return /^(?:\d{1,3}\.){3}\d{1,3}$/.test(text) && text.split('.').every((part) => Number(part) <= 255) ? text : undefined;
 }
 
-function isIpv6(text: string): boolean {
-  return text.length <= 39 && /^[0-9a-f:.]+$/i.test(text) && text.includes(':') && URL.canParse(`http://[${text}]/`);
+/** The address as `addressText` has it: one client is one address, however the load balancer writes it. */
+function ipv6Text(text: string): string | undefined {
+  const host = `http://[${text}]/`;
+  if (text.length > 45 || !/^[0-9a-f:.]+$/i.test(text) || !text.includes(':') || !URL.canParse(host)) return undefined;
+  const written = new URL(host).hostname.slice(1, -1);
+  const [, high, low] = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(written) ?? [];
+  if (high === undefined || low === undefined) return written;
+  const bits = Number.parseInt(high, 16) * 0x1_0000 + Number.parseInt(low, 16);
+  return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 0xff).join('.');
 }

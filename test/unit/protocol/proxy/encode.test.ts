@@ -12,7 +12,7 @@ const between = (sourceAddress: string, destinationAddress: string) => ({
 describe.each([1, 2] as const)('a PROXY header of version %i', (version) => {
   it.each([
     ['192.0.2.1', '198.51.100.2'],
-    ['2001:db8:0:0:0:0:0:1', '2001:db8:1:2:3:4:5:6'],
+    ['2001:db8::1', '2001:db8:1:2:3:4:5:6'],
   ])('from %s to %s is read as it was written', (source, destination) => {
     const given = between(source, destination);
     const result = new ProxyDecoder().push(Buffer.concat([encodeProxyHeader(version, given), Buffer.from('a NOOP')]));

@@ -32,6 +32,8 @@ describe('a PROXY header of version 1', () => {
       'PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n',
       { sourceAddress: '2001:db8::1', destinationAddress: '2001:db8::2', sourcePort: 1, destinationPort: 65_535 },
     ],
+    ['PROXY TCP6 ::ffff:192.0.2.1 ::FFFF:c633:6407 56068 143\r\n', ipv4Client],
+    ['PROXY TCP6 2001:DB8:0:0:0:0:00:1 0:0:0:0:0:ffff:198.51.100.7 56068 143\r\n', { ...ipv4Client, sourceAddress: '2001:db8::1' }],
     ['PROXY UNKNOWN\r\n', undefined],
     ['PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n', undefined],
   ])('%j', (line, client) => {
