@@ -33,7 +33,8 @@ export async function startProxyAnswers(
     if (!mayAsk(address)) throw new PlatformError('LINK_REFUSED', `${address} is not in allowFrom of this listener`);
   });
   server.get('/nginx', async (request, reply) => {
-    const header = (name: string): string => String(request.headers[name] ?? '');
+    // Node takes the octets of a header for latin1; a name may have others.
+    const header = (name: string): string => Buffer.from(String(request.headers[name] ?? ''), 'latin1').toString();
     const protocol = header('auth-protocol') === 'smtp' ? 'submission' : protocolOf(header('auth-protocol'));
     // nginx writes %XX for what would break a header.
     const destination = await destinations.find(percentDecoded(header('auth-user')), protocol, reachedBy(request));
@@ -58,7 +59,7 @@ export function nginxHeaders(destination: Destination, protocol: ForeignProtocol
       'Auth-Status': 'OK',
       'Auth-Server': destination.host,
       'Auth-Port': String(destination.port),
-      'Auth-User': destination.account,
+      'Auth-User': Buffer.from(destination.account).toString('latin1'),
     };
   }
   if (destination.kind === 'unknown') {
