@@ -12,6 +12,8 @@ import type { ForeignDialogue, ForeignStep } from './dialogues/dialogue.ts';
 
 /** Longest line of a server before login, octets. */
 const lineBytesMax = 16_384;
+/** All that a server may say before it has answered the login, octets. */
+const dialogueBytesMax = 262_144;
 const nothing: Buffer = Buffer.alloc(0);
 
 /** Where to go, and how. */
@@ -44,6 +46,45 @@ export function dial(network: Network, target: ForeignTarget): Promise<Connectio
 }
 
 /**
+ * Whether a server greets: one that is hung up still has its connections accepted by the system. Resolves at its first octet, with the connection closed
+ * again; rejects with `NET_*`.
+ *
+ * @param preface the PROXY header, where the server waits for one
+ */
+export async function meet(
+  network: Network,
+  clock: Clock,
+  target: ForeignTarget,
+  preface: (connection: Connection) => Buffer | undefined,
+): Promise<void> {
+  const connection = await dial(network, target);
+  const { serverName, loginTimeoutMs } = target;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const timer = clock.after(loginTimeoutMs, () =>
+        reject(new PlatformError('NET_TIMEOUT', `${serverName} accepts connections and greets nobody within ${loginTimeoutMs} ms`)),
+      );
+      const gone = (error?: Error): void => {
+        timer.cancel();
+        reject(closed(target, error));
+      };
+      connection.handle({
+        data: () => {
+          timer.cancel();
+          resolve();
+        },
+        end: gone,
+        close: gone,
+      });
+      const bytes = preface(connection);
+      if (bytes !== undefined) connection.write(bytes);
+    });
+  } finally {
+    connection.destroy();
+  }
+}
+
+/**
  * Runs a dialogue to its end. Rejects with the dialogue's error, `NET_*` or `FOREIGN_PROTOCOL`; the connection is then gone.
  *
  * @param preface bytes before everything else (the PROXY header)
@@ -57,6 +98,7 @@ export function converse(
 ): Promise<ForeignConnection> {
   return new Promise((resolve, reject) => {
     let pending = nothing;
+    let bytes = 0;
     let isOver = false;
     /** A handshake that fails says why by itself, after the connection has gone. */
     let isSecuring = false;
@@ -110,6 +152,16 @@ export function converse(
     };
     connection.handle({
       data: (chunk) => {
+        bytes += chunk.length;
+        if (bytes > dialogueBytesMax) {
+          fail(
+            new PlatformError(
+              'FOREIGN_PROTOCOL',
+              `${target.serverName} sent more than ${dialogueBytesMax} octets without answering the login`,
+            ),
+          );
+          return;
+        }
         pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
         while (!isOver) {
           const end = pending.indexOf(0x0a);

@@ -20,8 +20,8 @@ import type { ClusterMember, ClusterRecord, ForeignProtocol, ForeignService } fr
 import type { Credentials } from '#frontend/session/credentials.ts';
 import { encodeProxyHeader } from '#protocol/proxy/encode.ts';
 import { chooseHost, type HostChoice } from './choose-host.ts';
-import { converse, dial, type ForeignConnection, type ForeignTarget } from './connect.ts';
-import type { ForeignCredentials, ForeignDialogue, ForeignDialogueOptions } from './dialogues/dialogue.ts';
+import { converse, dial, type ForeignConnection, type ForeignTarget, meet } from './connect.ts';
+import { type ForeignCredentials, type ForeignDialogue, type ForeignDialogueOptions, withoutSecrets } from './dialogues/dialogue.ts';
 import { ForeignImap } from './dialogues/imap.ts';
 import { ForeignPop3 } from './dialogues/pop3.ts';
 import { ForeignSieve } from './dialogues/sieve.ts';
@@ -165,7 +165,7 @@ export class ForeignClusters {
       await converse(this.#clock, connection, target, new ForeignSubmission(options, `LHLO ${this.#options.name}`), undefined);
       return { connection, isGreeted: true };
     } catch (thrown) {
-      throw this.#troubled(target, host, asPlatformError(thrown));
+      throw this.#troubled(target, host, asPlatformError(thrown), undefined);
     }
   }
 
@@ -248,7 +248,6 @@ export class ForeignClusters {
     settings: ForeignSettings,
   ): Promise<ForeignConnection> {
     const connection = await dial(this.#options.ports.network, target);
-    const { forward } = settings;
     const startTls = target.service.tls === 'starttls';
     const { address, port } = login.client;
     const options: ForeignDialogueOptions = {
@@ -256,20 +255,16 @@ export class ForeignClusters {
       startTls,
       early: settings.early && !startTls,
       client:
-        forward === 'commands'
+        settings.forward === 'commands'
           ? { address, port, localAddress: connection.localAddress, localPort: connection.localPort, sessionId: login.sessionId }
           : undefined,
     };
-    const preface =
-      forward === 'proxy-v1' || forward === 'proxy-v2'
-        ? encodeProxyHeader(forward === 'proxy-v1' ? 1 : 2, {
-            sourceAddress: address,
-            sourcePort: port,
-            destinationAddress: connection.remoteAddress,
-            destinationPort: connection.remotePort,
-          })
-        : undefined;
-    return converse(this.#clock, connection, target, this.#dialogue(protocol, options), preface);
+    const preface = prefaceOf(settings, connection, login.client);
+    try {
+      return await converse(this.#clock, connection, target, this.#dialogue(protocol, options), preface);
+    } catch (thrown) {
+      throw withoutSecrets(asPlatformError(thrown), credentials);
+    }
   }
 
   #dialogue(protocol: SessionProtocol, options: ForeignDialogueOptions): ForeignDialogue {
@@ -299,11 +294,13 @@ export class ForeignClusters {
   }
 
   /** Notes what the failure says of the host, and makes of it what the client may be told. */
-  #troubled(target: ForeignTarget, host: ClusterMember, error: PlatformError, settings?: ForeignSettings): PlatformError {
+  #troubled(target: ForeignTarget, host: ClusterMember, error: PlatformError, settings: ForeignSettings | undefined): PlatformError {
     const isUnreached = error.code.startsWith('NET_') || error.code === 'FOREIGN_PROTOCOL';
     if (isUnreached) {
-      const { network } = this.#options.ports;
-      this.#health.failed(host.name, error, async () => (await dial(network, target)).destroy());
+      const { network, clock } = this.#options.ports;
+      const preface = (connection: Connection): Buffer | undefined =>
+        settings === undefined ? undefined : prefaceOf(settings, connection, { address: '', port: 0 });
+      this.#health.failed(host.name, error, () => meet(network, clock, target, preface));
     }
     if (error.kind === 'auth' && settings?.login.kind === 'master-user') {
       return new PlatformError(
@@ -365,6 +362,21 @@ function credentialsOf(account: ForeignAccount, credentials: Credentials, settin
   return login.form === 'sasl'
     ? { authenticationId: login.name, authorizationId: name, password: secret }
     : { authenticationId: `${name}${login.separator}${login.name}`, authorizationId: '', password: secret };
+}
+
+/** The PROXY header, where the server is sent one; without an address it says that the connection is nobody's but ours. */
+function prefaceOf(
+  { forward }: ForeignSettings,
+  { remoteAddress, remotePort }: Connection,
+  { address, port }: ForeignLogin['client'],
+): Buffer | undefined {
+  if (forward !== 'proxy-v1' && forward !== 'proxy-v2') return undefined;
+  return encodeProxyHeader(forward === 'proxy-v1' ? 1 : 2, {
+    sourceAddress: address,
+    sourcePort: port,
+    destinationAddress: remoteAddress,
+    destinationPort: remotePort,
+  });
 }
 
 const nobody: ForeignCredentials = { authenticationId: '', authorizationId: '', password: '' };

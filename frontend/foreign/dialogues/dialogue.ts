@@ -56,6 +56,9 @@ export interface ForeignDialogue {
   secured(): string;
 }
 
+/** Longest message of an error. */
+const messageMax = 300;
+
 /** Go on reading. */
 export const read: ForeignStep = { kind: 'read' };
 
@@ -79,6 +82,15 @@ export function answerTo(credentials: ForeignCredentials, challenge: string): st
   if (challenge.trim() === '') return saslOf(credentials).message;
   // RFC 7628 §3.2.3: a lone 0x01.
   return credentials.token?.mechanism === 'OAUTHBEARER' ? 'AQ==' : credentials.token === undefined ? '*' : '';
+}
+
+/** An error that quotes the server, fit for the log: a server may say anything, also what it has just been told. */
+export function withoutSecrets(error: PlatformError, credentials: ForeignCredentials): PlatformError {
+  const { password, token } = credentials;
+  const secrets = [password, password.replace(/["\\]/g, '\\$&'), token?.value ?? '', saslOf(credentials).message];
+  const message = secrets.reduce((text, secret) => (secret === '' ? text : text.replaceAll(secret, '***')), error.message);
+  if (message === error.message && message.length <= messageMax) return error;
+  return new PlatformError(error.code, message.length > messageMax ? `${message.slice(0, messageMax)}…` : message);
 }
 
 function base64(text: string): string {

@@ -62,8 +62,7 @@ export class ForeignImap implements ForeignDialogue {
 
   #greeting(text: string): ForeignStep {
     if (/^\* BYE\b/i.test(text)) return failed('NET_CLOSED', `the server turned the connection away: ${text}`);
-    if (!/^\* (?:OK|PREAUTH)\b/i.test(text))
-      return failed('FOREIGN_PROTOCOL', `"${text.slice(0, 100)}" came where an IMAP greeting was expected`);
+    if (!/^\* (?:OK|PREAUTH)\b/i.test(text)) return failed('FOREIGN_PROTOCOL', `"${text}" came where an IMAP greeting was expected`);
     if (this.#options.startTls) {
       this.#state = 'starttls';
       return { kind: 'send', bytes: 'T STARTTLS\r\n' };

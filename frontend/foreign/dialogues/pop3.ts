@@ -31,10 +31,7 @@ export class ForeignPop3 implements ForeignDialogue {
     switch (awaited) {
       case 'greeting':
         if (!isOk)
-          return failed(
-            /^-ERR\b/i.test(text) ? 'NET_CLOSED' : 'FOREIGN_PROTOCOL',
-            `"${text.slice(0, 100)}" came where a POP3 greeting was expected`,
-          );
+          return failed(/^-ERR\b/i.test(text) ? 'NET_CLOSED' : 'FOREIGN_PROTOCOL', `"${text}" came where a POP3 greeting was expected`);
         if (this.#options.startTls) {
           this.#awaited.push('stls');
           return { kind: 'send', bytes: 'STLS\r\n' };

@@ -29,7 +29,7 @@ export class ForeignSieve implements ForeignDialogue {
     if (verdict === 'BYE') return failed('NET_CLOSED', `the server said goodbye: ${text}`);
     switch (this.#state) {
       case 'greeting':
-        if (verdict !== 'OK') return failed('FOREIGN_PROTOCOL', `"${text.slice(0, 100)}" came where a ManageSieve greeting was expected`);
+        if (verdict !== 'OK') return failed('FOREIGN_PROTOCOL', `"${text}" came where a ManageSieve greeting was expected`);
         if (!this.#options.startTls) return this.#login();
         this.#state = 'starttls';
         return { kind: 'send', bytes: 'STARTTLS\r\n' };

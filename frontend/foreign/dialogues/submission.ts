@@ -29,7 +29,7 @@ export class ForeignSubmission implements ForeignDialogue {
 
   line(text: string): ForeignStep {
     const reply = parseReplyLine(text);
-    if (reply === undefined) return failed('FOREIGN_PROTOCOL', `"${text.slice(0, 100)}" came where an SMTP reply was expected`);
+    if (reply === undefined) return failed('FOREIGN_PROTOCOL', `"${text}" came where an SMTP reply was expected`);
     if (this.#state === 'hello' || this.#state === 'secure-hello') this.#offers.add((reply.text.split(' ')[0] ?? '').toUpperCase());
     if (!reply.isLast) return read;
     const isOk = reply.code >= 200 && reply.code < 300;

@@ -191,6 +191,86 @@ describe('a login to an account of a foreign cluster', () => {
   });
 });
 
+describe('a foreign host that lies', () => {
+  /** Both hosts do as they are told at every piece of a client; without an end where that says so. */
+  function lying(greeting: string, answer: (connection: MemoryConnection, said: string) => void, settings?: Partial<ForeignSettings>) {
+    const made = world(settings);
+    const open: MemoryConnection[] = [];
+    for (const label of ['dove1', 'dove2']) {
+      made.foreignHosts.servers.set(`${label}:143`, (connection) => {
+        open.push(connection);
+        if (greeting !== '') connection.write(greeting);
+        connection.handle({
+          data: (chunk) => answer(connection, chunk.toString()),
+          close: () => void open.splice(open.indexOf(connection), 1),
+        });
+      });
+    }
+    return { ...made, open };
+  }
+  const endless = (piece: string) => (connection: MemoryConnection) => {
+    for (let sent = 0; sent < 16; sent += 1) connection.write(piece.repeat(Math.ceil(32_768 / piece.length)));
+  };
+
+  it.each([
+    ['says more and more before it answers', endless('* OK still here\r\n'), 'FOREIGN_PROTOCOL'],
+    ['says a line without an end', endless('* OK still here '), 'FOREIGN_PROTOCOL'],
+    ['asks one thing after another', (connection: MemoryConnection) => connection.write(`+ ${'x'.repeat(10_000)}\r\n`), 'FOREIGN_PROTOCOL'],
+    ['says goodbye', (connection: MemoryConnection) => connection.write('* BYE no\r\n'), 'NET_CLOSED'],
+    ['hangs up', (connection: MemoryConnection) => connection.destroy(), 'NET_CLOSED'],
+    ['ends without a word', (connection: MemoryConnection) => connection.end(), 'NET_CLOSED'],
+    ['puts it off', (connection: MemoryConnection) => connection.write('L NO [UNAVAILABLE] later\r\n'), 'FOREIGN_UNAVAILABLE'],
+  ] as const)('and %s is put off, and its connections are closed', async (_what, answer, code) => {
+    const made = lying('* OK ready\r\n', answer, { login: { kind: 'passed' } });
+    const result = await login(made, 'alice', 'wünderland');
+    expect(shown(result)).toBe(code);
+    await made.clock.advance(0);
+    expect(made.open).toEqual([]);
+    expect(made.guard.entries(10)).toEqual([]);
+  });
+
+  it.each([
+    ['in a refusal', '* OK ready\r\n', 'L BAD what is '],
+    ['instead of a greeting', '', '500 '],
+  ])('and repeats the password %s brings it into no log', async (_what, greeting, before) => {
+    for (const password of ['won"der\\land', 'wünderland']) {
+      const made = lying(greeting, (connection, said) => void connection.write(`${before}${said}`));
+      const result = await login(made, 'alice', password);
+      expect(result.ok || [result.error.kind, result.error.message]).toEqual(['unavailable', expect.stringContaining('***')]);
+      const secrets = [password, password.replace(/["\\]/g, '\\$&'), Buffer.from(`\0alice@isp.example\0${password}`).toString('base64')];
+      const kept = JSON.stringify([made.lines, ...foreignCluster().members.map((host) => made.foreign.hostStatus(host))]);
+      for (const secret of secrets) expect(kept).not.toContain(JSON.stringify(secret).slice(1, -1));
+    }
+  });
+
+  it('and accepts connections without a word is left until it greets', async () => {
+    const made = lying('', () => {}, { early: false });
+    const { servers } = made.foreignHosts;
+    const home = () =>
+      made.foreign.choose({ cluster: foreignCluster(), pinned: undefined, name: account(10, 'alice@isp.example', undefined).name });
+    const first = home()?.host.host as string;
+    const other = first === 'dove1' ? 'dove2' : 'dove1';
+    servers.set(`${other}:143`, imapServer(made.logins, other));
+    let result: LoginResult | undefined;
+    const client = { address: '192.0.2.1', port: 4711, tls: true };
+    const request = { service: 'imap', sessionId: 's1', loginName: 'alice', credentials: passwordOf('wonderland'), client } as const;
+    void made.opener.open(request).then((answer) => {
+      result = answer;
+    });
+    for (let i = 0; i < 300 && result === undefined; i += 1) await made.clock.advance(100);
+    expect(result?.ok && result.member).toBe(`${other}.legacy.isp.example`);
+    for (let i = 0; i < 600; i += 1) {
+      await made.clock.advance(100);
+      expect(home()?.host.host).toBe(other);
+    }
+    expect(made.foreignHosts.dialled.filter((address) => address === `${first}:143`).length).toBeGreaterThan(2);
+    expect(made.open.length).toBeLessThan(2);
+    servers.set(`${first}:143`, (connection) => void connection.write('* OK back\r\n'));
+    for (let i = 0; i < 600 && home()?.host.host === other; i += 1) await made.clock.advance(100);
+    expect(home()?.host.host).toBe(first);
+  });
+});
+
 describe('mail for an account of a foreign cluster', () => {
   it('goes to the host that its sessions are on', async () => {
     const made = world();
