@@ -110,8 +110,15 @@ it('knows the interface that stands behind an address, by its name or number', (
   expect(encodeSocketAddress('fe80::1%nosuch', 25)).toBeUndefined();
 });
 
+interface PausedWithSender {
+  readonly side: Side;
+  send(text: string, flags?: number): void;
+  end(): void;
+  reset(): void;
+}
+
 /** A connection that is paused before anything comes, and what sends to it without a turn of the event loop in between. */
-async function pausedWithSender(): Promise<{ side: Side; send: (text: string, flags?: number) => void; end: () => void }> {
+async function pausedWithSender(): Promise<PausedWithSender> {
   const { calls } = openSsl() as OpenSsl;
   const accepted = Promise.withResolvers<Side>();
   const listener = await listen(direct, {}, (connection) => {
@@ -125,7 +132,10 @@ async function pausedWithSender(): Promise<{ side: Side; send: (text: string, fl
   expect(calls.connect(fd, to, to.length)).toBe(0);
   const side = await within(accepted.promise, 'nothing was accepted');
   const send = (text: string, flags = 0): void => void calls.send(fd, Buffer.from(text), text.length, flags);
-  return { side, send, end: () => void calls.shutdown(fd, linux.shutWrite) };
+  const end = (): void => void calls.shutdown(fd, linux.shutWrite);
+  // An address of no family (AF_UNSPEC).
+  const reset = (): void => void calls.connect(fd, Buffer.alloc(16), 16);
+  return { side, send, end, reset };
 }
 
 const urgently = 1;
@@ -171,6 +181,16 @@ it('loses nothing that stands behind urgent data when the peer ends while nobody
   side.resume();
   await side.untilEnd();
   expect(side.text()).toBe('before behind');
+});
+
+it('takes a reset for no end when it comes at once with what was said before it', async () => {
+  const { side, send, reset } = await pausedWithSender();
+  side.watch({ end: () => {} });
+  send('before');
+  reset();
+  side.resume();
+  expect((await side.untilClosed()) as Error & { code?: string }).toMatchObject({ code: 'ECONNRESET' });
+  expect([side.text(), side.hasEnded]).toEqual(['before', false]);
 });
 
 /** A client of TLS as bare as it can be: it reads when it is told to, and asks for keys as often. */

@@ -31,8 +31,8 @@ const pausedEvents = watchedEvents & ~(linux.epollIn | linux.epollPriority);
 const readEvents = linux.epollIn | linux.epollReadHangUp | linux.epollHangUp | linux.epollError;
 /** After these no event tells of what is left; a read stops before urgent data (RFC 6093) and leaves what is behind it. */
 const restEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError | linux.epollPriority;
-/** Of these the first two say that the peer has ended without urgent data; while it is paused nobody watches for that, nor for `epollIn`. */
-const endEvents = linux.epollReadHangUp | linux.epollIn | linux.epollPriority;
+/** The first two alone say that the peer has ended in good order, and nothing urgent; nobody watches for that, nor for `epollIn`, while it is paused. */
+const endEvents = linux.epollReadHangUp | linux.epollIn | linux.epollPriority | linux.epollError;
 const noQueue: Uint8Array[] = [];
 const one = Buffer.from(Int32Array.of(1).buffer);
 const lastFlags = linux.messageNoSignal | linux.messageMore;
