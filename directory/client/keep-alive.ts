@@ -1,6 +1,7 @@
 /**
  * A server that died without a word sends no more bytes, and a search that persists would wait for ever. Asking for something small when
- * it is silent makes that visible within seconds.
+ * it is silent makes that visible within seconds. One that sends a message byte by byte is not silent, and gets as much time as a big
+ * message needs on a slow link.
  */
 import type { Clock } from '#common/clock.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -8,6 +9,8 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 /** A silent connection is asked for a sign of life after this time; one that gives none for `silentMaxMs` is dropped. */
 const askAfterMs = 2000;
 const silentMaxMs = 5000;
+/** Time for one message, from its first byte to its last. */
+const messageMaxMs = 60_000;
 
 /** Watches a connection until the returned function is called. */
 export function keepAlive(connection: LdapConnection, clock: Clock): () => void {
@@ -15,6 +18,10 @@ export function keepAlive(connection: LdapConnection, clock: Clock): () => void 
   const timer = clock.every(askAfterMs / 2, () => {
     if (connection.silentMs > silentMaxMs) {
       connection.destroy(`no sign of life for ${Math.round(connection.silentMs)} ms`);
+      return;
+    }
+    if (connection.unfinishedMs > messageMaxMs) {
+      connection.destroy(`a message has not come to its end for ${Math.round(connection.unfinishedMs / 1000)} s`);
       return;
     }
     if (isAsking || connection.silentMs < askAfterMs) return;

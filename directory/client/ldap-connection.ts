@@ -101,6 +101,10 @@ export class LdapConnection implements AsyncDisposable {
   #flushPlanned = false;
   #lastId = 0;
   #lastHeardMs: number;
+  /** Nothing is read because of us; what the server sends meanwhile is not seen. */
+  #isPaused = false;
+  /** When the message began that has come in part. */
+  #unfinishedSinceMs: number | undefined;
   #error: PlatformError | undefined;
   #resting: Timer | undefined;
   #guard: WriteGuard | undefined;
@@ -163,9 +167,14 @@ export class LdapConnection implements AsyncDisposable {
     return this.#closed.promise;
   }
 
-  /** Milliseconds since the last byte from the server. */
+  /** Milliseconds since the last byte from the server; none while nothing is read. */
   get silentMs(): number {
-    return this.#clock.monotonicMs() - this.#lastHeardMs;
+    return this.#isPaused ? 0 : this.#clock.monotonicMs() - this.#lastHeardMs;
+  }
+
+  /** Milliseconds since the beginning of a message that has not come to its end; none while nothing is read. */
+  get unfinishedMs(): number {
+    return this.#isPaused || this.#unfinishedSinceMs === undefined ? 0 : this.#clock.monotonicMs() - this.#unfinishedSinceMs;
   }
 
   /**
@@ -236,7 +245,7 @@ export class LdapConnection implements AsyncDisposable {
       clock: this.#clock,
       server: this.url,
       timeoutMs: search.timeoutMs ?? this.#timeoutMs,
-      pause: () => this.#connection.pause(),
+      pause: () => this.#pause(),
       resume: () => this.#resume(),
       abandon: () => this.#abandonSearch(id),
     });
@@ -253,7 +262,7 @@ export class LdapConnection implements AsyncDisposable {
           const room = isHeld ? undefined : roomEarly?.();
           if (room === undefined) return true;
           isHeld = true;
-          this.#connection.pause();
+          this.#pause();
           void room.then(() => {
             isHeld = false;
             this.#resume();
@@ -308,7 +317,7 @@ export class LdapConnection implements AsyncDisposable {
   /** Reads nothing for so long: of many small answers that come meanwhile none wakes this process, and they are read at once. */
   rest(forMs: number): void {
     if (this.#error !== undefined || this.#resting !== undefined) return;
-    this.#connection.pause();
+    this.#pause();
     this.#resting = this.#clock.after(forMs, () => {
       this.#resting = undefined;
       this.#resume();
@@ -359,17 +368,34 @@ export class LdapConnection implements AsyncDisposable {
     this.#resume();
   }
 
+  #pause(): void {
+    this.#isPaused = true;
+    this.#connection.pause();
+  }
+
   // Another search may still be full; it stops the connection again with its next item.
   #resume(): void {
+    if (this.#isPaused) {
+      this.#isPaused = false;
+      // The silence was ours.
+      this.#lastHeardMs = this.#clock.monotonicMs();
+      if (this.#unfinishedSinceMs !== undefined) this.#unfinishedSinceMs = this.#lastHeardMs;
+    }
     this.#connection.resume();
   }
 
   #onData(chunk: Buffer): void {
     this.#lastHeardMs = this.#clock.monotonicMs();
+    const unread = this.#decoder.bufferedBytes + chunk.length;
     this.#decoder.push(chunk);
     for (;;) {
       const next = this.#decoder.next();
-      if (next.outcome === 'needs-more') return;
+      if (next.outcome === 'needs-more') {
+        const { bufferedBytes } = this.#decoder;
+        if (bufferedBytes === 0) this.#unfinishedSinceMs = undefined;
+        else if (bufferedBytes < unread || this.#unfinishedSinceMs === undefined) this.#unfinishedSinceMs = this.#lastHeardMs;
+        return;
+      }
       if (next.outcome !== 'message') {
         this.#end(new PlatformError('PROTO_SYNTAX', `${this.url} sent something that is no LDAP message: ${next.detail}`));
         this.#connection.destroy();
