@@ -13,7 +13,7 @@ import { messageOf } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import type { ContinuousStatus, VerifyReport } from '#replication/client/status.ts';
-import { readAllEntries } from '#replication/replica.ts';
+import { readAllAtMaster, readAllEntries } from '#replication/replica.ts';
 import { type Comparison, Findings, lookAt, lookAtMax, named } from '#replication/verify.ts';
 
 /** A pause between rounds, and after one that failed. */
@@ -117,8 +117,9 @@ export class ContinuousComparison implements AsyncDisposable {
         if (side === 0) entries += lot.length;
         lot = [];
       };
-      const scope = side === 0 ? comparison.scope : undefined;
-      for await (const entry of readAllEntries(walk, comparison.suffix, [], scope, pageSize)) {
+      const { suffix, scope } = comparison;
+      const all = side === 0 ? readAllAtMaster(walk, suffix, [], scope, pageSize) : readAllEntries(walk, suffix, [], pageSize);
+      for await (const entry of all) {
         if (this.#stop.signal.aborted) return undefined;
         lot.push(named(entry, walk));
         if (lot.length === pageSize) await flush();

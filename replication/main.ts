@@ -159,9 +159,7 @@ class Replication implements RunningReplication {
     this.#verifying = scheduleVerify(schedule, verifySchedule, this.name, this.#ports, this.#stop.signal, async () => {
       const reports = await this.verify();
       if (this.#config.differences !== 'repair') return;
-      for (const { replica, differing } of reports) {
-        if (differing > 0) await this.repair(replica, { isDryRun: false });
-      }
+      for (const report of reports) await this.#repairUnasked(report);
     });
   }
 
@@ -335,6 +333,14 @@ class Replication implements RunningReplication {
     this.#ports.log[level]({ component: 'verify', replica: report.replica, differing: report.differing, underWay: report.underWay }, text);
   }
 
+  // While a replica is stopped or refreshed the master's state is not what it shall be given: an operator, or the refresh, decides on that.
+  async #repairUnasked({ replica, differing }: VerifyReport): Promise<void> {
+    if (differing === 0) return;
+    const state = this.#seats.get(replica)?.replicator?.status().state;
+    if (state === 'following') await this.repair(replica, { isDryRun: false });
+    else this.#ports.log.warn({ component: 'repair', replica, differing }, `not repaired: the replica is ${state ?? 'another service’s'}`);
+  }
+
   #continuousTargets(): ContinuousTarget[] {
     return [...this.#seats.values()].flatMap((seat) => {
       const { replicator } = seat;
@@ -357,7 +363,7 @@ class Replication implements RunningReplication {
         },
         onRound: async (report: VerifyReport) => {
           this.#noteVerified(replicator, report);
-          if (this.#config.differences === 'repair' && report.differing > 0) await this.repair(seat.name, { isDryRun: false });
+          if (this.#config.differences === 'repair') await this.#repairUnasked(report);
         },
       };
     });

@@ -1,6 +1,9 @@
 /**
  * Tries the entries that a replica refused again: at once or soon, then less and less often. What stood in the way may have been another
  * change, or a schema that is mended by now.
+ *
+ * What counts is the master's state, which must be one that the replica may be given: a master that was restored from an older backup, or is
+ * away, is not asked.
  */
 import type { Clock, Timer } from '#common/clock.ts';
 import { jitteredMs, type Random } from '#common/random.ts';
@@ -14,12 +17,20 @@ const refusedAgainMaxMs = 60_000;
 /** See the header of this file. Of a replica that is connected; `cancel` when it is not any more. */
 export class RefusedAgain {
   readonly #ports: { readonly clock: Clock; readonly random: Random };
-  readonly #quarantine: Quarantine;
-  readonly #pipeline: Pipeline;
+  readonly #quarantine: Pick<Quarantine, 'size' | 'list'>;
+  readonly #pipeline: Pick<Pipeline, 'hasRoom' | 'isPending' | 'push'>;
+  readonly #isFollowing: () => boolean;
   #timer: Timer | undefined;
 
-  constructor(ports: { readonly clock: Clock; readonly random: Random }, quarantine: Quarantine, pipeline: Pipeline) {
+  /** `isFollowing`: whether the replica follows the master at this moment. */
+  constructor(
+    ports: { readonly clock: Clock; readonly random: Random },
+    quarantine: Pick<Quarantine, 'size' | 'list'>,
+    pipeline: Pick<Pipeline, 'hasRoom' | 'isPending' | 'push'>,
+    isFollowing: () => boolean,
+  ) {
     this.#ports = ports;
+    this.#isFollowing = isFollowing;
     this.#quarantine = quarantine;
     this.#pipeline = pipeline;
   }
@@ -30,6 +41,10 @@ export class RefusedAgain {
     this.#timer?.cancel();
     this.#timer = clock.after(jitteredMs(random, delayMs), () => {
       if (this.#quarantine.size === 0) return;
+      if (!this.#isFollowing()) {
+        this.tryFrom(Math.max(refusedAgainMs, delayMs));
+        return;
+      }
       this.#tryNow();
       this.tryFrom(Math.min(refusedAgainMaxMs, Math.max(refusedAgainMs, delayMs * 2)));
     });

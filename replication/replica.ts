@@ -190,48 +190,59 @@ function withoutCsn(step: Step): Step {
   return step;
 }
 
-/** The master's entry with that `entryUUID`, as far as the replica shall have it; `undefined` when there is none. */
-export function findAtMaster(connection: LdapConnection, suffix: string, uuid: string, scope: Scope): Promise<EntryImage | undefined> {
-  return findEntry(connection, suffix, atMaster(masterUuidFilter(uuid), scope), scope);
+/**
+ * The master's entry with that `entryUUID`, as far as the replica shall have it; `undefined` when there is none. Rejects with
+ * `DIR_UNAVAILABLE` where the master has no suffix.
+ */
+export async function findAtMaster(
+  connection: LdapConnection,
+  suffix: string,
+  uuid: string,
+  scope: Scope,
+): Promise<EntryImage | undefined> {
+  const [entry] = (await findManyAtMaster(connection, suffix, [uuid], scope)).values();
+  return entry;
 }
 
 /** The same of several, by UUID. */
-export function findManyAtMaster(connection: LdapConnection, suffix: string, uuids: readonly string[], scope: Scope): Promise<Found> {
-  return findEntries(connection, suffix, atMaster(or(...uuids.map(masterUuidFilter)), scope), scope, uuids.length);
+export async function findManyAtMaster(connection: LdapConnection, suffix: string, uuids: readonly string[], scope: Scope): Promise<Found> {
+  const filters = uuids.map(masterUuidFilter);
+  const named = filters.length === 1 ? (filters[0] as Filter) : or(...filters);
+  try {
+    return await findEntries(connection, suffix, scope.key === '' ? named : and(named, scope.filter), scope, uuids.length);
+  } catch (error) {
+    throw masterIsEmpty(error, connection, suffix);
+  }
 }
 
 type Found = ReadonlyMap<string, EntryImage>;
 
-function atMaster(named: Filter, scope: Scope): Filter {
-  return scope.key === '' ? named : and(named, scope.filter);
-}
-
 /** A replica's entry with that `entryUUID`; `undefined` when there is none. */
-export function findByUuid(connection: LdapConnection, suffix: string, uuid: string, scope: Scope): Promise<EntryImage | undefined> {
-  return findEntry(connection, suffix, equal('entryUUID', uuid), scope);
+export async function findByUuid(connection: LdapConnection, suffix: string, uuid: string, scope: Scope): Promise<EntryImage | undefined> {
+  const [entry] = (await findAtReplica(connection, suffix, equal('entryUUID', uuid), scope, 1)).values();
+  return entry;
 }
 
 /** The same of several, by UUID. */
 export function findManyByUuid(connection: LdapConnection, suffix: string, uuids: readonly string[], scope: Scope): Promise<Found> {
-  return findEntries(connection, suffix, or(...uuids.map((uuid) => equal('entryUUID', uuid))), scope, uuids.length);
+  return findAtReplica(connection, suffix, or(...uuids.map((uuid) => equal('entryUUID', uuid))), scope, uuids.length);
 }
 
-async function findEntry(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope): Promise<EntryImage | undefined> {
-  const [entry] = (await findEntries(connection, suffix, filter, scope, 1)).values();
-  return entry;
-}
-
-async function findEntries(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope, limit: number): Promise<Found> {
+// A replica that is still empty has no suffix either.
+async function findAtReplica(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope, limit: number): Promise<Found> {
   try {
-    const search = { baseDn: suffix, filter, attributes: [...scope.selection, ...masterUuidAttributes] };
-    const found = await connection.searchAll(search, limit, [manageDsaIt]);
-    const entries = found.map((one) => inReplicaForm(one));
-    return new Map(entries.map((one) => [uuidOfEntry(one.attributes), scope.trim(one)]));
+    return await findEntries(connection, suffix, filter, scope, limit);
   } catch (error) {
-    // A replica that is still empty has no suffix either.
     if (resultCodeOf(error) === resultCodes.noSuchObject) return new Map();
     throw error;
   }
+}
+
+async function findEntries(connection: LdapConnection, suffix: string, filter: Filter, scope: Scope, limit: number): Promise<Found> {
+  const search = { baseDn: suffix, filter, attributes: [...scope.selection, ...masterUuidAttributes] };
+  const found = await connection.searchAll(search, limit, [manageDsaIt]);
+  const entries = found.map((one) => inReplicaForm(one));
+  return new Map(entries.map((one) => [uuidOfEntry(one.attributes), scope.trim(one)]));
 }
 
 /** Every entry below `suffix`, page by page (RFC 2696), in no order; nothing when the suffix itself is missing. */
@@ -239,26 +250,60 @@ export async function* readAllEntries(
   connection: LdapConnection,
   suffix: string,
   attributes: readonly string[],
-  scope: Scope | undefined = undefined,
   entriesPerPage = pageSize,
+): AsyncGenerator<ReadEntry> {
+  try {
+    yield* readPages(connection, suffix, attributes, wholeScope, entriesPerPage);
+  } catch (error) {
+    if (resultCodeOf(error) !== resultCodes.noSuchObject) throw error;
+  }
+}
+
+/** The same of a master, as far as the replica shall have it; throws `DIR_UNAVAILABLE` when the suffix is missing. */
+export async function* readAllAtMaster(
+  connection: LdapConnection,
+  suffix: string,
+  attributes: readonly string[],
+  scope: Scope,
+  entriesPerPage = pageSize,
+): AsyncGenerator<ReadEntry> {
+  try {
+    yield* readPages(connection, suffix, attributes, scope, entriesPerPage);
+  } catch (error) {
+    throw masterIsEmpty(error, connection, suffix);
+  }
+}
+
+async function* readPages(
+  connection: LdapConnection,
+  suffix: string,
+  attributes: readonly string[],
+  scope: Scope,
+  entriesPerPage: number,
 ): AsyncGenerator<ReadEntry> {
   let cookie: Buffer = Buffer.alloc(0);
   do {
-    const search = connection.search(
-      { baseDn: suffix, filter: (scope ?? wholeScope).filter, attributes: [...masterUuidAttributes, ...attributes] },
-      [makePagedResults({ size: entriesPerPage, cookie }), manageDsaIt],
-    );
-    try {
-      for await (const item of search) {
-        if (item.kind !== 'entry' || item.dn.toLowerCase().startsWith(stateEntryStart)) continue;
-        const { dn, attributes: read } = inReplicaForm({ dn: item.dn, attributes: item.attributes });
-        yield { uuid: uuidOfEntry(read), dn, attributes: read };
-      }
-    } catch (error) {
-      if (resultCodeOf(error) === resultCodes.noSuchObject) return;
-      throw error;
+    const search = connection.search({ baseDn: suffix, filter: scope.filter, attributes: [...masterUuidAttributes, ...attributes] }, [
+      makePagedResults({ size: entriesPerPage, cookie }),
+      manageDsaIt,
+    ]);
+    for await (const item of search) {
+      if (item.kind !== 'entry' || item.dn.toLowerCase().startsWith(stateEntryStart)) continue;
+      const { dn, attributes: read } = inReplicaForm({ dn: item.dn, attributes: item.attributes });
+      yield { uuid: uuidOfEntry(read), dn, attributes: read };
     }
     const paged = readPagedResults(findControl(search.done?.controls ?? [], controlOids.pagedResults)?.value);
     cookie = Buffer.from(paged?.cookie ?? '');
   } while (cookie.length > 0);
+}
+
+// One whose database was lost, or that does not show it to us any more, must not pass for one that has removed everything.
+function masterIsEmpty(error: unknown, { url }: LdapConnection, suffix: string): unknown {
+  if (resultCodeOf(error) !== resultCodes.noSuchObject) return error;
+  return new PlatformError(
+    'DIR_UNAVAILABLE',
+    `the master ${url} has no "${suffix}", or does not show it to us: it was restarted empty, or our rights there were changed. ` +
+      'Nothing is taken for removed; bring its content back',
+    { cause: error },
+  );
 }

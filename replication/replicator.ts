@@ -34,7 +34,7 @@ import { RefusedAgain, refusedAgainMs } from '#replication/refused-again.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
 import type { ReplicatorOptions } from '#replication/replicator-options.ts';
-import { Doomed } from '#replication/resync.ts';
+import { checkDeletes, Doomed, deletesFloor } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
 import { ReplicaDiverged, runSource } from '#replication/source.ts';
 import type { Shadow } from '#replication/store/shadow.ts';
@@ -65,7 +65,8 @@ export class Replicator implements AsyncDisposable {
   #phase: 'connecting' | 'refreshing' | 'following' = 'connecting';
   #sourceState: 'connecting' | 'connected' = 'connecting';
   #stoppedBy: PlatformError | undefined;
-  #allowAnyDeletes = false;
+  /** Deletions of a refresh that an operator has let through, having been told of so many. */
+  #allowedDeletes = 0;
   #containerMoved = false;
   readonly #refusedAgain: RefusedAgain;
   #comparesContent = false;
@@ -102,7 +103,7 @@ export class Replicator implements AsyncDisposable {
       if (this.#phase !== 'following') this.#containerMoved = true;
     });
     this.#pipeline = new Pipeline(options.ports.clock, (changes) => this.#onAcknowledged(changes));
-    this.#refusedAgain = new RefusedAgain(options.ports, options.quarantine, this.#pipeline);
+    this.#refusedAgain = new RefusedAgain(options.ports, options.quarantine, this.#pipeline, () => this.#phase === 'following');
     this.#running = this.#run();
   }
 
@@ -156,10 +157,11 @@ export class Replicator implements AsyncDisposable {
     };
   }
 
-  /** Lets a refresh that was stopped delete what it wants to, once. */
+  /** Lets a refresh that was stopped delete as much as it wanted to, once. One that wants more by then stops again. */
   allowDeletes(): void {
-    if (this.#stoppedBy?.code !== 'REPL_TOO_MANY_DELETES') throw this.#isNotStopped('asks for deletions');
-    this.#allowAnyDeletes = true;
+    const error = this.#stoppedBy;
+    if (error?.code !== 'REPL_TOO_MANY_DELETES') throw this.#isNotStopped('asks for deletions');
+    this.#allowedDeletes = Number(error.fields.deletes) + deletesFloor;
     this.#goOn?.();
   }
 
@@ -309,7 +311,7 @@ export class Replicator implements AsyncDisposable {
   }
 
   async #consume(connection: LdapConnection, signal: AbortSignal, onFollowing: () => void): Promise<void> {
-    const { suffix, scope, refreshDeletesMaxPercent, namedFile, ports } = this.#options;
+    const { suffix, scope, namedFile, ports } = this.#options;
     if (namedFile !== undefined) await removeFile(ports.files, namedFile);
     await this.#checkHistory(connection);
     const ofEntries = this.#received === undefined && scope.key === '' ? await entriesOf(connection) : undefined;
@@ -326,7 +328,9 @@ export class Replicator implements AsyncDisposable {
       pipeline: this.#pipeline,
       signal,
       takeDisplaced: () => this.#images.takeDisplaced(),
-      refreshDeletesMaxPercent: () => (this.#allowAnyDeletes ? 100 : refreshDeletesMaxPercent),
+      checkDeletes: (count, total) => {
+        if (count > this.#allowedDeletes) checkDeletes(count, total, this.#options.refreshDeletesMaxPercent, this.name);
+      },
       replica: () => this.#connectedTarget(),
       doomed: this.#doomed,
       takeContainerMoved: () => {
@@ -340,7 +344,7 @@ export class Replicator implements AsyncDisposable {
         this.#phase = phase;
         if (phase !== 'following') return;
         progress.over();
-        this.#allowAnyDeletes = false;
+        this.#allowedDeletes = 0;
         this.#comparesContent = false;
         onFollowing();
       },

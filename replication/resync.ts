@@ -10,7 +10,7 @@ import type { Replica } from '#replication/replica.ts';
 import type { NamedEntries } from '#replication/store/named-entries.ts';
 
 /** Deletions of one refresh that are never questioned, unless they are nearly all there is. */
-const deletesFloor = 20;
+export const deletesFloor = 20;
 /** Entries to be deleted that are in memory at a time; with more, the replica is read once more for the next. */
 const deletesListedMax = 50_000;
 

@@ -18,7 +18,7 @@ import { findSyncEntry, readSyncChange } from '#protocol/ldap/sync-entry.ts';
 import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
 import { batchBytesMax, blockMax, type Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
-import { checkDeletes, type Doomed, type FoundDoomed, findDoomed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
+import { type Doomed, type FoundDoomed, findDoomed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
 import { NamedEntries } from '#replication/store/named-entries.ts';
 
@@ -33,7 +33,8 @@ export interface SourceContext {
   readonly log: Logger;
   readonly pipeline: Pipeline;
   readonly signal: AbortSignal;
-  readonly refreshDeletesMaxPercent: () => number;
+  /** Throws where the refresh would delete `count` of the replica's `total` entries and may not. */
+  readonly checkDeletes: (count: number, total: number) => void;
   /** The replica, once it is connected. */
   readonly replica: () => Promise<Replica>;
   /** Entries that the replica may lack because it refuses them. */
@@ -257,7 +258,7 @@ class Refresh {
       found = await findDoomed(await context.replica(), this.#named, doomed);
       if (unnamedAreGone && this.#index === undefined && found.named + context.refusedEntries() < this.#named.size)
         throw new ReplicaDiverged(`${replicaName} lacks entries that the master takes for known there`);
-      if (isFirst) checkDeletes(found.doomed, found.total, context.refreshDeletesMaxPercent(), replicaName);
+      if (isFirst) context.checkDeletes(found.doomed, found.total);
       if (found.doomed >= left) break;
       await this.#deleteAll(found.uuids);
     }

@@ -14,7 +14,7 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import type { ComparisonProgress, Difference, VerifyReport } from '#replication/client/status.ts';
 import { decide, type EntryImage } from '#replication/decide.ts';
 import { entryDigest, type Lot, RangeDigests } from '#replication/digest.ts';
-import { findManyAtMaster, findManyByUuid, type ReadEntry, readAllEntries } from '#replication/replica.ts';
+import { findManyAtMaster, findManyByUuid, type ReadEntry, readAllAtMaster, readAllEntries } from '#replication/replica.ts';
 import type { Scope } from '#replication/scope.ts';
 import type { Differences } from '#replication/store/differences.ts';
 import { NamedEntries } from '#replication/store/named-entries.ts';
@@ -60,7 +60,7 @@ export async function compareServers(comparison: Comparison, work: ComparisonWor
   // A master without CSNs leaves the replica its own.
   let keepsCsn = comparison.keepsCsn;
   steps.begin('reading the master', undefined);
-  for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
+  for await (const entry of readAllAtMaster(master, suffix, scope.selection, scope)) {
     if (ranges.entries === 0) keepsCsn &&= entry.attributes.some((one) => one.type.toLowerCase() === 'entrycsn');
     ranges.addMaster(named(entry, master), entryDigest(entry.uuid, scope.trim(entry), keepsCsn));
     steps.did(1);
@@ -214,7 +214,7 @@ async function findSuspects(
   steps: Steps,
 ): Promise<void> {
   steps.begin('reading the master again, where they differ', undefined);
-  for await (const entry of readAllEntries(master, suffix, scope.selection, scope)) {
+  for await (const entry of readAllAtMaster(master, suffix, scope.selection, scope)) {
     steps.did(1);
     if (lot.has(named(entry, master))) suspects.put(entry.uuid, ...fingerprint(entry, scope, keepsCsn));
   }

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Ports } from '#common/lifecycle.ts';
 import { silentLogger } from '#common/log/logger.ts';
+import type { Schedule } from '#common/schedule.ts';
 import type { Secret } from '#common/secret.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -30,10 +31,15 @@ const ports = () => systemPorts(silentLogger);
 
 /** Starts the service between two servers, with its state in `directory`. */
 export async function replicate(
-  master: TestServer,
-  replica: TestServer,
+  master: Pick<TestServer, 'url' | 'rootDn' | 'rootPassword'>,
+  replica: Pick<TestServer, 'url' | 'rootDn' | 'rootPassword'>,
   directory: string,
-  own: { readonly ports?: Partial<Ports>; readonly replica?: Partial<ReplicationConfig['replicas'][number]> } = {},
+  own: {
+    readonly ports?: Partial<Ports>;
+    readonly replica?: Partial<ReplicationConfig['replicas'][number]>;
+    readonly service?: Partial<ReplicationConfig>;
+    readonly schedule?: Schedule;
+  } = {},
 ): Promise<RunningReplication> {
   await writeFile(join(directory, 'master.secret'), master.rootPassword.reveal());
   await writeFile(join(directory, 'replica.secret'), replica.rootPassword.reveal());
@@ -55,9 +61,10 @@ export async function replicate(
       stateDirectory: join(directory, 'state'),
       refreshDeletesMaxPercent: 10,
       verifySchedule: '17 3 * * *',
+      ...own.service,
     },
     { ...ports(), ...own.ports },
-    { schedule: () => ({ cancel: () => {} }) },
+    { schedule: own.schedule ?? (() => ({ cancel: () => {} })) },
   );
 }
 

@@ -1,0 +1,141 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { silentLogger } from '#common/log/logger.ts';
+import type { Schedule } from '#common/schedule.ts';
+import { systemPorts } from '#common/system-ports.ts';
+import { attribute } from '#protocol/ldap/messages.ts';
+import type { RunningReplication } from '#replication/main.ts';
+import { readAllEntries } from '#replication/replica.ts';
+import { FaultProxy } from '#test/fakes/fault-proxy.ts';
+import { cookieOf, csnOf, type HostileEntry, HostileMaster, roleEntry, suffixEntry } from './hostile-master.ts';
+import { startOwnDirectory } from './own-directory.ts';
+import { replicate, type TestServer } from './replication-suite.ts';
+import { startSlapd } from './slapd-server.ts';
+
+const patience = { timeout: 20_000, interval: 20 };
+
+/** The suffix and entries 2 to `last`. */
+const content = (last: number): HostileEntry[] => [suffixEntry(), ...Array.from({ length: last - 1 }, (_, i) => roleEntry(i + 2))];
+
+/** Names that a server has. */
+async function namesOf(server: TestServer): Promise<string[]> {
+  await using connection = await server.connect();
+  const names: string[] = [];
+  for await (const { dn } of readAllEntries(connection, 'o=mail', ['1.1'])) names.push(dn);
+  return names.sort();
+}
+
+describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind) => {
+  let master: HostileMaster;
+  let replica: TestServer;
+  let toReplica: FaultProxy;
+  let directory: string;
+  let service: RunningReplication | undefined;
+
+  const state = () => service?.status().replicas[0];
+  const start = async (own?: Parameters<typeof replicate>[3]): Promise<void> => {
+    service = await replicate(master, { ...replica, url: toReplica.url }, directory, own);
+  };
+  /** It tells all that it has, at each refresh. */
+  const tellsAll = (): void => {
+    master.onStream = (stream) => {
+      for (const entry of master.entries) stream.entry(entry);
+      stream.refreshed(cookieOf(100), 'refreshPresent');
+    };
+  };
+
+  beforeEach(async () => {
+    master = await HostileMaster.start();
+    replica = kind === 'ours' ? await startOwnDirectory('replica') : await startSlapd({ withSuffix: false });
+    toReplica = await FaultProxy.before(replica.url);
+    directory = await mkdtemp(join(tmpdir(), 'archipelago-hostile-'));
+    master.entries = content(60);
+    master.contextCsn = csnOf(100);
+    tellsAll();
+  });
+
+  afterEach(async () => {
+    await service?.[Symbol.asyncDispose]();
+    service = undefined;
+    for (const one of [master, toReplica, replica]) await one[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  /** The replica refuses a change of entry 2, which it has. */
+  async function refuseChange(): Promise<void> {
+    const odd = roleEntry(2);
+    const changed = { ...odd, attributes: [...odd.attributes, attribute('objectClass', 'top', 'organizationalRole', 'unknownThing')] };
+    master.entries = master.entries.map((one) => (one.uuid === odd.uuid ? changed : one));
+    master.stream.entry(changed, 'modify', cookieOf(101));
+    await expect.poll(() => state()?.refused.entries, patience).toBe(1);
+  }
+
+  // Ours takes every class, and refuses nothing here.
+  const onSlapd = kind === 'slapd' ? it : () => {};
+
+  onSlapd('shows nothing any more keeps what its master was asked about', async () => {
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    await refuseChange();
+    master.entries = [];
+    await expect.poll(() => state()?.lastError, patience).toContain('has no "o=mail"');
+    expect(await namesOf(replica)).toHaveLength(60);
+    await expect(service?.verify('ldap-eu')).rejects.toThrow('has no "o=mail"');
+  });
+
+  onSlapd('went back keeps what it had refused a change of, until an operator has decided', async () => {
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    await refuseChange();
+    master.entries = master.entries.filter(({ dn }) => dn !== 'cn=a2,o=mail');
+    master.contextCsn = csnOf(50);
+    master.cut();
+    await expect.poll(() => state()?.stoppedBy, patience).toBe('REPL_MASTER_WENT_BACK');
+    toReplica.cut();
+    await expect.poll(() => toReplica.connections, patience).toBe(0);
+    toReplica.heal();
+    await expect.poll(() => toReplica.connections, patience).toBe(1);
+    // Refused entries were tried again as soon as the replica was back; comparisons give whoever does it time to.
+    for (let i = 0; i < 5; i += 1) expect((await service?.verify())?.[0]?.differing).toBe(1);
+    expect(await namesOf(replica)).toContain('cn=a2,o=mail');
+  });
+
+  it('went back to an older state is not repaired by the calendar', async () => {
+    let compare: (() => unknown) | undefined;
+    const schedule: Schedule = (_expression, _name, run) => {
+      compare = run;
+      return { cancel: () => {} };
+    };
+    const real = systemPorts(silentLogger);
+    const random = { ...real.random, integer: () => 0, bytes: (length: number) => real.random.bytes(length) };
+    await start({ service: { differences: 'repair' }, schedule, ports: { random } });
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    master.entries = content(59);
+    master.contextCsn = csnOf(50);
+    master.cut();
+    await expect.poll(() => state()?.stoppedBy, patience).toBe('REPL_MASTER_WENT_BACK');
+    await compare?.();
+    expect(state()?.lastVerifyResult).toContain('1 of 59 entries differ');
+    expect(await namesOf(replica)).toHaveLength(60);
+    service?.resume('ldap-eu');
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    expect(await namesOf(replica)).toHaveLength(59);
+  });
+
+  it('is emptier still once deletions were allowed stops again, with the new count', async () => {
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    master.entries = content(30);
+    master.cut();
+    await expect.poll(() => state()?.lastError, patience).toContain('would delete 30 of 60 entries');
+    master.entries = content(1);
+    service?.allowDeletes('ldap-eu');
+    await expect.poll(() => state()?.lastError, patience).toContain('would delete 59 of 60 entries');
+    expect(await namesOf(replica)).toHaveLength(60);
+    service?.allowDeletes('ldap-eu');
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    await expect.poll(() => namesOf(replica), patience).toEqual(['o=mail']);
+  });
+});
