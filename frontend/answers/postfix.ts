@@ -55,6 +55,9 @@ function serve(connection: Connection, clock: Clock, parse: Parse, destinations:
   let pending: Buffer = Buffer.alloc(0);
   let isBusy = false;
   let isOver = false;
+  let isClosed = false;
+  /** Called when what was answered has gone, or nobody will read it. */
+  let goOn = (): void => {};
   let silence = clock.after(silentMaxMs, () => connection.destroy());
   const pump = async (): Promise<void> => {
     if (isBusy) return;
@@ -68,7 +71,10 @@ function serve(connection: Connection, clock: Clock, parse: Parse, destinations:
       }
       if (request === undefined) break;
       pending = pending.subarray(request.next);
-      connection.write(request.answer(await destinations.find(request.key, 'lmtp', connection.localAddress)));
+      const answer = request.answer(await destinations.find(request.key, 'lmtp', connection.localAddress));
+      // Whoever does not read is not answered further.
+      if (!isClosed && !connection.write(answer)) await new Promise<void>((resolve) => (goOn = resolve));
+      if (isClosed) return;
     }
     isBusy = false;
     if (isOver) connection.end();
@@ -85,7 +91,10 @@ function serve(connection: Connection, clock: Clock, parse: Parse, destinations:
       isOver = true;
       if (!isBusy) connection.end();
     },
+    drain: () => goOn(),
     close: () => {
+      isClosed = true;
+      goOn();
       silence.cancel();
       closed();
     },

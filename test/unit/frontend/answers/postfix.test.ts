@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import type { Destination } from '#frontend/answers/destinations.ts';
-import { parseSocketmap, parseTcpTable } from '#frontend/answers/postfix.ts';
+import type { Connection, Network } from '#common/network/network.ts';
+import type { Destination, Destinations } from '#frontend/answers/destinations.ts';
+import { parseSocketmap, parseTcpTable, startPostfixTable } from '#frontend/answers/postfix.ts';
+import type { FrontendListener } from '#frontend/config.ts';
+import { FakeClock, settle } from '#test/fakes/clock.ts';
+import { connectionPair } from '#test/fakes/memory-connection.ts';
 
 const host: Destination = { kind: 'server', isFrontend: false, host: '192.0.2.11', port: 24, tls: 'none', account: 'alice@isp.example' };
 const frontend: Destination = { ...host, isFrontend: true, host: '2001:db8::1', port: 25 };
@@ -53,4 +57,50 @@ it.each([
   const request = parse(Buffer.from(text));
   if (request === undefined || request === 'malformed') throw new Error('it was not taken');
   expect([host, frontend, { kind: 'unknown' } as const, temporary].map((destination) => request.answer(destination))).toEqual(answers);
+});
+
+it('answers nobody further who does not read, and looks nothing up for one who has gone', async () => {
+  let accept: (connection: Connection) => void = () => {};
+  const network: Network = {
+    connect: () => Promise.reject(new Error('not here')),
+    listen: async (_options, accepted) => {
+      accept = accepted;
+      return { address: '127.0.0.1', port: 1, close: async () => {} };
+    },
+  };
+  let asked = 0;
+  const destinations = {
+    find: async () => {
+      asked += 1;
+      return host;
+    },
+  } as unknown as Destinations;
+  const listener: FrontendListener = { protocol: 'tcp-table', tls: 'none', address: '127.0.0.1', port: 0, allowPlaintextLogin: false };
+  await startPostfixTable(listener, { network, clock: new FakeClock() }, destinations);
+  const [near, far] = connectionPair();
+  let read = '';
+  near.handle({
+    data: (chunk) => {
+      read += chunk.toString();
+      if (read.length > 100_000) near.pause();
+    },
+    close: () => {},
+  });
+  accept(far);
+  near.pause();
+  near.write('get a\n'.repeat(10_000));
+  await expect.poll(() => near.pendingBytes).toBeGreaterThan(65_535);
+  await settle();
+  const before = asked;
+  expect(before).toBeLessThan(3_000);
+  near.resume();
+  await expect.poll(() => read.length).toBeGreaterThan(100_000);
+  expect(asked).toBeGreaterThan(before);
+  expect(read).toMatch(/^(?:200 lmtp:inet:\[192\.0\.2\.11\]:24\n)+$/);
+  near.destroy();
+  await expect.poll(() => far.isClosed).toBe(true);
+  await settle();
+  const after = asked;
+  await settle();
+  expect([asked, asked < 10_000]).toEqual([after, true]);
 });
