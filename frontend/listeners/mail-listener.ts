@@ -93,7 +93,8 @@ class MailListener implements RunningMailListener {
     this.#release(connection.remoteAddress);
   };
   readonly #connections: ReturnType<Ports['metrics']['counter']>;
-  #handshakes = 0;
+  /** In a TLS handshake, or before the end of their PROXY header; whether they have been counted. */
+  readonly #beginning = new Map<Connection, boolean>();
   readonly #refusedHandshakes: RateLimit;
   readonly #sendsHeader: (address: string) => boolean;
   #refusals = 0;
@@ -127,7 +128,7 @@ class MailListener implements RunningMailListener {
   }
 
   get connections(): number {
-    return this.#dialogues.size + this.#handshakes + this.#waiting.length;
+    return this.#dialogues.size + this.#beginning.size + this.#waiting.length;
   }
 
   get #connectionsEverywhere(): number {
@@ -182,6 +183,12 @@ class MailListener implements RunningMailListener {
       if (!this.#sendsHeader(connection.remoteAddress)) this.#release(connection.remoteAddress);
       hangUp(connection);
     }
+    // Nothing can be said to them, and whoever stalls would be waited for.
+    for (const [connection, isCounted] of this.#beginning) {
+      this.#beginning.delete(connection);
+      if (isCounted) this.#release(connection.remoteAddress);
+      connection.destroy();
+    }
     for (const dialogue of this.#dialogues.values()) dialogue.stop();
   }
 
@@ -221,14 +228,13 @@ class MailListener implements RunningMailListener {
       this.#refuse(connection);
       return;
     }
-    this.#handshakes += 1;
+    this.#beginning.set(connection, false);
     readProxyHeader(connection, ports.clock).then(
       (proxied) => {
-        this.#handshakes -= 1;
-        if (this.#admit(proxied)) this.#enter(proxied);
+        if (this.#beginning.delete(connection) && this.#admit(proxied)) this.#enter(proxied);
       },
       (error: unknown) => {
-        this.#handshakes -= 1;
+        this.#beginning.delete(connection);
         ports.log.debug({ protocol: listener.protocol, clientIp: connection.remoteAddress, errCode: codeOf(error) }, messageOf(error));
       },
     );
@@ -278,7 +284,7 @@ class MailListener implements RunningMailListener {
   #secure(connection: Connection): void {
     const { tls, ports } = this.#options;
     if (tls === undefined) return;
-    this.#handshakes += 1;
+    this.#beginning.set(connection, true);
     let isGone = false;
     connection.handle({
       data: () => {},
@@ -288,13 +294,12 @@ class MailListener implements RunningMailListener {
     });
     connection.startTls(tls).then(
       () => {
-        this.#handshakes -= 1;
+        if (!this.#beginning.delete(connection)) return;
         if (isGone) this.#release(connection.remoteAddress);
         else this.#begin(connection);
       },
       (error: unknown) => {
-        this.#handshakes -= 1;
-        this.#release(connection.remoteAddress);
+        if (this.#beginning.delete(connection)) this.#release(connection.remoteAddress);
         ports.log.debug(
           { protocol: this.#options.listener.protocol, clientIp: connection.remoteAddress, errCode: codeOf(error) },
           messageOf(error),

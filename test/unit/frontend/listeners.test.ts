@@ -47,6 +47,7 @@ async function listen(options: Partial<FrontendListener> = {}) {
   const connect = async (
     from: string,
     isStubborn = false,
+    prepare: (far: MemoryConnection) => void = () => {},
   ): Promise<{ connection: MemoryConnection; greeting: string; greetingNow: () => string; isClosed: () => boolean }> => {
     const [near, far] = connectionPair({ clientAddress: from });
     let greeting = '';
@@ -60,6 +61,7 @@ async function listen(options: Partial<FrontendListener> = {}) {
         isClosed = true;
       },
     });
+    prepare(far);
     accept(far);
     await settle();
     return { connection: near, greeting, greetingNow: () => greeting, isClosed: () => isClosed };
@@ -178,5 +180,23 @@ describe('a listener', () => {
     await settle();
     expect(client.isClosed()).toBe(true);
     expect(running.connections).toBe(0);
+  });
+
+  it.each<[string, Partial<FrontendListener>]>([
+    ['a TLS handshake', { tls: 'implicit' }],
+    ['a PROXY header', { proxyFrom: ['192.0.2.0/24'] }],
+  ])('waits for nobody who stalls in %s when the frontend stops', async (_what, options) => {
+    const { connect, running } = await listen(options);
+    let shakeHands = (): void => {};
+    const client = await connect('192.0.2.1', false, (far) => {
+      far.startTls = () => new Promise((resolve) => (shakeHands = resolve));
+    });
+    expect(running.connections).toBe(1);
+    running.stop();
+    await settle();
+    expect([client.isClosed(), running.connections, running.connectionsOf('192.0.2.1')]).toEqual([true, 0, 0]);
+    shakeHands();
+    await settle();
+    expect([running.connections, client.greetingNow()]).toEqual([0, '']);
   });
 });
