@@ -37,6 +37,11 @@ export const errorCatalogue = {
   DIR_NOT_FOUND: entry('not-found', 'never', 'The directory has no such entry.'),
   DIR_EXISTS: entry('conflict', 'never', 'The directory already has an entry of that name.'),
   DIR_DENIED: entry('denied', 'never', 'The directory refused the operation for this identity.'),
+  DIR_ENTRY_UNREADABLE: entry(
+    'config',
+    'never',
+    'An entry is there, and its entryUUID is not shown to this identity; nothing may be said about its account. Mend the access rules of the directory.',
+  ),
   DIR_REFUSED: entry('protocol', 'never', 'The directory refused the operation; its result code and text are in the message.'),
   DIR_QUORUM: entry(
     'unavailable',

@@ -5,7 +5,7 @@
  * connection. Only the master's "nothing found" means that there is nothing (see `LookupAnswer.authoritative`).
  */
 import { type AccountName, type AccountUuid, type DomainName, domainOf, localPartOf } from '#common/account-name.ts';
-import { messageOf } from '#common/errors/platform-error.ts';
+import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { ClusterName } from '#common/host-server.ts';
 import type { DirectoryPorts, ResolvedAccess } from '#directory/client/access.ts';
 import { type AttributeNames, archipelagoNames, recordAttributes } from '#directory/client/attribute-names.ts';
@@ -15,7 +15,7 @@ import { uuidFilter } from '#directory/client/entry-uuid.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
 import type { AccountRecord, ClusterRecord, DomainRecord } from '#directory/client/records.ts';
-import { type Entry, recordFromEntry } from '#directory/client/records-from-entry.ts';
+import { type Entry, type RecordOutcome, recordFromEntry } from '#directory/client/records-from-entry.ts';
 import { escapeDnValue } from '#protocol/ldap/dn.ts';
 import { and, equal, type Filter, or } from '#protocol/ldap/filter.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
@@ -173,22 +173,18 @@ class Lookup implements DirectoryReader {
       ambiguousMax,
     );
     const domains = entries.flatMap((entry) => {
-      const made = recordFromEntry(entry, { names });
+      const made = readable(recordFromEntry(entry, { names }));
       return made.outcome === 'record' && made.record.kind === 'domain' ? [made.record] : [];
     });
     return domains.find((one) => one.name === domain) ?? domains.find((one) => one.aliases.includes(domain));
   }
 
-  async #accounts(
-    connection: LdapConnection,
-    filter: Filter,
-    limit: number,
-    baseDn = this.#options.access.suffix,
-  ): Promise<AccountRecord[]> {
+  async #accounts(connection: LdapConnection, filter: Filter, limit: number, listedBelow?: string): Promise<AccountRecord[]> {
+    const baseDn = listedBelow ?? this.#options.access.suffix;
     const records: AccountRecord[] = [];
     try {
       for await (const item of connection.search({ baseDn, filter, attributes: this.#attributes, sizeLimit: limit })) {
-        const record = item.kind === 'entry' ? this.#account(item) : undefined;
+        const record = item.kind === 'entry' ? this.#account(item, listedBelow !== undefined) : undefined;
         if (record !== undefined) records.push(record);
       }
     } catch (error) {
@@ -199,8 +195,10 @@ class Lookup implements DirectoryReader {
     return records;
   }
 
-  #account(entry: Entry): AccountRecord | undefined {
-    const made = recordFromEntry(entry, { names: this.#names });
+  /** A list goes on without what cannot be read. */
+  #account(entry: Entry, isOfList = false): AccountRecord | undefined {
+    const found = recordFromEntry(entry, { names: this.#names });
+    const made = isOfList ? found : readable(found);
     if (made.outcome === 'record') return made.record.kind === 'account' ? made.record : undefined;
     if (made.outcome === 'unusable') this.#options.ports.log.warn({ component: 'directory-lookup' }, made.detail);
     return undefined;
@@ -209,6 +207,12 @@ class Lookup implements DirectoryReader {
   #domainDn(domain: DomainName): string {
     return domainDn(domain, this.#options.access.suffix, this.#names);
   }
+}
+
+/** An entry that is there and hidden is no reason to say that there is none, which would be final. */
+function readable(made: RecordOutcome): RecordOutcome {
+  if (made.outcome === 'unusable' && made.isUnreadable) throw new PlatformError('DIR_ENTRY_UNREADABLE', made.detail);
+  return made;
 }
 
 /** DN of a domain's entry. */

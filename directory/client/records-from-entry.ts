@@ -39,7 +39,8 @@ export interface Entry {
 export type RecordOutcome =
   | { readonly outcome: 'record'; readonly record: DirectoryRecord }
   | { readonly outcome: 'other' }
-  | { readonly outcome: 'unusable'; readonly detail: string };
+  /** `isUnreadable`: it may be as good as any, and is not shown as a whole to this identity. */
+  | { readonly outcome: 'unusable'; readonly detail: string; readonly isUnreadable: boolean };
 
 /** Makes the record of an entry. `uuid` is given when it came otherwise, as in a sync state control. */
 export function recordFromEntry(entry: Entry, options: { uuid?: string; names?: AttributeNames } = {}): RecordOutcome {
@@ -57,7 +58,7 @@ export function recordFromEntry(entry: Entry, options: { uuid?: string; names?: 
           : undefined;
   if (kind === undefined) return { outcome: 'other' };
   const uuid = tryParseAccountUuid(options.uuid ?? uuidOf(entry.attributes, names) ?? '');
-  if (uuid === undefined) return unusable(entry, 'has no entryUUID that this identity may read');
+  if (uuid === undefined) return unusable(entry, 'has no entryUUID that this identity may read', true);
   const dn = parseDn(entry.dn);
   if (dn === undefined) return unusable(entry, 'has a name that is no DN');
   const common = { uuid, dn: entry.dn, csn: textOf(entry.attributes, names.entryCsn) ?? '' };
@@ -222,6 +223,6 @@ function namingValue(dn: Dn, level: number, type: string): string | undefined {
   return dn[level]?.find((ava) => normalizeAttributeType(ava.type) === wanted)?.value;
 }
 
-function unusable(entry: Entry, why: string): RecordOutcome {
-  return { outcome: 'unusable', detail: `entry "${printable(entry.dn)}" ${why}` };
+function unusable(entry: Entry, why: string, isUnreadable = false): RecordOutcome {
+  return { outcome: 'unusable', detail: `entry "${printable(entry.dn)}" ${why}`, isUnreadable };
 }
