@@ -69,10 +69,19 @@ export async function removeFile(files: Pick<Files, 'unlink'>, path: string): Pr
   }
 }
 
-/** The highest CSN in an OpenLDAP-form cookie (`rid=000,csn=…;…`); `undefined` for cookies of another form. */
+const csnPattern = /^\d{14}\.\d{6}Z#[0-9a-f]{6}#[0-9a-f]{2,3}#[0-9a-f]{6}$/i;
+
+/**
+ * The highest CSN in an OpenLDAP-form cookie (`rid=000,csn=…;…`); `undefined` for cookies of another form. What is no CSN does not count: it
+ * would be later than any change that somebody waits for.
+ */
 export function csnOfCookie(cookie: Buffer | undefined): string | undefined {
   const match = /(?:^|,)csn=([^,]+)/.exec(cookie?.toString('latin1') ?? '');
-  return match?.[1]?.split(';').sort().at(-1);
+  return match?.[1]
+    ?.split(';')
+    .filter((csn) => csnPattern.test(csn))
+    .sort()
+    .at(-1);
 }
 
 /** A checkpoint is made when nothing was acknowledged for so long, or after the longer time: its flushes would hold up the next change. */

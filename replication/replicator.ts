@@ -16,7 +16,6 @@
 import { sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
-import { jitteredMs } from '#common/random.ts';
 import { openBound } from '#directory/client/access.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection, WriteGuard } from '#directory/client/ldap-connection.ts';
@@ -35,12 +34,13 @@ import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
 import type { ReplicatorOptions } from '#replication/replicator-options.ts';
 import { checkDeletes, Doomed, deletesFloor } from '#replication/resync.ts';
+import { RetryPause } from '#replication/retry-pause.ts';
 import type { Scope } from '#replication/scope.ts';
 import { ReplicaDiverged, runSource } from '#replication/source.ts';
 import type { Shadow } from '#replication/store/shadow.ts';
 
-const pauseFirstMs = 100;
-const pauseMaxMs = 30_000;
+/** A checkpoint that could not be stored is stored again after this time. */
+const checkpointAgainMs = 5000;
 /** How long the end of the service waits for it. */
 const lastCheckpointMs = 2000;
 const refusedShown = 10;
@@ -90,6 +90,7 @@ export class Replicator implements AsyncDisposable {
   #changes = 0;
   #sourceError: string | undefined;
   #targetError: string | undefined;
+  #checkpointError: string | undefined;
   #verified: { readonly atMs: number; readonly result: string } | undefined;
   #queries: LdapConnection | undefined;
   #openingQueries: Promise<LdapConnection> | undefined;
@@ -149,7 +150,7 @@ export class Replicator implements AsyncDisposable {
       conflicts: this.#lag.conflicts,
       refused: { entries: quarantine.size, first: quarantine.list(refusedShown) },
       contextCsn: this.#acknowledged?.csn,
-      lastError: this.#stoppedBy?.message ?? this.#targetError ?? this.#sourceError,
+      lastError: this.#stoppedBy?.message ?? this.#targetError ?? this.#checkpointError ?? this.#sourceError,
       ...(this.#stoppedBy === undefined ? {} : { stoppedBy: this.#stoppedBy.code }),
       lastAppliedAtMs: this.#lag.lastAppliedAtMs,
       lastVerifiedAtMs: this.#verified?.atMs,
@@ -260,10 +261,11 @@ export class Replicator implements AsyncDisposable {
   async #keepSource(): Promise<void> {
     const { ports, master } = this.#options;
     const signal = this.#stop.signal;
-    let pauseMs = pauseFirstMs;
+    const pause = new RetryPause(ports);
     while (!signal.aborted) {
       let connection: LdapConnection | undefined;
       let stopWatching: (() => void) | undefined;
+      let followedAtMs = Number.POSITIVE_INFINITY;
       try {
         connection = await openBound(master.url, master, ports, true);
         const opened = connection;
@@ -276,7 +278,7 @@ export class Replicator implements AsyncDisposable {
         this.#sourceState = 'connected';
         try {
           await this.#consume(connection, session, () => {
-            pauseMs = pauseFirstMs;
+            followedAtMs = ports.clock.monotonicMs();
             this.#sourceError = undefined;
           });
         } finally {
@@ -297,16 +299,16 @@ export class Replicator implements AsyncDisposable {
           continue;
         }
         this.#sourceError = messageOf(error);
-        const level = pauseMs > 2000 ? 'warn' : 'info';
-        this.#log[level]({ state: this.#phase, retryMs: Math.round(pauseMs) }, `the master's stream ended: ${this.#sourceError}`);
+        pause.workedFor(ports.clock.monotonicMs() - followedAtMs);
+        const level = pause.isLong ? 'warn' : 'info';
+        this.#log[level]({ state: this.#phase, retryMs: Math.round(pause.ms) }, `the master's stream ended: ${this.#sourceError}`);
       } finally {
         stopWatching?.();
         connection?.destroy();
         this.#sourceState = 'connecting';
         this.#phase = 'connecting';
       }
-      await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
-      pauseMs = Math.min(pauseMaxMs, pauseMs * 2);
+      await pause.wait(signal);
     }
   }
 
@@ -371,7 +373,7 @@ export class Replicator implements AsyncDisposable {
   async #keepTarget(): Promise<void> {
     const { ports, replica: access, suffix } = this.#options;
     const signal = this.#stop.signal;
-    let pauseMs = pauseFirstMs;
+    const pause = new RetryPause(ports);
     while (!signal.aborted) {
       const before = this.#changes;
       let connection: LdapConnection | undefined;
@@ -402,9 +404,9 @@ export class Replicator implements AsyncDisposable {
       } catch (error) {
         if (signal.aborted) return;
         this.#targetError = messageOf(error);
-        if (this.#changes > before) pauseMs = pauseFirstMs;
-        const level = pauseMs > 2000 || (error instanceof PlatformError && error.code === 'REPL_TARGET_REFUSED') ? 'error' : 'warn';
-        this.#log[level]({ backlogChanges: this.#pipeline.backlog, retryMs: Math.round(pauseMs) }, this.#targetError);
+        if (this.#changes > before) pause.reset();
+        const level = pause.isLong || (error instanceof PlatformError && error.code === 'REPL_TARGET_REFUSED') ? 'error' : 'warn';
+        this.#log[level]({ backlogChanges: this.#pipeline.backlog, retryMs: Math.round(pause.ms) }, this.#targetError);
       } finally {
         stopWatching?.();
         this.#refusedAgain.cancel();
@@ -413,8 +415,7 @@ export class Replicator implements AsyncDisposable {
         batches?.[Symbol.dispose]?.();
         connection?.destroy();
       }
-      await sleep(ports.clock, jitteredMs(ports.random, pauseMs), signal);
-      pauseMs = Math.min(pauseMaxMs, pauseMs * 2);
+      await pause.wait(signal);
     }
   }
 
@@ -517,8 +518,8 @@ export class Replicator implements AsyncDisposable {
       this.#unsaved = undefined;
       const rewinds = this.#rewinds;
       let isFlushed = !this.#takesImages;
+      const csn = csnOfCookie(cookie);
       try {
-        const csn = csnOfCookie(cookie);
         if (this.#target?.takesImages === true) {
           await this.#target.flushImages(csn ?? csnOfTime(ports.clock.nowMs()));
           this.#flushedChanges = Math.max(this.#flushedChanges, changes);
@@ -539,19 +540,16 @@ export class Replicator implements AsyncDisposable {
       try {
         await checkpoint.save({ ...state, changes });
         this.#saved = cookie;
-        this.#log.info(
-          {
-            changes,
-            backlogChanges: this.#pipeline.backlog,
-            contextCsn: csnOfCookie(cookie),
-            durationMs: Math.round(ports.clock.monotonicMs() - startedMs),
-          },
-          'replicated',
-        );
+        this.#checkpointError = undefined;
+        const durationMs = Math.round(ports.clock.monotonicMs() - startedMs);
+        this.#log.info({ changes, backlogChanges: this.#pipeline.backlog, contextCsn: csn, durationMs }, 'replicated');
       } catch (error) {
         // Applied all the same: a restart would repeat what came since the last checkpoint.
-        this.#log.error({}, `the checkpoint could not be saved: ${messageOf(error)}`);
-        return;
+        this.#checkpointError = `the checkpoint could not be saved: ${messageOf(error)}`;
+        this.#log.error({}, this.#checkpointError);
+        await sleep(ports.clock, checkpointAgainMs, this.#stop.signal);
+        if (this.#stop.signal.aborted) return;
+        if (rewinds === this.#rewinds) this.#unsaved ??= cookie;
       }
     }
   }
@@ -579,6 +577,9 @@ export class Replicator implements AsyncDisposable {
   async #forget(): Promise<void> {
     this.#received = undefined;
     this.#unsaved = undefined;
+    this.#rewinds += 1;
+    // A checkpoint on its way would outlive this.
+    await this.#saving;
     this.#saved = undefined;
     this.#shadow?.clear();
     await this.#options.checkpoint.remove().catch((error: unknown) => this.#log.error({}, messageOf(error)));

@@ -140,31 +140,38 @@ function eventOf(item: SearchItem, phase: Phase, server: string): SyncEvent | un
         `${server} sent "${item.dn}" without a sync state control; is content synchronization enabled?`,
       );
     }
-    if (state.state === 'present') return { type: 'present', uuids: [state.uuid], cookie: state.cookie };
-    if (state.state === 'delete') return { type: 'delete', uuids: [state.uuid], dn: item.dn, cookie: state.cookie };
+    const cookie = given(state.cookie);
+    if (state.state === 'present') return { type: 'present', uuids: [state.uuid], cookie };
+    if (state.state === 'delete') return { type: 'delete', uuids: [state.uuid], dn: item.dn, cookie };
     const { dn, attributesBer } = item;
     const isAdd = state.state === 'add' && phase.mayBeNew;
-    if (attributesBer !== undefined) return new LazySyncEntry(isAdd, state.uuid, state.cookie, item, attributesBer);
-    return { type: 'entry', isAdd, uuid: state.uuid, dn, attributes: item.attributes, cookie: state.cookie };
+    if (attributesBer !== undefined) return new LazySyncEntry(isAdd, state.uuid, cookie, item, attributesBer);
+    return { type: 'entry', isAdd, uuid: state.uuid, dn, attributes: item.attributes, cookie };
   }
   if (item.oid !== controlOids.syncInfo) return undefined;
   const info = readSyncInfo(item.value);
   if (info === undefined) throw new PlatformError('PROTO_SYNTAX', `${server} sent a malformed Sync Info message`);
+  const cookie = given(info.cookie);
   switch (info.kind) {
     case 'newCookie':
-      return { type: 'cookie', cookie: info.cookie };
+      return cookie === undefined ? undefined : { type: 'cookie', cookie };
     case 'syncIdSet':
-      return { type: info.refreshDeletes ? 'delete' : 'present', uuids: info.uuids, cookie: info.cookie };
+      return { type: info.refreshDeletes ? 'delete' : 'present', uuids: info.uuids, cookie };
     default: {
       if (info.kind === 'refreshPresent') phase.unnamedAreGone = true;
       if (phase.refreshed || !info.refreshDone) {
         // A present phase may be followed by a delete phase; its cookie counts once the refresh is whole.
-        return phase.refreshed && info.cookie !== undefined ? { type: 'cookie', cookie: info.cookie } : undefined;
+        return phase.refreshed && cookie !== undefined ? { type: 'cookie', cookie } : undefined;
       }
       phase.refreshed = true;
-      return { type: 'refreshed', unnamedAreGone: phase.unnamedAreGone, cookie: info.cookie };
+      return { type: 'refreshed', unnamedAreGone: phase.unnamedAreGone, cookie };
     }
   }
+}
+
+// An empty one stands for no state: to go on from it would be to ask for everything without hearing of what is gone.
+function given(cookie: Buffer | undefined): Buffer | undefined {
+  return cookie?.length === 0 ? undefined : cookie;
 }
 
 type SearchEntry = Extract<SearchItem, { kind: 'entry' }>;

@@ -47,7 +47,7 @@ export function readSyncChange(bytes: Buffer, start: number, end: number): SyncC
     uuidOctets: Buffer.from(bytes.subarray(uuidStart, uuidStart + 16)),
     dn: bytes.toString('latin1', also.dnTextStart, attributesStart),
     attributesBer: Buffer.from(bytes.subarray(attributesStart, attributesEnd)),
-    cookie: also.cookieStart < 0 ? undefined : Buffer.from(bytes.subarray(also.cookieStart, end)),
+    cookie: also.cookieStart < 0 || also.cookieStart === end ? undefined : Buffer.from(bytes.subarray(also.cookieStart, end)),
   };
 }
 

@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { silentLogger } from '#common/log/logger.ts';
+import { type Logger, silentLogger } from '#common/log/logger.ts';
 import type { Schedule } from '#common/schedule.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
@@ -137,5 +137,62 @@ describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind)
     service?.allowDeletes('ldap-eu');
     await expect.poll(() => state()?.state, patience).toBe('following');
     await expect.poll(() => namesOf(replica), patience).toEqual(['o=mail']);
+  });
+
+  it('ends its stream after each refresh is not asked without end', async () => {
+    const pauses: number[] = [];
+    const log: Logger = { ...silentLogger, child: () => log, info: (fields) => void pauses.push(Number(fields.retryMs ?? 0)) };
+    master.onStream = (stream) => {
+      for (const entry of master.entries) stream.entry(entry);
+      stream.refreshed(cookieOf(100), 'refreshPresent');
+      stream.end(0);
+    };
+    await start({ ports: { log } });
+    await expect.poll(() => Math.max(0, ...pauses), patience).toBeGreaterThan(1000);
+    expect(state()?.lastError).toContain('it should persist');
+  });
+
+  it('names no CSN in its cookie lets nobody read what is not there', async () => {
+    master.onStream = (stream) => {
+      for (const entry of master.entries) stream.entry(entry);
+      stream.refreshed(Buffer.from(`rid=000,csn=${csnOf(100)};zzz`), 'refreshPresent');
+    };
+    await start();
+    await expect.poll(() => state()?.contextCsn, patience).toBe(csnOf(100));
+    await expect(service?.waitFor(csnOf(101), undefined, AbortSignal.timeout(100))).rejects.toThrow();
+  });
+
+  it('is followed while the checkpoint cannot be stored: status says so, and it is stored later without a further change', async () => {
+    const real = systemPorts(silentLogger);
+    let isFull = true;
+    const files = Object.assign(Object.create(real.files), {
+      replace: (path: string, content: string) =>
+        isFull && path.endsWith('.checkpoint.json')
+          ? Promise.reject(new Error('ENOSPC: no space left on device'))
+          : real.files.replace(path, content),
+    });
+    await start({ ports: { files } });
+    await expect.poll(() => state()?.lastError, patience).toContain('no space left');
+    expect(state()?.state).toBe('following');
+    isFull = false;
+    await expect.poll(() => state()?.lastError, patience).toBeUndefined();
+    expect(await readFile(join(directory, 'state', 'ldap-eu.checkpoint.json'), 'utf8')).toContain(cookieOf(100).toString('base64'));
+  });
+
+  it('sends empty cookies is asked for everything again, and what is gone is heard of', async () => {
+    master.onStream = (stream) => {
+      for (const entry of master.entries) stream.entry(entry);
+      stream.refreshed(Buffer.alloc(0));
+    };
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    const added = roleEntry(61);
+    master.stream.entry(added, 'add', Buffer.alloc(0));
+    await expect.poll(() => namesOf(replica), patience).toContain(added.dn);
+    master.entries = [...content(59), added];
+    master.cut();
+    await expect.poll(() => namesOf(replica), patience).not.toContain('cn=a60,o=mail');
+    expect(await namesOf(replica)).toContain(added.dn);
+    expect(master.streams.map(({ cookie }) => cookie)).toEqual(master.streams.map(() => undefined));
   });
 });
