@@ -57,6 +57,13 @@ export async function promote(options: PromotionOptions): Promise<PromotionRepor
       `${target.name} is not a Directory Server of ours; make it the master by its own means, and name it in the configuration`,
     );
   }
+  // Asked before anybody is stopped or told of another master: it would refuse at the end.
+  if ((await askAuthority(replica, { op: 'look' })).isFilled === false) {
+    throw notPromoted(
+      `${target.name} is still being filled by replication and has only a part of the directory. ${master.name} was not asked to stop; wait until ` +
+        `\`archipelago replica status\` says that ${target.name} follows, or promote another replica`,
+    );
+  }
   let old: LdapConnection | undefined;
   let whyNot = '';
   try {

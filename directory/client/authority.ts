@@ -45,6 +45,8 @@ export interface AuthorityAnswer {
   readonly contextCsn: string;
   readonly changeNumber: number;
   readonly isFrozen: boolean;
+  /** Whether it holds a directory as a whole, and not the beginning of a first load; servers of earlier versions do not say. */
+  readonly isFilled?: boolean;
   /** Values kept by `keep`. */
   readonly kept: Readonly<Record<string, string>>;
   /** `keep`: false when a value was not as expected, and nothing was stored. */

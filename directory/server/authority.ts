@@ -196,6 +196,7 @@ export class Authority {
       contextCsn: tree.contextCsn,
       changeNumber: tree.store.lastChangeNumber(),
       isFrozen: this.isFrozen,
+      isFilled: tree.isFilled,
       kept: Object.fromEntries(
         tree.store
           .metaNames()
