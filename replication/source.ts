@@ -15,7 +15,7 @@ import { type SyncEvent, syncEventLists } from '#directory/client/sync-session.t
 import { ImageEncoder, LazyImage } from '#protocol/ldap/image-batch.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { findSyncEntry, readSyncChange } from '#protocol/ldap/sync-entry.ts';
-import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
+import { inReplicaForm, masterUuidAttributes, uuidOfEntry } from '#replication/master-entry.ts';
 import { batchBytesMax, blockMax, type Pipeline } from '#replication/pipeline.ts';
 import type { Replica } from '#replication/replica.ts';
 import { type Doomed, type FoundDoomed, findDoomed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
@@ -74,6 +74,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
   }
   const refresh = new Refresh(context, index, named, takesBlocks);
   refresh.latest = cookie;
+  await checkShowsUuids(connection, context.suffix);
   const root = await connection.readEntry('', ['vendorName']);
   const isOf389 = /\b389\b/.test(textOf(root?.attributes ?? [], 'vendorName') ?? '');
   const lists = syncEventLists(connection, {
@@ -102,6 +103,16 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     }
   }
   throw new PlatformError('DIR_UNAVAILABLE', `${connection.url} ended the stream`);
+}
+
+// The stream names entries without that right as well; replicas would give them UUIDs of their own, and know none of them again.
+async function checkShowsUuids(master: LdapConnection, suffix: string): Promise<void> {
+  const top = await master.readEntry(suffix, masterUuidAttributes);
+  if (top === undefined || uuidOfEntry(top.attributes) !== '') return;
+  throw new PlatformError(
+    'DIR_DENIED',
+    `the master ${master.url} does not show the entryUUID of "${suffix}"; give our identity there the right to read it, of every entry`,
+  );
 }
 
 type EntryEvent = Extract<SyncEvent, { type: 'entry' }>;

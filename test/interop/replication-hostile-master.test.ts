@@ -195,4 +195,11 @@ describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind)
     expect(await namesOf(replica)).toContain(added.dn);
     expect(master.streams.map(({ cookie }) => cookie)).toEqual(master.streams.map(() => undefined));
   });
+
+  it('does not show its UUIDs is not followed, and status says what to do', async () => {
+    master.entries = master.entries.map((one) => ({ ...one, attributes: one.attributes.filter(({ type }) => type !== 'entryUUID') }));
+    await start();
+    await expect.poll(() => state()?.lastError, patience).toContain('does not show the entryUUID of "o=mail"');
+    expect(await namesOf(replica)).toEqual([]);
+  });
 });
