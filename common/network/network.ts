@@ -28,6 +28,13 @@ export interface ConnectionHandlers {
   lent?(chunk: Buffer): void;
   /** Whether anything that was lent, or passed on before, is still needed. */
   holdsLent?(): boolean;
+  /**
+   * The connection to which all that comes is written, unchanged and at once. It may then be sent there without being shown here, except for the end of
+   * what there is at a time. Asked for each time; a connection that cannot do that does not ask.
+   */
+  passesTo?(): Connection;
+  /** So many octets went that way. `hasRoom` is what `write` would have returned. */
+  passed?(count: number, hasRoom: boolean): void;
   /** The peer will send no more (half-close). Without this handler the connection is ended in turn. */
   end?(): void;
   /** All that was written has been handed to the system; write on. */

@@ -111,6 +111,15 @@ class Relay implements Splice {
     if (!this.#channel.write(chunk)) this.#client.pause();
   }
 
+  get passesInTo(): Connection {
+    return this.#channel;
+  }
+
+  passedIn(count: number, hasRoom: boolean): void {
+    this.bytesIn += count;
+    if (!hasRoom) this.#client.pause();
+  }
+
   /** Whether the channel still needs the memory of what came from the client. */
   get holdsIn(): boolean {
     return this.#channel.bufferedBytes > 0;
@@ -133,6 +142,17 @@ class Relay implements Splice {
     this.bytesOut += chunk.length;
     this.#words = this.#owner.lastWords(chunk);
     if (!this.#client.write(chunk, channel.endsNext === true && this.#reopen === undefined)) channel.pause();
+  }
+
+  get passesOutTo(): Connection {
+    return this.#client;
+  }
+
+  passedOut(channel: Connection, count: number, hasRoom: boolean): void {
+    this.bytesOut += count;
+    // How far the member has come is known with the next piece.
+    this.#words = undefined;
+    if (!hasRoom) channel.pause();
   }
 
   get holdsOut(): boolean {
@@ -249,6 +269,12 @@ class LendingClient extends ClientSide {
   holdsLent(): boolean {
     return this.relay.holdsIn;
   }
+  passesTo(): Connection {
+    return this.relay.passesInTo;
+  }
+  passed(count: number, hasRoom: boolean): void {
+    this.relay.passedIn(count, hasRoom);
+  }
 }
 
 /** Tells the relay of a channel, the one of now or one that it has left behind. */
@@ -282,5 +308,11 @@ class LendingChannel extends ChannelSide {
   }
   holdsLent(): boolean {
     return this.relay.holdsOut;
+  }
+  passesTo(): Connection {
+    return this.relay.passesOutTo;
+  }
+  passed(count: number, hasRoom: boolean): void {
+    this.relay.passedOut(this.channel, count, hasRoom);
   }
 }

@@ -215,7 +215,7 @@ async function bareClient() {
   const one = Buffer.from(Int32Array.of(1).buffer);
   calls.setSocketOption(fd, linux.levelTcp, linux.optionNoDelay, one, one.length);
   // F_SETFL, O_NONBLOCK
-  calls.dup(fd, 4, 0o4000);
+  calls.fileControl(fd, 4, 0o4000);
   ssl.SSL_set_fd(peer, fd);
   ssl.SSL_set_connect_state(peer);
   while (ssl.SSL_do_handshake(peer) !== 1) await turn();

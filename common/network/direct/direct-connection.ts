@@ -8,18 +8,18 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Connection, ConnectionHandlers, TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
 import { limitTime } from '#common/network/time-limit.ts';
 import type { EventPoll, PolledSocket } from './event-poll.ts';
+import { gather, type Piece } from './pieces.ts';
+import { isPaced, Pipe, type Pipes } from './pipes.ts';
+import { receiveInto, sendFrom, wouldBlock } from './plain-socket.ts';
 import { type ReadBuffers, readBytes } from './read-buffers.ts';
 import { decodeSocketAddress, type IpEndpoint, socketAddressBytes } from './socket-address.ts';
-import { errnos, linux, type SystemCalls } from './system-calls.ts';
-import { systemError } from './system-error.ts';
-import { TlsSession, wouldBlock } from './tls-session.ts';
+import { linux, type SystemCalls } from './system-calls.ts';
+import { TlsSession } from './tls-session.ts';
 
 /** Octets not taken by the system, from which on the writer is asked to wait. */
 const queuedBytesMax = 65_536;
 /** Small writes are put together here, and strings are written here. */
 const scratchBytes = 262_144;
-/** What is queued in small pieces is sent in larger ones of this size. */
-const gatheredBytesMax = 65_536;
 const scratch = Buffer.allocUnsafeSlow(scratchBytes);
 /** Reads of one connection in one turn that are lent. */
 const lentReadsMax = 8;
@@ -33,7 +33,7 @@ const readEvents = linux.epollIn | linux.epollReadHangUp | linux.epollHangUp | l
 const restEvents = linux.epollReadHangUp | linux.epollHangUp | linux.epollError | linux.epollPriority;
 /** The first two alone say that the peer has ended in good order, and nothing urgent; nobody watches for that, nor for `epollIn`, while it is paused. */
 const endEvents = linux.epollReadHangUp | linux.epollIn | linux.epollPriority | linux.epollError;
-const noQueue: Uint8Array[] = [];
+const noQueue: Piece[] = [];
 const one = Buffer.from(Int32Array.of(1).buffer);
 const lastFlags = linux.messageNoSignal | linux.messageMore;
 
@@ -42,6 +42,7 @@ export interface DirectParts {
   readonly calls: SystemCalls;
   readonly poll: EventPoll;
   readonly buffers: ReadBuffers;
+  readonly pipes: Pipes;
 }
 
 /** A handshake that has begun. */
@@ -65,7 +66,7 @@ export class DirectConnection implements Connection, PolledSocket {
   #tls: TlsSession | undefined;
   #facts: TlsFacts | undefined;
   #securing: Securing | undefined;
-  #queue: Uint8Array[] = noQueue;
+  #queue: Piece[] = noQueue;
   #queuedBytes = 0;
   /** There may be something to read. */
   #isReadable = false;
@@ -77,6 +78,9 @@ export class DirectConnection implements Connection, PolledSocket {
   #isAtEnd = false;
   /** What is written now is to travel with the end. */
   #isLast = false;
+  /** A read has filled its buffer: there may be enough behind it to be passed on unread. */
+  #comesMuch = false;
+  #isPaced: boolean | undefined;
   #isPaused = false;
   /** Whether it is told what comes: not while it is paused and would only be woken, which costs both ends more than what comes. */
   #isInWatched = true;
@@ -279,6 +283,7 @@ export class DirectConnection implements Connection, PolledSocket {
   }
 
   #readOnce(): void {
+    if (this.#comesMuch && this.#passOn(this.#handlers as ConnectionHandlers)) return;
     const count = this.#isAtEnd ? 0 : this.#receive();
     if (count > 0) this.#deliver(this.#handlers as ConnectionHandlers, count);
     if (count !== 0) return;
@@ -291,32 +296,49 @@ export class DirectConnection implements Connection, PolledSocket {
   #receive(): number {
     const { calls, buffers } = this.#parts;
     const { address } = buffers.current;
-    if (this.#tls !== undefined) {
-      try {
-        const count = this.#tls.read(address, readBytes, !this.#hasRest);
-        if (this.#tls.isDrained) this.#isReadable = false;
-        if (this.#tls.isHeld) this.#watchOut();
-        return count;
-      } catch (error) {
-        this.#close(error as Error);
-        return wouldBlock;
-      }
-    }
-    for (;;) {
-      const count = calls.receive(this.#fd, address, readBytes, 0);
-      if (count >= 0) {
-        if (count < readBytes) {
+    try {
+      if (this.#tls === undefined) {
+        const count = receiveInto(calls, this.#fd, address, readBytes);
+        if (count === readBytes) this.#comesMuch = true;
+        else if (count === wouldBlock) this.#isReadable = false;
+        else {
           if (!this.#hasRest) this.#isReadable = false;
           this.#isAtEnd = this.#hasPeerEnded;
         }
         return count;
       }
-      const errno = calls.errno();
-      if (errno === errnos.interrupted) continue;
-      this.#isReadable = false;
-      if (errno !== errnos.again) this.#close(systemError('read', errno));
+      const count = this.#tls.read(address, readBytes, !this.#hasRest);
+      if (this.#tls.isDrained) this.#isReadable = false;
+      if (this.#tls.isHeld) this.#watchOut();
+      return count;
+    } catch (error) {
+      this.#close(error as Error);
       return wouldBlock;
     }
+  }
+
+  /** Whether the system has moved what lies there to where everything goes. The end of it is left, and so is all that an end or urgent data may cut. */
+  #passOn(handlers: ConnectionHandlers): boolean {
+    const to = handlers.passesTo?.();
+    if (!(to instanceof DirectConnection) || !to.#takesUnread() || this.#tls !== undefined || this.#hasRest) return false;
+    let pipe: Pipe | undefined;
+    try {
+      pipe = this.#parts.pipes.fill(this.#fd);
+    } catch (error) {
+      this.#close(error as Error);
+      return true;
+    }
+    this.#comesMuch = pipe !== undefined;
+    if (pipe === undefined) return false;
+    const { length } = pipe;
+    handlers.passed?.(length, to.#sendPipe(pipe));
+    return true;
+  }
+
+  #takesUnread(): boolean {
+    if (this.#isClosed || this.#isEnding || this.#queue.length > 0 || this.#tls !== undefined || this.#securing !== undefined) return false;
+    this.#isPaced ??= isPaced(this.#parts.calls, this.#fd);
+    return !this.#isPaced;
   }
 
   #deliver(handlers: ConnectionHandlers, count: number): void {
@@ -353,39 +375,42 @@ export class DirectConnection implements Connection, PolledSocket {
       if (taken === wanted || this.#isClosed) return true;
     }
     const rest = bytes.subarray(taken, wanted);
+    return this.#enqueue(length === undefined ? rest : Buffer.from(rest));
+  }
+
+  /** Of a connection with nothing in its queue. */
+  #sendPipe(pipe: Pipe): boolean {
+    this.#offer(pipe, pipe.length);
+    if (pipe.length > 0 && !this.#isClosed) return this.#enqueue(pipe);
+    this.#parts.pipes.giveBack(pipe);
+    return true;
+  }
+
+  #enqueue(piece: Piece): boolean {
     if (this.#queue === noQueue) this.#queue = [];
-    this.#queue.push(length === undefined ? rest : Buffer.from(rest));
-    this.#queuedBytes += rest.length;
+    this.#queue.push(piece);
+    this.#queuedBytes += piece.length;
     if (this.#queuedBytes < queuedBytesMax) return true;
     this.#wantsDrain = true;
     return false;
   }
 
   /** Has the system take what it can; returns how much that was. A connection that broke is closed. */
-  #offer(bytes: Uint8Array, length: number): number {
+  #offer(piece: Piece, length: number): number {
     const { calls } = this.#parts;
+    const flags = this.#isLast ? lastFlags : linux.messageNoSignal;
     let taken = 0;
     while (taken < length) {
-      const rest = taken === 0 ? bytes : bytes.subarray(taken, length);
       let count: number;
-      if (this.#tls === undefined) {
-        count = calls.send(this.#fd, rest, length - taken, this.#isLast ? lastFlags : linux.messageNoSignal);
-        if (count < 0) {
-          const errno = calls.errno();
-          if (errno === errnos.interrupted) continue;
-          if (errno !== errnos.again) {
-            this.#close(systemError('write', errno));
-            return taken;
-          }
-          count = wouldBlock;
+      try {
+        if (piece instanceof Pipe) count = piece.giveTo(this.#fd);
+        else {
+          const rest = taken === 0 ? piece : piece.subarray(taken, length);
+          count = this.#tls === undefined ? sendFrom(calls, this.#fd, rest, length - taken, flags) : this.#tls.write(rest, length - taken);
         }
-      } else {
-        try {
-          count = this.#tls.write(rest, length - taken);
-        } catch (error) {
-          this.#close(error as Error);
-          return taken;
-        }
+      } catch (error) {
+        this.#close(error as Error);
+        return taken;
       }
       if (count === wouldBlock) {
         this.#watchOut();
@@ -410,7 +435,7 @@ export class DirectConnection implements Connection, PolledSocket {
   #flush(): void {
     if (!this.#flushHeld()) return;
     while (this.#queue.length > 0) {
-      this.#gather();
+      gather(this.#queue);
       if (!this.#flushFirst()) return;
     }
     this.#queue = noQueue;
@@ -421,17 +446,6 @@ export class DirectConnection implements Connection, PolledSocket {
     if (!this.#wantsDrain) return;
     this.#wantsDrain = false;
     this.#handlers?.drain?.();
-  }
-
-  /** Puts small pieces together: there may be very many. */
-  #gather(): void {
-    let [count, bytes] = [0, 0];
-    for (const piece of this.#queue) {
-      if (bytes + piece.length > gatheredBytesMax) break;
-      count += 1;
-      bytes += piece.length;
-    }
-    if (count > 1) this.#queue.splice(0, count, Buffer.concat(this.#queue.slice(0, count), bytes));
   }
 
   #flushHeld(): boolean {
@@ -445,15 +459,17 @@ export class DirectConnection implements Connection, PolledSocket {
 
   /** Whether the first piece of the queue is gone. */
   #flushFirst(): boolean {
-    const first = this.#queue[0] as Uint8Array;
-    const taken = this.#offer(first, first.length);
+    const first = this.#queue[0] as Piece;
+    const { length } = first;
+    const taken = this.#offer(first, length);
     if (this.#isClosed) return false;
     this.#queuedBytes -= taken;
-    if (taken < first.length) {
-      this.#queue[0] = first.subarray(taken);
+    if (taken < length) {
+      if (!(first instanceof Pipe)) this.#queue[0] = first.subarray(taken);
       return false;
     }
     this.#queue.shift();
+    if (first instanceof Pipe) this.#parts.pipes.giveBack(first);
     return true;
   }
 
@@ -498,6 +514,8 @@ export class DirectConnection implements Connection, PolledSocket {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#error = error;
+    const first = this.#queue[0];
+    if (first instanceof Pipe) this.#parts.pipes.giveBack(first);
     this.#queue = noQueue;
     this.#queuedBytes = 0;
     this.#tls?.free();

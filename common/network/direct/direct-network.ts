@@ -10,6 +10,7 @@ import { DirectConnection, type DirectParts, watchedEvents } from './direct-conn
 import { DirectServer } from './direct-server.ts';
 import { eventPoll, type PolledSocket } from './event-poll.ts';
 import { openSsl } from './openssl.ts';
+import { Pipes } from './pipes.ts';
 import { ReadBuffers } from './read-buffers.ts';
 import { encodeSocketAddress } from './socket-address.ts';
 import { errnos, linux, systemCalls } from './system-calls.ts';
@@ -27,7 +28,7 @@ export function createDirectNetwork(sockets: SocketSource, trouble?: AcceptTroub
   const calls = systemCalls();
   const poll = eventPoll();
   if (calls === undefined || poll === undefined || openSsl() === undefined) return undefined;
-  return new DirectNetwork({ calls, poll, buffers: new ReadBuffers(calls) }, sockets, trouble);
+  return new DirectNetwork({ calls, poll, buffers: new ReadBuffers(calls), pipes: new Pipes(calls) }, sockets, trouble);
 }
 
 /** See the header of this file. */

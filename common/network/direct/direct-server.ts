@@ -79,7 +79,7 @@ export class DirectServer extends Server implements PolledSocket {
   /** The socket as one of Node's servers, to be sent to another process and closed then. */
   async toSend(): Promise<Server> {
     if (this.#fd === undefined) throw new Error('the server does not listen');
-    const fd = this.#calls.dup(this.#fd, linux.duplicateCloseOnExec, 0);
+    const fd = this.#calls.fileControl(this.#fd, linux.duplicateCloseOnExec, 0);
     const server = new Server({ noDelay: true, allowHalfOpen: true }, this.#acceptSocket);
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen({ fd, backlog: passedBacklog }, resolve));
     return server;
@@ -118,7 +118,7 @@ export class DirectServer extends Server implements PolledSocket {
     const listening = findListening(this.#calls, bound.address, bound.port);
     // Then Node accepts, and hands over sockets of its own.
     if (listening === undefined) return;
-    const fd = this.#calls.dup(listening, linux.duplicateCloseOnExec, 0);
+    const fd = this.#calls.fileControl(listening, linux.duplicateCloseOnExec, 0);
     if (fd < 0) return;
     const one = Buffer.from(Int32Array.of(1).buffer);
     // What it accepts has this from the beginning.

@@ -22,18 +22,22 @@ export interface SystemCalls {
   readonly bind: KoffiFunc<(fd: number, address: Memory, length: number) => number>;
   readonly close: KoffiFunc<(fd: number) => number>;
   readonly connect: KoffiFunc<(fd: number, address: Memory, length: number) => number>;
-  readonly dup: KoffiFunc<(fd: number, command: number, least: number) => number>;
   readonly epollCreate: KoffiFunc<(flags: number) => number>;
   readonly epollControl: KoffiFunc<(epoll: number, operation: number, fd: number, event: Memory) => number>;
   readonly epollWait: KoffiFunc<(epoll: number, events: Memory, count: number, timeoutMs: number) => number>;
+  readonly fileControl: KoffiFunc<(fd: number, command: number, argument: number) => number>;
   readonly getPeerName: KoffiFunc<(fd: number, address: Memory, length: Memory) => number>;
   readonly getSocketName: KoffiFunc<(fd: number, address: Memory, length: Memory) => number>;
   readonly getSocketOption: KoffiFunc<(fd: number, level: number, name: number, value: Memory, length: Memory) => number>;
+  readonly ioControl: KoffiFunc<(fd: number, request: number, value: Memory) => number>;
+  readonly pipe: KoffiFunc<(descriptors: Memory, flags: number) => number>;
   readonly receive: KoffiFunc<(fd: number, memory: Pointer, length: number, flags: number) => number>;
   readonly send: KoffiFunc<(fd: number, memory: Memory, length: number, flags: number) => number>;
   readonly setSocketOption: KoffiFunc<(fd: number, level: number, name: number, value: Memory, length: number) => number>;
   readonly shutdown: KoffiFunc<(fd: number, how: number) => number>;
   readonly socket: KoffiFunc<(family: number, type: number, protocol: number) => number>;
+  /** Only with no positions: sockets and pipes have none. */
+  readonly splice: KoffiFunc<(from: number, fromAt: null, to: number, toAt: null, length: number, flags: number) => number>;
   errno(): number;
 }
 
@@ -50,10 +54,17 @@ export const linux = {
   optionAcceptsConnections: 30,
   optionNoDelay: 1,
   optionCork: 3,
+  optionCongestion: 13,
   messageNoSignal: 0x4000,
   messageMore: 0x8000,
   shutWrite: 1,
   duplicateCloseOnExec: 1030,
+  setPipeSize: 1031,
+  pipeNonBlocking: 0o4000,
+  pipeCloseOnExec: 0o2000000,
+  bytesToRead: 0x541b,
+  spliceMove: 1,
+  spliceNonBlocking: 2,
   epollCloseOnExec: 0o2000000,
   epollAdd: 1,
   epollDelete: 2,
@@ -69,6 +80,10 @@ export const linux = {
 
 /** Errors that are told apart. */
 export const errnos = {
+  notPermitted: 1,
+  noMemory: 12,
+  invalid: 22,
+  noSuchCall: 38,
   again: 11,
   interrupted: 4,
   inProgress: 115,
@@ -102,18 +117,21 @@ function load(): SystemCalls | undefined {
       bind: library.func('int bind(int, void *, int)'),
       close: library.func('int close(int)'),
       connect: library.func('int connect(int, void *, int)'),
-      dup: library.func('int fcntl(int, int, int)'),
       epollCreate: library.func('int epoll_create1(int)'),
       epollControl: library.func('int epoll_ctl(int, int, int, void *)'),
       epollWait: library.func('int epoll_wait(int, void *, int, int)'),
+      fileControl: library.func('int fcntl(int, int, int)'),
       getPeerName: library.func('int getpeername(int, void *, void *)'),
       getSocketName: library.func('int getsockname(int, void *, void *)'),
       getSocketOption: library.func('int getsockopt(int, int, int, void *, void *)'),
+      ioControl: library.func('int ioctl(int, unsigned long, void *)'),
+      pipe: library.func('int pipe2(void *, int)'),
       receive: library.func('long recv(int, uintptr_t, size_t, int)'),
       send: library.func('long send(int, void *, size_t, int)'),
       setSocketOption: library.func('int setsockopt(int, int, int, void *, int)'),
       shutdown: library.func('int shutdown(int, int)'),
       socket: library.func('int socket(int, int, int)'),
+      splice: library.func('long splice(int, void *, int, void *, size_t, unsigned int)'),
       errno: () => koffi.errno(),
     };
   } catch {

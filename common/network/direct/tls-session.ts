@@ -10,12 +10,11 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { alternativeNames } from '#common/network/certificate-names.ts';
 import type { TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
 import { type OpenSsl, openSsl, sslNumbers } from './openssl.ts';
+import { wouldBlock } from './plain-socket.ts';
 import { errnos, linux, type Pointer } from './system-calls.ts';
 import { systemError } from './system-error.ts';
 import { clientContext, serverContext, sslReason } from './tls-contexts.ts';
 
-/** Nothing can be read or written now. */
-export const wouldBlock = -1;
 const exportedBytes = 32;
 const exporterLabel = 'EXPORTER-Channel-Binding';
 const certificateBytesMax = 65_536;

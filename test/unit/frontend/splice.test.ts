@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { lingerMs, splice } from '#frontend/relay/splice.ts';
 import { FakeClock, settle } from '#test/fakes/clock.ts';
 import { connectionPair, type MemoryConnection } from '#test/fakes/memory-connection.ts';
@@ -207,6 +207,48 @@ describe('the relay', () => {
       await settle();
       expect(seen).toMatchObject({ text: expected, isEnded: true });
     }
+  });
+
+  it('says nothing where it has not seen how far the member had come, as bytes were passed on unread', async () => {
+    for (const [last, expected] of [
+      [undefined, ''],
+      ['whole', 'wholeBYE'],
+    ] as const) {
+      const [client, clientSide] = connectionPair();
+      const [channelSide, member] = connectionPair();
+      Object.assign(clientSide, { returnsWritten: true });
+      const handled = vi.spyOn(channelSide, 'handle');
+      const running = splice(spliceOwner({ lastWords: () => 'BYE' }), clientSide, channelSide, Buffer.alloc(0));
+      const seen = collect(client);
+      const handlers = handled.mock.lastCall?.[0];
+      expect(handlers?.passesTo?.()).toBe(clientSide);
+      handlers?.passed?.(5, true);
+      if (last !== undefined) member.write(last);
+      await settle();
+      expect(running.bytesOut).toBe(5 + (last?.length ?? 0));
+      channelSide.destroy(new Error('the link broke'));
+      await settle();
+      expect(seen).toMatchObject({ text: expected, isEnded: true });
+    }
+  });
+
+  it('stops reading the side whose bytes were passed on unread and found no room', () => {
+    const [, clientSide] = connectionPair();
+    const [channelSide] = connectionPair();
+    const sides = [clientSide, channelSide];
+    for (const side of sides) Object.assign(side, { returnsWritten: true });
+    const handled = sides.map((side) => vi.spyOn(side, 'handle'));
+    splice(spliceOwner(), clientSide, channelSide, Buffer.alloc(0));
+    const pauses = sides.map((side) => vi.spyOn(side, 'pause'));
+    const paused = (): number[] => pauses.map((pause) => pause.mock.calls.length);
+    const [ofClient, ofChannel] = handled.map((handle) => handle.mock.lastCall?.[0]);
+    ofClient?.passed?.(1, true);
+    ofChannel?.passed?.(1, true);
+    expect(paused()).toEqual([0, 0]);
+    ofClient?.passed?.(1, false);
+    expect(paused()).toEqual([1, 0]);
+    ofChannel?.passed?.(1, false);
+    expect(paused()).toEqual([1, 1]);
   });
 
   it('adds nothing to what a member says that ends in good order', async () => {
