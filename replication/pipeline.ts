@@ -95,6 +95,11 @@ export class Pipeline {
     return this.#count;
   }
 
+  /** Number of the last change that was pushed. */
+  get lastNumber(): number {
+    return this.#lastNumber;
+  }
+
   /** Age of the oldest of them, milliseconds. */
   get lagMs(): number {
     const oldest = this.#queue[0];

@@ -84,6 +84,8 @@ export class Replicator implements AsyncDisposable {
   #shadow: Shadow | undefined;
   #progress: Progress | undefined;
   #rewinds = 0;
+  /** Cookies of changes up to this one are forgotten, whenever the replica acknowledges them. */
+  #forgottenTo = 0;
   /** Ends the present run of the master's stream. */
   #restartSource: (() => void) | undefined;
   #saving: Promise<void> | undefined;
@@ -496,7 +498,7 @@ export class Replicator implements AsyncDisposable {
   #onAcknowledged(changes: readonly Queued[]): void {
     for (const change of changes) {
       this.#changes += change.block?.count ?? (change.uuid === '' ? 0 : 1);
-      if (change.cookie === undefined) continue;
+      if (change.cookie === undefined || change.number <= this.#forgottenTo) continue;
       this.#unsaved = change.cookie;
       this.#acknowledged = { cookie: change.cookie, csn: csnOfCookie(change.cookie) };
     }
@@ -577,6 +579,7 @@ export class Replicator implements AsyncDisposable {
   async #forget(): Promise<void> {
     this.#received = undefined;
     this.#unsaved = undefined;
+    this.#forgottenTo = this.#pipeline.lastNumber;
     this.#rewinds += 1;
     // A checkpoint on its way would outlive this.
     await this.#saving;

@@ -6,6 +6,7 @@ import { type Logger, silentLogger } from '#common/log/logger.ts';
 import type { Schedule } from '#common/schedule.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { RunningReplication } from '#replication/main.ts';
 import { readAllEntries } from '#replication/replica.ts';
 import { FaultProxy } from '#test/fakes/fault-proxy.ts';
@@ -137,6 +138,27 @@ describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind)
     service?.allowDeletes('ldap-eu');
     await expect.poll(() => state()?.state, patience).toBe('following');
     await expect.poll(() => namesOf(replica), patience).toEqual(['o=mail']);
+  });
+
+  it('takes back its cookie while changes are under way is not gone on from there after a restart', async () => {
+    const warnings: string[] = [];
+    const log: Logger = { ...silentLogger, child: () => log, warn: (_fields, text) => void warnings.push(text) };
+    await start({ ports: { log } });
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    const { stream } = master;
+    toReplica.silence();
+    stream.entry(roleEntry(2, 'cn=a2,o=mail', 'changed'), 'modify', cookieOf(101));
+    await expect.poll(() => state()?.backlogChanges, patience).toBeGreaterThan(0);
+    master.onStream = () => {};
+    stream.end(resultCodes.syncRefreshRequired);
+    await expect.poll(() => warnings, patience).toContain('the whole replica is compared with the master');
+    toReplica.heal();
+    await expect.poll(() => state()?.backlogChanges, patience).toBe(0);
+    await service?.[Symbol.asyncDispose]();
+    const { length } = master.streams;
+    await start();
+    await expect.poll(() => master.streams.length, patience).toBeGreaterThan(length);
+    expect(master.stream.cookie).toBeUndefined();
   });
 
   it('ends its stream after each refresh is not asked without end', async () => {
