@@ -78,6 +78,15 @@ export async function startMailListener(options: MailListenerOptions): Promise<R
   return running;
 }
 
+/** A client in a TLS handshake, or before the end of its PROXY header. */
+interface Beginning {
+  readonly connection: Connection;
+  /** For its address. */
+  readonly isCounted: boolean;
+  isDropped: boolean;
+  leave(): void;
+}
+
 class MailListener implements RunningMailListener {
   readonly #options: MailListenerOptions;
   readonly #perAddress = new Map<string, number>();
@@ -93,8 +102,7 @@ class MailListener implements RunningMailListener {
     this.#release(connection.remoteAddress);
   };
   readonly #connections: ReturnType<Ports['metrics']['counter']>;
-  /** In a TLS handshake, or before the end of their PROXY header; whether they have been counted. */
-  readonly #beginning = new Map<Connection, boolean>();
+  readonly #beginning = new Roster<Beginning>();
   readonly #refusedHandshakes: RateLimit;
   readonly #sendsHeader: (address: string) => boolean;
   #refusals = 0;
@@ -184,10 +192,11 @@ class MailListener implements RunningMailListener {
       hangUp(connection);
     }
     // Nothing can be said to them, and whoever stalls would be waited for.
-    for (const [connection, isCounted] of this.#beginning) {
-      this.#beginning.delete(connection);
-      if (isCounted) this.#release(connection.remoteAddress);
-      connection.destroy();
+    for (const client of this.#beginning.values()) {
+      client.isDropped = true;
+      client.leave();
+      if (client.isCounted) this.#release(client.connection.remoteAddress);
+      client.connection.destroy();
     }
     for (const dialogue of this.#dialogues.values()) dialogue.stop();
   }
@@ -228,13 +237,13 @@ class MailListener implements RunningMailListener {
       this.#refuse(connection);
       return;
     }
-    this.#beginning.set(connection, false);
+    const isWanted = this.#beginsWith(connection, false);
     readProxyHeader(connection, ports.clock).then(
       (proxied) => {
-        if (this.#beginning.delete(connection) && this.#admit(proxied)) this.#enter(proxied);
+        if (isWanted() && this.#admit(proxied)) this.#enter(proxied);
       },
       (error: unknown) => {
-        this.#beginning.delete(connection);
+        isWanted();
         ports.log.debug({ protocol: listener.protocol, clientIp: connection.remoteAddress, errCode: codeOf(error) }, messageOf(error));
       },
     );
@@ -284,7 +293,7 @@ class MailListener implements RunningMailListener {
   #secure(connection: Connection): void {
     const { tls, ports } = this.#options;
     if (tls === undefined) return;
-    this.#beginning.set(connection, true);
+    const isWanted = this.#beginsWith(connection, true);
     let isGone = false;
     connection.handle({
       data: () => {},
@@ -294,18 +303,28 @@ class MailListener implements RunningMailListener {
     });
     connection.startTls(tls).then(
       () => {
-        if (!this.#beginning.delete(connection)) return;
+        if (!isWanted()) return;
         if (isGone) this.#release(connection.remoteAddress);
         else this.#begin(connection);
       },
       (error: unknown) => {
-        if (this.#beginning.delete(connection)) this.#release(connection.remoteAddress);
+        if (isWanted()) this.#release(connection.remoteAddress);
         ports.log.debug(
           { protocol: this.#options.listener.protocol, clientIp: connection.remoteAddress, errCode: codeOf(error) },
           messageOf(error),
         );
       },
     );
+  }
+
+  /** Returns what is to be called at the end of it, which says whether the client has not been dropped. */
+  #beginsWith(connection: Connection, isCounted: boolean): () => boolean {
+    const client = { connection, isCounted, isDropped: false, leave: () => this.#beginning.remove(seat) };
+    const seat = this.#beginning.add(client);
+    return () => {
+      client.leave();
+      return !client.isDropped;
+    };
   }
 
   #release(address: string): void {
