@@ -84,7 +84,6 @@ export class Replicator implements AsyncDisposable {
   #shadow: Shadow | undefined;
   #progress: Progress | undefined;
   #rewinds = 0;
-  /** Cookies of changes up to this one are forgotten, whenever the replica acknowledges them. */
   #forgottenTo = 0;
   /** Ends the present run of the master's stream. */
   #restartSource: (() => void) | undefined;
@@ -581,7 +580,7 @@ export class Replicator implements AsyncDisposable {
     this.#unsaved = undefined;
     this.#forgottenTo = this.#pipeline.lastNumber;
     this.#rewinds += 1;
-    // A checkpoint on its way would outlive this.
+    // A checkpoint on its way would outlive this, and so would the cookies of changes that are.
     await this.#saving;
     this.#saved = undefined;
     this.#shadow?.clear();
