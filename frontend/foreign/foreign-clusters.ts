@@ -165,7 +165,7 @@ export class ForeignClusters {
       await converse(this.#clock, connection, target, new ForeignSubmission(options, `LHLO ${this.#options.name}`), undefined);
       return { connection, isGreeted: true };
     } catch (thrown) {
-      throw this.#troubled(target, host, asPlatformError(thrown), undefined);
+      throw this.#troubled(target, host, withoutSecrets(asPlatformError(thrown), nobody), undefined);
     }
   }
 

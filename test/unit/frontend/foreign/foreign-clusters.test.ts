@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { PlatformError } from '#common/errors/platform-error.ts';
 import { parseClusterName, parseMemberName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
 import type { ClusterRecord, ForeignService } from '#directory/client/records.ts';
@@ -286,5 +287,17 @@ describe('mail for an account of a foreign cluster', () => {
     const delivery = await made.opener.openDelivery(parseClusterName(choice?.host.name ?? ''));
     delivery.connection.destroy();
     expect(delivered.map((label) => `${label}.legacy.isp.example`)).toEqual([host]);
+  });
+
+  it('tells in few words of a host that says something long', async () => {
+    const made = world();
+    const offered: readonly ForeignService[] = [{ protocol: 'lmtp', port: 24, tls: 'starttls' }];
+    const cluster = foreignCluster(undefined, offered);
+    made.foreignHosts.servers.set('dove1:24', (connection) => void connection.write(`${'x'.repeat(10_000)}\r\n`));
+    const host = cluster.members[0] as (typeof cluster.members)[number];
+    const error: PlatformError = await made.foreign.openDelivery(cluster, host).catch((thrown) => thrown);
+    expect(error.code).toBe('FOREIGN_PROTOCOL');
+    expect(error.message.length).toBeLessThan(1_000);
+    expect(made.foreign.hostStatus(host).lastError?.length).toBeLessThan(1_000);
   });
 });
