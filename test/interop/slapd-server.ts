@@ -33,6 +33,8 @@ export interface Slapd extends AsyncDisposable {
   /** Ends it, keeping its data; `start` brings it back on the same port. */
   stop(signal?: NodeJS.Signals): Promise<void>;
   start(): Promise<void>;
+  /** Writes all that it has into a file, while it runs. */
+  exportTo(file: string): Promise<void>;
 }
 
 /** A provider that slapd follows by its own syncrepl. */
@@ -122,6 +124,10 @@ ${options.isProvider === true ? `overlay syncprov\nsyncprov-checkpoint 1 1\n${op
           await new Promise((resolve) => setTimeout(resolve, 20));
         }
       }
+    },
+    async exportTo(file) {
+      const { code, stderr } = await run('/usr/sbin/slapcat', ['-f', join(directory, 'slapd.conf'), '-l', file]);
+      if (code !== 0) throw new Error(`slapcat did not write ${file}: ${stderr}`);
     },
     async stop(signal = 'SIGTERM') {
       const child = running;
