@@ -79,6 +79,8 @@ export interface Connection {
   readonly tls: TlsFacts | undefined;
   /** Bytes written that the system has not taken yet. */
   readonly bufferedBytes: number;
+  /** The connection that this one stands before, with other addresses and the very same octets. */
+  readonly carrier?: Connection;
   /** Whether the memory of what was written is the writer's again as soon as `bufferedBytes` is 0. */
   readonly returnsWritten?: boolean;
   /** Takes over the events of this connection. Data that came before the first call is kept. */

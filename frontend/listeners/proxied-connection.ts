@@ -86,6 +86,10 @@ class ProxiedConnection implements Connection {
     return this.#inner.returnsWritten === true;
   }
 
+  get carrier(): Connection {
+    return this.#inner;
+  }
+
   get bufferedBytes(): number {
     return this.#inner.bufferedBytes;
   }

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
+import { systemClock } from '#common/clock.ts';
 import { DirectNetwork } from '#common/network/direct/direct-network.ts';
 import { eventPoll } from '#common/network/direct/event-poll.ts';
 import { type OpenSsl, openSsl } from '#common/network/direct/openssl.ts';
@@ -11,6 +12,7 @@ import { encodeSocketAddress } from '#common/network/direct/socket-address.ts';
 import { linux, type SystemCalls } from '#common/network/direct/system-calls.ts';
 import { boundAnew } from '#common/network/listening-sockets.ts';
 import type { Connection, ConnectOptions, ListenOptions } from '#common/network/network.ts';
+import { readProxyHeader } from '#frontend/listeners/proxied-connection.ts';
 import { type Splice, splice } from '#frontend/relay/splice.ts';
 import { spliceOwner } from '#test/fakes/splice-owner.ts';
 import { expectNoFaults, identities, listen, type Peer, peerServer, peerTo, Side, settled, within } from './network-suite.ts';
@@ -102,7 +104,7 @@ interface Relayed {
 }
 
 /** A client and a member of Node's, and a relay between them. */
-async function relayed({ network }: Watched, lastWords: () => string | undefined = () => undefined): Promise<Relayed> {
+async function relayed({ network }: Watched, lastWords: () => string | undefined = () => undefined, header = ''): Promise<Relayed> {
   const accepted = Promise.withResolvers<Connection>();
   const listener = await listen(network, {}, (connection) => {
     connection.pause();
@@ -112,13 +114,21 @@ async function relayed({ network }: Watched, lastWords: () => string | undefined
   const { port, next } = await peerServer();
   const channel = await network.connect({ port });
   const member = await next();
-  const clientSide = await within(accepted.promise, 'nobody came');
+  const arrived = await within(accepted.promise, 'nobody came');
+  const clientSide = header === '' ? arrived : await behindBalancer(arrived, client, header);
   const ends: string[] = [];
   const owner = spliceOwner({ spliceEnded: (by, error) => void ends.push(`${by}${error === undefined ? '' : ' error'}`), lastWords });
   const relay = splice(owner, clientSide, channel, Buffer.alloc(0));
   onTestFinished(() => relay.destroy());
   for (const { socket } of [client, member]) socket.on('error', () => {});
   return { client, member, clientSide, channel, relay, ends };
+}
+
+function behindBalancer(arrived: Connection, client: Peer, header: string): Promise<Connection> {
+  const proxied = readProxyHeader(arrived, systemClock);
+  arrived.resume();
+  client.socket.write(header);
+  return proxied;
 }
 
 /** Lets everybody have their turns until it is so. */
@@ -157,14 +167,21 @@ async function untilHeld({ client, member, clientSide, relay }: Relayed): Promis
   return before;
 }
 
-it.each([
-  { way: 'down', reader: 'fast' },
-  { way: 'down', reader: 'slow' },
-  { way: 'up', reader: 'fast' },
-  { way: 'up', reader: 'slow' },
-])('brings all of a large message $way to a $reader reader, once and in order, and then the end', async ({ way, reader }) => {
+const large = [
+  { way: 'down', reader: 'fast', whose: 'a client' },
+  { way: 'down', reader: 'slow', whose: 'a client' },
+  { way: 'up', reader: 'fast', whose: 'a client' },
+  { way: 'up', reader: 'slow', whose: 'a client' },
+  { way: 'down', reader: 'fast', whose: 'a client behind a PROXY header' },
+  { way: 'up', reader: 'slow', whose: 'a client behind a PROXY header' },
+];
+
+it.each(large)('brings all of a large message of $whose $way to a $reader reader, once and in order, and then the end', async (given) => {
+  const { way, reader, whose } = given;
   const watched = new Watched();
-  const { client, member, relay } = await relayed(watched);
+  const header = whose === 'a client' ? '' : 'PROXY TCP4 198.51.100.7 198.51.100.8 4711 143\r\n';
+  const { client, member, clientSide, relay } = await relayed(watched, undefined, header);
+  if (header !== '') expect(clientSide.remoteAddress).toBe('198.51.100.7');
   const [from, to] = way === 'down' ? [member, client] : [client, member];
   if (reader === 'slow') readSlowly(to.socket);
   from.socket.end(body);

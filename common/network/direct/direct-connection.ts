@@ -319,7 +319,8 @@ export class DirectConnection implements Connection, PolledSocket {
 
   /** Whether the system has moved what lies there to where everything goes. The end of it is left, and so is all that an end or urgent data may cut. */
   #passOn(handlers: ConnectionHandlers): boolean {
-    const to = handlers.passesTo?.();
+    const target = handlers.passesTo?.();
+    const to = target?.carrier ?? target;
     if (!(to instanceof DirectConnection) || !to.#takesUnread() || this.#tls !== undefined || this.#hasRest) return false;
     let pipe: Pipe | undefined;
     try {
