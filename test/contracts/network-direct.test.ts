@@ -84,8 +84,55 @@ it('refuses to start TLS twice, and stays as it was', async () => {
   await client.untilText('still here');
 });
 
+/** Counts what OpenSSL makes for connections. */
+function madeSessions() {
+  const made = vi.spyOn(openSsl() as OpenSsl, 'SSL_new');
+  onTestFinished(() => made.mockRestore());
+  return made;
+}
+
+it.each([
+  { when: 'TLS comes first', said: '', early: undefined },
+  { when: 'TLS comes first behind a PROXY header', said: '', early: Buffer.alloc(0) },
+  { when: 'STARTTLS has been answered', said: 'go\r\n', early: undefined },
+])('has nothing made by OpenSSL for a client before its first octet where $when', async ({ said, early }) => {
+  const { server } = await identities();
+  const made = madeSessions();
+  const { side, peer } = await withPeer('accepted', direct);
+  side.write(said);
+  const started = failureOf(side.startTls(server, early));
+  await peer.untilText(said);
+  await settled();
+  expect(made).not.toHaveBeenCalled();
+  peer.socket.write(Buffer.of(0x16));
+  await settled();
+  expect(made).toHaveBeenCalledTimes(1);
+  peer.socket.end();
+  expect((await started).code).toBe('NET_TLS_FAILED');
+  await side.untilClosed();
+});
+
+it.each(['nothing', 'one octet'])('gives a client that has said $0 the time of a handshake, and ends it then', async (said) => {
+  const { server } = await identities();
+  const { side, peer } = await withPeer('accepted', direct);
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const started = side.connection.startTls(server).catch(({ code, message }) => `${code} ${message}`);
+  if (said !== 'nothing') peer.socket.write(Buffer.of(0x16));
+  await settled();
+  vi.advanceTimersByTime(20_000);
+  await settled();
+  expect(side.isClosed).toBe(false);
+  vi.advanceTimersByTime(100);
+  vi.useRealTimers();
+  expect(await started).toMatch(/^NET_TLS_FAILED .*127\.0\.0\.1 failed: nothing came within 20000 ms$/);
+  await side.untilClosed();
+  await peer.untilGone();
+});
+
 it('sends in clear what was written before TLS was started, however slow the peer', async () => {
   const { server } = await identities();
+  const made = madeSessions();
   const { side, peer } = await withPeer('accepted', direct);
   peer.socket.pause();
   const whole = Buffer.alloc(16_777_216, 'clear ');
@@ -96,6 +143,7 @@ it('sends in clear what was written before TLS was started, however slow the pee
   peer.socket.resume();
   await peer.until(() => peer.chunks.reduce((sum, { length }) => sum + length, 0) >= whole.length);
   expect(Buffer.concat(peer.chunks).equals(whole)).toBe(true);
+  expect(made).not.toHaveBeenCalled();
   peer.socket.end('no greeting of TLS');
   expect((await started).code).toBe('NET_TLS_FAILED');
 });

@@ -6,8 +6,8 @@
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Connection, ConnectionHandlers, TlsClientOptions, TlsFacts, TlsServerOptions } from '#common/network/network.ts';
-import { limitTime } from '#common/network/time-limit.ts';
 import type { EventPoll, PolledSocket } from './event-poll.ts';
+import { Handshake } from './handshake.ts';
 import { gather, type Piece } from './pieces.ts';
 import { isPaced, Pipe, type Pipes } from './pipes.ts';
 import { receiveInto, sendFrom, wouldBlock } from './plain-socket.ts';
@@ -23,7 +23,6 @@ const scratchBytes = 262_144;
 const scratch = Buffer.allocUnsafeSlow(scratchBytes);
 /** Reads of one connection in one turn that are lent. */
 const lentReadsMax = 8;
-const handshakeTimeoutMs = 20_000;
 /** What every connection is told; `epollOut` only once it has had to wait. */
 export const watchedEvents = linux.epollIn | linux.epollPriority | linux.epollReadHangUp | linux.epollEdge;
 /** Whatever comes rouses those who watch for urgent data as well. */
@@ -45,15 +44,6 @@ export interface DirectParts {
   readonly pipes: Pipes;
 }
 
-/** A handshake that has begun. */
-interface Securing {
-  readonly session: TlsSession;
-  readonly cancelLimit: () => void;
-  /** Pieces of the queue that were written before, and go in clear. */
-  clear: number;
-  done(error: Error | undefined): void;
-}
-
 /** See the header of this file. */
 export class DirectConnection implements Connection, PolledSocket {
   readonly returnsWritten = true;
@@ -65,7 +55,7 @@ export class DirectConnection implements Connection, PolledSocket {
   #handlers: ConnectionHandlers | undefined;
   #tls: TlsSession | undefined;
   #facts: TlsFacts | undefined;
-  #securing: Securing | undefined;
+  #securing: Handshake | undefined;
   #queue: Piece[] = noQueue;
   #queuedBytes = 0;
   /** There may be something to read. */
@@ -192,7 +182,7 @@ export class DirectConnection implements Connection, PolledSocket {
   }
 
   startTls(options: TlsServerOptions, early?: Buffer): Promise<void> {
-    return this.#secure(() => TlsSession.server(options, this.#fd, early), early !== undefined);
+    return this.#secure(() => TlsSession.server(options, this.#fd, early), early !== undefined && early.length > 0);
   }
 
   startTlsAsClient(options: TlsClientOptions): Promise<void> {
@@ -534,66 +524,59 @@ export class DirectConnection implements Connection, PolledSocket {
         new PlatformError('NET_TLS_FAILED', `TLS handshake with ${this.remoteAddress} failed: ${error.message}`, { cause: error });
       if (this.#isClosed) return reject(failed(new Error('the peer hung up')));
       if (this.#tls !== undefined || this.#securing !== undefined) return reject(failed(new Error('it has begun before')));
-      let session: TlsSession;
-      try {
-        session = begin();
-      } catch (error) {
-        this.#close(undefined);
-        return reject(failed(error as Error));
-      }
-      const securing: Securing = {
-        session,
-        cancelLimit: limitTime(handshakeTimeoutMs, () => {
-          this.#leaveHandshake(securing, new Error(`nothing came within ${handshakeTimeoutMs} ms`));
-          this.#close(undefined);
-        }),
+      const securing = new Handshake(begin, {
+        startsAtOnce,
         clear: this.#queue.length,
         done: (error) => (error === undefined ? resolve() : reject(failed(error))),
-      };
+        tookTooLong: (error) => this.#failHandshake(securing, error),
+      });
       this.#securing = securing;
       this.#watchIn(true);
       if (startsAtOnce || this.#isReadable || this.#queue.length > 0) this.#askTurn();
     });
   }
 
-  #handshake(securing: Securing): void {
+  #handshake(securing: Handshake): void {
     if (!this.#flushClear(securing)) return;
+    let session: TlsSession | undefined;
     try {
-      if (!securing.session.handshake()) {
-        if (securing.session.wantsWrite) this.#watchOut();
+      session = securing.step(this.#isReadable);
+      if (session === undefined) {
+        if (securing.wantsWrite) this.#watchOut();
         return;
       }
-      this.#facts = securing.session.facts();
+      this.#facts = session.facts();
     } catch (error) {
-      this.#leaveHandshake(securing, error as Error);
-      // Who waits for the handshake has been told.
-      this.#close(undefined);
+      this.#failHandshake(securing, error as Error);
       return;
     }
-    securing.cancelLimit();
     this.#securing = undefined;
-    this.#tls = securing.session;
+    this.#tls = session;
     // Something may have come right behind the handshake; it is for whoever waits for that.
     this.#deliveredIn = this.#parts.poll.turn;
     this.#isReadable = true;
     this.#askTurn();
-    securing.done(undefined);
+    securing.succeed();
     if (this.#queue.length > 0 || this.#wantsDrain || this.#isEnding) this.#flush();
   }
 
   /** Whether nothing is left that is to go before the handshake. */
-  #flushClear(securing: Securing): boolean {
+  #flushClear(securing: Handshake): boolean {
     for (; securing.clear > 0; securing.clear -= 1) {
       if (!this.#flushFirst()) return false;
     }
     return true;
   }
 
-  #leaveHandshake(securing: Securing, error: Error): void {
+  #failHandshake(securing: Handshake, error: Error): void {
+    this.#leaveHandshake(securing, error);
+    // Who waits for the handshake has been told.
+    this.#close(undefined);
+  }
+
+  #leaveHandshake(securing: Handshake, error: Error): void {
     if (this.#securing !== securing) return;
     this.#securing = undefined;
-    securing.cancelLimit();
-    securing.session.free();
-    securing.done(error);
+    securing.fail(error);
   }
 }
