@@ -69,14 +69,15 @@ type PeerOptions = LinkClientOptions & { readonly incarnation: string };
 
 class Links implements LinkClient {
   readonly #options: PeerOptions;
-  readonly #peers = new Map<string, Peer>();
+  /** By the member's name; one that was given another address is another peer. */
+  readonly #peers = new Map<MemberName, Peer[]>();
   #settings: LinkSettings;
   #isClosed = false;
 
   constructor(options: LinkClientOptions) {
     this.#options = { ...options, incarnation: options.incarnation ?? options.ports.random.bytes(8).toString('hex') };
     this.#settings = options.settings ?? linkSettingsOf();
-    if (options.ports.metrics !== undefined) showLinkUse(options.ports.metrics, () => [...this.#peers.values()]);
+    if (options.ports.metrics !== undefined) showLinkUse(options.ports.metrics, () => this.#allPeers());
   }
 
   async openSession(member: MemberAddress, request: OpenSession) {
@@ -93,33 +94,41 @@ class Links implements LinkClient {
   }
 
   health(member: MemberAddress): MemberHealth {
-    return this.#peers.get(keyOf(member))?.health() ?? { member, state: 'unknown', load: 0, lastError: undefined };
+    return this.#find(member)?.health() ?? { member, state: 'unknown', load: 0, lastError: undefined };
   }
 
   configure(settings: LinkSettings): void {
     this.#settings = settings;
-    for (const peer of this.#peers.values()) peer.configure(settings);
+    for (const peer of this.#allPeers()) peer.configure(settings);
   }
 
   use(): readonly LinkUse[] {
-    return [...this.#peers.values()].flatMap((peer) => peer.report());
+    return this.#allPeers().flatMap((peer) => peer.report());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
-    for (const peer of this.#peers.values()) peer.close();
+    for (const peer of this.#allPeers()) peer.close();
     this.#peers.clear();
   }
 
   #peer(member: MemberAddress): Peer {
     if (this.#isClosed) throw new PlatformError('NET_CLOSED', 'the link client is closed');
-    const key = keyOf(member);
-    let peer = this.#peers.get(key);
-    if (peer === undefined) {
-      peer = new Peer(member, this.#options, this.#settings);
-      this.#peers.set(key, peer);
-    }
+    const known = this.#find(member);
+    if (known !== undefined) return known;
+    const peer = new Peer(member, this.#options, this.#settings);
+    this.#peers.set(member.name, [...(this.#peers.get(member.name) ?? []), peer]);
     return peer;
+  }
+
+  // Twice for each log-in: no key is put together for it.
+  #find({ name, host, port }: MemberAddress): Peer | undefined {
+    for (const peer of this.#peers.get(name) ?? []) if (peer.member.host === host && peer.member.port === port) return peer;
+    return undefined;
+  }
+
+  #allPeers(): Peer[] {
+    return [...this.#peers.values()].flat();
   }
 }
 
@@ -161,23 +170,30 @@ class Peer implements CacheOwner {
     this.#settings = settings;
   }
 
-  async use<T>(service: CarriedService, what: string, ask: (link: LinkConnection) => Promise<T>): Promise<T> {
+  use<T>(service: CarriedService, what: string, ask: (link: LinkConnection) => Promise<T>): Promise<T> {
     this.#wantedAtMs = this.clock.monotonicMs();
     const use = this.#uses[service] ?? this.#firstUse(service);
-    const { cache } = use;
-    this.#wanted = cache;
-    let link = cache.best();
-    if (link !== undefined) use.hits += 1;
-    else {
-      const found = use.log === undefined ? cache.another() : this.#logged(use.log, service, what, cache.another(), 'was reached');
-      link = await found.catch((error: PlatformError) => {
-        use.refused += 1;
-        throw error;
-      });
+    this.#wanted = use.cache;
+    const asked = (link: LinkConnection): Promise<T> => {
+      this.#openedSince += 1;
+      return use.log === undefined ? ask(link) : this.#logged(use.log, service, what, ask(link), 'answered');
+    };
+    const link = use.cache.best();
+    if (link === undefined) return this.#another(use, service, what).then(asked);
+    use.hits += 1;
+    return asked(link);
+  }
+
+  async #another(use: ServiceUse, service: CarriedService, what: string): Promise<LinkConnection> {
+    try {
+      const found = use.cache.another();
+      const link = await (use.log === undefined ? found : this.#logged(use.log, service, what, found, 'was reached'));
       use.misses += 1;
+      return link;
+    } catch (error) {
+      use.refused += 1;
+      throw error;
     }
-    this.#openedSince += 1;
-    return use.log === undefined ? ask(link) : this.#logged(use.log, service, what, ask(link), 'answered');
   }
 
   configure(settings: LinkSettings): void {
@@ -394,10 +410,6 @@ class Peer implements CacheOwner {
       throw thrown;
     }
   }
-}
-
-function keyOf(member: MemberAddress): string {
-  return `${member.name} ${member.host}:${member.port}`;
 }
 
 function parseAnswer(message: Record<string, unknown>, member: MemberAddress): OpenSessionAnswer {

@@ -126,6 +126,8 @@ export interface SessionOpenerOptions {
   readonly ports: Pick<Ports, 'clock' | 'random' | 'log' | 'metrics'>;
 }
 
+type RoutedAccount = Extract<AccountRoute, { kind: 'routed' }>;
+
 /** What a login asks of whoever has the account. */
 interface LoginQuestion<T> {
   member(member: MemberAddress, uuid: string, name: AccountName, hops: number): Promise<MemberStep<T>>;
@@ -380,17 +382,18 @@ export class SessionOpener {
     }
   }
 
-  async #ask<T>(address: AccountName, found: AccountRoute, ask: LoginQuestion<T>): Promise<Reached<T>> {
-    const { router } = this.#options;
-    if (found.kind !== 'routed' || found.cluster.foreign === undefined) {
-      return reachMember<T>(this.#reach, {
-        route: found,
-        reread: () => router.routeByMaster(address),
-        ask: (member, uuid, hops) => ask.member(member, uuid, address, hops),
-      });
-    }
+  #ask<T>(address: AccountName, found: AccountRoute, ask: LoginQuestion<T>): Promise<Reached<T>> {
+    if (found.kind === 'routed' && found.cluster.foreign !== undefined) return this.#askForeign(address, found, ask);
+    return reachMember<T>(this.#reach, {
+      route: found,
+      reread: () => this.#options.router.routeByMaster(address),
+      ask: (member, uuid, hops) => ask.member(member, uuid, address, hops),
+    });
+  }
+
+  async #askForeign<T>(address: AccountName, found: RoutedAccount, ask: LoginQuestion<T>): Promise<Reached<T>> {
     // All of an account's addresses lead to one host, so its own name must be known.
-    const route = found.name === undefined ? await router.routeWithUuid(address) : found;
+    const route = found.name === undefined ? await this.#options.router.routeWithUuid(address) : found;
     if (route.kind !== 'routed' || route.cluster.foreign === undefined || route.name === undefined) return this.#ask(address, route, ask);
     const { cluster, pinned, name } = route;
     try {
