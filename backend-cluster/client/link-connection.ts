@@ -8,17 +8,7 @@
 import type { Clock, Timer } from '#common/clock.ts';
 import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import type { Connection, TlsFacts } from '#common/network/network.ts';
-import {
-  channelMax,
-  dataBytesMax,
-  FrameDecoder,
-  type FrameType,
-  frameHeader,
-  frameTypes,
-  jsonFrame,
-  parseJsonObject,
-  wholeFrame,
-} from '#protocol/link/frames.ts';
+import { channelMax, dataBytesMax, FrameBatch, FrameDecoder, type FrameType, frameTypes, parseJsonObject } from '#protocol/link/frames.ts';
 import { type ChannelCarrier, LinkChannel } from './link-channel.ts';
 
 /** Channels on one connection. */
@@ -27,8 +17,8 @@ export const channelsMax = 16_384;
 export const unansweredMax = 4_096;
 /** Bytes on the connection that the system has not taken, beyond which sessions wait. */
 export const congestionBytes = 262_144;
-/** Payloads up to this size are copied behind their header; larger ones are sent as they are. */
-const copiedBytesMax = 2_048;
+/** Bytes that do not wait for the end of the turn. */
+const batchBytesMax = 4 * dataBytesMax;
 const pingEveryMs = 2_000;
 /** Silence after which the peer counts as dead; checked every second, so a dead link is noticed within five. */
 const silenceMsMax = 4_000;
@@ -79,8 +69,8 @@ export class LinkConnection implements ChannelCarrier {
   #state: 'hello' | 'open' | 'closed' = 'hello';
   #lastNumber = 0;
   #unanswered = 0;
-  #batch: Buffer[] = [];
-  #batchBytes = 0;
+  readonly #batch = new FrameBatch();
+  #isFlushPlanned = false;
   #heardAtMs: number;
   #tickedAtMs: number;
   readonly #startedAtMs: number;
@@ -114,7 +104,7 @@ export class LinkConnection implements ChannelCarrier {
     return Math.max(this.#channels.size, this.#waiting.size);
   }
   get unsentBytes(): number {
-    return this.#batchBytes + this.#connection.bufferedBytes;
+    return this.#batch.length + this.#connection.bufferedBytes;
   }
   get isCongested(): boolean {
     return this.unsentBytes >= congestionBytes;
@@ -164,7 +154,9 @@ export class LinkConnection implements ChannelCarrier {
   }
 
   sendJson(type: FrameType, number: number, message: object): void {
-    this.#queue(jsonFrame(type, number, message));
+    if (this.#state === 'closed') return;
+    this.#batch.addJson(type, number, message);
+    this.#planFlush();
   }
 
   /** Acceptor: answers an `open`; false when the peer has lost interest. Unless it says `opened`, the channel is over with it. */
@@ -183,12 +175,9 @@ export class LinkConnection implements ChannelCarrier {
   }
 
   send(type: FrameType, channel: number, payload?: Buffer): void {
-    if (payload !== undefined && payload.length <= copiedBytesMax) {
-      this.#queue(wholeFrame(type, channel, payload));
-      return;
-    }
-    this.#queue(frameHeader(type, channel, payload?.length ?? 0));
-    if (payload !== undefined) this.#queue(payload);
+    if (this.#state === 'closed') return;
+    this.#batch.add(type, channel, payload);
+    this.#planFlush();
   }
 
   awaitRoom(channel: LinkChannel): void {
@@ -213,7 +202,7 @@ export class LinkConnection implements ChannelCarrier {
   /** Drops the connection at once, without a word. */
   kill(error: PlatformError): void {
     if (this.#state === 'closed') return;
-    this.#batch = [];
+    this.#batch.clear(false);
     this.#connection.destroy();
     this.#closed(error);
   }
@@ -251,24 +240,23 @@ export class LinkConnection implements ChannelCarrier {
     }
   }
 
-  #queue(bytes: Buffer): void {
-    if (this.#state === 'closed') return;
-    if (this.#batch.length === 0) process.nextTick(() => this.#flush());
-    this.#batch.push(bytes);
-    this.#batchBytes += bytes.length;
-    if (this.#batchBytes >= 4 * dataBytesMax) this.#flush();
+  // Frames made in one turn of the event loop leave in one system call.
+  #planFlush(): void {
+    if (this.#batch.length >= batchBytesMax) this.#flush();
+    else if (!this.#isFlushPlanned) {
+      this.#isFlushPlanned = true;
+      process.nextTick(() => this.#flush());
+    }
   }
 
-  // Frames made in one turn of the event loop leave in one system call; small ones are worth a copy.
   #flush(): void {
+    this.#isFlushPlanned = false;
     if (this.#batch.length === 0) return;
-    const batch = this.#batch;
-    const bytes = this.#batchBytes;
-    this.#batch = [];
-    this.#batchBytes = 0;
-    if (batch.length === 1) this.#connection.write(batch[0] as Buffer);
-    else if (bytes <= dataBytesMax) this.#connection.write(Buffer.concat(batch, bytes));
-    else this.#connection.writeAll(batch);
+    const { bytes } = this.#batch;
+    // What has to wait behind others takes no more memory than it needs.
+    const isLent = this.#connection.returnsWritten === true && this.#connection.bufferedBytes === 0;
+    this.#connection.write(isLent ? bytes : Buffer.from(bytes));
+    this.#batch.clear(isLent && this.#connection.bufferedBytes > 0);
     // Channels may be in line although the system took all at once: then no `drain` will come.
     if (this.#inLine.size > 0 && !this.isCongested) queueMicrotask(() => this.#onDrain());
   }

@@ -72,37 +72,62 @@ const payloadBytesMax: Readonly<Record<number, number>> = {
  */
 export type FrameSink = (type: FrameType, channel: number, payload: Buffer, endsNext: boolean) => void;
 
-/** The eight octets in front of a payload. */
-export function frameHeader(type: FrameType, channel: number, length: number): Buffer {
-  const header = Buffer.allocUnsafe(headerBytes);
-  header.writeUInt32BE(length * 256 + type, 0);
-  header.writeUInt32BE(channel, 4);
-  return header;
-}
+/** Octets of frames that a batch has room for before it is given more memory. */
+const batchBytes = 6 * dataBytesMax;
 
-/** A whole frame. */
-export function wholeFrame(type: FrameType, channel: number, payload: Buffer): Buffer {
-  const { length } = payload;
-  const frame = Buffer.allocUnsafe(headerBytes + length);
-  // The type stands in the lowest octet of the first four.
-  frame.writeUInt32BE(length * 256 + type, 0);
-  frame.writeUInt32BE(channel, 4);
-  frame.set(payload, headerBytes);
-  return frame;
-}
+/** Frames that leave together, one behind the other where they are put together. */
+export class FrameBatch {
+  #memory = Buffer.allocUnsafeSlow(batchBytes);
+  #length = 0;
 
-/** A whole frame with a JSON payload. Throws `LINK_PROTOCOL` when it would be too large to be accepted. */
-export function jsonFrame(type: FrameType, channel: number, value: unknown): Buffer {
-  const text = JSON.stringify(value);
-  const length = Buffer.byteLength(text);
-  if (length > (payloadBytesMax[type] as number)) {
-    throw new PlatformError('LINK_PROTOCOL', `a message of ${length} bytes is larger than the link takes (${payloadBytesMax[type]})`);
+  get length(): number {
+    return this.#length;
   }
-  const frame = Buffer.allocUnsafe(headerBytes + length);
-  frame.writeUInt32BE(length * 256 + type, 0);
-  frame.writeUInt32BE(channel, 4);
-  frame.write(text, headerBytes, 'utf8');
-  return frame;
+
+  /** All of them, as long as none is added and the batch is not cleared. */
+  get bytes(): Buffer {
+    return this.#memory.subarray(0, this.#length);
+  }
+
+  add(type: FrameType, channel: number, payload?: Uint8Array): void {
+    const length = payload?.length ?? 0;
+    this.#makeRoom(length);
+    if (payload !== undefined) this.#memory.set(payload, this.#length + headerBytes);
+    this.#close(type, channel, length);
+  }
+
+  /** A frame with a JSON payload. Throws `LINK_PROTOCOL` when it would be too large to be accepted. */
+  addJson(type: FrameType, channel: number, value: unknown): void {
+    const text = JSON.stringify(value);
+    // Three octets at most for each unit of UTF-16.
+    this.#makeRoom(text.length * 3);
+    const length = this.#memory.write(text, this.#length + headerBytes, 'utf8');
+    if (length > (payloadBytesMax[type] as number)) {
+      throw new PlatformError('LINK_PROTOCOL', `a message of ${length} bytes is larger than the link takes (${payloadBytesMax[type]})`);
+    }
+    this.#close(type, channel, length);
+  }
+
+  /** @param isKept whether somebody keeps what `bytes` was: the next frames are put elsewhere */
+  clear(isKept: boolean): void {
+    this.#length = 0;
+    if (isKept || this.#memory.length > batchBytes) this.#memory = Buffer.allocUnsafeSlow(batchBytes);
+  }
+
+  #makeRoom(payloadBytes: number): void {
+    const wanted = this.#length + headerBytes + payloadBytes;
+    if (wanted <= this.#memory.length) return;
+    const memory = Buffer.allocUnsafeSlow(wanted);
+    memory.set(this.bytes);
+    this.#memory = memory;
+  }
+
+  #close(type: FrameType, channel: number, length: number): void {
+    // The type stands in the lowest octet of the first four.
+    this.#memory.writeUInt32BE(length * 256 + type, this.#length);
+    this.#memory.writeUInt32BE(channel, this.#length + 4);
+    this.#length += headerBytes + length;
+  }
 }
 
 /** Parses a JSON payload into an object, or throws `LINK_PROTOCOL`. Depth is bounded by the size limits of frames. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { dataBytesMax, FrameDecoder, type FrameType, frameHeader, frameTypes, jsonFrame, parseJsonObject } from '#protocol/link/frames.ts';
+import { dataBytesMax, FrameBatch, FrameDecoder, type FrameType, frameTypes, parseJsonObject } from '#protocol/link/frames.ts';
 
 interface Seen {
   type: number;
@@ -37,6 +37,15 @@ const frame = fc.oneof(
   }),
 );
 
+/** The first octets of a frame that claims so many octets of payload. */
+function header(type: FrameType, channel: number, length: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeUIntBE(length, 0, 3);
+  bytes[3] = type;
+  bytes.writeUInt32BE(channel, 4);
+  return bytes;
+}
+
 describe('frames of the link', () => {
   it('come out the same however the bytes are split', () => {
     fc.assert(
@@ -44,9 +53,10 @@ describe('frames of the link', () => {
         fc.array(frame, { maxLength: 12 }),
         fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 40 }),
         (frames, cuts) => {
-          const bytes = Buffer.concat(
-            frames.flatMap((f) => [frameHeader(f.type as FrameType, f.channel, f.payload.length), Buffer.from(f.payload)]),
-          );
+          const batch = new FrameBatch();
+          for (const f of frames) batch.add(f.type as FrameType, f.channel, f.payload);
+          const { bytes } = batch;
+          expect(bytes.length).toBe(batch.length);
           const chunks: Buffer[] = [];
           for (let at = 0, i = 0; at < bytes.length; i += 1) {
             const length = cuts[i % cuts.length] as number;
@@ -63,8 +73,8 @@ describe('frames of the link', () => {
   });
 
   it('tell that the end of their channel, and of no other, lies right behind them', () => {
-    const data = (channel: number): Buffer => Buffer.concat([frameHeader(frameTypes.data, channel, 1), Buffer.from('x')]);
-    const end = (channel: number): Buffer => frameHeader(frameTypes.end, channel, 0);
+    const data = (channel: number): Buffer => Buffer.concat([header(frameTypes.data, channel, 1), Buffer.from('x')]);
+    const end = (channel: number): Buffer => header(frameTypes.end, channel, 0);
     const seen: string[] = [];
     const decoder = new FrameDecoder();
     const all = Buffer.concat([data(1), end(2), data(3), end(3), data(4), data(5), end(5).subarray(0, 7)]);
@@ -79,20 +89,54 @@ describe('frames of the link', () => {
   it.each([
     ['an HTTP request', Buffer.from('GET / HTTP/1.1\r\n\r\n')],
     ['a TLS client hello', Buffer.from('16030100a5010000a10303', 'hex')],
-    ['a data frame that is too long', frameHeader(frameTypes.data, 1, dataBytesMax + 1)],
+    ['a data frame that is too long', header(frameTypes.data, 1, dataBytesMax + 1)],
     ['an unknown type', Buffer.from([0, 0, 0, 99, 0, 0, 0, 1])],
-    ['a credit without its number', frameHeader(frameTypes.credit, 1, 0)],
+    ['a credit without its number', header(frameTypes.credit, 1, 0)],
   ])('refuses %s on its header alone and decodes nothing after it', (_what, bytes) => {
     const decoder = new FrameDecoder();
     const seen: number[] = [];
     expect(() => decoder.push(bytes, (type) => seen.push(type))).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
-    decoder.push(frameHeader(frameTypes.end, 1, 0), (type) => seen.push(type));
+    decoder.push(header(frameTypes.end, 1, 0), (type) => seen.push(type));
     expect(seen).toEqual([]);
   });
 
   it('refuses JSON that is no object, and never sends what would not be accepted', () => {
     expect(() => parseJsonObject(Buffer.from('[1]'))).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
     expect(() => parseJsonObject(Buffer.from('{"a":'))).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
-    expect(() => jsonFrame(frameTypes.open, 1, { text: 'x'.repeat(20_000) })).toThrow(expect.objectContaining({ code: 'LINK_PROTOCOL' }));
+    const batch = new FrameBatch();
+    batch.add(frameTypes.end, 1);
+    expect(() => batch.addJson(frameTypes.open, 2, { text: 'x'.repeat(20_000) })).toThrow(
+      expect.objectContaining({ code: 'LINK_PROTOCOL' }),
+    );
+    batch.add(frameTypes.end, 3);
+    expect(decode([batch.bytes])).toEqual([
+      { type: frameTypes.end, channel: 1, payload: '' },
+      { type: frameTypes.end, channel: 3, payload: '' },
+    ]);
+  });
+
+  it('are put together in one piece, however large they are', () => {
+    const batch = new FrameBatch();
+    const piece = Buffer.alloc(dataBytesMax, 'x');
+    const result = { text: 'ü'.repeat(300_000) };
+    for (let i = 1; i <= 7; i += 1) batch.add(frameTypes.data, i, piece);
+    batch.addJson(frameTypes.result, 8, result);
+    const expected = [1, 2, 3, 4, 5, 6, 7].map((channel) => ({ type: frameTypes.data, channel, payload: piece.toString('hex') }));
+    const payload = Buffer.from(JSON.stringify(result)).toString('hex');
+    expect(decode([batch.bytes])).toEqual([...expected, { type: frameTypes.result, channel: 8, payload }]);
+    batch.clear(false);
+    expect(batch.bytes).toHaveLength(0);
+  });
+
+  it('leave what somebody keeps of a batch alone', () => {
+    const batch = new FrameBatch();
+    batch.add(frameTypes.data, 1, Buffer.from('one'));
+    const kept = batch.bytes;
+    batch.clear(true);
+    batch.add(frameTypes.data, 2, Buffer.from('two'));
+    expect(decode([kept, batch.bytes])).toEqual([
+      { type: frameTypes.data, channel: 1, payload: Buffer.from('one').toString('hex') },
+      { type: frameTypes.data, channel: 2, payload: Buffer.from('two').toString('hex') },
+    ]);
   });
 });
