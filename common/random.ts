@@ -35,14 +35,17 @@ export function randomFrom(bytes: (count: number) => Buffer): Random {
 /** Bytes fetched from the operating system at a time; each is given out once. */
 const pooledBytes = 4096;
 let pool = Buffer.alloc(0);
+let given = 0;
 
 /** The operating system's generator; small requests share one call to it. */
 export const systemRandom: Random = randomFrom((count) => {
   if (count > pooledBytes / 4) return randomBytes(count);
-  if (pool.length < count) pool = randomBytes(pooledBytes);
-  const given = Buffer.from(pool.subarray(0, count));
-  pool = pool.subarray(count);
-  return given;
+  if (pool.length - given < count) {
+    pool = randomBytes(pooledBytes);
+    given = 0;
+  }
+  given += count;
+  return pool.subarray(given - count, given);
 });
 
 /** `baseMs` moved by at most `share` of itself up or down, so that many waiters do not wake at once. */
