@@ -445,6 +445,7 @@ class Frontend implements RunningFrontend {
         defaultDomain: this.#config.defaultDomain === undefined ? undefined : tryParseDomainName(this.#config.defaultDomain),
         routes: this.#routes,
         router: this.#router,
+        lastHosts: this.#opener.lastHosts,
         reader: this.#doors.reader,
         follower: this.#follower,
         link: this.#doors.link,

@@ -182,6 +182,6 @@ export interface RouteExplanation {
   readonly uuid: string | undefined;
   readonly hostServer: string | undefined;
   readonly member: string | undefined;
-  /** Why this member: current host, least loaded, only one up. */
+  /** Why this member: had the account open lately, least loaded, only one up. */
   readonly memberReason: string | undefined;
 }

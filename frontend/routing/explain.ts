@@ -9,6 +9,7 @@ import type { DirectoryFollower, DirectoryReader } from '#directory/client/direc
 import type { AccountRecord } from '#directory/client/records.ts';
 import type { RouteExplanation } from '#frontend/client/status.ts';
 import type { ForeignClusters } from '../foreign/foreign-clusters.ts';
+import type { LastHosts } from './last-hosts.ts';
 import type { AccountRoute, AccountRouter } from './route-account.ts';
 import type { Routes } from './routes.ts';
 import { selectMember } from './select-member.ts';
@@ -20,6 +21,7 @@ export interface ExplainOptions {
   readonly defaultDomain: DomainName | undefined;
   readonly routes: Routes;
   readonly router: AccountRouter;
+  readonly lastHosts: LastHosts;
   readonly reader: DirectoryReader;
   readonly follower: DirectoryFollower;
   readonly link: LinkClient;
@@ -86,7 +88,7 @@ export async function explainRoute(options: ExplainOptions, text: string): Promi
       found: `${state} at ${member.host}:${member.port}, load ${load}${lastError === undefined ? '' : `, last error: ${lastError}`}`,
     });
   }
-  const choice = selectMember(health, new Set(), 0);
+  const choice = selectMember(health, new Set(), 0, options.lastHosts.find(address));
   if (choice === undefined) steps.push({ what: 'choice of member', found: `no member of ${cluster.name} is up` });
   return {
     ...base,

@@ -20,6 +20,7 @@ import type { AddressRules } from '#frontend/guard/address-rules.ts';
 import { clientGroup } from '#frontend/guard/client-group.ts';
 import type { LoginGuard } from '#frontend/guard/login-guard.ts';
 import type { Delivery, MailLogin, MailLoginResult } from '#frontend/listeners/smtp-contract.ts';
+import { LastHosts } from '#frontend/routing/last-hosts.ts';
 import type { AccountRoute, AccountRouter } from '#frontend/routing/route-account.ts';
 import type { Routes } from '#frontend/routing/routes.ts';
 import { findHost } from '#frontend/routing/topology.ts';
@@ -143,6 +144,7 @@ const saltFloorMs = 50;
 /** See the header of this file. */
 export class SessionOpener {
   readonly counts: LoginCounts = { ok: 0, failed: 0, refused: 0 };
+  readonly lastHosts: LastHosts;
   readonly #options: SessionOpenerOptions;
   readonly #reach: ReachOptions;
   readonly #logins: ReturnType<Ports['metrics']['counter']>;
@@ -152,6 +154,7 @@ export class SessionOpener {
   constructor(options: SessionOpenerOptions) {
     this.#options = options;
     const { clock, random, log, metrics } = options.ports;
+    this.lastHosts = new LastHosts(clock);
     this.#reach = { link: options.link, clock, random, log };
     this.#logins = metrics.counter('archipelago_frontend_logins_total', 'Logins, by protocol and outcome.', ['protocol', 'outcome']);
     this.#moves = metrics.counter('archipelago_frontend_session_moves_total', 'Sessions that went on at another member, by outcome.', [
@@ -180,6 +183,7 @@ export class SessionOpener {
         if (answer.outcome === 'refused' && answer.code === 'LINK_PROTOCOL') throw new PlatformError('LINK_PROTOCOL', answer.message);
         if (answer.outcome !== 'opened') return stepOf(answer);
         if (channel === undefined) throw new PlatformError('LINK_PROTOCOL', `${member.name} opened a session without a channel`);
+        this.lastHosts.opened(name, member.name, hops > 0);
         const { capabilities, accountName, serverSignature } = answer;
         const value = { channel, capabilities, accountName, ...(serverSignature === undefined ? {} : { serverSignature }) };
         return { kind: 'done', value };
@@ -386,6 +390,7 @@ export class SessionOpener {
     if (found.kind === 'routed' && found.cluster.foreign !== undefined) return this.#askForeign(address, found, ask);
     return reachMember<T>(this.#reach, {
       route: found,
+      likely: this.lastHosts.find(address),
       reread: () => this.#options.router.routeByMaster(address),
       ask: (member, uuid, hops) => ask.member(member, uuid, address, hops),
     });

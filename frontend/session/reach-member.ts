@@ -46,6 +46,8 @@ export type Reached<T> =
 /** The question. */
 export interface MemberQuestion<T> {
   readonly route: AccountRoute;
+  /** Asked first where it may be; see `LastHosts`. */
+  readonly likely?: MemberName | undefined;
   /** Asks the master where the account is; missing where there is no account (deliveries). */
   readonly reread?: () => Promise<AccountRoute>;
   /** Rejects when the member cannot be asked. `uuid` is empty where it is not known, or there is no account. */
@@ -94,7 +96,9 @@ export async function reachMember<T>(options: ReachOptions, question: MemberQues
     const { cluster, uuid } = route;
     const isLate = clock.monotonicMs() - startedAtMs > reachMaxMs;
     const health = cluster.members.map((member) => link.health(member));
-    const member = isLate ? undefined : (redirect ?? selectMember(health, tried, random.integer(0x4000_0000))?.health.member);
+    const member = isLate
+      ? undefined
+      : (redirect ?? selectMember(health, tried, random.integer(0x4000_0000), question.likely)?.health.member);
     redirect = undefined;
     const pauseMs = hasAnswer && !isLate ? failoverWaitsMs[failoverWaits] : undefined;
     if (member === undefined && pauseMs !== undefined) {

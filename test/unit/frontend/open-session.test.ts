@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { parseAccountName } from '#common/account-name.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
+import { parseMemberName } from '#common/host-server.ts';
 import { Secret } from '#common/secret.ts';
+import { accountsMax, LastHosts, lastHostMs } from '#frontend/routing/last-hosts.ts';
 import { passwordOf, type SaslSettings } from '#frontend/session/credentials.ts';
 import type { LoginResult, SaltAnswer } from '#frontend/session/open-session.ts';
-import { settle } from '#test/fakes/clock.ts';
+import { FakeClock, settle } from '#test/fakes/clock.ts';
 import { account, type Federation, federation, memberWithPassword, west } from './fakes.ts';
 
 const back1 = 'back1.west.isp.example';
@@ -125,6 +128,50 @@ describe('a login', () => {
     prepare(world);
     expect(shown(await login(world))).toBe(result);
     expect(world.link.requests.map(({ member }) => member)).toEqual(members);
+  });
+
+  it('goes straight to the member that had the account open, for as long as an unused account stays open', async () => {
+    const world = federation();
+    const asked = async (): Promise<string[]> => {
+      world.link.requests.length = 0;
+      expect(shown(await login(world))).toBe(`alice@isp.example on ${back2}`);
+      return world.link.requests.map(({ member }) => member);
+    };
+    world.link.healths.set(back2, { load: 900 });
+    world.link.members.set(back1, at('back2'));
+    expect(await asked()).toEqual([back1, back2]);
+    expect(await asked()).toEqual([back2]);
+    await world.clock.advance(lastHostMs - 1000);
+    expect(await asked()).toEqual([back2]);
+    await world.clock.advance(lastHostMs);
+    expect(await asked()).toEqual([back1, back2]);
+  });
+
+  it('asks another member when that one cannot be asked, or is not the host any more', async () => {
+    const world = federation();
+    const asked = async (): Promise<string[]> => {
+      world.link.requests.length = 0;
+      expect(shown(await login(world))).toBe(`alice@isp.example on ${back1}`);
+      return world.link.requests.map(({ member }) => member);
+    };
+    world.opener.lastHosts.opened(parseAccountName('alice@isp.example'), parseMemberName(back2), true);
+    world.link.members.delete(back2);
+    expect(await asked()).toEqual([back2, back1]);
+    world.opener.lastHosts.opened(parseAccountName('alice@isp.example'), parseMemberName(back2), true);
+    world.link.members.set(back2, at('back1'));
+    expect(await asked()).toEqual([back2, back1]);
+    expect(await asked()).toEqual([back1]);
+  });
+
+  it('remembers hosts of redirected accounts only, and no more than it may', () => {
+    const hosts = new LastHosts(new FakeClock());
+    const name = (i: number) => parseAccountName(`a${i}@isp.example`);
+    hosts.opened(name(0), parseMemberName(back1), false);
+    expect(hosts.find(name(0))).toBeUndefined();
+    for (let i = 0; i <= accountsMax; i += 1) hosts.opened(name(i), parseMemberName(back1), true);
+    expect([hosts.find(name(0)), hosts.find(name(1)), hosts.find(name(accountsMax))]).toEqual([undefined, back1, back1]);
+    hosts.opened(name(1), parseMemberName(back2), false);
+    expect(hosts.find(name(1))).toBe(back2);
   });
 
   it('waits out the fail-over of a dead host, which another member still names', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { parseAccountName } from '#common/account-name.ts';
+import { parseMemberName } from '#common/host-server.ts';
 import { explainRoute } from '#frontend/routing/explain.ts';
 import { createMailRouter } from '#frontend/routing/mail-router.ts';
 import { type AccountRoute, AccountRouter, negativeCacheMs } from '#frontend/routing/route-account.ts';
@@ -291,6 +292,7 @@ describe('explaining a route', () => {
     };
     const options = {
       ...world,
+      lastHosts: world.opener.lastHosts,
       frontend: 'front1.eu.isp.example',
       subset: 'eu',
       defaultDomain: undefined,
@@ -306,6 +308,11 @@ describe('explaining a route', () => {
     });
     expect(explained.memberReason).toBe('equally loaded, by turns');
     expect(explained.steps.map(({ what }) => what)).toContain('comparison');
+    world.opener.lastHosts.opened(parseAccountName('alice@isp.example'), parseMemberName('back2.west.isp.example'), true);
+    expect(await explainRoute(options, 'Alice@ISP.example')).toMatchObject({
+      member: 'back2.west.isp.example',
+      memberReason: 'had the account open lately',
+    });
     expect((await explainRoute(options, 'no such name')).verdict).toBe('unknown-account');
     expect((await explainRoute(options, 'nobody@isp.example')).verdict).toBe('unknown-account');
     world.directory.isMasterDown = true;

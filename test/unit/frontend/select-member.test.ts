@@ -3,7 +3,15 @@ import type { MemberHealth } from '#backend-cluster/client/cluster-client.ts';
 import { parseMemberName } from '#common/host-server.ts';
 import { selectMember } from '#frontend/routing/select-member.ts';
 
-type Row = readonly [what: string, members: string, excluded: string, turn: number, chosen: string | undefined, reason: string | undefined];
+type Row = readonly [
+  what: string,
+  members: string,
+  excluded: string,
+  turn: number,
+  chosen: string | undefined,
+  reason: string | undefined,
+  likely?: string,
+];
 
 // Members as `name state load`.
 const cases: readonly Row[] = [
@@ -19,15 +27,21 @@ const cases: readonly Row[] = [
   ['none when all were tried', 'b1 up 0, b2 up 900', 'b1 b2', 0, undefined, undefined],
   ['a member not asked yet, so that its load is learnt', 'b1 up 50, b2 unknown 0', '', 0, 'b2', 'least loaded'],
   ['not a draining one while another is up', 'b1 draining 0, b2 up 900', '', 0, 'b2', 'only one up'],
+  ['the one that had the account open, whatever its load', 'b1 up 0, b2 up 900', '', 0, 'b2', 'had the account open lately', 'b2'],
+  ['not such a one when it is draining', 'b1 up 900, b2 draining 0', '', 0, 'b1', 'only one up', 'b2'],
+  ['not such a one when it is down', 'b1 up 900, b2 down 0', '', 0, 'b1', 'only one up', 'b2'],
+  ['not such a one when it was tried', 'b1 up 900, b2 up 0', 'b2', 0, 'b1', 'only one up', 'b2'],
+  ['not one that is no member any more', 'b1 up 900, b2 up 0', '', 0, 'b2', 'least loaded', 'b3'],
   ['a draining one when no other is', 'b1 draining 10, b2 down 0', '', 0, 'b1', 'draining, but no other is up'],
 ];
 
 describe('choosing a member', () => {
-  it.each(cases)('takes %s', (_what, members, excluded, turn, chosen, reason) => {
+  it.each(cases.map((row) => [row[0], row] as const))('takes %s', (_what, [, members, excluded, turn, chosen, reason, likely]) => {
     const choice = selectMember(
       members === '' ? [] : members.split(', ').map(health),
       new Set(excluded === '' ? [] : excluded.split(' ').map(nameOf)),
       turn,
+      likely === undefined ? undefined : nameOf(likely),
     );
     expect(choice?.health.member.name).toBe(chosen === undefined ? undefined : nameOf(chosen));
     expect(choice?.reason).toBe(reason);
