@@ -27,13 +27,14 @@ import type { Difference, ReplicaStatus } from '#replication/client/status.ts';
 import { checkHistory } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
+import { isForOperator, OperatorStop } from '#replication/operator-stop.ts';
 import { type Batches, Pipeline, type Queued } from '#replication/pipeline.ts';
 import { entriesOf, Progress } from '#replication/progress.ts';
 import { RefusedAgain, refusedAgainMs } from '#replication/refused-again.ts';
 import { queueRepair } from '#replication/repair.ts';
 import { findAtMaster, Replica } from '#replication/replica.ts';
 import type { ReplicatorOptions } from '#replication/replicator-options.ts';
-import { checkDeletes, Doomed, deletesFloor } from '#replication/resync.ts';
+import { Doomed } from '#replication/resync.ts';
 import { RetryPause } from '#replication/retry-pause.ts';
 import type { Scope } from '#replication/scope.ts';
 import { ReplicaDiverged, runSource } from '#replication/source.ts';
@@ -44,8 +45,6 @@ const checkpointAgainMs = 5000;
 /** How long the end of the service waits for it. */
 const lastCheckpointMs = 2000;
 const refusedShown = 10;
-/** What only an operator can decide. */
-const operatorCodes: ReadonlySet<string> = new Set(['REPL_TOO_MANY_DELETES', 'REPL_MASTER_WENT_BACK']);
 
 /** See the header of this file. */
 export class Replicator implements AsyncDisposable {
@@ -57,6 +56,7 @@ export class Replicator implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #closed = new AbortController();
   readonly #doomed = new Doomed();
+  readonly #operator: OperatorStop;
   readonly #running: Promise<unknown>;
   readonly #csnWaiters = new Set<{ readonly csn: string; readonly resolve: () => void }>();
   #target: Replica | undefined;
@@ -64,13 +64,9 @@ export class Replicator implements AsyncDisposable {
   #wasConnected = false;
   #phase: 'connecting' | 'refreshing' | 'following' = 'connecting';
   #sourceState: 'connecting' | 'connected' = 'connecting';
-  #stoppedBy: PlatformError | undefined;
-  /** Deletions of a refresh that an operator has let through, having been told of so many. */
-  #allowedDeletes = 0;
   #containerMoved = false;
   readonly #refusedAgain: RefusedAgain;
   #comparesContent = false;
-  #goOn: (() => void) | undefined;
   #received: Buffer | undefined;
   #acknowledged: { readonly cookie: Buffer; readonly csn: string | undefined } | undefined;
   #unsaved: Buffer | undefined;
@@ -100,6 +96,7 @@ export class Replicator implements AsyncDisposable {
     this.name = options.name;
     this.#options = options;
     this.#log = options.ports.log.child({ component: 'replicator', replica: options.name });
+    this.#operator = new OperatorStop(this.#log, options.refreshDeletesMaxPercent, options.name);
     this.#lag = new LagMeter(options.ports.clock, options.ports.metrics, options.name);
     this.#images = new ImageSender(this.#lag, options.quarantine, () => {
       if (this.#phase !== 'following') this.#containerMoved = true;
@@ -151,8 +148,8 @@ export class Replicator implements AsyncDisposable {
       conflicts: this.#lag.conflicts,
       refused: { entries: quarantine.size, first: quarantine.list(refusedShown) },
       contextCsn: this.#acknowledged?.csn,
-      lastError: this.#stoppedBy?.message ?? this.#targetError ?? this.#checkpointError ?? this.#sourceError,
-      ...(this.#stoppedBy === undefined ? {} : { stoppedBy: this.#stoppedBy.code }),
+      lastError: this.#operator.stoppedBy?.message ?? this.#targetError ?? this.#checkpointError ?? this.#sourceError,
+      ...(this.#operator.stoppedBy === undefined ? {} : { stoppedBy: this.#operator.stoppedBy.code }),
       lastAppliedAtMs: this.#lag.lastAppliedAtMs,
       lastVerifiedAtMs: this.#verified?.atMs,
       lastVerifyResult: this.#verified?.result,
@@ -161,20 +158,17 @@ export class Replicator implements AsyncDisposable {
 
   /** Lets a refresh that was stopped delete as much as it wanted to, once. One that wants more by then stops again. */
   allowDeletes(): void {
-    const error = this.#stoppedBy;
-    if (error?.code !== 'REPL_TOO_MANY_DELETES') throw this.#isNotStopped('asks for deletions');
-    this.#allowedDeletes = Number(error.fields.deletes) + deletesFloor;
-    this.#goOn?.();
+    if (!this.#operator.allowDeletes()) throw this.#isNotStopped('asks for deletions');
   }
 
   /** Lets a replica that was stopped follow the master as it is now; the limit on deletions stays. */
   resume(): void {
-    if (this.#stoppedBy === undefined) throw this.#isNotStopped('is stopped');
-    this.#goOn?.();
+    if (!this.#operator.goOn()) throw this.#isNotStopped('is stopped');
   }
 
   #isNotStopped(expected: string): PlatformError {
-    const reason = this.#stoppedBy === undefined ? '' : `: ${this.#stoppedBy.message}`;
+    const { stoppedBy } = this.#operator;
+    const reason = stoppedBy === undefined ? '' : `: ${stoppedBy.message}`;
     return new PlatformError(
       'ADMIN_CONFLICT',
       `${this.name} is ${this.#state()}${reason}. This is for a replica that ${expected}; nothing was done`,
@@ -214,7 +208,7 @@ export class Replicator implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new PlatformError('DIR_UNAVAILABLE', 'replication was stopped'));
     this.#pipeline.wake();
-    this.#goOn?.();
+    this.#operator.end();
     this.#queries?.destroy();
     // What is under way and the last checkpoint need the replica's word; one that does not give it is not waited for.
     await Promise.race([this.#running, sleep(this.#options.ports.clock, lastCheckpointMs, this.#closed.signal)]);
@@ -254,7 +248,7 @@ export class Replicator implements AsyncDisposable {
   }
 
   #state(): ReplicaStatus['state'] {
-    if (this.#stoppedBy !== undefined) return 'stopped';
+    if (this.#operator.stoppedBy !== undefined) return 'stopped';
     if (this.#target === undefined) return this.#wasConnected ? 'retrying' : 'connecting';
     return this.#targetError === undefined ? this.#phase : 'retrying';
   }
@@ -291,8 +285,8 @@ export class Replicator implements AsyncDisposable {
         if (isRefreshRequired(error) || error instanceof ReplicaDiverged) {
           this.#log.warn({ reason: messageOf(error) }, 'the whole replica is compared with the master');
           await this.#forget();
-        } else if (error instanceof PlatformError && operatorCodes.has(error.code)) {
-          await this.#waitForOperator(error);
+        } else if (isForOperator(error)) {
+          await this.#operator.wait(error);
           if (signal.aborted) return;
           await this.#forget();
           // Its changes are not the master's any more; nobody's wait is over because of them.
@@ -318,7 +312,7 @@ export class Replicator implements AsyncDisposable {
     if (namedFile !== undefined) await removeFile(ports.files, namedFile);
     await this.#checkHistory(connection);
     const ofEntries = this.#received === undefined && scope.key === '' ? await entriesOf(connection) : undefined;
-    using progress = new Progress(ports.clock, this.#log, ofEntries);
+    using progress = new Progress(ports.clock, this.#log, ofEntries, { master: connection, pipeline: this.#pipeline });
     this.#progress = progress;
     await runSource(connection, this.#received, {
       replicaName: this.name,
@@ -331,9 +325,7 @@ export class Replicator implements AsyncDisposable {
       pipeline: this.#pipeline,
       signal,
       takeDisplaced: () => this.#images.takeDisplaced(),
-      checkDeletes: (count, total) => {
-        if (count > this.#allowedDeletes) checkDeletes(count, total, this.#options.refreshDeletesMaxPercent, this.name);
-      },
+      checkDeletes: (count, total) => this.#operator.checkDeletes(count, total),
       replica: () => this.#connectedTarget(),
       doomed: this.#doomed,
       takeContainerMoved: () => {
@@ -342,12 +334,12 @@ export class Replicator implements AsyncDisposable {
         return moved;
       },
       namedFile,
-      onEntry: () => progress.entry(),
+      progress,
       onPhase: (phase) => {
         this.#phase = phase;
         if (phase !== 'following') return;
         progress.over();
-        this.#allowedDeletes = 0;
+        this.#operator.forgetAllowed();
         this.#comparesContent = false;
         onFollowing();
       },
@@ -585,16 +577,5 @@ export class Replicator implements AsyncDisposable {
     this.#saved = undefined;
     this.#shadow?.clear();
     await this.#options.checkpoint.remove().catch((error: unknown) => this.#log.error({}, messageOf(error)));
-  }
-
-  async #waitForOperator(error: PlatformError): Promise<void> {
-    this.#stoppedBy = error;
-    this.#log.error({ errCode: error.code }, error.message);
-    await new Promise<void>((resolve) => {
-      this.#goOn = resolve;
-      if (this.#stop.signal.aborted) resolve();
-    });
-    this.#goOn = undefined;
-    this.#stoppedBy = undefined;
   }
 }

@@ -17,6 +17,7 @@ import { textOf } from '#protocol/ldap/messages.ts';
 import { findSyncEntry, readSyncChange } from '#protocol/ldap/sync-entry.ts';
 import { inReplicaForm, masterUuidAttributes, uuidOfEntry } from '#replication/master-entry.ts';
 import { batchBytesMax, blockMax, type Pipeline } from '#replication/pipeline.ts';
+import type { Progress } from '#replication/progress.ts';
 import type { Replica } from '#replication/replica.ts';
 import { type Doomed, type FoundDoomed, findDoomed, type ReplicaIndex, readReplicaIndex } from '#replication/resync.ts';
 import type { Scope } from '#replication/scope.ts';
@@ -40,8 +41,8 @@ export interface SourceContext {
   /** Entries that the replica may lack because it refuses them. */
   readonly refusedEntries: () => number;
   readonly onPhase: (phase: 'refreshing' | 'following') => void;
-  /** An entry came in the refresh. */
-  readonly onEntry: () => void;
+  /** Told what comes in the refresh, and how far it is. */
+  readonly progress: Pick<Progress, 'entry' | 'named' | 'step'>;
   /** The cookie that a new run starts from if this one ends now. */
   readonly onReceived: (cookie: Buffer) => void;
   /** File for who was named in a refresh, should there be many. */
@@ -72,6 +73,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
     takesBlocks = context.scope.key === '';
     context.log.info({ entries: index.table.size }, 'comparing the whole replica with the master');
   }
+  context.progress.step('receiving');
   const refresh = new Refresh(context, index, named, takesBlocks);
   refresh.latest = cookie;
   await checkShowsUuids(connection, context.suffix);
@@ -151,7 +153,7 @@ class Refresh {
   take(event: Exclude<SyncEvent, { type: 'refreshed' }>): void {
     switch (event.type) {
       case 'entry': {
-        this.#context.onEntry();
+        this.#context.progress.entry();
         // In an index every entry of the replica is there already.
         const isNew = !this.#mustMark || (this.#named.mark(event.uuid) && this.#index !== undefined);
         if (this.#context.doomed.size > 0) this.#context.doomed.delete(event.uuid);
@@ -162,9 +164,11 @@ class Refresh {
         return;
       }
       case 'present':
+        this.#context.progress.named(event.uuids.length);
         for (const uuid of event.uuids) this.#named.mark(uuid);
         return;
       case 'delete':
+        this.#context.progress.named(event.uuids.length);
         for (const uuid of event.uuids) this.#context.doomed.add(uuid);
         return;
       default:
@@ -172,6 +176,7 @@ class Refresh {
   }
 
   async finish(unnamedAreGone: boolean): Promise<void> {
+    this.#context.progress.step('ending');
     this.#pushBlock();
     await this.#finish(unnamedAreGone);
     this.isOver = true;
@@ -186,7 +191,7 @@ class Refresh {
     if (this.#mustMark || !this.#takesBlocks || doomed.size > 0 || signal.aborted) return false;
     const places = findSyncEntry(bytes, start, end);
     if (places === undefined) return false;
-    this.#context.onEntry();
+    this.#context.progress.entry();
     this.#encoder.addFound(bytes, places);
     if (this.#encoder.count === blockMax || this.#encoder.bytes >= batchBytesMax) this.#pushBlock();
     return true;

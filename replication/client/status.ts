@@ -13,10 +13,16 @@ export interface RefusedEntry {
 export interface RefreshProgress {
   /** Entries received from the master so far. */
   readonly entries: number;
+  /** Entries that the master named without sending them: as still there, or as gone. */
+  readonly named: number;
   readonly perSecond: number;
   /** Entries that the master has, and the time until all have come; `undefined` where it does not say, and in a catch-up. */
   readonly ofEntries: number | undefined;
   readonly etaMs: number | undefined;
+  /** Time since anything of it came from the master. */
+  readonly quietMs: number;
+  /** What it waits for, and how long it has, once nothing has moved for ten seconds. */
+  readonly waitsFor: string | undefined;
 }
 
 /** How far the comparison is that goes on all the time. Times are of the service's clock. */

@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Clock } from '#common/clock.ts';
 import { type Logger, silentLogger } from '#common/log/logger.ts';
 import type { Schedule } from '#common/schedule.ts';
 import { systemPorts } from '#common/system-ports.ts';
@@ -26,6 +27,17 @@ async function namesOf(server: TestServer): Promise<string[]> {
   const names: string[] = [];
   for await (const { dn } of readAllEntries(connection, 'o=mail', ['1.1'])) names.push(dn);
   return names.sort();
+}
+
+/** A clock that goes so many times as fast. */
+function fastClock(times: number): Clock {
+  const { clock } = systemPorts(silentLogger);
+  return {
+    nowMs: () => clock.nowMs(),
+    monotonicMs: () => times * clock.monotonicMs(),
+    after: (delayMs, fire) => clock.after(delayMs / times, fire),
+    every: (periodMs, fire) => clock.every(periodMs / times, fire),
+  };
 }
 
 describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind) => {
@@ -216,6 +228,22 @@ describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind)
     await expect.poll(() => namesOf(replica), patience).not.toContain('cn=a60,o=mail');
     expect(await namesOf(replica)).toContain(added.dn);
     expect(master.streams.map(({ cookie }) => cookie)).toEqual(master.streams.map(() => undefined));
+  });
+
+  it('falls silent in the middle of a refresh and still answers is waited for, and status says so', async () => {
+    const warnings: string[] = [];
+    const log: Logger = { ...silentLogger, child: () => log, warn: (_fields, text) => void warnings.push(text) };
+    master.onStream = (stream) => {
+      for (const entry of master.entries.slice(0, 30)) stream.entry(entry);
+    };
+    await start({ ports: { log, clock: fastClock(5) } });
+    await expect.poll(() => state()?.refresh?.waitsFor, patience).toMatch(/^the master: nothing came for \d+ s, the master still answers$/);
+    expect(state()).toMatchObject({ state: 'refreshing', refresh: { entries: 30 } });
+    await expect.poll(() => warnings, patience).toContain('the refresh waits');
+    for (const entry of master.entries.slice(30)) master.stream.entry(entry);
+    master.stream.refreshed(cookieOf(100), 'refreshPresent');
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    expect(await namesOf(replica)).toHaveLength(60);
   });
 
   it('does not show its UUIDs is not followed, and status says what to do', async () => {

@@ -48,7 +48,7 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         replicas.length === 0
           ? ''
           : table(paint, [...head, ...(isWide ? ['VERIFIED AT', 'WRITTEN BY', 'URL', 'CSN', 'LAST ERROR'] : [])], rows);
-      return `${repliesLine(report.replies, paint)}${master}${shown}${writersTable(report, paint)}`;
+      return `${repliesLine(report.replies, paint)}${master}${shown}${refreshLines(report)}${writersTable(report, paint)}`;
     },
     exitCode: exitCodeFor(
       report.replies,
@@ -56,6 +56,24 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         report.writers.some(({ servers }) => servers.some((one) => one.state !== 'current')),
     ),
   };
+}
+
+/** How far each refresh is that runs, and what it waits for. */
+function refreshLines({ replicas }: ReplicasReport): string {
+  const lines = replicas.flatMap(({ name, refresh }) => {
+    if (refresh === undefined) return [];
+    const { entries, ofEntries, named, waitsFor } = refresh;
+    const of = ofEntries === undefined ? '' : ` of ${counted(ofEntries)}`;
+    const alsoNamed = named === 0 ? '' : `, ${counted(named)} named`;
+    return [
+      `${name} refresh: ${counted(entries)}${of} entries taken${alsoNamed}${waitsFor === undefined ? '' : `; waits for ${waitsFor}`}\n`,
+    ];
+  });
+  return lines.join('');
+}
+
+function counted(count: number): string {
+  return count.toLocaleString('en-US');
 }
 
 /** How far what was received is behind the master: changes where they are counted, and time. */

@@ -18,6 +18,7 @@ import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
 import { readContexts, removeContext, writeContext } from '#operate/cli/context.ts';
 import { runCli } from '#operate/cli/program.ts';
 import type { Terminal } from '#operate/cli/terminal.ts';
+import type { ReplicationStatus } from '#replication/client/status.ts';
 import {
   aliceRecord,
   aliceUuid,
@@ -294,6 +295,18 @@ describe('verbs', () => {
     expect((await run('replica status')).out).toMatch(/^ldap-us\.isp\.example +\+ following +0 +0 ms /m);
     expect((await run('replica verify ldap-us.isp.example')).out).toContain('214 entries compared, none differs');
     expect((await run('replica verify nowhere')).code).toBe(3);
+  });
+
+  it('replica: says how far a refresh is and what it waits for', async () => {
+    const replication = fakeReplication();
+    const { replicas } = replication.status() as ReplicationStatus;
+    const waitsFor = 'the master: nothing came for 75 s, the master still answers';
+    const refresh = { entries: 12_345, named: 7, perSecond: 1, ofEntries: 20_000, etaMs: undefined, quietMs: 75_000, waitsFor };
+    const status = { ...(replication.status() as ReplicationStatus), replicas: replicas.map((one) => ({ ...one, refresh })) };
+    await startWith({ services: [{ ...replication, status: () => status }] });
+    expect((await run('replica status')).out).toContain(
+      `\nldap-us.isp.example refresh: 12,345 of 20,000 entries taken, 7 named; waits for ${waitsFor}\n`,
+    );
   });
 
   it('replica: lists what differs, repairs it, waits for a change and lets a stopped one go on', async () => {
