@@ -21,6 +21,8 @@ export interface ReplicatorOptions {
   readonly openShadow?: () => Promise<Shadow | undefined>;
   /** File for who was named in a refresh of very many; without, they stay in memory. What a killed one left is removed. */
   readonly namedFile?: string;
+  /** The same for who was named as gone. */
+  readonly goneFile?: string;
   /** Makes what stands before every write on a new connection to the replica. */
   readonly guard?: (connection: LdapConnection) => Promise<WriteGuard>;
   readonly ports: Ports;

@@ -55,7 +55,7 @@ export class Replicator implements AsyncDisposable {
   readonly #pipeline: Pipeline;
   readonly #stop = new AbortController();
   readonly #closed = new AbortController();
-  readonly #doomed = new Doomed();
+  readonly #doomed: Doomed;
   readonly #operator: OperatorStop;
   readonly #running: Promise<unknown>;
   readonly #csnWaiters = new Set<{ readonly csn: string; readonly resolve: () => void }>();
@@ -97,6 +97,7 @@ export class Replicator implements AsyncDisposable {
     this.#options = options;
     this.#log = options.ports.log.child({ component: 'replicator', replica: options.name });
     this.#operator = new OperatorStop(this.#log, options.refreshDeletesMaxPercent, options.name);
+    this.#doomed = new Doomed(options.goneFile);
     this.#lag = new LagMeter(options.ports.clock, options.ports.metrics, options.name);
     this.#images = new ImageSender(this.#lag, options.quarantine, () => {
       if (this.#phase !== 'following') this.#containerMoved = true;
@@ -217,6 +218,7 @@ export class Replicator implements AsyncDisposable {
     await this.#running;
     await this.#saving;
     this.#shadow?.[Symbol.dispose]();
+    this.#doomed.clear();
   }
 
   async #run(): Promise<void> {
@@ -308,8 +310,9 @@ export class Replicator implements AsyncDisposable {
   }
 
   async #consume(connection: LdapConnection, signal: AbortSignal, onFollowing: () => void): Promise<void> {
-    const { suffix, scope, namedFile, ports } = this.#options;
-    if (namedFile !== undefined) await removeFile(ports.files, namedFile);
+    const { suffix, scope, namedFile, goneFile, ports } = this.#options;
+    this.#doomed.clear();
+    for (const path of [namedFile, goneFile]) if (path !== undefined) await removeFile(ports.files, path);
     await this.#checkHistory(connection);
     const ofEntries = this.#received === undefined && scope.key === '' ? await entriesOf(connection) : undefined;
     using progress = new Progress(ports.clock, this.#log, ofEntries, { master: connection, pipeline: this.#pipeline });

@@ -7,12 +7,16 @@ import { PlatformError } from '#common/errors/platform-error.ts';
 import { normalizeDnText } from '#protocol/ldap/dn.ts';
 import { type Attribute, textOf } from '#protocol/ldap/messages.ts';
 import type { Replica } from '#replication/replica.ts';
-import type { NamedEntries } from '#replication/store/named-entries.ts';
+import { NamedEntries } from '#replication/store/named-entries.ts';
 
 /** Deletions of one refresh that are never questioned, unless they are nearly all there is. */
 export const deletesFloor = 20;
 /** Entries to be deleted that are in memory at a time; with more, the replica is read once more for the next. */
 const deletesListedMax = 50_000;
+const toldAtATime = 1000;
+/** What is kept with a UUID that the master has named as gone, and with one that is there after all. */
+const goneState = [0, 1] as const;
+const thereState = [0, 0] as const;
 
 /** What a replica holds, for skipping what is equal already. */
 export interface ReplicaIndex {
@@ -43,24 +47,37 @@ function fingerprint(dn: string, attributes: readonly Attribute[]): readonly [hi
   return [digest.readUInt32BE(0), digest.readUInt32BE(4)];
 }
 
-/** Entries that are gone at the master and whose deletion at the replica is still to come. */
+/**
+ * Entries that are gone at the master and whose deletion at the replica is still to come. A master may name as many as it likes: many are in a
+ * file, as those are that it names as still there (named-entries.ts).
+ */
 export class Doomed {
-  readonly #told = new Set<string>();
+  readonly #told: NamedEntries;
+  #size = 0;
   #isNamed: ((uuid: string) => boolean) | undefined;
+
+  /** @param file for those that the master names, should there be many; without one they stay in memory */
+  constructor(file?: string, inMemoryMax?: number) {
+    this.#told = new NamedEntries(file, inMemoryMax);
+  }
 
   /** How many the master has named as gone. */
   get size(): number {
-    return this.#told.size;
+    return this.#size;
   }
 
   /** The master says that it is gone. */
   add(uuid: string): void {
-    this.#told.add(uuid);
+    if (this.#isTold(uuid)) return;
+    this.#told.put(uuid, ...goneState);
+    this.#size += 1;
   }
 
   /** It is there after all. */
   delete(uuid: string): void {
-    this.#told.delete(uuid);
+    if (!this.#isTold(uuid)) return;
+    this.#told.put(uuid, ...thereState);
+    this.#size -= 1;
   }
 
   /** From now until `clear`: whoever was not named is gone. */
@@ -69,17 +86,22 @@ export class Doomed {
   }
 
   has(uuid: string): boolean {
-    return this.#told.has(uuid) || this.#isNamed?.(uuid) === false;
+    return this.#isTold(uuid) || this.#isNamed?.(uuid) === false;
   }
 
   clear(): void {
-    this.#told.clear();
+    this.#told[Symbol.dispose]();
+    this.#size = 0;
     this.#isNamed = undefined;
   }
 
   /** Those that the master has named as gone. */
-  [Symbol.iterator](): IterableIterator<string> {
-    return this.#told.values();
+  *[Symbol.iterator](): Generator<string> {
+    for (const lot of this.#told.unmarked(toldAtATime)) for (const uuid of lot) if (this.#isTold(uuid)) yield uuid;
+  }
+
+  #isTold(uuid: string): boolean {
+    return this.#size > 0 && this.#told.hasFingerprint(uuid, ...goneState);
   }
 }
 

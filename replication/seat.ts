@@ -201,6 +201,7 @@ export class Seat implements AsyncDisposable {
       checkpoint: new CheckpointFile(state, stateDirectory, name),
       quarantine: new Quarantine(state, stateDirectory, name),
       namedFile: stateFile(stateDirectory, name, 'refresh'),
+      goneFile: stateFile(stateDirectory, name, 'gone'),
       openShadow: () =>
         Shadow.open(stateFile(stateDirectory, name, 'shadow'), ports.random.bytes(8), ports.log.child({ replica: name }), (path) =>
           removeFile(ports.files, path),

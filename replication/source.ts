@@ -93,7 +93,8 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
       // Copied: the bytes received are not kept for the sake of a cookie.
       if (event.cookie !== undefined) refresh.latest = Buffer.from(event.cookie);
       const { latest } = refresh;
-      if (refresh.isOver) pushChange(context, event, latest);
+      if (refresh.isOver && event.type === 'delete') await pushDeletes(context, event, latest);
+      else if (refresh.isOver) pushChange(context, event, latest);
       else if (event.type !== 'refreshed') refresh.take(event);
       else {
         await refresh.finish(event.unnamedAreGone);
@@ -291,17 +292,21 @@ class Refresh {
 
 function pushChange(context: SourceContext, event: SyncEvent, latest: Buffer | undefined): void {
   const cookie = event.cookie === undefined ? undefined : latest;
-  switch (event.type) {
-    case 'entry':
-      pushEntry(context, event, event.isAdd, cookie);
-      return;
-    case 'delete':
-      event.uuids.forEach((uuid, i) => {
-        pushDelete(context, uuid, i === event.uuids.length - 1 ? cookie : undefined, event.dn);
-      });
-      return;
-    default:
-      if (cookie !== undefined) pushCookie(context, cookie);
+  if (event.type === 'entry') pushEntry(context, event, event.isAdd, cookie);
+  else if (cookie !== undefined) pushCookie(context, cookie);
+}
+
+// One message may name a million.
+async function pushDeletes(
+  context: SourceContext,
+  event: Extract<SyncEvent, { type: 'delete' }>,
+  latest: Buffer | undefined,
+): Promise<void> {
+  const { uuids, dn } = event;
+  const cookie = event.cookie === undefined ? undefined : latest;
+  for (const [i, uuid] of uuids.entries()) {
+    if (!context.pipeline.hasRoom) await room(context);
+    pushDelete(context, uuid, i === uuids.length - 1 ? cookie : undefined, dn);
   }
 }
 

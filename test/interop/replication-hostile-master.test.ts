@@ -1,6 +1,8 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Clock } from '#common/clock.ts';
 import { type Logger, silentLogger } from '#common/log/logger.ts';
@@ -9,9 +11,10 @@ import { systemPorts } from '#common/system-ports.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { RunningReplication } from '#replication/main.ts';
+import { queuedMax } from '#replication/pipeline.ts';
 import { readAllEntries } from '#replication/replica.ts';
 import { FaultProxy } from '#test/fakes/fault-proxy.ts';
-import { cookieOf, csnOf, type HostileEntry, HostileMaster, roleEntry, suffixEntry } from './hostile-master.ts';
+import { cookieOf, csnOf, type HostileEntry, HostileMaster, roleEntry, suffixEntry, uuidOf } from './hostile-master.ts';
 import { startOwnDirectory } from './own-directory.ts';
 import { replicate, type TestServer } from './replication-suite.ts';
 import { startSlapd } from './slapd-server.ts';
@@ -27,6 +30,14 @@ async function namesOf(server: TestServer): Promise<string[]> {
   const names: string[] = [];
   for await (const { dn } of readAllEntries(connection, 'o=mail', ['1.1'])) names.push(dn);
   return names.sort();
+}
+
+/** What this process holds on to. */
+function bytesKept(): number {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
 }
 
 /** A clock that goes so many times as fast. */
@@ -85,6 +96,7 @@ describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind)
     await expect.poll(() => state()?.refused.entries, patience).toBe(1);
   }
 
+  const onOurs = kind === 'ours' ? it : () => {};
   // Ours takes every class, and refuses nothing here.
   const onSlapd = kind === 'slapd' ? it : () => {};
 
@@ -228,6 +240,42 @@ describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind)
     await expect.poll(() => namesOf(replica), patience).not.toContain('cn=a60,o=mail');
     expect(await namesOf(replica)).toContain(added.dn);
     expect(master.streams.map(({ cookie }) => cookie)).toEqual(master.streams.map(() => undefined));
+  });
+
+  onOurs('names a million entries as gone in a refresh does not make the service grow, and what is gone is counted first', async () => {
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    master.onStream = () => {};
+    const { length } = master.streams;
+    master.cut();
+    await expect.poll(() => master.streams.length, patience).toBeGreaterThan(length);
+    const beforeBytes = bytesKept();
+    for (let named = 0; named < 1_000_000; named += 50_000) {
+      const uuids = Array.from({ length: 50_000 }, (_, i) => uuidOf(1_000_000 + named + i));
+      master.stream.info({ kind: 'syncIdSet', cookie: undefined, refreshDeletes: true, uuids });
+      await expect.poll(() => state()?.refresh?.named, { ...patience, interval: 1 }).toBe(named + 50_000);
+    }
+    expect(bytesKept() - beforeBytes).toBeLessThan(20_000_000);
+    const uuids = master.entries.slice(30).map(({ uuid }) => uuid);
+    master.stream.info({ kind: 'syncIdSet', cookie: undefined, refreshDeletes: true, uuids });
+    master.stream.refreshed(cookieOf(101));
+    await expect.poll(() => state()?.lastError, patience).toContain('would delete 30 of 60 entries');
+    expect(await namesOf(replica)).toHaveLength(60);
+    expect(await readdir(join(directory, 'state'))).toContain('ldap-eu.gone.sqlite');
+  });
+
+  it('names many entries as gone at a time while it is followed is not heard further than the replica comes along', async () => {
+    await start();
+    await expect.poll(() => state()?.backlogChanges, patience).toBe(0);
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    toReplica.silence();
+    const uuids = [...Array.from({ length: 20_000 }, (_, i) => uuidOf(1_000_000 + i)), uuidOf(60)];
+    master.entries = content(59);
+    master.stream.info({ kind: 'syncIdSet', cookie: cookieOf(101), refreshDeletes: true, uuids });
+    await expect.poll(() => state()?.backlogChanges, patience).toBe(queuedMax);
+    toReplica.heal();
+    await expect.poll(() => state()?.contextCsn, patience).toBe(csnOf(101));
+    expect(await namesOf(replica)).toHaveLength(59);
   });
 
   it('falls silent in the middle of a refresh and still answers is waited for, and status says so', async () => {

@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ReadEntry } from '#replication/replica.ts';
 import { Doomed, findDoomed } from '#replication/resync.ts';
@@ -20,6 +23,24 @@ function replicaOf(gone: ReadonlySet<string>) {
 }
 
 describe('what a refresh deletes', () => {
+  it.each([1000, 2])('is known by what the master said last of each, with %i in memory at most', async (inMemoryMax) => {
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-doomed-'));
+    try {
+      const doomed = new Doomed(join(directory, 'x.sqlite'), inMemoryMax);
+      for (const round of [1, 2]) {
+        for (const number of [1, 2, 3, 4, 4]) doomed.add(uuidOf(number));
+        for (const number of [2, 3, 9]) doomed.delete(uuidOf(number));
+        doomed.add(uuidOf(3));
+        expect([round, doomed.size, [...doomed].sort()]).toEqual([round, 3, [1, 3, 4].map(uuidOf)]);
+        expect([1, 2, 3, 4, 9].map((number) => doomed.has(uuidOf(number)))).toEqual([true, false, true, true, false]);
+        doomed.clear();
+        expect([doomed.size, [...doomed], doomed.has(uuidOf(1))]).toEqual([0, [], false]);
+      }
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
   it('is what the master names as gone, as far as the replica still has it', async () => {
     using named = new NamedEntries();
     const doomed = new Doomed();
