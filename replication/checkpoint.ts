@@ -17,13 +17,22 @@ export interface Checkpoint {
   readonly scope: string;
 }
 
+/** Of the first master, of one that is not ours, and of a checkpoint that does not say. */
+const firstTerm = 1;
+
 /** Keeps one replica's checkpoint in a file. */
 export class CheckpointFile {
   readonly #files: Pick<Files, 'read' | 'replace' | 'unlink'>;
   readonly #path: string;
+  readonly #term: number;
 
-  constructor(files: Pick<Files, 'read' | 'replace' | 'unlink'>, directory: string, replica: string) {
+  /**
+   * `term`: of the master that is followed. A replica may have been the master since it followed this one before, with writes of its own that
+   * no cookie of then knows about: what is kept counts for one mastership only.
+   */
+  constructor(files: Pick<Files, 'read' | 'replace' | 'unlink'>, directory: string, replica: string, term = firstTerm) {
     this.#files = files;
+    this.#term = term;
     this.#path = `${directory}/${replica.replace(/[^A-Za-z0-9._-]/g, '_')}.checkpoint.json`;
   }
 
@@ -39,8 +48,9 @@ export class CheckpointFile {
     try {
       const value: unknown = JSON.parse(text);
       if (typeof value !== 'object' || value === null) return undefined;
-      const { master: of, cookie, changes, scope = '' } = value as Record<string, unknown>;
-      if (of !== master || typeof cookie !== 'string' || typeof changes !== 'number' || typeof scope !== 'string') return undefined;
+      const { master: of, term = firstTerm, cookie, changes, scope = '' } = value as Record<string, unknown>;
+      if (of !== master || term !== this.#term || typeof cookie !== 'string' || typeof changes !== 'number' || typeof scope !== 'string')
+        return undefined;
       return { master, cookie: Buffer.from(cookie, 'base64'), changes, scope };
     } catch (error) {
       if (error instanceof SyntaxError) return undefined;
@@ -50,7 +60,7 @@ export class CheckpointFile {
 
   /** Returns once it is durable. */
   async save(checkpoint: Checkpoint): Promise<void> {
-    const value = { ...checkpoint, cookie: checkpoint.cookie.toString('base64') };
+    const value = { ...checkpoint, term: this.#term, cookie: checkpoint.cookie.toString('base64') };
     await this.#files.replace(this.#path, `${JSON.stringify(value)}\n`);
   }
 

@@ -198,7 +198,7 @@ export class Seat implements AsyncDisposable {
       suffix,
       scope,
       refreshDeletesMaxPercent,
-      checkpoint: new CheckpointFile(state, stateDirectory, name),
+      checkpoint: new CheckpointFile(state, stateDirectory, name, master.term),
       quarantine: new Quarantine(state, stateDirectory, name),
       namedFile: stateFile(stateDirectory, name, 'refresh'),
       goneFile: stateFile(stateDirectory, name, 'gone'),
