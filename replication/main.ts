@@ -175,7 +175,7 @@ class Replication implements RunningReplication {
         term: this.#watch.term,
         state: sources.some((one) => one.state === 'connected') ? 'connected' : 'connecting',
         contextCsn: csns.at(-1),
-        lastError: sources.find((one) => one.lastError !== undefined)?.lastError,
+        lastError: this.#brokenOff() ?? sources.find((one) => one.lastError !== undefined)?.lastError,
       },
       replicas: this.#shown().map((seat) => this.#statusOf(seat)),
     };
@@ -266,7 +266,7 @@ class Replication implements RunningReplication {
     await this.#watch.look();
     await seat.whenActive(withinMs);
     const master = [...this.#seats.values()].find((one) => one.isMaster);
-    if (seat === master || master === undefined) throw new PlatformError('REPL_NOT_PROMOTED', `${replica} is the master already`);
+    if (master === undefined) throw new PlatformError('REPL_NOT_PROMOTED', 'it is not known yet which server is the master; ask again');
     if (seat.scope.key !== '') {
       throw new PlatformError(
         'REPL_NOT_PROMOTED',
@@ -281,7 +281,7 @@ class Replication implements RunningReplication {
       term: this.#watch.term + 1,
       isForced,
       withinMs,
-      backlog: () => seat.replicator?.status().backlogChanges ?? 0,
+      fed: () => seat.replicator?.status(),
       ports,
     });
     ports.log.warn(
@@ -380,6 +380,14 @@ class Replication implements RunningReplication {
       continuous: this.#continuous.status(seat.name),
       changesPerSecond: this.#position.rateOf(seat.name),
     };
+  }
+
+  // Everybody was told of a new master that is none: whoever promoted it was killed in the middle.
+  #brokenOff(): string | undefined {
+    const { url } = this.#master;
+    const role = this.#watch.roleOf(url);
+    if (role?.mode !== 'replica' || this.#watch.term <= 1) return undefined;
+    return `no server takes writes: a promotion of ${url} broke off; \`archipelago directory promote\` it again`;
   }
 
   // The configured master is a replica only once another server is the master.

@@ -28,13 +28,16 @@ export type AuthorityRequest =
   | { readonly op: 'look' }
   /** Stores named values (`null` removes), if those in `expect` are as given. */
   | { readonly op: 'keep'; readonly set: Record<string, string | null>; readonly expect?: Record<string, string | null> }
-  /** Master: takes no writes for so long, or until told otherwise. */
+  /** Master: takes no writes for so long, or until told otherwise. Refused as `busy` while it is frozen: somebody else is at it. */
   | { readonly op: 'freeze'; readonly seconds: number }
   | { readonly op: 'thaw' }
   /** Replica: becomes the master of that term, if it holds everything up to `csn`. */
   | { readonly op: 'promote'; readonly term: number; readonly csn?: string }
-  /** Another server is master in that term; a master that hears of a later term becomes its replica. */
-  | { readonly op: 'follow'; readonly term: number; readonly master: string };
+  /**
+   * Another server is master in that term; a master that hears of a later term becomes its replica. With `handsOver` only a frozen master
+   * that is still at that CSN does: whoever asks was not overtaken since it froze it.
+   */
+  | { readonly op: 'follow'; readonly term: number; readonly master: string; readonly handsOver?: string };
 
 /** What is answered to each of them. */
 export interface AuthorityAnswer {

@@ -23,20 +23,20 @@ export function waitAsOf(tree: Tree, clock: Clock, operation: Operation): Promis
   if (!csnPattern.test(csn) || !(limitMs >= 0 && limitMs <= waitMaxMs)) {
     throw new Refusal('protocolError', `the control is a change sequence number and up to ${waitMaxMs} milliseconds: CSN or CSN,MS`);
   }
-  return tree.contextCsn >= csn ? undefined : reached(tree, clock, operation, csn, limitMs);
+  return tree.holds(csn) ? undefined : reached(tree, clock, operation, csn, limitMs);
 }
 
 async function reached(tree: Tree, clock: Clock, operation: Operation, csn: string, limitMs: number): Promise<void> {
   const over = new AbortController();
   const stop = tree.store.onCommit(() => {
-    if (tree.contextCsn >= csn) over.abort();
+    if (tree.holds(csn)) over.abort();
   });
   try {
     await sleep(clock, limitMs, AbortSignal.any([over.signal, operation.signal]));
   } finally {
     stop();
   }
-  if (tree.contextCsn < csn && !operation.isAborted) {
+  if (!tree.holds(csn) && !operation.isAborted) {
     throw new Refusal('busy', `this server is at ${tree.contextCsn} and not at ${csn} after ${limitMs} ms; ask again, or ask the master`);
   }
 }

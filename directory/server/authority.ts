@@ -153,6 +153,13 @@ export class Authority {
       }
       case 'freeze':
         if (this.#tree.mode !== 'master') throw new Refusal('unwillingToPerform', 'this server is no master');
+        if (this.isFrozen) {
+          const leftSeconds = Math.ceil((this.#frozenUntilMs - this.#clock.monotonicMs()) / 1000);
+          throw new Refusal(
+            'busy',
+            `it is being handed over, for up to ${leftSeconds} s more: another promotion is under way, or broke off`,
+          );
+        }
         this.#frozenUntilMs = this.#clock.monotonicMs() + Math.min(freezeSecondsMax, Math.max(0, request.seconds)) * 1000;
         this.#log.warn({ seconds: request.seconds, term: this.term }, 'takes no writes: the mastership is being handed over');
         return true;
@@ -163,11 +170,21 @@ export class Authority {
         this.#promote(request.term, request.csn);
         return true;
       case 'follow':
+        if (request.handsOver !== undefined) this.#handOver(request.term, request.handsOver);
         this.follow(request.term, request.master);
+        if (request.handsOver !== undefined) store.setMeta('supersededAt', '');
         return true;
       default:
         return true;
     }
+  }
+
+  // Whoever was stopped for longer than the freeze lasts must not take a mastership that went on, or went elsewhere, meanwhile.
+  #handOver(term: number, csn: string): void {
+    if (this.#tree.mode !== 'master') throw new Refusal('unwillingToPerform', 'this server is no master any more');
+    if (term <= this.term) throw new Refusal('unwillingToPerform', `term ${term} is not after ${this.term}, the one of this master`);
+    if (this.isFrozen && this.#tree.contextCsn === csn) return;
+    throw new Refusal('busy', `the freeze is over, or was another one: at ${this.#tree.contextCsn} now, at ${csn} then`);
   }
 
   #promote(term: number, csn: string | undefined): void {
@@ -175,13 +192,14 @@ export class Authority {
     if (term <= this.term) throw new Refusal('unwillingToPerform', `term ${term} is not after ${this.term}, which this server knows of`);
     if (!this.#tree.isFilled)
       throw new Refusal('unwillingToPerform', 'replication has not filled this replica yet; it cannot be the master');
-    if (csn !== undefined && contextCsn < csn) {
+    if (csn !== undefined && !this.#tree.holds(csn)) {
       throw new Refusal('unwillingToPerform', `this replica is at ${contextCsn} and lacks changes up to ${csn}`);
     }
     csns.observe(contextCsn);
     store.setMeta('role', 'master');
     store.setMeta('term', String(term));
     store.setMeta('masterUrl', '');
+    store.setMeta('supersededAt', '');
     this.#frozenUntilMs = 0;
     this.#doubt = undefined;
     this.#log.warn({ term, contextCsn }, `promoted: this server is the master of term ${term}. Set "mode: master" in its configuration`);
@@ -235,7 +253,11 @@ function parseRequest(value: Buffer | undefined): AuthorityRequest {
     freeze: () => typeof request.seconds === 'number' && request.seconds > 0,
     thaw: () => true,
     promote: () => isTerm && (request.csn === undefined || typeof request.csn === 'string'),
-    follow: () => isTerm && typeof request.master === 'string' && /^ldaps?:\/\/\S{1,500}$/.test(request.master),
+    follow: () =>
+      isTerm &&
+      typeof request.master === 'string' &&
+      /^ldaps?:\/\/\S{1,500}$/.test(request.master) &&
+      (request.handsOver === undefined || typeof request.handsOver === 'string'),
   };
   const op = typeof request?.op === 'string' ? request.op : '';
   if (!Object.hasOwn(fits, op) || fits[op]?.() !== true) throw malformed();

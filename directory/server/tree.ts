@@ -70,6 +70,11 @@ export class Tree {
     return this.store.meta('contextCsn') ?? '';
   }
 
+  /** Whether everything up to that CSN is here. One that was superseded unawares has CSNs of its own until it is equal to the new master. */
+  holds(csn: string): boolean {
+    return this.contextCsn >= csn && (this.store.meta('supersededAt') ?? '') === '';
+  }
+
   /**
    * Moves `contextCsn` up to `csn`; inside a write. On a replica changes do not come in the order of their CSNs, so there only the
    * replicator says how far the content is whole.
@@ -84,6 +89,7 @@ export class Tree {
    */
   setContextCsn(csn: string): void {
     this.store.setMeta('contextCsn', csn);
+    if (this.mode === 'replica') this.store.setMeta('supersededAt', '');
     if (this.store.meta('floorCsn') === undefined) this.store.setMeta('floorCsn', csn);
   }
 

@@ -13,6 +13,10 @@ import { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type RunningDirectory, startDirectory } from '#directory/main.ts';
 import type { TestServer } from './replication-suite.ts';
 
+/** These have their rights at every server, with the password of the other identity: for servers that change their role. */
+export const adminDn = 'cn=admin,ou=services,o=mail';
+export const replicatorDn = 'cn=replicator,ou=services,o=mail';
+
 /** Starts one. The identity is `admin` at a master and `replicator` at a replica. */
 export async function startOwnDirectory(
   mode: 'master' | 'replica',
@@ -49,7 +53,11 @@ export async function startOwnDirectory(
           dataDirectory: server.dataDirectory,
           listeners: [{ address: '127.0.0.1', port, tls: tls?.listen ?? 'none' }],
           ...(tls === undefined ? {} : { tls: { certFile: tls.certFile, keyFile: tls.keyFile } }),
-          identities: [{ dn: rootDn, rights: mode === 'master' ? 'admin' : 'replicator', password: { file: passwordFile } }],
+          identities: [
+            { dn: rootDn, rights: mode === 'master' ? 'admin' : 'replicator', password: { file: passwordFile } },
+            { dn: adminDn, rights: 'admin', password: { file: passwordFile } },
+            { dn: replicatorDn, rights: 'replicator', password: { file: passwordFile } },
+          ],
           placement: 'none',
           messageBytesMax: 16_777_216,
           connectionsMax: 100,
