@@ -4,6 +4,7 @@
  * A connection calls its handlers from the event loop, never from inside a call made to it. Writes are queued by the connection;
  * the one who writes watches `bufferedBytes` or the result of `write` and stops reading from the other side until `drain`.
  */
+import type { Server } from 'node:net';
 
 /** What is known of a TLS session once its handshake is over. */
 export interface TlsFacts {
@@ -161,4 +162,9 @@ export interface Network {
   connect(options: ConnectOptions): Promise<Connection>;
   /** Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. With TLS, `accept` is called once the handshake is over. */
   listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener>;
+  /**
+   * What is to listen in place of a server of Node's, which a library has made for itself: it accepts as this network does, and that server gets the
+   * connections as Node's sockets. Missing where it would be no different.
+   */
+  serverFor?(server: Server): Server;
 }

@@ -7,6 +7,7 @@
  * The library's own enhanced status codes are off: it derives them from the reply code and would call every 550 an unknown address.
  * Ours stand in the text of each refusal.
  */
+import type { Server } from 'node:net';
 import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
 import { type AccountName, type AccountUuid, type DomainName, tryParseDomainName } from '#common/account-name.ts';
 import { sleep, type Timer } from '#common/clock.ts';
@@ -77,6 +78,8 @@ export class SmtpListener implements AsyncDisposable {
   readonly #isSubmission: boolean;
   readonly #defaultDomain: (localAddress: string) => DomainName | undefined;
   readonly #server: SMTPServer;
+  /** What listens. */
+  readonly #door: Server;
   readonly #log: Logger;
   readonly #sessions = new Map<string, SessionState>();
   readonly #guests: SmtpGuests;
@@ -99,6 +102,8 @@ export class SmtpListener implements AsyncDisposable {
     this.#port = listener.port;
     this.#limits = options.settings.limits(listener);
     this.#server = this.#createServer();
+    const { server } = this.#server;
+    this.#door = options.ports.network.serverFor?.(server) ?? server;
     this.#guests = this.#watchGuests();
   }
 
@@ -120,9 +125,8 @@ export class SmtpListener implements AsyncDisposable {
 
   /** Closes the port or opens it again; sessions go on. Rejects when it is somebody else's by now. */
   async setAccepting(isAccepting: boolean): Promise<void> {
-    if (isAccepting === this.#server.server.listening) return;
-    if (isAccepting) await this.#listen();
-    else this.#server.server.close();
+    if (isAccepting === this.#door.listening) return;
+    await (isAccepting ? this.#listen() : this.#shut());
   }
 
   /** Limits and sizes as they are now, for what comes from now on. */
@@ -150,7 +154,7 @@ export class SmtpListener implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const { ports, settings } = this.#options;
     this.#isStopping = true;
-    this.#server.server.close();
+    await this.#shut();
     for (const session of [...this.sessions()]) void session.bye(stoppingText);
     const until = async (isLeft: () => boolean, atMs: number): Promise<void> => {
       while (isLeft() && ports.clock.monotonicMs() < atMs) await sleep(ports.clock, lookEveryMs);
@@ -163,6 +167,7 @@ export class SmtpListener implements AsyncDisposable {
       this.#server.close(() => resolve());
       this.#guests.destroy();
     });
+    await until(() => this.#guests.size > 0, ports.clock.monotonicMs() + farewellMs);
   }
 
   #createServer(): SMTPServer {
@@ -238,10 +243,16 @@ export class SmtpListener implements AsyncDisposable {
     const { address } = this.#listener;
     const sockets = this.#options.ports.sockets ?? boundAnew;
     try {
-      ({ port: this.#port } = await sockets.listen(this.#server.server, { host: address, port: this.#port }));
+      ({ port: this.#port } = await sockets.listen(this.#door, { host: address, port: this.#port }));
     } catch (error) {
       throw new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${address}:${this.#port}: ${messageOf(error)}`, { cause: error });
     }
+  }
+
+  /** The port is free once this is over. */
+  async #shut(): Promise<void> {
+    this.#door.close();
+    await new Promise((freed) => setImmediate(freed));
   }
 
   /** `isClear`: the session has no TLS yet, so that a password would be read on the way. */

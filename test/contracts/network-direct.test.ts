@@ -14,7 +14,7 @@ import { encodeSocketAddress } from '#common/network/direct/socket-address.ts';
 import { linux } from '#common/network/direct/system-calls.ts';
 import { boundAnew, ListeningSockets } from '#common/network/listening-sockets.ts';
 import type { Network } from '#common/network/network.ts';
-import { expectNoFaults, failureOf, identities, joined, kinds, listen, Side, settled, within, withPeer } from './network-suite.ts';
+import { expectNoFaults, failureOf, identities, joined, kinds, listen, peerTo, Side, settled, within, withPeer } from './network-suite.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 afterEach(expectNoFaults);
@@ -352,9 +352,44 @@ it('tells the end of a TLS peer that came at once with its last words, and by no
   await side.untilEnd();
 });
 
-it('keeps clients waiting while there are no descriptors, says so once, and takes them up when others have gone', async () => {
-  const file = join(import.meta.dirname, 'network-scarce.ts');
-  const child = spawn('sh', ['-c', `ulimit -n 100; exec "${process.execPath}" "${file}"`], { stdio: ['pipe', 'pipe', 'inherit'] });
+it('accepts for a server of Node’s, which gets sockets of Node’s, also of clients that have gone again', async () => {
+  const server = createServer({ allowHalfOpen: true });
+  const seen: unknown[] = [];
+  server.on('connection', (socket) => {
+    onTestFinished(() => void socket.destroy());
+    seen.push([socket.remoteAddress, socket.remotePort, socket.localPort]);
+    socket.on('error', () => {});
+    socket.on('data', (chunk) => socket.write(chunk)).on('end', () => socket.end());
+  });
+  const door = direct.serverFor?.(server) as Server;
+  onTestFinished(() => void door.close());
+  const { port } = await boundAnew.listen(door, { host: '127.0.0.1', port: 0 });
+  const gone = await peerTo(port);
+  gone.socket.resetAndDestroy();
+  const peer = await peerTo(port);
+  const from = peer.socket.localPort;
+  peer.socket.end('said');
+  await peer.until(() => peer.hasEnded);
+  expect([peer.text(), seen.length, server.listening, door.listening]).toEqual(['said', 2, false, true]);
+  expect(seen[1]).toEqual(['127.0.0.1', from, port]);
+  const stays = await peerTo(port);
+  stays.socket.write('here');
+  await stays.untilText('here');
+  door.close();
+  await turn();
+  expect(door.listening).toBe(false);
+  stays.socket.write(', still');
+  await stays.untilText('here, still');
+  await boundAnew.listen(door, { host: '127.0.0.1', port });
+  const late = await peerTo(port);
+  late.socket.write('again');
+  await late.untilText('again');
+});
+
+const scarce = 'keeps clients of $0 waiting while there are no descriptors, says so once, and takes them up when others have gone';
+it.each(['its-own', 'for-node'])(scarce, async (whose) => {
+  const command = `"${process.execPath}" "${join(import.meta.dirname, 'network-scarce.ts')}" ${whose}`;
+  const child = spawn('sh', ['-c', `ulimit -n 100; exec ${command}`], { stdio: ['pipe', 'pipe', 'inherit'] });
   onTestFinished(() => void child.kill('SIGKILL'));
   const lines: string[] = [];
   const output = createInterface(child.stdout).on('line', (text) => void lines.push(text));

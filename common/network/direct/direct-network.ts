@@ -1,5 +1,6 @@
 /** `Network` by system calls of our own. What has a path instead of an address, or a name that is not one address, is led through Node where it must be. */
 import { lookup } from 'node:dns/promises';
+import { type Server, Socket } from 'node:net';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { SocketSource } from '#common/network/listening-sockets.ts';
 import type { Connection, ConnectOptions, Listener, ListenOptions, Network, TlsServerOptions } from '#common/network/network.ts';
@@ -85,6 +86,12 @@ export class DirectNetwork implements Network {
     } catch (error) {
       throw new PlatformError('NET_CONNECT_FAILED', `cannot listen on ${host}:${port}: ${messageOf(error)}`, { cause: error });
     }
+  }
+
+  serverFor(server: Server): Server {
+    const { calls, poll } = this.#parts;
+    const handOver = (socket: Socket): void => void server.emit('connection', socket);
+    return new DirectServer(calls, poll, (fd) => handOver(new Socket({ fd, readable: true, writable: true })), handOver, this.#trouble);
   }
 }
 

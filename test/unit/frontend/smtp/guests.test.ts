@@ -1,6 +1,6 @@
 /** Clients of the SMTP listeners before they have a session: none takes the room of others, and none is forgotten. */
-import { connect, type Socket } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { connect, type Server, type Socket } from 'node:net';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { systemNetwork } from '#common/network/system-network.ts';
 import { beginningMs } from '#frontend/listeners/smtp-guests.ts';
 import { FakeClock, settle } from '#test/fakes/clock.ts';
@@ -42,6 +42,21 @@ describe('a listener for mail', () => {
     const refused = '421 4.7.0 Too many connections from your address\r\n';
     await expect.poll(() => flood.filter(({ text }) => text === refused).length, patient).toBe(17);
     await expect.poll(() => flood.filter(({ isClosed }) => !isClosed).length, patient).toBe(3);
+  });
+
+  it('has the network accept, which tells when that fails, and closes and opens the port there', async () => {
+    const asked = vi.spyOn(systemNetwork, 'serverFor');
+    onTestFinished(() => asked.mockRestore());
+    await using h = await SmtpHarness.start();
+    const doors = asked.mock.results.map(({ value }) => value as Server);
+    const libraries = asked.mock.calls.map(([server]) => server);
+    const states = (): boolean[][] => [doors, libraries].map((servers) => servers.map(({ listening }) => listening));
+    expect(states()).toEqual([Array(4).fill(true), Array(4).fill(false)]);
+    await h.running.setAccepting(false);
+    expect(states().flat()).toEqual(Array(8).fill(false));
+    await h.running.setAccepting(true);
+    expect(states()).toEqual([Array(4).fill(true), Array(4).fill(false)]);
+    expect(await (await h.connect()).reply()).toBe('220 front1.eu.isp.example ESMTP ready');
   });
 
   it('counts those who come by a load balancer as the clients that they are', async () => {
