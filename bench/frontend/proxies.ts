@@ -133,17 +133,24 @@ export async function startBench(root: string, wanted: readonly string[], nodeOp
   }
 }
 
-interface Facts {
+/** What stands behind the proxies. */
+export interface Facts {
   readonly certFile: string;
   readonly keyFile: string;
   readonly imap: number;
   readonly auth: number;
 }
 
-function nginxConfig(base: string, [plain, secure]: readonly [number, number], facts: Facts & { readonly buffer: string }): string {
+/** Of nginx as a mail proxy, with so many workers. */
+export function nginxConfig(
+  base: string,
+  [plain, secure]: readonly [number, number],
+  facts: Facts & { readonly buffer: string },
+  workers = 1,
+): string {
   return `load_module /usr/lib/nginx/modules/ngx_mail_module.so;
 daemon off;
-worker_processes 1;
+worker_processes ${workers};
 worker_rlimit_nofile 65536;
 pid ${base}/pid;
 error_log ${base}/log crit;
@@ -232,7 +239,8 @@ function cpuOfLiving(pid: number): number {
   }
 }
 
-function answers(port: number): Promise<boolean> {
+/** Whether somebody greets there. */
+export function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
     socket.once('data', () => {

@@ -1,16 +1,17 @@
 /**
  * Log-ins at a frontend with one process and with two, interleaved, on a machine of two cores: what the second process adds.
  *
- *   bench/frontend/workers.ts [--workers 1,2] [--rounds N] [--seconds N] [--at-a-time N] [--clear [--share S]] [--warm-up SECONDS]
+ *   bench/frontend/workers.ts [--workers 1,2] [--rounds N] [--seconds N] [--at-a-time N] [--clear [--share S]] [--warm-up SECONDS] [--nginx]
  *
  * Clients and backend share the cores with the frontend. By default the work is made heavy for the frontend alone, with new TLS handshakes and an RSA key of
  * 4096 bits, whose signature costs the server fifty times what it costs the client; `--clear` is the plain log-in, where the clients are the limit and only the CPU
  * of the frontend says something, unless `--share` holds each of its processes to a share of a core (0.3, say; wants root): then they are the limit.
- * Sessions go to a plain backend as a foreign cluster.
+ * Sessions go to a plain backend as a foreign cluster. `--nginx` measures nginx's mail proxy with as many workers beside it: what the machine lets a second
+ * process add.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -20,6 +21,7 @@ import { holdToShare } from '../cpu-share.ts';
 import { cpuSeconds } from '../directory/process-use.ts';
 import { familyOf, freePort } from '../processes.ts';
 import { logIns } from './mail-load.ts';
+import { answers, nginxConfig } from './proxies.ts';
 
 const { values } = parseArgs({
   options: {
@@ -27,6 +29,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '3' },
     'at-a-time': { type: 'string', default: '64' },
+    nginx: { type: 'boolean', default: false },
     clear: { type: 'boolean', default: false },
     share: { type: 'string' },
     'warm-up': { type: 'string', default: '20' },
@@ -44,6 +47,7 @@ const request = ['req', '-x509', '-newkey', 'rsa:4096', '-nodes', '-days', '1', 
 execFileSync('openssl', request, { stdio: 'ignore' });
 
 interface Measured {
+  readonly name: string;
   readonly workers: number;
   readonly port: number;
   readonly pids: readonly number[];
@@ -75,7 +79,8 @@ for (const workers of values.workers.split(',').map(Number)) {
   });
   const pids = familyOf(child.pid as number).filter((pid) => pid === child.pid || workers > 1);
   const hold = (share: number): void => void free.push(...pids.map((pid) => holdToShare(pid, share)));
-  measured.push({ workers, port, pids, hold, runs: [] });
+  measured.push({ name: 'ours', workers, port, pids, hold, runs: [] });
+  if (values.nginx) measured.push(await startNginx(workers));
 }
 
 // The first round warms the programs up: compiling counts as theirs, and would take very long of a share.
@@ -92,12 +97,41 @@ for (let round = 0; round <= Number(values.rounds); round += 1) {
       runs.push({ rate: count / took, cpuMs: (1000 * cpu) / count, busiest: Math.max(...each) / cpu, busy: cpu / took, failed });
   }
 }
-process.stdout.write('processes  log-ins/s  CPU ms each  cores used  share of the busiest  failed\n');
-for (const { workers, runs } of measured) {
+process.stdout.write('program  processes  log-ins/s  CPU ms each  cores used  share of the busiest  failed\n');
+for (const { name, workers, runs } of measured) {
   const of = (what: keyof (typeof runs)[number]): number =>
     runs.map((run) => run[what]).sort((a, b) => a - b)[runs.length >> 1] ?? Number.NaN;
-  const cells = [workers, of('rate').toFixed(0), of('cpuMs').toFixed(3), of('busy').toFixed(2), of('busiest').toFixed(2), of('failed')];
-  process.stdout.write(`${cells.map((cell, index) => String(cell).padEnd([9, 9, 11, 10, 20, 6][index] ?? 0)).join('  ')}\n`);
+  const cells = [
+    name,
+    workers,
+    of('rate').toFixed(0),
+    of('cpuMs').toFixed(3),
+    of('busy').toFixed(2),
+    of('busiest').toFixed(2),
+    of('failed'),
+  ];
+  process.stdout.write(`${cells.map((cell, index) => String(cell).padEnd([7, 9, 9, 11, 10, 20, 6][index] ?? 0)).join('  ')}\n`);
+}
+
+async function startNginx(workers: number): Promise<Measured> {
+  const ports = [await freePort(), await freePort()] as const;
+  const base = join(root, `nginx-${workers}`);
+  await mkdir(base);
+  const facts = { certFile: cert, keyFile: key, imap: Number(backend.imap), auth: Number(backend.auth), buffer: '4k' };
+  await writeFile(join(base, 'nginx.conf'), nginxConfig(base, ports, facts, workers));
+  const child = spawn('/usr/sbin/nginx', ['-c', join(base, 'nginx.conf'), '-p', base, '-e', join(base, 'log')], { stdio: 'inherit' });
+  const free: (() => void)[] = [];
+  started.defer(async () => {
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    await ended;
+    for (const one of free) one();
+  });
+  for (let i = 0; i < 400 && !(await answers(ports[0])); i += 1) await new Promise((resolve) => setTimeout(resolve, 25));
+  // Its first process only watches over the others.
+  const pids = familyOf(child.pid as number).slice(1);
+  const hold = (share: number): void => void free.push(...pids.map((pid) => holdToShare(pid, share)));
+  return { name: 'nginx', workers, port: ports[values.clear ? 0 : 1], pids, hold, runs: [] };
 }
 
 async function startNode(file: string, args: readonly string[]): Promise<Record<string, string | number>> {
