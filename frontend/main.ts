@@ -16,7 +16,7 @@ import { readForeignSettings } from './foreign/settings.ts';
 import { startSmtp } from './listeners/smtp.ts';
 import { noMail } from './listeners/smtp-contract.ts';
 import { RouteSnapshots } from './routing/route-snapshot.ts';
-import { type HelperDoors, type Inheritance, type RunningFrontend, startFrontendService } from './service.ts';
+import { type FrontendDoors, type RunningFrontend, startFrontendService } from './service.ts';
 import { readSaslSettings, tokenJudge } from './session/sasl-settings.ts';
 import { FrontendTls } from './tls/frontend-tls.ts';
 
@@ -29,14 +29,14 @@ export type { FrontendSharing, Inheritance, RunningFrontend } from './service.ts
  * @param environment for secrets that are named as environment variables
  * @param localMembers members of clusters that run in this process too (a symmetric node)
  * @param beside other processes of this frontend: what one hands over, whose place this one takes; `helper`: this one serves sessions only, and another
- *   the rest; `processes`: how many serve sessions
+ *   the rest; `processes`: how many serve sessions; `indexMemory`: where those read the route index
  */
 export async function startFrontend(
   config: FrontendConfig,
   ports: Ports,
   environment?: Environment,
   localMembers: readonly string[] = [],
-  beside: { readonly inheritance?: Inheritance | undefined; readonly helper?: HelperDoors; readonly processes?: number } = {},
+  beside: Partial<Pick<FrontendDoors, 'inheritance' | 'helper' | 'processes' | 'indexMemory'>> = {},
 ): Promise<RunningFrontend> {
   const access = await resolveAccess(config.directory, ports.files, environment);
   const tls =

@@ -39,6 +39,8 @@ import { AccountRouter, type IndexElsewhere } from './routing/route-account.ts';
 import { RouteCache } from './routing/route-cache.ts';
 import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
+import type { SegmentMemory } from './routing/segment-memory.ts';
+import { type SharedIndexFacts, sharedFactsOf } from './routing/shared-index.ts';
 import { SnapshotKeeper } from './routing/snapshot-keeper.ts';
 import { findHost } from './routing/topology.ts';
 import type { SaslSettings } from './session/credentials.ts';
@@ -77,6 +79,8 @@ export interface FrontendDoors {
   readonly helper?: HelperDoors | undefined;
   /** Processes that serve sessions; one unless said otherwise. */
   readonly processes?: number | undefined;
+  /** Of the route index, where those read it. */
+  readonly indexMemory?: SegmentMemory | undefined;
 }
 
 /** What a helper is given beside what every process has. */
@@ -121,6 +125,8 @@ export interface FrontendSharing {
   newsSoFar(): readonly { readonly from: string; readonly news: SharedNews }[];
   /** The first process's route index, for the others. */
   readonly index: Pick<Routes, 'find' | 'forget'>;
+  /** With which they read it, where it lies in memory that they share. */
+  indexFacts(): SharedIndexFacts;
 }
 
 /** Listeners whose sessions are relayed after login. */
@@ -197,7 +203,7 @@ class Frontend implements RunningFrontend {
     const { routing } = config;
     const settings = new Settings({ config, processes: doors.processes });
     this.#settings = settings;
-    this.#routes = new Routes({ random, clock, known, isWithoutIndex: doors.helper !== undefined });
+    this.#routes = new Routes({ random, clock, known, isWithoutIndex: doors.helper !== undefined, memory: doors.indexMemory });
     this.#follower = doors.follow(this.#routes, known?.position);
     this.#keeper = new SnapshotKeeper({
       snapshots: doors.helper === undefined ? doors.snapshots : undefined,
@@ -250,6 +256,7 @@ class Frontend implements RunningFrontend {
       guard: this.#guard,
       counts: (others) => this.#listeners.map((listener) => listener.counts(others)),
       index: this.#routes,
+      indexFacts: () => sharedFactsOf(this.#routes.index),
       takeNews: (from, news) => takeNews({ guard: this.#guard, rules: this.#rules }, from, news),
       onNews: (pass) => {
         this.#passNews = pass;

@@ -6,6 +6,7 @@ import type { ListeningSockets } from '#common/network/listening-sockets.ts';
 import { productVersion } from '#common/version.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { type RunningFrontend, startFrontend } from '#frontend/main.ts';
+import { SharedIndexMemory } from '#frontend/routing/shared-index.ts';
 import { wholeFrontend } from '#frontend/subset/whole.ts';
 import type { Predecessor } from './predecessor.ts';
 import type { Restarter } from './restart.ts';
@@ -29,14 +30,15 @@ export async function startNodeFrontend(
   const { config, ports, localMembers, predecessor, restarter, sockets } = options;
   const { name } = config;
   const count = workersOf(config);
+  const indexMemory = count > 1 && config.routing.mode === 'follow' ? SharedIndexMemory.create() : undefined;
   const own = await startFrontend(config, ports, process.env, localMembers, {
     inheritance: predecessor?.inheritance(name),
     processes: count,
+    indexMemory,
   });
+  const { clock, log: logger } = ports;
   const workers =
-    count === 1
-      ? undefined
-      : new Workers({ own, config, log: options.log, localMembers, count, sockets, clock: ports.clock, logger: ports.log });
+    count === 1 ? undefined : new Workers({ own, config, log: options.log, localMembers, count, sockets, indexMemory, clock, logger });
   const whole = wholeFrontend({
     own,
     clock: ports.clock,

@@ -1,6 +1,7 @@
 /**
  * A helper process of a frontend (workers.ts): learns domains and clusters, is handed the listening sockets for sessions, and serves what it accepts. It
- * has no mail, no admin API, no ports of its own and no route index: it asks the first process, over their channel, and the directory when that one is silent.
+ * has no mail, no admin API, no ports of its own and no route index: it reads the first process's, or asks it over their channel, and the directory when
+ * that one is silent.
  */
 import { systemClock } from '#common/clock.ts';
 import { messageOf } from '#common/errors/platform-error.ts';
@@ -15,6 +16,7 @@ import { systemRandom } from '#common/random.ts';
 import { productVersion } from '#common/version.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import { type RunningFrontend, startFrontend } from '#frontend/main.ts';
+import { type SharedIndexFacts, SharedIndexReader } from '#frontend/routing/shared-index.ts';
 import { type ListenerCounts, reportEveryMs } from '#frontend/subset/shared-counts.ts';
 import type { SharedNews } from '#frontend/subset/sharing.ts';
 import { type FrontendLegacy, leaveDefaultMs } from '#frontend/subset/succession.ts';
@@ -34,6 +36,8 @@ interface Greeting {
   readonly others: number;
   readonly sockets: readonly PassedSocket[];
   readonly legacy: FrontendLegacy;
+  /** Where the route index is read. */
+  readonly index?: SharedIndexFacts & { readonly fd: number; readonly bytes: number };
 }
 
 const stopped = new AbortController();
@@ -89,7 +93,7 @@ try {
 clearInterval(keepAlive);
 process.exit();
 
-async function serve({ number, config, log, localMembers, others, sockets: passed, legacy }: Greeting): Promise<void> {
+async function serve({ number, config, log, localMembers, others, sockets: passed, legacy, index: shared }: Greeting): Promise<void> {
   const ask = async (keys: readonly string[]): Promise<void> => void (await channel.ask('sockets', { keys }, socketsMs));
   sockets = new ListeningSockets(passed, (key) => ask([key]));
   const ownLog = createLogger(log.level, {}, log.file).child({ worker: number });
@@ -103,7 +107,8 @@ async function serve({ number, config, log, localMembers, others, sockets: passe
     metrics: metrics.withLabels({ service: 'frontend', node: config.name }),
     sockets,
   };
-  const index = config.routing.mode === 'follow' ? new IndexQuestions(channel) : undefined;
+  const reader = shared === undefined ? undefined : SharedIndexReader.open(shared.fd, shared.bytes, shared);
+  const index = config.routing.mode === 'follow' ? new IndexQuestions(channel, reader) : undefined;
   await using own = await startFrontend(config, ports, process.env, localMembers, {
     inheritance: { legacy },
     helper: { index },

@@ -2,7 +2,7 @@
  * The processes of one frontend that serve sessions: this one, and helpers that it starts and hands its listening sockets.
  *
  *   first process   listens, accepts; mail, health, metrics, admin API; the route index,  ◄─┬─► helper 2   accepts sessions (worker.ts)
- *                   which the others ask; tells and is told of failed logins, connections   └─► helper 3
+ *                   which the others read; tells and is told of failed logins, connections  └─► helper 3
  *
  * All accept from the same queue of the system, so that whoever has time takes the next client. A helper that dies takes its sessions with it and is
  * started again, after a second first and later up to a minute; the others go on. When the first process dies the helpers accept no more
@@ -21,6 +21,7 @@ import type { ListeningSockets } from '#common/network/listening-sockets.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendConfig } from '#frontend/config.ts';
 import type { RunningFrontend } from '#frontend/main.ts';
+import type { SharedIndexMemory } from '#frontend/routing/shared-index.ts';
 import { type ListenerCounts, sumOf } from '#frontend/subset/shared-counts.ts';
 import type { FrontendPart } from '#frontend/subset/whole.ts';
 import { type ChannelEnd, ProcessChannel } from './process-channel.ts';
@@ -33,6 +34,8 @@ const restFirstMs = 1_000;
 const restLongestMs = 60_000;
 /** Beyond the time that sessions have when a process stops. */
 const stopGraceMs = 5_000;
+/** At which a helper finds the memory of the route index, behind its standard descriptors and the channel. */
+const indexFd = 4;
 
 /** What they work on. */
 export interface WorkersOptions {
@@ -44,6 +47,8 @@ export interface WorkersOptions {
   /** Processes, this one counted. */
   readonly count: number;
   readonly sockets: ListeningSockets;
+  /** Of the route index; missing where it cannot be shared, and the helpers ask. */
+  readonly indexMemory: SharedIndexMemory | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -147,9 +152,9 @@ export class Workers implements AsyncDisposable {
   }
 
   #start(number: number): Helper {
-    const { own, clock, logger, sockets } = this.#options;
+    const { own, clock, logger, sockets, indexMemory } = this.#options;
     const child = spawn(process.execPath, [...process.execArgv, join(import.meta.dirname, 'worker.ts')], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...(indexMemory === undefined ? [] : [indexMemory.fd])],
     });
     const isPrepared = Promise.withResolvers<void>();
     isPrepared.promise.catch(() => {});
@@ -162,6 +167,7 @@ export class Workers implements AsyncDisposable {
         others: this.#options.count - 1,
         sockets: [...sockets.open(), ...sockets.expected()].map(({ key, address, port }) => ({ key: boundKey(key, port), address, port })),
         legacy: own.succession.legacy(),
+        ...(indexMemory === undefined ? {} : { index: { fd: indexFd, bytes: indexMemory.bytes, ...own.sharing.indexFacts() } }),
       }),
       sockets: async ({ keys }) => {
         isPrepared.resolve();
@@ -179,7 +185,13 @@ export class Workers implements AsyncDisposable {
         logger.info({ worker: number, pid: child.pid }, 'worker serves');
         return {};
       },
-      routes: ({ addresses }) => ({ routes: (addresses as AccountName[]).map((address) => own.sharing.index.find(address) ?? null) }),
+      routes: ({ addresses, clusters }) => {
+        const all = own.sharing.indexFacts().clusters;
+        return {
+          routes: (addresses as AccountName[]).map((address) => own.sharing.index.find(address) ?? null),
+          ...(clusters === all.length ? {} : { clusters: all }),
+        };
+      },
       forget: ({ address }) => {
         own.sharing.index.forget(address as AccountName);
         return {};

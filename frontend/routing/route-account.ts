@@ -50,8 +50,8 @@ export type AccountRoute =
 
 /** The route index of another process of this frontend. */
 export interface IndexElsewhere {
-  /** `undefined` also when that process does not answer: the directory is asked then. Never rejects. */
-  find(address: AccountName): Promise<IndexedRoute | undefined>;
+  /** `undefined` also when that process does not answer: the directory is asked then. Never rejects. `canonical` has the domain's own name. */
+  find(address: AccountName, canonical: AccountName): Promise<IndexedRoute | undefined> | IndexedRoute | undefined;
   /** The master said that there is no such account. */
   forget(address: AccountName): void;
 }
@@ -105,7 +105,7 @@ export class AccountRouter {
   async route(address: AccountName): Promise<AccountRoute> {
     const cached = this.#cache.find(address);
     if (cached !== undefined) return this.#counted(await this.#toCluster(cached, address, cached.cluster, 'cache', undefined));
-    const indexed = this.#index === undefined ? this.#routes.find(address) : await this.#index.find(address);
+    const indexed = this.#index === undefined ? this.#routes.find(address) : await this.#findElsewhere(this.#index, address);
     return this.#counted(indexed === undefined ? await this.#look(address) : await this.#ofIndex(address, indexed));
   }
 
@@ -116,7 +116,9 @@ export class AccountRouter {
   async routeWithUuid(address: AccountName): Promise<AccountRoute> {
     const found = await this.#look(address);
     const isSilent = found.kind === 'temporary' && found.error.code !== 'ROUTE_NO_HOST_SERVER';
-    const indexed = isSilent ? await (this.#index ?? this.#routes).find(address) : undefined;
+    const indexed = isSilent
+      ? await (this.#index === undefined ? this.#routes.find(address) : this.#findElsewhere(this.#index, address))
+      : undefined;
     return this.#counted(indexed === undefined ? found : await this.#ofIndex(address, indexed));
   }
 
@@ -154,6 +156,10 @@ export class AccountRouter {
     }
     if (record === undefined) return { route: this.#counted({ kind: 'unknown' }), name: undefined };
     return { route: this.#counted(await this.#ofRecord(record.name, record, source)), name: record.name };
+  }
+
+  #findElsewhere(index: IndexElsewhere, address: AccountName): ReturnType<IndexElsewhere['find']> {
+    return index.find(address, this.#routes.domains.canonicalAddress(address));
   }
 
   #look(address: AccountName): Promise<AccountRoute> {

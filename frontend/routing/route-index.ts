@@ -17,6 +17,7 @@ import type { ClusterName } from '#common/host-server.ts';
 import type { Random } from '#common/random.ts';
 import { AddressHash } from './address-hash.ts';
 import { RouteSegment, segmentSlotsMax } from './route-segment.ts';
+import { ownMemory, type SegmentMemory } from './segment-memory.ts';
 
 /** Addresses of one account that are held here; an account with more is found at the others by look-up. */
 export const addressesPerAccountMax = 256;
@@ -37,7 +38,7 @@ export interface RouteIndexImage {
   readonly key: Buffer;
   readonly clusters: readonly ClusterName[];
   readonly refresh: number;
-  readonly segments: readonly { readonly prefix: number; readonly depth: number; readonly memory: ArrayBuffer }[];
+  readonly segments: readonly { readonly prefix: number; readonly depth: number; readonly memory: Uint8Array<ArrayBuffer> }[];
 }
 
 // A value: 15 it is the account's name; 14 the refresh that named it last; 13..0 number of the cluster plus one, 1: none.
@@ -51,8 +52,9 @@ export class RouteIndex {
   /** Of the hash; a snapshot must keep it. */
   readonly key: Buffer;
   readonly #hash: AddressHash;
+  readonly #memory: SegmentMemory;
   #depth = 0;
-  #directory: RouteSegment[] = [RouteSegment.allocate(0, 0)];
+  #directory: RouteSegment[];
   #bytes: number;
   #addresses = 0;
   #accounts = 0;
@@ -64,12 +66,15 @@ export class RouteIndex {
   readonly #clusterNames: (ClusterName | undefined)[] = [undefined];
   readonly #clusterNumbers = new Map<ClusterName, number>();
 
-  constructor(random: Random, image?: RouteIndexImage) {
+  constructor(random: Random, image?: RouteIndexImage, memory: SegmentMemory = ownMemory) {
+    this.#memory = memory;
+    this.#directory = [RouteSegment.allocate(0, 0, memory)];
     this.key = image?.key ?? random.bytes(16);
     this.#hash = new AddressHash(this.key);
     this.#refresh = image?.refresh ?? 0;
     for (const name of image?.clusters ?? []) this.#clusterNumber(name);
     if (image !== undefined) this.#restore(image);
+    memory.directed(this.#directory, this.#depth);
     this.#bytes = this.#segments().reduce((sum, { segment }) => sum + segment.memory.byteLength, 0);
   }
 
@@ -88,6 +93,11 @@ export class RouteIndex {
     return this.#bytes;
   }
 
+  /** Clusters by their numbers; more come behind these. */
+  get clusters(): readonly ClusterName[] {
+    return this.#clusterNames.slice(1) as ClusterName[];
+  }
+
   /**
    * Takes an account in.
    *
@@ -96,12 +106,17 @@ export class RouteIndex {
   put(cluster: ClusterName | undefined, addresses: readonly AccountName[]): void {
     const number = this.#clusterNumber(cluster);
     const count = Math.min(addresses.length, addressesPerAccountMax);
-    for (let i = 0; i < count; i += 1) {
-      this.#hash.update(addresses[i] as AccountName);
-      const { low, high } = this.#hash;
-      // More clusters than numbers: such an account is not held, and found by look-up.
-      if (number === undefined) this.#remove(low, high);
-      else this.#put(low, high, number + 1, i === 0);
+    this.#memory.changing();
+    try {
+      for (let i = 0; i < count; i += 1) {
+        this.#hash.update(addresses[i] as AccountName);
+        const { low, high } = this.#hash;
+        // More clusters than numbers: such an account is not held, and found by look-up.
+        if (number === undefined) this.#remove(low, high);
+        else this.#put(low, high, number + 1, i === 0);
+      }
+    } finally {
+      this.#memory.changed();
     }
   }
 
@@ -110,14 +125,16 @@ export class RouteIndex {
     this.#hash.update(address);
     const { low, high } = this.#hash;
     if (onlyName && (this.#segmentOf(high).find(low, high) & nameBit) === 0) return false;
-    return this.#remove(low, high);
+    this.#memory.changing();
+    const isGone = this.#remove(low, high);
+    this.#memory.changed();
+    return isGone;
   }
 
   /** The cluster at an address. */
   find(address: AccountName): IndexedRoute | undefined {
     this.#hash.update(address);
-    const value = this.#segmentOf(this.#hash.high).find(this.#hash.low, this.#hash.high);
-    return value === 0 ? undefined : { cluster: this.#clusterNames[(value & clusterMask) - 1], isName: (value & nameBit) !== 0 };
+    return routeOf(this.#segmentOf(this.#hash.high).find(this.#hash.low, this.#hash.high), this.#clusterNames);
   }
 
   /** A whole refresh of the directory begins: it will name every address that still exists. */
@@ -157,16 +174,18 @@ export class RouteIndex {
     segment.each((low, high, value) => {
       if ((value & refreshBit) !== refresh) gone.push(low, high);
     });
+    this.#memory.changing();
     for (let i = 0; i < gone.length; i += 2) this.#remove(gone[i] as number, gone[i + 1] as number);
+    this.#memory.changed();
     this.#swept += span;
     if (this.#swept >= this.#directory.length) this.#unnamed = 0;
     return this.#swept < this.#directory.length;
   }
 
-  /** Every segment once, with the bits that its hashes begin with. */
-  image(): RouteIndexImage {
+  /** Every segment once, with the bits that its hashes begin with; what it names stays readable until it is disposed of. */
+  image(): RouteIndexImage & Disposable {
     const segments = this.#segments().map(({ prefix, segment: { depth, memory } }) => ({ prefix, depth, memory }));
-    return { key: this.key, clusters: this.#clusterNames.slice(1) as ClusterName[], refresh: this.#refresh, segments };
+    return { key: this.key, clusters: this.clusters, refresh: this.#refresh, segments, [Symbol.dispose]: this.#memory.hold() };
   }
 
   #put(low: number, high: number, cluster: number, isName: boolean): void {
@@ -211,16 +230,18 @@ export class RouteIndex {
   /** Replaces a full segment by a larger one, or by two. */
   #enlarge(segment: RouteSegment, high: number): void {
     if (segment.slots < segmentSlotsMax || segment.depth >= depthMax) {
-      const larger = RouteSegment.allocate(Math.max(segment.used + 1, 8), segment.depth);
+      const larger = RouteSegment.allocate(Math.max(segment.used + 1, 8), segment.depth, this.#memory);
       segment.each((low, itsHigh, value) => larger.put(low, itsHigh, value));
       this.#place(larger, high);
       this.#bytes += larger.memory.byteLength - segment.memory.byteLength;
+      this.#memory.free(segment.memory);
       return;
     }
     if (segment.depth === this.#depth) {
       this.#directory = this.#directory.flatMap((each) => [each, each]);
       this.#depth += 1;
       this.#swept *= 2;
+      this.#memory.directed(this.#directory, this.#depth);
     }
     const depth = segment.depth + 1;
     const bit = 2 ** (32 - depth);
@@ -228,12 +249,16 @@ export class RouteIndex {
     segment.each((_low, itsHigh) => {
       if (Math.floor(itsHigh / bit) % 2 === 1) ones += 1;
     });
-    const halves = [RouteSegment.allocate(segment.used - ones, depth), RouteSegment.allocate(ones, depth)] as const;
+    const halves = [
+      RouteSegment.allocate(segment.used - ones, depth, this.#memory),
+      RouteSegment.allocate(ones, depth, this.#memory),
+    ] as const;
     segment.each((low, itsHigh, value) => (halves[Math.floor(itsHigh / bit) % 2] as RouteSegment).put(low, itsHigh, value));
     const zeroHigh = Math.floor(high / (bit * 2)) * bit * 2;
     this.#place(halves[0], zeroHigh);
     this.#place(halves[1], zeroHigh + bit);
     this.#bytes += halves[0].memory.byteLength + halves[1].memory.byteLength - segment.memory.byteLength;
+    this.#memory.free(segment.memory);
   }
 
   /** Enters a segment at all places of the directory that its prefix covers. */
@@ -241,6 +266,7 @@ export class RouteIndex {
     const span = 2 ** (this.#depth - segment.depth);
     const first = segment.depth === 0 ? 0 : (high >>> (32 - segment.depth)) * span;
     this.#directory.fill(segment, first, first + span);
+    this.#memory.placed(segment, first, span);
   }
 
   #segments(): { readonly prefix: number; readonly segment: RouteSegment }[] {
@@ -259,7 +285,7 @@ export class RouteIndex {
     this.#directory = new Array(2 ** this.#depth);
     const refresh = this.#refreshFlag();
     for (const { prefix, depth, memory } of image.segments) {
-      const segment = new RouteSegment(memory, depth);
+      const segment = new RouteSegment(this.#memory.adopt(memory), depth);
       const span = 2 ** (this.#depth - depth);
       this.#directory.fill(segment, prefix * span, (prefix + 1) * span);
       segment.each((_low, _high, value) => {
@@ -281,4 +307,14 @@ export class RouteIndex {
     this.#clusterNumbers.set(cluster, this.#clusterNames.length);
     return this.#clusterNames.push(cluster) - 1;
   }
+}
+
+/** Place of a value's cluster in the list that begins with `undefined`. */
+export function clusterNumberOf(value: number): number {
+  return (value & clusterMask) - 1;
+}
+
+/** What a value says; 0 says nothing. `clusterNames` begins with `undefined`. */
+export function routeOf(value: number, clusterNames: readonly (ClusterName | undefined)[]): IndexedRoute | undefined {
+  return value === 0 ? undefined : { cluster: clusterNames[clusterNumberOf(value)], isName: (value & nameBit) !== 0 };
 }

@@ -7,6 +7,8 @@
  * sizes kept here.
  */
 
+import type { SegmentMemory } from './segment-memory.ts';
+
 /** Slots from which a segment is split in two instead of being made larger. */
 export const segmentSlotsMax = 16_384;
 const slotsMin = 16;
@@ -15,7 +17,7 @@ const loadMax = 0.86;
 
 /** See the header of this file. */
 export class RouteSegment {
-  readonly memory: ArrayBuffer;
+  readonly memory: Uint8Array<ArrayBuffer>;
   readonly slots: number;
   /** Bits of `high`, from the top, that all hashes here have in common. */
   readonly depth: number;
@@ -24,20 +26,20 @@ export class RouteSegment {
 
   #used = 0;
 
-  /** Over memory that `allocate` made, also in an earlier process. */
-  constructor(memory: ArrayBuffer, depth: number) {
+  /** Over memory that a segment had before, also in an earlier process, or of zeros. */
+  constructor(memory: Uint8Array<ArrayBuffer>, depth: number) {
     this.memory = memory;
     this.depth = depth;
     this.slots = memory.byteLength / 10;
-    this.#hashes = new Uint32Array(memory, 0, this.slots * 2);
-    this.#values = new Uint16Array(memory, this.slots * 8, this.slots);
+    this.#hashes = new Uint32Array(memory.buffer, memory.byteOffset, this.slots * 2);
+    this.#values = new Uint16Array(memory.buffer, memory.byteOffset + this.slots * 8, this.slots);
     for (const value of this.#values) if (value !== 0) this.#used += 1;
   }
 
   /** An empty segment with room for `count` hashes. */
-  static allocate(count: number, depth: number): RouteSegment {
+  static allocate(count: number, depth: number, memory: SegmentMemory): RouteSegment {
     const slots = Math.max(slotsMin, Math.ceil(count / (loadMax / 1.125)));
-    return new RouteSegment(new ArrayBuffer(slots * 10), depth);
+    return new RouteSegment(memory.allocate(slots * 10), depth);
   }
 
   get used(): number {
@@ -51,8 +53,7 @@ export class RouteSegment {
 
   /** Value of a hash, 0 when it is not here. */
   find(low: number, high: number): number {
-    const slot = this.#slotOf(low, high);
-    return slot < 0 ? 0 : (this.#values[slot] as number);
+    return findIn(this.#hashes, this.#values, this.slots, low, high);
   }
 
   /** Puts or replaces a value other than 0; the caller has looked at `isFull`. Returns the value before. */
@@ -74,7 +75,7 @@ export class RouteSegment {
 
   /** Takes a hash out; its value before, or 0. */
   remove(low: number, high: number): number {
-    let hole = this.#slotOf(low, high);
+    let hole = slotOf(this.#hashes, this.#values, this.slots, low, high);
     if (hole < 0) return 0;
     const { slots } = this;
     const before = this.#values[hole] as number;
@@ -107,15 +108,21 @@ export class RouteSegment {
       if (value !== 0) this.#values[slot] = change(value);
     }
   }
+}
 
-  #slotOf(low: number, high: number): number {
-    const { slots } = this;
-    let slot = home(low, slots);
-    for (; this.#values[slot] !== 0; slot = slot + 1 === slots ? 0 : slot + 1) {
-      if (this.#hashes[slot * 2] === low && this.#hashes[slot * 2 + 1] === high) return slot;
-    }
-    return -1;
+/** Value of a hash in a segment's memory, 0 when it is not there. Looks at every slot once at most, whatever they hold. */
+export function findIn(hashes: Uint32Array, values: Uint16Array, slots: number, low: number, high: number): number {
+  const slot = slotOf(hashes, values, slots, low, high);
+  return slot < 0 ? 0 : (values[slot] as number);
+}
+
+function slotOf(hashes: Uint32Array, values: Uint16Array, slots: number, low: number, high: number): number {
+  let slot = home(low, slots);
+  for (let looked = 0; looked < slots && values[slot] !== 0; looked += 1) {
+    if (hashes[slot * 2] === low && hashes[slot * 2 + 1] === high) return slot;
+    slot = next(slot, slots);
   }
+  return -1;
 }
 
 function home(low: number, slots: number): number {

@@ -119,9 +119,7 @@ export class RouteSnapshots {
       if (crc32(content) !== part.crc) throw unusable(`${part.name} is damaged`);
       let at = 0;
       for (const { prefix, depth, bytes } of part.segments) {
-        const memory = new ArrayBuffer(bytes);
-        new Uint8Array(memory).set(content.subarray(at, at + bytes));
-        segments.push({ prefix, depth, memory });
+        segments.push({ prefix, depth, memory: Uint8Array.from(content.subarray(at, at + bytes)) });
         at += bytes;
       }
     }
@@ -146,7 +144,7 @@ export class RouteSnapshots {
     const takenAtMs = this.#clock.nowMs();
     const named = { domains: [...domains.records()], clusters: [...topology.clusters.values()], subsets: [...subsets] };
     // The segments as of now; one that is replaced by larger ones meanwhile still holds what it held when the position was taken.
-    const image = index.image();
+    using image = index.image();
     await this.#files.mkdirAll(this.#directory);
     const parts: Part[] = [];
     for (let at = 0; at < image.segments.length; ) {
@@ -155,7 +153,7 @@ export class RouteSnapshots {
       for (let bytes = 0; at < image.segments.length && bytes < partBytesMax; at += 1) {
         const { prefix, depth, memory } = image.segments[at] as RouteIndexImage['segments'][number];
         // A copy: what is written must be what the CRC is of.
-        pieces.push(Buffer.from(new Uint8Array(memory)));
+        pieces.push(Buffer.from(memory));
         taken.push({ prefix, depth, bytes: memory.byteLength });
         bytes += memory.byteLength;
       }

@@ -10,6 +10,7 @@ import type { DirectoryChange, FollowedContent } from '#directory/client/directo
 import type { ClusterRecord, DomainRecord, SubsetRecord } from '#directory/client/records.ts';
 import { Domains } from './domains.ts';
 import { type IndexedRoute, RouteIndex, type RouteIndexImage } from './route-index.ts';
+import type { SegmentMemory } from './segment-memory.ts';
 import { emptyTopology, type Topology, withCluster, withoutCluster } from './topology.ts';
 
 /** What an earlier process of this frontend knew. */
@@ -46,17 +47,18 @@ export class Routes implements FollowedContent {
   /** Domains and clusters that a whole refresh under way has not named yet. */
   #unnamed: Set<AccountUuid> | undefined;
 
-  /** @param options `isWithoutIndex`: another process has the accounts, here are domains and clusters only */
+  /** @param options `isWithoutIndex`: another process has the accounts, here are domains and clusters only; `memory`: of the index */
   constructor(options: {
     readonly random: Random;
     readonly clock: Clock;
     readonly known?: KnownRoutes | undefined;
     readonly isWithoutIndex?: boolean;
+    readonly memory?: SegmentMemory | undefined;
   }) {
     const { random, clock, known } = options;
     this.#isWithoutIndex = options.isWithoutIndex === true;
     this.#clock = clock;
-    this.index = new RouteIndex(random, known?.index);
+    this.index = new RouteIndex(random, known?.index, options.memory);
     for (const record of [...(known?.domains ?? []), ...(known?.clusters ?? []), ...(known?.subsets ?? [])])
       this.apply({ type: 'put', record });
     this.#isRefreshed = known !== undefined;

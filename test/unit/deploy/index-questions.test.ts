@@ -15,15 +15,15 @@ it('asks for what came up in one turn at once, and gives each its own answer', a
       return { routes };
     },
   });
-  const found = await Promise.all([1, 2, 3].map((number) => questions.find(name(number))));
+  const found = await Promise.all([1, 2, 3].map((number) => questions.find(name(number), name(number))));
   expect(found).toEqual([undefined, { cluster: undefined, isName: false }, { cluster: 'of user3@isp.example', isName: true }]);
-  const many = await Promise.all(Array.from({ length: 600 }, (_, index) => questions.find(name(10 + index))));
+  const many = await Promise.all(Array.from({ length: 600 }, (_, index) => questions.find(name(10 + index), name(10 + index))));
   expect(many.at(-1)).toEqual({ cluster: 'of user609@isp.example', isName: true });
   expect(asked).toEqual([3, 512, 88]);
 });
 
 it('knows nothing when the other process does not answer', async () => {
   const questions = new IndexQuestions({ ask: () => Promise.reject(new Error('gone')) });
-  expect(await questions.find(name(1))).toBeUndefined();
+  expect(await questions.find(name(1), name(1))).toBeUndefined();
   questions.forget(name(1));
 });
