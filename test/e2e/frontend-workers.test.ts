@@ -112,7 +112,7 @@ it('looks like one frontend, and loses the sessions of a process that dies and n
   const exposition = await (await fetch(`http://127.0.0.1:${frontend.port('http', 'none')}/metrics`)).text();
   for (const worker of [1, 2, 3]) expect(exposition).toContain(`archipelago_frontend_connections{worker="${worker}",`);
   expect(exposition.match(/^# TYPE archipelago_frontend_connections /gm)).toHaveLength(1);
-  // The first process has the routes; the others have asked it.
+  // The first process has the routes; the others have looked there.
   expect(exposition).toMatch(/^archipelago_frontend_routes_total\{worker="2",.*source="index"\} [1-9]/m);
 
   const victim = (await serving()).find(({ pid }) => pid !== frontend.child.pid) as Process;
@@ -131,6 +131,30 @@ it('looks like one frontend, and loses the sessions of a process that dies and n
   const kicked = await act<KickReport>('kick', { what: alice[0] });
   expect(kicked.ended).toBe(left.length);
   for (const client of left) await client.hears(/^\* BYE /m);
+});
+
+it('routes in all its processes by the index of the first one, also while that stands still', async () => {
+  const found = async (): Promise<{ readonly byIndex: number; readonly byDirectory: number }> => {
+    const exposition = await (await fetch(`http://127.0.0.1:${frontend.port('http', 'none')}/metrics`)).text();
+    const sum = (source: string): number =>
+      [
+        ...exposition.matchAll(new RegExp(`^archipelago_frontend_routes_total\\{worker="[23]",.*source="${source}"\\} (\\d+)`, 'gm')),
+      ].reduce((total, [, count]) => total + Number(count), 0);
+    return { byIndex: sum('index'), byDirectory: sum('subset') };
+  };
+  const before = await found();
+  const first = frontend.child.pid as number;
+  process.kill(first, 'SIGSTOP');
+  try {
+    for (let round = 0; round < 10; round += 1) await imapRound(frontend.port('imap', 'starttls'), ...alice);
+  } finally {
+    process.kill(first, 'SIGCONT');
+  }
+  const after = await found();
+  expect({ byIndex: after.byIndex - before.byIndex, byDirectory: after.byDirectory - before.byDirectory }).toEqual({
+    byIndex: 10,
+    byDirectory: 0,
+  });
 });
 
 it('counts failed log-ins and connections of an address over all processes', async () => {
