@@ -20,7 +20,7 @@ import { type FrontendDoors, type RunningFrontend, startFrontendService } from '
 import { readSaslSettings, tokenJudge } from './session/sasl-settings.ts';
 import { FrontendTls } from './tls/frontend-tls.ts';
 
-export type { FrontendSharing, Inheritance, RunningFrontend } from './service.ts';
+export type { Inheritance, RunningFrontend } from './service.ts';
 
 /**
  * Starts the frontend; it serves when the promise resolves, if need be by look-up and with `readiness` saying what is missing. Rejects with

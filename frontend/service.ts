@@ -40,7 +40,7 @@ import { RouteCache } from './routing/route-cache.ts';
 import type { ReadSnapshot, RouteSnapshots } from './routing/route-snapshot.ts';
 import { Routes } from './routing/routes.ts';
 import type { SegmentMemory } from './routing/segment-memory.ts';
-import { type SharedIndexFacts, sharedFactsOf } from './routing/shared-index.ts';
+import { sharedFactsOf } from './routing/shared-index.ts';
 import { SnapshotKeeper } from './routing/snapshot-keeper.ts';
 import { findHost } from './routing/topology.ts';
 import type { SaslSettings } from './session/credentials.ts';
@@ -48,8 +48,9 @@ import { defaultDomains } from './session/default-domains.ts';
 import type { LoginDialogue } from './session/login-dialogue.ts';
 import { SessionOpener } from './session/open-session.ts';
 import { type AgentAnswer, startAgent } from './subset/agent.ts';
+import type { FrontendSharing } from './subset/frontend-sharing.ts';
 import { Settings } from './subset/settings.ts';
-import { elsewhereOf, type ListenerCounts } from './subset/shared-counts.ts';
+import { elsewhereOf } from './subset/shared-counts.ts';
 import { type SharedNews, SubsetSharing, takeNews } from './subset/sharing.ts';
 import { type FrontendLegacy, Succession } from './subset/succession.ts';
 import { countPlaces } from './subset/symmetric.ts';
@@ -110,23 +111,6 @@ export interface RunningFrontend extends RunningService<FrontendStatus> {
   drainMs(): number;
   /** What other processes of this frontend tell each other. */
   readonly sharing: FrontendSharing;
-}
-
-/** What the processes of one frontend know of each other's clients. */
-export interface FrontendSharing {
-  readonly guard: Pick<LoginGuard, 'note' | 'onChange'>;
-  /** By listener for sessions, for so many other processes. */
-  counts(others: number): readonly ListenerCounts[];
-  setElsewhere(counts: readonly ListenerCounts[]): void;
-  /** What other frontends of the subset have said, as this process is told of it by the first one. */
-  takeNews(from: string, news: SharedNews): void;
-  /** Has such news passed on to the other processes: from now on, and what there is. */
-  onNews(pass: (from: string, news: SharedNews) => void): void;
-  newsSoFar(): readonly { readonly from: string; readonly news: SharedNews }[];
-  /** The first process's route index, for the others. */
-  readonly index: Pick<Routes, 'find' | 'forget'>;
-  /** With which they read it, where it lies in memory that they share. */
-  indexFacts(): SharedIndexFacts;
 }
 
 /** Listeners whose sessions are relayed after login. */
