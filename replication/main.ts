@@ -207,7 +207,7 @@ class Replication implements RunningReplication {
   }
 
   async waitFor(change: string, replica: string | undefined, signal: AbortSignal): Promise<void> {
-    const waited = (replica === undefined ? this.#activeNames() : [replica]).map((name) => this.#replicator(name));
+    const waited = (replica === undefined ? this.#activeNames() : [replica]).map((name) => this.#seat(name));
     await Promise.all(waited.map((one) => one.waitFor(change, signal)));
   }
 

@@ -56,6 +56,8 @@ export class Seat implements AsyncDisposable {
   #place: Promise<StatePlace> | undefined;
   #placeConnection: LdapConnection | undefined;
   #changing: Promise<void> = Promise.resolve();
+  /** Ends with the present replicator. */
+  #tenure = new AbortController();
 
   constructor(options: SeatOptions) {
     this.#options = options;
@@ -100,6 +102,24 @@ export class Seat implements AsyncDisposable {
         );
       }
       await sleep(clock, lookEveryMs);
+    }
+  }
+
+  /** Resolves once the server has everything up to that CSN, whoever is the master by then; rejects with the signal's reason. */
+  async waitFor(change: string, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const replicator = this.active();
+      const tenure = this.#tenure.signal;
+      try {
+        return await replicator.waitFor(change, AbortSignal.any([signal, tenure]));
+      } catch (error) {
+        if (signal.aborted || !tenure.aborted) throw error;
+      }
+      await this.#changing;
+      while (this.#replicator === undefined && !this.isMaster) {
+        await sleep(this.#options.ports.clock, lookEveryMs, signal);
+        signal.throwIfAborted();
+      }
     }
   }
 
@@ -158,12 +178,18 @@ export class Seat implements AsyncDisposable {
   }
 
   async #end(): Promise<void> {
+    this.#endTenure();
     await this.#lease?.[Symbol.asyncDispose]();
     this.#lease = undefined;
     await this.#replicator?.[Symbol.asyncDispose]();
     this.#replicator = undefined;
     this.#placeConnection?.destroy();
     this.#place = undefined;
+  }
+
+  #endTenure(): void {
+    this.#tenure.abort();
+    this.#tenure = new AbortController();
   }
 
   #contend({ leaseMs, holder }: { leaseMs: number; holder: string }): void {
@@ -181,6 +207,7 @@ export class Seat implements AsyncDisposable {
         return {
           [Symbol.asyncDispose]: async () => {
             if (this.#replicator === made) this.#replicator = undefined;
+            this.#endTenure();
             await made[Symbol.asyncDispose]();
           },
         };

@@ -79,6 +79,12 @@ export async function readRole(connection: LdapConnection): Promise<DirectoryRol
   return root === undefined ? undefined : parseRole(textOf(root.attributes, roleAttribute));
 }
 
+/** Rejects with `DIR_NO_MASTER` when a server says to be a replica: what was read there before, for the master's state, may be an older one. */
+export async function requireMaster(connection: LdapConnection): Promise<void> {
+  if ((await readRole(connection))?.mode !== 'replica') return;
+  throw new PlatformError('DIR_NO_MASTER', `${connection.url} is not the master any more`);
+}
+
 /** Whether a server understands the operation and the control of this file. */
 export async function hasAuthority(connection: LdapConnection): Promise<boolean> {
   const root = await connection.readEntry('', ['supportedExtension']);

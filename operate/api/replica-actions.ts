@@ -56,7 +56,9 @@ const actions: Readonly<Record<string, Action>> = {
       late.abort(error);
       return error;
     });
-    return { result: `has everything up to ${csn}` };
+    const refused = replicaOf(service, name)?.refused?.entries ?? 0;
+    const but = refused === 0 ? '' : `, except ${refused} entries that it refuses; archipelago replica status -o json says why`;
+    return { result: `has everything up to ${csn}${but}` };
   },
   async promote(service, name, body) {
     const withinMs = body.withinMs === undefined ? waitDefaultMs : Number(body.withinMs);
@@ -144,7 +146,9 @@ function isFedBy(service: AdminService, name: string): boolean {
 }
 
 function replicaOf(service: AdminService, name: string) {
-  type Known = Pick<ReplicaStatus, 'name' | 'state' | 'contextCsn' | 'lastError' | 'lastVerifyResult'>;
+  type Known = Pick<ReplicaStatus, 'name' | 'state' | 'contextCsn' | 'lastError' | 'lastVerifyResult'> & {
+    readonly refused?: ReplicaStatus['refused'];
+  };
   type Status = { readonly replicas?: readonly Known[] };
   return (service.status() as Status).replicas?.find((replica) => replica.name === name);
 }

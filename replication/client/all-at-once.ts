@@ -12,6 +12,7 @@
  */
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports } from '#common/lifecycle.ts';
+import { requireMaster } from '#directory/client/authority.ts';
 import type { DirectoryCopies } from '#directory/client/directory.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
@@ -32,12 +33,16 @@ export interface AllAtOnceOptions {
   readonly outboxChangesMax: number;
   readonly answerWithinMs: number;
   readonly master: () => Promise<LdapConnection>;
+  /** Where the master is; a promotion makes it one of the others. */
+  readonly masterUrl: () => string;
   readonly ports: Ports;
 }
 
 interface Waiting {
   readonly servers: Set<string>;
   copies: number;
+  /** One of the others that is the master by now. */
+  toMaster?: string;
   readonly wake: () => void;
 }
 
@@ -82,7 +87,8 @@ export class AllAtOnce implements DirectoryCopies {
 
   /** Opens the outbox and goes on with what it holds. */
   static async open(options: AllAtOnceOptions): Promise<AllAtOnce> {
-    return new AllAtOnce(options, await Outbox.open(options.ports.files, options.outboxDirectory));
+    const { files, random } = options.ports;
+    return new AllAtOnce(options, await Outbox.open(files, options.outboxDirectory, random.bytes(8).toString('hex')));
   }
 
   async begin(subject: Subject): Promise<Intent> {
@@ -103,11 +109,14 @@ export class AllAtOnce implements DirectoryCopies {
       while (waiting.copies < quorum) {
         await reached.promise;
         if (waiting.copies >= quorum) return;
-        const lacking = [...waiting.servers].join(', ');
+        const lacking =
+          waiting.toMaster === undefined
+            ? `it is still under way to ${[...waiting.servers].join(', ')}`
+            : `${waiting.toMaster} is the master itself by now: name the old master in its place in allAtOnce.servers`;
         throw new PlatformError(
           'DIR_QUORUM',
-          `the master has the change, but only ${waiting.copies} of the ${quorum} servers wanted have it after ${answerWithinMs} ms; it is still ` +
-            `under way to ${lacking}`,
+          `the master has the change, but only ${waiting.copies} of the ${quorum} servers wanted have it after ${answerWithinMs} ms; ` +
+            lacking,
           {
             fields: {
               copies: waiting.copies,
@@ -153,7 +162,9 @@ export class AllAtOnce implements DirectoryCopies {
     const { subject } = intent;
     let uuid = 'uuid' in subject ? subject.uuid : undefined;
     if ('dn' in subject) {
-      const entry = await (await this.#options.master()).readEntry(subject.dn, ['entryUUID']);
+      const master = await this.#options.master();
+      const entry = await master.readEntry(subject.dn, ['entryUUID']);
+      await requireMaster(master);
       uuid = entry === undefined ? undefined : textOf(entry.attributes, 'entryUUID')?.toLowerCase();
     }
     if (uuid === undefined) await this.#outbox.end(intent.number);
@@ -171,7 +182,10 @@ export class AllAtOnce implements DirectoryCopies {
   #copied(number: number, server: string): void {
     const waiting = this.#open.get(number);
     if (waiting?.servers.delete(server) !== true) return;
-    waiting.copies += 1;
+    // It was counted already.
+    if (this.#options.servers.some(({ name, access }) => name === server && access.url === this.#options.masterUrl()))
+      waiting.toMaster = server;
+    else waiting.copies += 1;
     if (waiting.copies >= this.#options.quorum) waiting.wake();
     if (waiting.servers.size === 0) void this.#finish(number);
   }

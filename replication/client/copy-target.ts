@@ -11,6 +11,7 @@ import type { Ports } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { jitteredMs } from '#common/random.ts';
 import { openBound } from '#directory/client/access.ts';
+import { requireMaster } from '#directory/client/authority.ts';
 import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type ApplyContext, applyDelete, applyPut } from '../apply-change.ts';
@@ -252,7 +253,9 @@ export class CopyTarget implements AsyncDisposable {
       mayRely: false,
       onContainerMoved: undefined,
     };
-    const current = await findAtMaster(await master(), suffix, change.uuid, wholeScope);
+    const asked = await master();
+    const current = await findAtMaster(asked, suffix, change.uuid, wholeScope);
+    await requireMaster(asked);
     if (current === undefined) await applyDelete(context, change.uuid);
     else await applyPut(context, change.uuid, current, false);
   }

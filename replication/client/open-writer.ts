@@ -49,6 +49,7 @@ export async function openConfiguredWriter(
     outboxChangesMax: allAtOnce.outboxChangesMax,
     answerWithinMs: allAtOnce.answerWithinMs,
     master: () => masters.askMaster((connection) => Promise.resolve(connection)),
+    masterUrl: () => masters.master,
     ports,
   });
   return openDirectoryWriter({

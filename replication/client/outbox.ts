@@ -4,6 +4,7 @@
  *
  *   000000000042.intent   { "uuid": … } or { "dn": … }: the entry to look at, not what to write: what counts is the master's state
  *   ldap-eu.cut           changes for that server were dropped: it is compared as a whole when it answers again
+ *   owner                 who opened it last, by chance: an earlier one that lives on begins nothing any more
  *
  * After a crash an intent means: the master may have it or not; bring the others to what it has. Nobody was answered, so either is right.
  */
@@ -25,17 +26,20 @@ export class Outbox {
   readonly #directory: string;
   readonly #intents = new Map<number, Subject>();
   readonly #cut = new Set<string>();
+  readonly #owner: string;
   #lastNumber = 0;
 
-  private constructor(files: Files, directory: string) {
+  private constructor(files: Files, directory: string, owner: string) {
     this.#files = files;
     this.#directory = directory;
+    this.#owner = owner;
   }
 
-  /** Opens it and reads what an earlier run left. */
-  static async open(files: Files, directory: string): Promise<Outbox> {
-    const outbox = new Outbox(files, directory);
+  /** Opens it, takes it from whoever has it, and reads what an earlier run left. `owner` is unique to this run. */
+  static async open(files: Files, directory: string, owner: string): Promise<Outbox> {
+    const outbox = new Outbox(files, directory, owner);
     await files.mkdirAll(directory);
+    await files.replace(outbox.#ownerPath, `${owner}\n`);
     for (const name of (await files.list(directory)).sort()) await outbox.#take(name);
     return outbox;
   }
@@ -56,15 +60,14 @@ export class Outbox {
 
   /** Returns once the intent is durable. */
   async begin(subject: Subject): Promise<Intent> {
+    await this.#checkOwner();
     this.#lastNumber += 1;
     const number = this.#lastNumber;
     try {
       await this.#files.writeNew(this.#pathOf(number), [Buffer.from(`${JSON.stringify(subject)}\n`)]);
       await this.#files.syncDirectory(this.#directory);
     } catch (error) {
-      throw new PlatformError('DIR_BUSY', `the outbox ${this.#directory} cannot be written, so nothing was changed: ${messageOf(error)}`, {
-        cause: error,
-      });
+      throw this.#cannotBegin(messageOf(error), error);
     }
     this.#intents.set(number, subject);
     return { number, subject };
@@ -91,6 +94,26 @@ export class Outbox {
       if (errnoOf(error) !== 'ENOENT') throw error;
     });
     this.#cut.delete(server);
+  }
+
+  get #ownerPath(): string {
+    return `${this.#directory}/owner`;
+  }
+
+  // Two that share it would take each other's intents for their own, and end what the other one has just begun.
+  async #checkOwner(): Promise<void> {
+    let owner: string;
+    try {
+      owner = (await this.#files.read(this.#ownerPath)).toString('utf8').trim();
+    } catch (error) {
+      throw this.#cannotBegin(`${this.#ownerPath} cannot be read: ${messageOf(error)}`, error);
+    }
+    if (owner !== this.#owner)
+      throw this.#cannotBegin('another service or another run of this one has opened it since; each needs one of its own');
+  }
+
+  #cannotBegin(why: string, cause?: unknown): PlatformError {
+    return new PlatformError('DIR_BUSY', `the outbox ${this.#directory} cannot be written, so nothing was changed: ${why}`, { cause });
   }
 
   async #take(name: string): Promise<void> {

@@ -10,12 +10,13 @@ import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
 import { Secret } from '#common/secret.ts';
 import { systemPorts } from '#common/system-ports.ts';
+import { askAuthority } from '#directory/client/authority.ts';
 import type { DirectoryWriter } from '#directory/client/directory.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { openConfiguredWriter } from '#replication/client/open-writer.ts';
 import type { CopyStatus } from '#replication/client/status.ts';
 import { MortalWorld } from './mortal-world.ts';
-import { startOwnDirectory } from './own-directory.ts';
+import { adminDn, startOwnDirectory } from './own-directory.ts';
 import { exportOf, type TestServer } from './replication-suite.ts';
 import { startSlapd } from './slapd-server.ts';
 
@@ -43,27 +44,29 @@ async function withSite(
   }
 }
 
+const serverOf = (site: Site, name: 'own' | 'slapd') => ({
+  name,
+  url: site[name].url,
+  bindDn: site[name].rootDn,
+  bindPassword: { file: join(site.directory, name) },
+});
+
 function open(
   site: Site,
   allAtOnce: Partial<NonNullable<DirectoryAccess['allAtOnce']>> = {},
   other: Partial<Ports> = {},
+  bindDn = site.master.rootDn,
 ): Promise<DirectoryWriter> {
-  const { master, own, slapd, directory } = site;
-  const server = (name: string, one: TestServer) => ({
-    name,
-    url: one.url,
-    bindDn: one.rootDn,
-    bindPassword: { file: join(directory, name) },
-  });
+  const { master, directory } = site;
   const access: DirectoryAccess = {
     servers: [master.url],
     master: master.url,
     suffix: 'o=mail',
-    bindDn: master.rootDn,
+    bindDn,
     bindPassword: { file: join(directory, 'master') },
     timeoutMs: 2000,
     allAtOnce: {
-      servers: [server('own', own), server('slapd', slapd)],
+      servers: [serverOf(site, 'own'), serverOf(site, 'slapd')],
       quorum: 'all',
       outboxDirectory: join(directory, 'outbox'),
       outboxChangesMax: 1000,
@@ -80,7 +83,7 @@ const statusOf = (writer: DirectoryWriter, name: string): CopyStatus | undefined
 /** Whether nothing is under way any more. */
 async function isDrained(writer: DirectoryWriter, site: Site): Promise<boolean> {
   const left = await readdir(join(site.directory, 'outbox'));
-  return left.length === 0 && copiesOf(writer).every((one) => one.backlogChanges === 0 && one.state === 'current');
+  return left.join() === 'owner' && copiesOf(writer).every((one) => one.backlogChanges === 0 && one.state === 'current');
 }
 
 async function expectEqual({ master, own, slapd }: Site): Promise<string> {
@@ -141,7 +144,7 @@ describe('a writer of all directory servers at once', () => {
         await site.own.stop();
         for (let i = 0; i < 30; i += 1) await first.createAccount({ name: account(`u${i}`) });
         expect(statusOf(first, 'own')).toMatchObject({ state: 'away', isCut: true });
-        expect((await readdir(join(site.directory, 'outbox'))).length).toBeLessThanOrEqual(11);
+        expect((await readdir(join(site.directory, 'outbox'))).length).toBeLessThanOrEqual(12);
       } finally {
         await first[Symbol.asyncDispose]();
       }
@@ -149,6 +152,38 @@ describe('a writer of all directory servers at once', () => {
       await using second = await open(site);
       await expect.poll(() => isDrained(second, site), { timeout: 20_000 }).toBe(true);
       await expectEqual(site);
+    });
+  });
+
+  it('lets nobody begin a change in an outbox that somebody else has opened since', async () => {
+    await withSite(async (site) => {
+      await using first = await open(site, { quorum: 'master' });
+      await first.createDomain(parseDomainName('isp.example'));
+      await using second = await open(site, { quorum: 'master' });
+      await expect(first.createAccount({ name: account('alice') })).rejects.toThrow('has opened it since');
+      await second.createAccount({ name: account('bob') });
+      await rm(join(site.directory, 'outbox'), { recursive: true });
+      await expect(second.createAccount({ name: account('carol') })).rejects.toMatchObject({ code: 'DIR_BUSY' });
+      const content = await exportOf(site.master, true);
+      expect(['alice', 'bob', 'carol'].filter((name) => content.includes(`uid=${name},`))).toEqual(['bob']);
+    });
+  });
+
+  it('carries what the new master has after a promotion, and does not count that one twice', async () => {
+    await withSite(async (site) => {
+      await using writer = await open(site, { quorum: '3', answerWithinMs: 4000 }, {}, adminDn);
+      await writer.createDomain(parseDomainName('isp.example'));
+      await using old = await site.master.connect();
+      await using next = await site.own.connect();
+      await expect.poll(async () => (await askAuthority(next, { op: 'look' })).isFilled, { timeout: 20_000 }).toBe(true);
+      await writer.createAccount({ name: account('alice') });
+      await askAuthority(old, { op: 'follow', term: 2, master: site.own.url });
+      await askAuthority(next, { op: 'promote', term: 2 });
+      // At once, while the old master is still taken for the master by whoever asked it a moment ago.
+      const made = writer.createAccount({ name: account('bob') });
+      await expect(made).rejects.toMatchObject({ code: 'DIR_QUORUM' });
+      await expect(made).rejects.toThrow(/only 2 of the 3 servers .* own is the master itself by now/);
+      expect(await exportOf(site.slapd, false)).toContain('uid=bob,');
     });
   });
 

@@ -189,6 +189,26 @@ it('answers no read of a change at a superseded master before it is equal to the
   await expect(read()).rejects.toMatchObject({ code: 'DIR_BUSY' });
 });
 
+it('goes on waiting for a change when another server becomes the master', async () => {
+  const site = await startSite();
+  const service = await startService(site);
+  await filled(service, site);
+  // Of a change to come: its time is not the time of any clock here.
+  const { contextCsn } = await ask(site.a, { op: 'look' });
+  const late = new AbortController();
+  const waiting = service.waitFor(`${Number(contextCsn.slice(0, 4)) + 1}${contextCsn.slice(4)}`, 'c', late.signal);
+  const soon = service.waitFor(contextCsn.replace(/#.*/, '#000001#000#000000'), 'c', AbortSignal.timeout(30_000));
+  await service.promote('b', { isForced: false, withinMs: 5000 });
+  {
+    await using admin = await asAdmin(site.b);
+    await addAccount(admin, 'bob');
+  }
+  await soon;
+  await equal(site.b, site.c);
+  late.abort(new Error('its limit'));
+  await expect(waiting).rejects.toThrow('its limit');
+});
+
 it('makes a master that comes back equal to the new one, also where it had followed that one before', async () => {
   const site = await startSite();
   const { a, b, c } = site;
