@@ -231,6 +231,7 @@ async function verify(values: Values): Promise<number> {
   // SQLite makes both to read by and leaves them there. They are not ours to remove once a server may have the file.
   const made = [`${path}-wal`, `${path}-shm`].filter((file) => !existsSync(file));
   const entries = verifyDatabase(path, functions, {
+    hasLog: existsSync(`${path}-wal`),
     problem: (text) => {
       problems += 1;
       if (problems > mistakesShown) return;

@@ -6,12 +6,16 @@
  * directory is refused at its start instead of giving out the same change numbers.
  */
 import { DatabaseSync } from 'node:sqlite';
+import { pathToFileURL } from 'node:url';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
-import { damaged, isDamage } from './damage.ts';
+import { damaged, isDamage, sqliteCode } from './damage.ts';
 
 /** Version 2 had all keys of values in their table at all times; it is read as well, and is version 3 from then on. */
 const schemaVersion = 3;
 const versionBefore = 2;
+/** SQLITE_READONLY and SQLITE_CANTOPEN. */
+const readOnlyCode = 8;
+const cannotOpenCode = 14;
 
 const tables = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -85,15 +89,37 @@ export function openDatabase(path: string, pagesBytes = pagesBytesMax): Database
   });
 }
 
-/** Opens a database that is only looked at: neither it nor its log is written to, whichever version it has, and no server may have it open. */
-export function openDatabaseToRead(path: string): DatabaseSync {
-  return opened(path, true, (database) => checkVersion(path, versionOf(database)));
+/**
+ * Opens a database that is only looked at: neither it nor its log is written to, whichever version it has, and no server may have it open.
+ *
+ * SQLite keeps its locks in a file beside it. Where none can be made the file is read as one that nobody changes, which is so unless a server starts on it
+ * from elsewhere meanwhile.
+ *
+ * @param hasLog whether a log lies beside it: of a server that has it open, or did not end in good order. The file is not whole without
+ */
+export function openDatabaseToRead(path: string, hasLog: boolean): DatabaseSync {
+  const check = (database: DatabaseSync): void => checkVersion(path, versionOf(database));
+  try {
+    return opened(path, true, check);
+  } catch (error) {
+    if (!isKeptFromWriting(error)) throw error;
+    if (hasLog) {
+      throw new PlatformError(
+        'CONFIG_UNREADABLE',
+        `cannot open the database ${path}: nothing can be written to its folder, and ${path}-wal holds what is not in it yet. Stop the server that uses it; if there is none, copy both files to a folder that can be written to, and read them there`,
+        { cause: error },
+      );
+    }
+    const unchanging = pathToFileURL(path);
+    unchanging.searchParams.set('immutable', '1');
+    return opened(path, true, check, unchanging);
+  }
 }
 
-function opened(path: string, readOnly: boolean, prepare: (database: DatabaseSync) => void): DatabaseSync {
+function opened(path: string, readOnly: boolean, prepare: (database: DatabaseSync) => void, location: string | URL = path): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {
-    database = new DatabaseSync(path, { readOnly });
+    database = new DatabaseSync(location, { readOnly });
     prepare(database);
     return database;
   } catch (error) {
@@ -103,6 +129,12 @@ function opened(path: string, readOnly: boolean, prepare: (database: DatabaseSyn
     const hint = /locked/.test(messageOf(error)) ? '; another directory server uses this data directory' : '';
     throw new PlatformError('CONFIG_UNREADABLE', `cannot open the database ${path}: ${messageOf(error)}${hint}`, { cause: error });
   }
+}
+
+/** Whether it may be for want of a file beside the database that it could not be opened. */
+function isKeptFromWriting(error: unknown): boolean {
+  const cause = error instanceof PlatformError ? error.cause : undefined;
+  return sqliteCode(cause) === readOnlyCode || sqliteCode(cause) === cannotOpenCode;
 }
 
 function versionOf(database: DatabaseSync): unknown {

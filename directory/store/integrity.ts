@@ -21,8 +21,10 @@ import { uuidBoundary } from './uuid-index.ts';
 /** Entries between two calls of `progress`. */
 const progressEvery = 100_000;
 
-/** What the checks tell. */
+/** What the checks are told beforehand, and tell. */
 export interface IntegrityHandlers {
+  /** Whether a log lies beside the file; without a word it may. */
+  readonly hasLog?: boolean;
   /** Something that is wrong, in a sentence. */
   problem(text: string): void;
   /** Entries looked at so far. */
@@ -33,7 +35,7 @@ export interface IntegrityHandlers {
 
 /** Looks at everything, and changes nothing; returns the number of entries. Throws when the file cannot be opened, e.g. because a server runs on it. */
 export function verifyDatabase(path: string, functions: EntryFunctions, handlers: IntegrityHandlers): number {
-  const database = openDatabaseToRead(path);
+  const database = openDatabaseToRead(path, handlers.hasLog ?? true);
   let entries = 0;
   try {
     for (const row of database.prepare('PRAGMA integrity_check(20)').all()) {

@@ -164,6 +164,19 @@ describe('on a data directory', () => {
     expect((await tool('verify', '--data', data)).stdout).toBe('9 entries, 0 problems\n');
   });
 
+  test('verify reads a file system that cannot be written to, and says what to do where a log lies there', async () => {
+    const data = join(folder, 'imported');
+    const namespace = process.getuid?.() === 0 ? ['--mount'] : ['--user', '--map-root-user', '--mount'];
+    const mounted = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"';
+    const verified = (): Promise<Ran> =>
+      run('unshare', [...namespace, 'sh', '-c', mounted, data, process.execPath, program, 'directory', 'verify', '--data', data]);
+    expect(await verified()).toMatchObject({ code: 0, stdout: '9 entries, 0 problems\n' });
+    const log = join(data, 'directory.sqlite-wal');
+    await writeFile(log, '');
+    expect(await verified()).toMatchObject({ code: 1, stderr: expect.stringContaining(`${log} holds what is not in it yet`) });
+    await rm(log);
+  });
+
   test('a wrong command line shows how to use it', async () => {
     expect(await tool('explode')).toMatchObject({ code: 2, stderr: expect.stringContaining('usage: archipelago directory COMMAND') });
     expect((await tool('verify', '--data', join(folder, 'nowhere'))).code).toBe(1);
