@@ -9,7 +9,7 @@
  * Sessions go to a plain backend as a foreign cluster. `--nginx` measures nginx's mail proxy with as many workers beside it: what the machine lets a second
  * process add.
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -70,13 +70,7 @@ for (const workers of values.workers.split(',').map(Number)) {
   const nodeFile = join(root, `workers-${workers}.json`);
   await writeFile(nodeFile, JSON.stringify({ services: [frontend] }));
   const child = await startProcess(nodeFile, join(root, `workers-${workers}.log`));
-  const free: (() => void)[] = [];
-  started.defer(async () => {
-    const ended = once(child, 'exit');
-    child.kill('SIGTERM');
-    await ended;
-    for (const one of free) one();
-  });
+  const free = endLast(child);
   const pids = familyOf(child.pid as number).filter((pid) => pid === child.pid || workers > 1);
   const hold = (share: number): void => void free.push(...pids.map((pid) => holdToShare(pid, share)));
   measured.push({ name: 'ours', workers, port, pids, hold, runs: [] });
@@ -113,6 +107,18 @@ for (const { name, workers, runs } of measured) {
   process.stdout.write(`${cells.map((cell, index) => String(cell).padEnd([7, 9, 9, 11, 10, 20, 6][index] ?? 0)).join('  ')}\n`);
 }
 
+/** Has it end with the rest. What it returns takes what is to be done once it has. */
+function endLast(child: ChildProcess): (() => void)[] {
+  const then: (() => void)[] = [];
+  started.defer(async () => {
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    await ended;
+    for (const one of then) one();
+  });
+  return then;
+}
+
 async function startNginx(workers: number): Promise<Measured> {
   const ports = [await freePort(), await freePort()] as const;
   const base = join(root, `nginx-${workers}`);
@@ -120,13 +126,7 @@ async function startNginx(workers: number): Promise<Measured> {
   const facts = { certFile: cert, keyFile: key, imap: Number(backend.imap), auth: Number(backend.auth), buffer: '4k' };
   await writeFile(join(base, 'nginx.conf'), nginxConfig(base, ports, facts, workers));
   const child = spawn('/usr/sbin/nginx', ['-c', join(base, 'nginx.conf'), '-p', base, '-e', join(base, 'log')], { stdio: 'inherit' });
-  const free: (() => void)[] = [];
-  started.defer(async () => {
-    const ended = once(child, 'exit');
-    child.kill('SIGTERM');
-    await ended;
-    for (const one of free) one();
-  });
+  const free = endLast(child);
   for (let i = 0; i < 400 && !(await answers(ports[0])); i += 1) await new Promise((resolve) => setTimeout(resolve, 25));
   // Its first process only watches over the others.
   const pids = familyOf(child.pid as number).slice(1);
