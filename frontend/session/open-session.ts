@@ -399,8 +399,12 @@ export class SessionOpener {
   async #askForeign<T>(address: AccountName, found: RoutedAccount, ask: LoginQuestion<T>): Promise<Reached<T>> {
     // All of an account's addresses lead to one host, so its own name must be known.
     const route = found.name === undefined ? await this.#options.router.routeWithUuid(address) : found;
-    if (route.kind !== 'routed' || route.cluster.foreign === undefined || route.name === undefined) return this.#ask(address, route, ask);
+    if (route.kind !== 'routed' || route.cluster.foreign === undefined) return this.#ask(address, route, ask);
     const { cluster, pinned, name } = route;
+    if (name === undefined) {
+      const why = `the host of ${cluster.name} for ${address} goes by the account's own name, which no directory server can be asked for now`;
+      return { ok: false, error: new PlatformError('DIR_UNAVAILABLE', why), cluster, member: undefined };
+    }
     try {
       const { value, host } = await ask.foreign({ cluster, pinned, name });
       return { ok: true, value, cluster, member: host };

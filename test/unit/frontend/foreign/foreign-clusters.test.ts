@@ -103,6 +103,14 @@ describe('a login to an account of a foreign cluster', () => {
     expect(new Set(made.logins).size).toBe(1);
   });
 
+  it('is put off where it names a further address and no directory server knows whose', async () => {
+    const made = world();
+    made.directory.isSubsetDown = true;
+    made.directory.isMasterDown = true;
+    expect(shown(await login(made, 'al@isp.example'))).toBe('DIR_UNAVAILABLE');
+    expect(shown(await login(made, 'alice@isp.example'))).toMatch(/^alice@isp.example on /);
+  });
+
   it('is refused as the server refuses it', async () => {
     expect(shown(await login(world(), 'alice', 'wrong'))).toBe('AUTH_FAILED');
   });
