@@ -5,6 +5,7 @@ import { checkDeletes, deletesFloor } from '#replication/resync.ts';
 
 const operatorCodes: ReadonlySet<string> = new Set(['REPL_TOO_MANY_DELETES', 'REPL_MASTER_WENT_BACK']);
 
+/** Whether it is one of those. */
 export function isForOperator(error: unknown): error is PlatformError {
   return error instanceof PlatformError && operatorCodes.has(error.code);
 }

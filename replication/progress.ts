@@ -54,6 +54,11 @@ export class Progress implements Disposable {
     this.#timer = clock.every(logEveryMs, () => this.#look());
   }
 
+  /** An entry of the replica was read. */
+  read(): void {
+    this.#movedMs = this.#clock.monotonicMs();
+  }
+
   entry(): void {
     this.#entries += 1;
     this.#movedMs = this.#clock.monotonicMs();
@@ -95,7 +100,7 @@ export class Progress implements Disposable {
     if (this.#step !== 'reading' && (this.#step === 'ending' || !pipeline.hasRoom) && pipeline.lagMs >= waitsFromMs)
       return `the replica, which has not taken the first of ${pipeline.backlog} changes for ${seconds(pipeline.lagMs)}`;
     if (quietMs < waitsFromMs) return undefined;
-    if (this.#step === 'reading') return `the replica, whose entries are being read for ${seconds(quietMs)}`;
+    if (this.#step === 'reading') return `the replica, of whose entries nothing came for ${seconds(quietMs)}`;
     if (this.#step === 'ending')
       return `the replica: everything came ${seconds(quietMs)} ago, and what has to go there is being looked for`;
     const answers = master.silentMs < waitsFromMs ? 'the master still answers' : 'and no answer of the master either';

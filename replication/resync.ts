@@ -26,8 +26,9 @@ export interface ReplicaIndex {
 }
 
 /** Reads a replica's UUIDs, names and CSNs into `table`. Entries have no mark in it until the master names them. */
-export async function readReplicaIndex(replica: Replica, table: NamedEntries): Promise<ReplicaIndex> {
+export async function readReplicaIndex(replica: Replica, table: NamedEntries, onRead: () => void): Promise<ReplicaIndex> {
   for await (const entry of replica.readAll(['entryCSN'])) {
+    onRead();
     if (entry.uuid === '') continue;
     table.put(entry.uuid, ...fingerprint(entry.dn, entry.attributes));
   }

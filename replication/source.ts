@@ -42,7 +42,7 @@ export interface SourceContext {
   readonly refusedEntries: () => number;
   readonly onPhase: (phase: 'refreshing' | 'following') => void;
   /** Told what comes in the refresh, and how far it is. */
-  readonly progress: Pick<Progress, 'entry' | 'named' | 'step'>;
+  readonly progress: Pick<Progress, 'read' | 'entry' | 'named' | 'step'>;
   /** The cookie that a new run starts from if this one ends now. */
   readonly onReceived: (cookie: Buffer) => void;
   /** File for who was named in a refresh, should there be many. */
@@ -69,7 +69,7 @@ export async function runSource(connection: LdapConnection, cookie: Buffer | und
   if (cookie === undefined) {
     await drained(context);
     const replica = await context.replica();
-    index = await readReplicaIndex(replica, named);
+    index = await readReplicaIndex(replica, named, () => context.progress.read());
     takesBlocks = context.scope.key === '';
     context.log.info({ entries: index.table.size }, 'comparing the whole replica with the master');
   }

@@ -30,7 +30,9 @@ export async function startNodeFrontend(
   const { config, ports, localMembers, predecessor, restarter, sockets } = options;
   const { name } = config;
   const count = workersOf(config);
-  const indexMemory = count > 1 && config.routing.mode === 'follow' ? SharedIndexMemory.create() : undefined;
+  // Other processors may show what was written in another order, and the version of the index would promise too much.
+  const sharesIndex = count > 1 && config.routing.mode === 'follow' && process.arch === 'x64';
+  const indexMemory = sharesIndex ? SharedIndexMemory.create() : undefined;
   const own = await startFrontend(config, ports, process.env, localMembers, {
     inheritance: predecessor?.inheritance(name),
     processes: count,

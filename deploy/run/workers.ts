@@ -186,11 +186,10 @@ export class Workers implements AsyncDisposable {
         return {};
       },
       routes: ({ addresses, clusters }) => {
-        const all = own.sharing.indexFacts().clusters;
-        return {
-          routes: (addresses as AccountName[]).map((address) => own.sharing.index.find(address) ?? null),
-          ...(clusters === all.length ? {} : { clusters: all }),
-        };
+        const routes = (addresses as AccountName[]).map((address) => own.sharing.index.find(address) ?? null);
+        // Of a helper that reads the index by itself: so many clusters are known to it.
+        const all = clusters === undefined ? [] : own.sharing.indexFacts().clusters;
+        return all.length === (clusters ?? 0) ? { routes } : { routes, clusters: all };
       },
       forget: ({ address }) => {
         own.sharing.index.forget(address as AccountName);

@@ -30,7 +30,10 @@ describe('the progress of a refresh', () => {
     const ends = endsOf();
     using progress = new Progress(clock, silentLogger, undefined, ends);
     await clock.advance(30_000);
-    expect(progress.now().waitsFor).toBe('the replica, whose entries are being read for 30 s');
+    expect(progress.now().waitsFor).toBe('the replica, of whose entries nothing came for 30 s');
+    progress.read();
+    await clock.advance(9000);
+    expect(progress.now().waitsFor).toBeUndefined();
     progress.step('receiving');
     progress.named(3);
     await clock.advance(9000);
