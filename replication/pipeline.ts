@@ -1,6 +1,7 @@
 /**
  * One replica's changes in the order received: many entries side by side, one entry's changes one after the other, and nothing below an
- * entry before the entry itself. It holds at most `queuedMax` changes; the source waits for room, and with it the master.
+ * entry before the entry itself. It holds at most `queuedMax` changes, or so many octets of them; the source waits for room, and with it
+ * the master.
  *
  *   received ──► [ a b c d e … ] ──► up to 64 at a time, or in batches ──► acknowledged: the longest prefix that is done
  *
@@ -38,6 +39,8 @@ export interface Change {
 /** A change in the pipeline. */
 export interface Queued extends Change {
   readonly number: number;
+  /** Roughly, what it holds. */
+  readonly bytes: number;
   isDone: boolean;
   /** Its batch was refused by the replica as far as it is concerned: what counts is the master's state when it is done by itself. */
   isRefused: boolean;
@@ -58,6 +61,8 @@ export interface Batches extends Partial<Disposable> {
 }
 
 export const queuedMax = 4096;
+/** Octets of them, roughly: reached first where entries are larger than usual, as with photographs. */
+export const queuedBytesMax = 16_777_216;
 export const runningMax = 64;
 /** Changes and, roughly, bytes of one batch; batches under way. */
 export const batchMax = 256;
@@ -73,6 +78,8 @@ export class Pipeline {
   #queue: Queued[] = [];
   /** Changes in it. */
   #count = 0;
+  /** Octets in it. */
+  #bytes = 0;
   #lastNumber = 0;
   /** Queued and not done, by entry, in order. */
   #byUuid = new Map<string, Queued[]>();
@@ -107,14 +114,16 @@ export class Pipeline {
   }
 
   get hasRoom(): boolean {
-    return this.#count < queuedMax;
+    return this.#count < queuedMax && this.#bytes < queuedBytesMax;
   }
 
   push(change: Change): void {
     this.#lastNumber += 1;
-    const queued: Queued = { ...change, number: this.#lastNumber, isDone: false, isRefused: false, running: undefined };
+    const bytes = bytesOf(change);
+    const queued: Queued = { ...change, number: this.#lastNumber, bytes, isDone: false, isRefused: false, running: undefined };
     this.#queue.push(queued);
     this.#count += countOf(queued);
+    this.#bytes += bytes;
     if (queued.uuid !== '') append(this.#byUuid, queued.uuid, queued);
     this.#wake();
   }
@@ -142,6 +151,7 @@ export class Pipeline {
   clear(): void {
     this.#queue = [];
     this.#count = 0;
+    this.#bytes = 0;
     this.#byUuid.clear();
     this.#byDn.clear();
     this.#unnamed = undefined;
@@ -287,7 +297,7 @@ export class Pipeline {
       if (next === undefined || (batch.length > 0 && (next.block !== undefined || isAlone(next) !== isAlone(batch[0] as Queued)))) break;
       batch.push(next);
       if (next.block !== undefined) break;
-      bytes += 64 + bytesOf(next.entry);
+      bytes += next.bytes;
     }
     return batch;
   }
@@ -335,7 +345,7 @@ export class Pipeline {
       const number = block.number + (at + 1) / (images.length + 1);
       const part: Queued = {
         ...{ uuid, entry: { dn, attributes }, isNew, cookie, receivedMs, number, of: block },
-        ...{ isDone: false, isRefused: false, running: undefined },
+        ...{ bytes: 0, isDone: false, isRefused: false, running: undefined },
       };
       return part;
     });
@@ -379,7 +389,10 @@ export class Pipeline {
     while (count < this.#queue.length && (this.#queue[count] as Queued).isDone) count += 1;
     if (count === 0) return;
     const done = this.#queue.splice(0, count);
-    for (const one of done) this.#count -= countOf(one);
+    for (const one of done) {
+      this.#count -= countOf(one);
+      this.#bytes -= one.bytes;
+    }
     this.#onAcknowledged(done);
   }
 
@@ -394,10 +407,11 @@ function countOf({ block }: Change): number {
   return block?.count ?? 1;
 }
 
-function bytesOf(entry: EntryImage | undefined): number {
-  if (entry === undefined) return 0;
-  if (entry.attributesBer !== undefined) return entry.attributesBer.length;
-  let bytes = 0;
+function bytesOf({ entry, block }: Change): number {
+  if (block !== undefined) return block.octets.length;
+  if (entry === undefined) return 64;
+  if (entry.attributesBer !== undefined) return 64 + entry.attributesBer.length;
+  let bytes = 64;
   for (const { values } of entry.attributes) for (const value of values) bytes += value.length + 16;
   return bytes;
 }

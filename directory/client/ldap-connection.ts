@@ -401,7 +401,7 @@ export class LdapConnection implements AsyncDisposable {
         this.#connection.destroy();
         return;
       }
-      this.#onMessage(next.message);
+      this.#onMessage(next.message, next.bytes);
       if (this.#error !== undefined) return;
     }
   }
@@ -415,10 +415,10 @@ export class LdapConnection implements AsyncDisposable {
     return true;
   }
 
-  #onMessage({ id, operation, controls }: LdapMessage): void {
+  #onMessage({ id, operation, controls }: LdapMessage, bytes: number): void {
     const search = this.#searches.get(id);
     if (search !== undefined) {
-      if (search.take(operation, controls)) this.#searches.delete(id);
+      if (search.take(operation, controls, bytes)) this.#searches.delete(id);
       return;
     }
     if (operation.type === 'extendedResponse' && id === 0) {

@@ -57,8 +57,9 @@ export interface SearchCarrier {
   abandon(): void;
 }
 
-/** Items that wait for their reader before the connection stops reading, and at which it goes on. */
+/** Items, and octets of them, that wait for their reader before the connection stops reading; and items at which it goes on. */
 const queuedMax = 512;
+const queuedBytesMax = 4_194_304;
 const queuedLow = 128;
 const nothing: SearchItem = { kind: 'reference', urls: [], controls: [] };
 
@@ -71,6 +72,8 @@ export class SearchStream implements AsyncIterable<SearchItem> {
   readonly #carrier: SearchCarrier;
   #queue: SearchItem[] = [];
   #read = 0;
+  /** Octets of what has come since the queue was empty: what was read of it counts until then. */
+  #bytes = 0;
   #wake: (() => void) | undefined;
   #error: PlatformError | undefined;
   #isPaused = false;
@@ -103,8 +106,8 @@ export class SearchStream implements AsyncIterable<SearchItem> {
     return this.#wake !== undefined && this.queued === 0;
   }
 
-  /** The connection hands in what came; true when it was the last. */
-  take(operation: LdapOperation, controls: readonly Control[]): boolean {
+  /** The connection hands in what came, a message of so many octets; true when it was the last. */
+  take(operation: LdapOperation, controls: readonly Control[], bytes: number): boolean {
     this.#lastItemMs = this.#carrier.clock.monotonicMs();
     switch (operation.type) {
       case 'searchResultEntry':
@@ -128,7 +131,8 @@ export class SearchStream implements AsyncIterable<SearchItem> {
         this.#notify();
         return true;
     }
-    if (this.queued > queuedMax) {
+    this.#bytes += bytes;
+    if (this.queued > queuedMax || this.#bytes > queuedBytesMax) {
       this.#isPaused = true;
       this.#carrier.pause();
     }
@@ -175,6 +179,7 @@ export class SearchStream implements AsyncIterable<SearchItem> {
           const list = this.#read === 0 ? this.#queue : this.#queue.slice(this.#read);
           this.#queue = [];
           this.#read = 0;
+          this.#bytes = 0;
           this.#release();
           yield list;
         } else if (this.#error !== undefined) throw this.#error;
@@ -189,7 +194,8 @@ export class SearchStream implements AsyncIterable<SearchItem> {
   #compact(): void {
     this.#queue = this.#queue.slice(this.#read);
     this.#read = 0;
-    if (this.#isPaused && this.#queue.length <= queuedLow) this.#release();
+    if (this.#queue.length === 0) this.#bytes = 0;
+    if (this.#isPaused && this.#queue.length <= queuedLow && this.#bytes <= queuedBytesMax) this.#release();
   }
 
   #next(): Promise<void> {

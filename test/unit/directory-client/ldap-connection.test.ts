@@ -113,6 +113,35 @@ describe('an LDAP client connection', () => {
     expect(search.done).toBeDefined();
   });
 
+  it.each(['one by one', 'in lists'])('holds a server back whose entries are large after a few of them: read %s', async (how) => {
+    const attributes = [{ type: 'jpegPhoto', values: [Buffer.alloc(1_000_000)] }];
+    const { connection, server } = await connected((message, scripted) => {
+      if (message.operation.type !== 'searchRequest') return;
+      for (let i = 0; i < 30; i += 1) scripted.send(message.id, { type: 'searchResultEntry', dn: `cn=${i}`, attributes });
+      scripted.send(message.id, { type: 'searchResultDone', ...success });
+    });
+    const search = connection.search({ baseDn: 'o=mail' });
+    await settle();
+    const shares: number[] = [search.queued];
+    let read = 0;
+    if (how === 'in lists') {
+      for await (const list of search.lists()) {
+        read += list.length;
+        await settle();
+        shares.push(search.queued);
+      }
+    } else {
+      for await (const _ of search) {
+        read += 1;
+        await settle();
+        shares.push(search.queued);
+      }
+    }
+    expect(read).toBe(30);
+    expect(Math.max(...shares)).toBe(5);
+    expect(server.connection.bufferedBytes).toBe(0);
+  });
+
   it('fails everything at once when the server hangs up or sends rubbish', async () => {
     for (const end of ['hang up', 'rubbish'] as const) {
       const { connection, server } = await connected(() => {});

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ImageEncoder } from '#protocol/ldap/image-batch.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
-import { type Change, Pipeline, type Queued } from '#replication/pipeline.ts';
+import { type Change, Pipeline, type Queued, queuedMax } from '#replication/pipeline.ts';
 import { checkDeletes } from '#replication/resync.ts';
 import { FakeClock, settle } from '#test/fakes/clock.ts';
 
@@ -84,6 +84,43 @@ describe('a replica’s pipeline', () => {
     expect(acknowledged).toEqual(['1', '2']);
     stop.abort();
     await again;
+  });
+});
+
+describe('the room of a pipeline', () => {
+  const value = Buffer.alloc(1_000_000);
+  const attributes = [{ type: 'jpegPhoto', values: [value] }];
+  const change: Change = { uuid: '1', entry: { dn: 'uid=1,o=mail', attributes }, isNew: false, cookie: undefined, receivedMs: 0 };
+  const encoder = new ImageEncoder();
+  encoder.add({ uuid: '00000000-0000-4000-8000-000000000001', dn: 'uid=1,o=mail', attributes });
+  const block: Change = { uuid: '', entry: undefined, isNew: true, cookie: undefined, receivedMs: 0, block: encoder.take() };
+
+  it.each([
+    ['changes', change],
+    ['changes that are passed on as they came', { ...change, entry: { dn: 'uid=1,o=mail', attributes: [], attributesBer: value } }],
+    ['blocks', block],
+  ])('is used up by a few large %s, and there again when they are acknowledged', async (_, one) => {
+    const { pipeline } = harness();
+    let pushed = 0;
+    for (; pipeline.hasRoom && pushed < queuedMax; pushed += 1) pipeline.push(one);
+    expect(pushed).toBe(17);
+    const stop = new AbortController();
+    const running = pipeline.run(() => Promise.resolve(), stop.signal, { of: 'changes', send: () => Promise.resolve([]) });
+    await settle();
+    expect(pipeline.backlog).toBe(0);
+    for (pushed = 0; pipeline.hasRoom && pushed < queuedMax; pushed += 1) pipeline.push(one);
+    expect(pushed).toBe(17);
+    pipeline.clear();
+    expect(pipeline.hasRoom).toBe(true);
+    stop.abort();
+    await running;
+  });
+
+  it('has a limit of its own for small ones', () => {
+    const { pipeline } = harness();
+    let pushed = 0;
+    for (; pipeline.hasRoom && pushed < 10_000; pushed += 1) pipeline.push(put(`${pushed}`, `uid=${pushed},o=mail`));
+    expect(pushed).toBe(queuedMax);
   });
 });
 
