@@ -347,15 +347,16 @@ class Frontend implements RunningFrontend {
       }
       if (listener.protocol === 'routes') {
         const log = ports.log.child({ component: 'routes' });
-        this.#answers.push(await startProxyAnswers(listener, this.#tls, log, this.#destinations, ports.sockets));
+        this.#answers.push(await startProxyAnswers(listener, this.#tls, log, this.#destinations, ports.network, ports.sockets));
       }
     }
     for (const listener of config.listeners) {
       if (listener.protocol !== 'http') continue;
       const log = ports.log.child({ component: 'http' });
       const { name: hostName, defaultDomain: domain } = config;
-      const { metrics, sockets } = ports;
-      this.#http.push(await startHttpListener({ listener, tls: this.#tls, hostName, domain, frontend: this, log, metrics, sockets }));
+      const { metrics, network, sockets } = ports;
+      const parts = { frontend: this, log, metrics, network, sockets };
+      this.#http.push(await startHttpListener({ listener, tls: this.#tls, hostName, domain, ...parts }));
     }
     this.#state = 'ready';
     ports.log.info({ accounts: this.#routes.index.accounts, clusters: this.#routes.topology.clusters.size }, 'frontend serves');

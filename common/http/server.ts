@@ -11,6 +11,7 @@ import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts
 import { httpStatuses } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { boundAnew, type SocketAddress, type SocketSource, type SocketTarget } from '#common/network/listening-sockets.ts';
+import type { Network } from '#common/network/network.ts';
 
 /** A server with its routes. */
 export type HttpServer = FastifyInstance;
@@ -40,12 +41,18 @@ export const httpLimits = {
 /** What a server is made of. */
 export interface HttpServerOptions {
   readonly log: Logger;
+  /** Accepts for the server where it can; Node hangs up on who comes when the process has no descriptors, and tells nobody. */
+  readonly network: Pick<Network, 'serverFor'>;
   /** PEM texts; plain HTTP without. */
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   readonly bodyBytesMax?: number;
   /** Takes requests that last longer than usual; one that stands still is cut off all the same. */
   readonly patience?: { readonly requestTimeoutMs: number; readonly clock: Clock };
 }
+
+/** What listens for a server, which carries it by this name. */
+type Door = Parameters<SocketSource['listen']>[0];
+const doorName = 'door';
 
 /** Makes a server without routes; the caller adds them and calls `listenAt`. */
 export function createHttpServer(options: HttpServerOptions): HttpServer {
@@ -66,6 +73,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   server.server.maxConnections = httpLimits.connectionsMax;
   server.server.headersTimeout = httpLimits.requestTimeoutMs;
 
+  const door: Door = options.network.serverFor?.(server.server) ?? server.server;
+  server.decorate(doorName, door);
+
   const { patience } = options;
   if (patience !== undefined) {
     server.addHook('onRequest', async ({ raw }) => {
@@ -81,14 +91,17 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   }
   server.addHook('onSend', async (_request, reply, payload) => {
     // The port is another process's by now: the client's next request is to go there.
-    if (!server.server.listening) reply.header('connection', 'close');
+    if (!door.listening) reply.header('connection', 'close');
     if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store');
     reply.header('x-content-type-options', 'nosniff');
     reply.header('referrer-policy', 'no-referrer');
     return payload;
   });
   // Of a server that was not told to listen by fastify itself, fastify closes only what is idle.
-  server.addHook('preClose', async () => server.server.closeAllConnections());
+  server.addHook('preClose', async () => {
+    if (door !== server.server && door.listening) await new Promise<void>((closed) => door.close(() => closed()));
+    server.server.closeAllConnections();
+  });
   server.setErrorHandler((error: FastifyError | PlatformError, request, reply) => {
     const problem = problemOf(error);
     const fields = { method: request.method, path: request.routeOptions.url, status: problem.status, errCode: problem.code };
@@ -106,7 +119,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 /** Listens. Rejects with the system's error when the address cannot be bound. */
 export async function listenAt(server: HttpServer, target: SocketTarget, sockets: SocketSource = boundAnew): Promise<SocketAddress> {
   await server.ready();
-  return sockets.listen(server.server, target);
+  return sockets.listen(server.getDecorator<Door>(doorName), target);
 }
 
 /** Any failure as a problem document. */

@@ -164,7 +164,7 @@ export interface Network {
   listen(options: ListenOptions, accept: (connection: Connection) => void): Promise<Listener>;
   /**
    * What is to listen in place of a server of Node's, which a library has made for itself: it accepts as this network does, and that server gets the
-   * connections as Node's sockets. Missing where it would be no different.
+   * connections as Node's sockets, `maxConnections` of them at once. Missing where it would be no different.
    */
   serverFor?(server: Server): Server;
 }

@@ -10,6 +10,7 @@ import { createHttpServer, type HttpRequest } from '#common/http/server.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { addressList } from '#common/network/address-list.ts';
 import type { SocketSource } from '#common/network/listening-sockets.ts';
+import type { Network } from '#common/network/network.ts';
 import { type ForeignProtocol, foreignProtocols } from '#directory/client/records.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 import { type HttpListener, listenHttp } from '#frontend/listeners/http.ts';
@@ -24,10 +25,11 @@ export async function startProxyAnswers(
   tls: { readonly cert: string; readonly key: string } | undefined,
   log: Logger,
   destinations: Destinations,
+  network: Pick<Network, 'serverFor'>,
   sockets?: SocketSource,
 ): Promise<HttpListener> {
   const mayAsk = addressList(listener.allowFrom ?? ['127.0.0.0/8', '::1']);
-  const server = createHttpServer({ log, tls: listener.tls === 'implicit' ? tls : undefined });
+  const server = createHttpServer({ log, network, tls: listener.tls === 'implicit' ? tls : undefined });
   server.addHook('onRequest', async (request) => {
     const address = plainAddress(request.socket.remoteAddress);
     if (!mayAsk(address)) throw new PlatformError('LINK_REFUSED', `${address} is not in allowFrom of this listener`);

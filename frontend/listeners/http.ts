@@ -13,6 +13,7 @@ import type { RunningService } from '#common/lifecycle.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { SocketSource } from '#common/network/listening-sockets.ts';
+import type { Network } from '#common/network/network.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import type { FrontendListener } from '#frontend/config.ts';
 
@@ -28,6 +29,7 @@ export interface HttpListenerOptions {
   readonly frontend: Pick<RunningService<FrontendStatus>, 'role' | 'name' | 'readiness' | 'status'>;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly network: Pick<Network, 'serverFor'>;
   readonly sockets?: SocketSource | undefined;
 }
 
@@ -39,8 +41,8 @@ export interface HttpListener extends AsyncDisposable {
 
 /** Binds the listener. Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. */
 export async function startHttpListener(options: HttpListenerOptions): Promise<HttpListener> {
-  const { listener, frontend } = options;
-  const server = createHttpServer({ log: options.log, tls: listener.tls === 'implicit' ? options.tls : undefined });
+  const { listener, frontend, log, network } = options;
+  const server = createHttpServer({ log, network, tls: listener.tls === 'implicit' ? options.tls : undefined });
   addHealthRoutes(server, { services: [frontend], metrics: options.metrics });
   for (const path of ['/mail/config-v1.1.xml', '/.well-known/autoconfig/mail/config-v1.1.xml']) {
     server.get(path, (_request, reply) => {

@@ -23,9 +23,10 @@ const archiveTimeoutMs = 3_600_000;
 
 /** Starts the admin API. Rejects with `NET_CONNECT_FAILED` when the address cannot be bound. */
 export async function startAdmin(options: AdminOptions): Promise<RunningAdmin> {
-  const { log, clock, random } = options.ports;
+  const { log, network, clock, random } = options.ports;
   const server = createHttpServer({
     log: log.child({ component: 'admin' }),
+    network,
     tls: options.tls,
     patience: { requestTimeoutMs: archiveTimeoutMs, clock },
   });

@@ -1,6 +1,7 @@
 /** What only system calls of our own, and an OpenSSL that is called by hand, can get wrong. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer as createHttpServer } from 'node:http';
 import { createConnection, createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -386,8 +387,21 @@ it('accepts for a server of Node’s, which gets sockets of Node’s, also of cl
   await late.untilText('again');
 });
 
+it('accepts for a server of HTTP, which still cuts off a request that does not come', async () => {
+  const server = createHttpServer({ connectionsCheckingInterval: 10, headersTimeout: 1, requestTimeout: 1 });
+  const door = direct.serverFor?.(server) as Server;
+  onTestFinished(() => {
+    door.close();
+    server.close();
+  });
+  const peer = await peerTo((await boundAnew.listen(door, { host: '127.0.0.1', port: 0 })).port);
+  peer.socket.write('GET / HTTP/1.1\r\nHost: ');
+  await peer.until(() => peer.hasEnded);
+  expect(peer.text()).toMatch(/^HTTP\/1\.1 408 /);
+});
+
 const scarce = 'keeps clients of $0 waiting while there are no descriptors, says so once, and takes them up when others have gone';
-it.each(['its-own', 'for-node'])(scarce, async (whose) => {
+it.each(['its-own', 'for-node', 'for-http'])(scarce, async (whose) => {
   const command = `"${process.execPath}" "${join(import.meta.dirname, 'network-scarce.ts')}" ${whose}`;
   const child = spawn('sh', ['-c', `ulimit -n 100; exec ${command}`], { stdio: ['pipe', 'pipe', 'inherit'] });
   onTestFinished(() => void child.kill('SIGKILL'));
@@ -399,7 +413,7 @@ it.each(['its-own', 'for-node'])(scarce, async (whose) => {
   const answered = Array.from({ length: 150 }, () => {
     const socket = createConnection(Number(line), '127.0.0.1');
     onTestFinished(() => void socket.destroy());
-    socket.write('x');
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
     return once(socket, 'data').then(() => {
       served += 1;
       return socket;

@@ -8,7 +8,7 @@ import { connectionOf, createNodeNetwork } from '#common/network/node-network.ts
 import { limitTime } from '#common/network/time-limit.ts';
 import type { AcceptTrouble } from './accept-trouble.ts';
 import { DirectConnection, type DirectParts, watchedEvents } from './direct-connection.ts';
-import { DirectServer } from './direct-server.ts';
+import { type AcceptDescriptor, DirectServer } from './direct-server.ts';
 import { eventPoll, type PolledSocket } from './event-poll.ts';
 import { openSsl } from './openssl.ts';
 import { Pipes } from './pipes.ts';
@@ -90,8 +90,22 @@ export class DirectNetwork implements Network {
 
   serverFor(server: Server): Server {
     const { calls, poll } = this.#parts;
-    const handOver = (socket: Socket): void => void server.emit('connection', socket);
-    return new DirectServer(calls, poll, (fd) => handOver(new Socket({ fd, readable: true, writable: true })), handOver, this.#trouble);
+    let connections = 0;
+    const handOver = (socket: Socket): void => {
+      // As that server would, if it accepted.
+      if (connections >= (server.maxConnections ?? Number.POSITIVE_INFINITY)) {
+        socket.destroy();
+        return;
+      }
+      connections += 1;
+      socket.once('close', () => (connections -= 1));
+      server.emit('connection', socket);
+    };
+    const accept: AcceptDescriptor = (fd) => handOver(new Socket({ fd, readable: true, writable: true }));
+    const door = new DirectServer(calls, poll, accept, handOver, this.#trouble);
+    // From then on a server for HTTP looks after the time that its clients take.
+    door.on('listening', () => server.emit('listening'));
+    return door;
   }
 }
 

@@ -1,6 +1,7 @@
 import { afterEach, expect, it } from 'vitest';
 import { silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import type { FrontendStatus } from '#frontend/client/status.ts';
 import { type HttpListener, startHttpListener } from '#frontend/listeners/http.ts';
 
@@ -37,6 +38,7 @@ async function start(isReady: boolean, domain: string | undefined): Promise<stri
     },
     log: silentLogger,
     metrics: createMetrics(),
+    network: systemNetwork,
   });
   return `http://127.0.0.1:${listener.port}`;
 }

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { createHttpServer, type HttpServer } from '#common/http/server.ts';
 import { silentLogger } from '#common/log/logger.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
 import { addAuth, authLimits } from '#operate/api/auth.ts';
@@ -11,7 +12,7 @@ let server: HttpServer | undefined;
 /** A server with one guarded route, on a clock of the test. */
 function guarded(): { clock: FakeClock; ask: (authorization: string) => Promise<number> } {
   const clock = new FakeClock();
-  const made = createHttpServer({ log: silentLogger });
+  const made = createHttpServer({ log: silentLogger, network: systemNetwork });
   server = made;
   addAuth(made, { token: new Secret('right'), isTls: false, clock, random: systemRandom });
   made.get('/api/v1/thing', () => ({ ok: true }));

@@ -18,7 +18,7 @@ async function ask(...lines: readonly string[]): Promise<string> {
         ? { kind: 'server', isFrontend: false, host: '192.0.2.11', port: 143, tls: 'none', account: known }
         : { kind: 'unknown' },
   } as unknown as Destinations;
-  const server = await startProxyAnswers(listener, undefined, silentLogger, destinations);
+  const server = await startProxyAnswers(listener, undefined, silentLogger, destinations, systemNetwork);
   onTestFinished(() => server[Symbol.asyncDispose]());
   const connection = await systemNetwork.connect({ host: server.address, port: server.port });
   let answer = '';
