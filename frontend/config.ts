@@ -45,7 +45,7 @@ export const FrontendListener = Type.Object(
     proxyFrom: Type.Optional(
       Type.Array(Type.String({ description: 'Address or range such as 10.0.0.0/24.' }), {
         description:
-          'Load balancers that begin each connection with a PROXY header (version 1 or 2), which says who the client is; smtp and submission: version 1, addresses only. Connections from elsewhere are served as they are, and a header of theirs is not believed.',
+          'Load balancers that begin each connection with a PROXY header (version 1 or 2), which says who the client is, and whether it has TLS. Connections from elsewhere are served as they are, and a header of theirs is not believed.',
       }),
     ),
     domain: Type.Optional(

@@ -250,10 +250,6 @@ function checkFrontendListeners(service: Group, path: Path, report: Report): voi
       if (isText(entry) && !isAddressOrRange(entry)) {
         report([...at, 'proxyFrom', index], `${shown(entry)} is not an IP address or a range such as 10.1.0.0/16`);
       }
-      const isMail = ['smtp', 'submission', 'lmtp'].includes(String(value.protocol));
-      if (isMail && isText(entry) && entry.includes('/')) {
-        report([...at, 'proxyFrom', index], `${shown(entry)} is a range; smtp, submission and lmtp take single addresses`);
-      }
     }
     for (const [index, entry] of listOf(value.allowFrom).entries()) {
       if (isText(entry) && !isAddressOrRange(entry)) {

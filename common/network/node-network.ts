@@ -7,7 +7,6 @@ import {
   type ConnectionOptions,
   checkServerIdentity,
   connect as connectTls,
-  createSecureContext,
   createServer as createTlsServer,
   type PeerCertificate,
   type SecureContext,
@@ -15,7 +14,6 @@ import {
 } from 'node:tls';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import { errnoOf } from '#common/files/files.ts';
-import { alternativeNames, serverNamesIn } from '#common/network/certificate-names.ts';
 import { backlogDefault, boundAnew, type SocketSource } from '#common/network/listening-sockets.ts';
 import type {
   Connection,
@@ -28,6 +26,7 @@ import type {
   TlsFacts,
   TlsServerOptions,
 } from '#common/network/network.ts';
+import { contextFor, contextsOf, secureOptions, tlsFactsOf } from './secure-contexts.ts';
 import { limitTime } from './time-limit.ts';
 
 const connectTimeoutMs = 10_000;
@@ -163,65 +162,6 @@ function tlsClientOptions(target: object, tls: TlsClientOptions): ConnectionOpti
     ...(tls.ca === undefined ? {} : { ca: tls.ca }),
     ...(tls.cert === undefined || tls.key === undefined ? {} : { cert: tls.cert, key: tls.key }),
   };
-}
-
-function secureOptions(tls: TlsServerOptions) {
-  return {
-    cert: tls.cert,
-    key: tls.key,
-    minVersion: tls.minVersion ?? ('TLSv1.2' as const),
-    requestCert: tls.requestCert ?? false,
-    rejectUnauthorized: tls.rejectUnauthorized ?? tls.requestCert ?? false,
-    ...(tls.ca === undefined || tls.ca === '' ? {} : { ca: tls.ca }),
-  };
-}
-
-/** One certificate's context, and the names it is for. */
-interface NamedContext {
-  readonly names: readonly string[];
-  readonly context: SecureContext;
-}
-
-interface Contexts {
-  readonly version: string | undefined;
-  /** Of which all contexts are made. */
-  readonly shared: ReturnType<typeof secureOptions>;
-  readonly first: SecureContext;
-  readonly further: readonly NamedContext[];
-}
-
-/** A context costs about a millisecond and belongs to many connections: made once for each version of the options. */
-const contextsByOptions = new WeakMap<TlsServerOptions, Contexts>();
-
-function contextsOf(options: TlsServerOptions): Contexts {
-  const known = contextsByOptions.get(options);
-  if (known !== undefined && known.version === options.version) return known;
-  const shared = {
-    ...secureOptions(options),
-    // Sessions are resumed where the same application has the same ticket key, whatever process it is.
-    sessionIdContext: 'archipelago',
-    ...(options.ticketKey === undefined ? {} : { ticketKeys: options.ticketKey }),
-  };
-  const contexts: Contexts = {
-    version: options.version,
-    shared,
-    first: createSecureContext(shared),
-    further: (options.further ?? []).map(({ cert, key }) => ({
-      names: serverNamesIn(cert),
-      context: createSecureContext({ ...shared, cert, key }),
-    })),
-  };
-  contextsByOptions.set(options, contexts);
-  return contexts;
-}
-
-function contextFor(contexts: Contexts, asked: string): SecureContext {
-  const name = asked.toLowerCase();
-  const wildcard = name.replace(/^[^.]+/, '*');
-  // The certificate that names it goes before one that covers it.
-  const found =
-    contexts.further.find(({ names }) => names.includes(name)) ?? contexts.further.find(({ names }) => names.includes(wildcard));
-  return found?.context ?? contexts.first;
 }
 
 class NodeConnection implements Connection {
@@ -474,19 +414,4 @@ function onClose(this: OwnedSocket): void {
 function plainAddress(address: string | undefined): string {
   if (address === undefined) return '';
   return address.startsWith('::ffff:') ? address.slice(7) : address;
-}
-
-function tlsFactsOf(socket: TLSSocket): TlsFacts {
-  const certificate = socket.getPeerCertificate();
-  // A peer that was let in without a verified certificate has no names.
-  const names = socket.authorized ? certificate?.subjectaltname : undefined;
-  return {
-    protocol: socket.getProtocol() ?? '',
-    cipher: socket.getCipher()?.name ?? '',
-    serverName: typeof socket.servername === 'string' && socket.servername !== '' ? socket.servername : undefined,
-    ...(socket.getProtocol() === 'TLSv1.3'
-      ? { channelBinding: () => socket.exportKeyingMaterial(32, 'EXPORTER-Channel-Binding', Buffer.alloc(0)) }
-      : {}),
-    peerNames: alternativeNames(names),
-  };
 }

@@ -2,20 +2,25 @@
  * Who is connected to an SMTP listener, from the moment that the system gives the connection out: the library itself looks at a client only once TLS
  * and the PROXY header are behind it, and until then one address could take all the room that there is.
  *
- *   accepted ─► judged, counted ─► [PROXY header: judged anew, as its client's] ─► [TLS] ─► session ─► left
+ *   accepted ─► [PROXY header] ─► judged as whose connection it is, counted ─► [TLS] ─► session ─► left
+ *
+ * The header is read here: the library knows version 1 only, and nothing of the address that the client reached or of TLS that the load balancer ended.
  *
  * Whoever is over a limit hears 421 where no handshake comes first, a stated number at a time; the others are hung up on.
  */
 import type { Socket } from 'node:net';
 import type { SMTPServer } from 'smtp-server';
 import type { Clock } from '#common/clock.ts';
+import { messageOf } from '#common/errors/platform-error.ts';
 import { addressList } from '#common/network/address-list.ts';
+import { ProxyDecoder, type ProxyHeader } from '#protocol/proxy/header.ts';
 import type { AddressRules } from '../guard/address-rules.ts';
 import { clientGroup, clientPrefix } from '../guard/client-group.ts';
 import type { ListenerLimits } from '../subset/settings.ts';
 import { oneLess, refusalsAtATimeMax } from './mail-listener.ts';
+import { proxyHeaderMs } from './proxied-connection.ts';
 
-/** Time for the PROXY header and the handshake where TLS comes first, milliseconds. */
+/** Time for the handshake where TLS comes first, milliseconds. */
 export const beginningMs = 20_000;
 /** Time for a refused client to read why, milliseconds. */
 const refusalMs = 1000;
@@ -31,6 +36,8 @@ export interface SmtpGuestsOptions {
   readonly isTlsFirst: boolean;
   limits(): ListenerLimits;
   judged(address: string, outcome: Outcome): void;
+  /** A load balancer’s header did not come, or is none. */
+  headerless(address: string, why: string): void;
 }
 
 interface Guest {
@@ -38,6 +45,8 @@ interface Guest {
   readonly socket: Socket;
   /** Whose connection it counts as, once that is known. */
   address: string | undefined;
+  /** What a load balancer said of it. */
+  header: ProxyHeader | undefined;
 }
 
 /** See the header of this file. */
@@ -51,6 +60,7 @@ export class SmtpGuests {
   readonly #perAddress = new Map<string, number>();
   readonly #perPrefix = new Map<string, number>();
   readonly #refused = new Set<Socket>();
+  #nextSession = 1;
 
   constructor(options: SmtpGuestsOptions) {
     this.#options = options;
@@ -69,19 +79,28 @@ export class SmtpGuests {
       const key = keyOf(socket);
       // A client that has gone again.
       if (key === undefined) socket.destroy();
-      else if (this.#arrived(socket, key)) this.#begin(server, socket, takeUp);
+      else this.#arrived(server, socket, key, takeUp);
     });
     const connect = server.connect.bind(server);
     server.connect = (socket, options) => {
       const key = keyOf(socket);
       const guest = key === undefined ? undefined : this.#guests.get(key);
-      if (guest !== undefined) {
-        if (guest.address === undefined && !this.#admit(guest, plainAddress(options?.remoteAddress ?? socket.remoteAddress ?? ''), socket))
-          return;
-        if (options?.id !== undefined) this.#bySession.set(options.id, guest);
-      }
-      connect(socket, options);
+      if (guest !== undefined && options?.id !== undefined) this.#bySession.set(options.id, guest);
+      const { sourceAddress, sourcePort, destinationAddress, destinationPort } = guest?.header?.client ?? {};
+      // Undefined: the socket's own.
+      const addresses = {
+        remoteAddress: sourceAddress,
+        remotePort: sourcePort,
+        localAddress: destinationAddress,
+        localPort: destinationPort,
+      };
+      connect(socket, { ...options, ...addresses });
     };
+  }
+
+  /** TLS that a load balancer says it has ended for the client of a session. */
+  tlsBefore(sessionId: string): ProxyHeader['tls'] {
+    return this.#bySession.get(sessionId)?.header?.tls;
   }
 
   /** A session is over. */
@@ -98,14 +117,67 @@ export class SmtpGuests {
     for (const socket of this.#refused) socket.destroy();
   }
 
-  #arrived(socket: Socket, key: string): boolean {
-    const guest: Guest = { key, socket, address: undefined };
+  #arrived(server: SMTPServer, socket: Socket, key: string, takeUp: (socket: Socket) => void): void {
+    const guest: Guest = { key, socket, address: undefined, header: undefined };
     const address = plainAddress(socket.remoteAddress ?? '');
+    const { isTlsFirst, limits, headerless } = this.#options;
+    const sendsHeader = this.#sendsHeader(address);
+    if (!sendsHeader && !this.#admit(guest, address, isTlsFirst ? undefined : socket)) return;
     // Who comes by a load balancer is known once the header has been read.
-    if (!this.#sendsHeader(address) && !this.#admit(guest, address, this.#options.isTlsFirst ? undefined : socket)) return false;
+    if (sendsHeader && this.#guests.size >= limits().connectionsMax) {
+      socket.on('error', () => {}).destroy();
+      return;
+    }
     this.#guests.set(key, guest);
     socket.once('close', () => this.#leave(guest));
-    return true;
+    if (!sendsHeader) {
+      this.#begin(server, socket, takeUp);
+      return;
+    }
+    this.#readHeader(socket).then(
+      (header) => {
+        guest.header = header;
+        const hasTlsAhead = isTlsFirst && header.tls === undefined;
+        if (!this.#admit(guest, header.client?.sourceAddress ?? address, hasTlsAhead ? undefined : socket)) return;
+        if (isTlsFirst && !hasTlsAhead) server.connect(socket, { id: `proxied-${this.#nextSession++}` });
+        else this.#begin(server, socket, takeUp);
+      },
+      (error: unknown) => {
+        socket.destroy();
+        headerless(address, messageOf(error));
+      },
+    );
+  }
+
+  /** Rejects when none came in time, or something else. What follows it is left in the socket. */
+  #readHeader(socket: Socket): Promise<ProxyHeader> {
+    const decoder = new ProxyDecoder();
+    return new Promise((resolve, reject) => {
+      const over = (): void => {
+        timer.cancel();
+        socket.off('data', take).off('close', gone);
+      };
+      const fail = (why: string): void => {
+        over();
+        reject(new Error(why));
+      };
+      const gone = (): void => fail('it hung up before its PROXY header was whole');
+      const take = (chunk: Buffer): void => {
+        const result = decoder.push(chunk);
+        if (result.kind === 'more') return;
+        if (result.kind === 'bad') {
+          fail(result.reason);
+          return;
+        }
+        over();
+        socket.pause();
+        if (result.rest.length > 0) socket.unshift(result.rest);
+        resolve(result.header);
+      };
+      const timer = this.#options.clock.after(proxyHeaderMs, () => fail(`it sent no PROXY header within ${proxyHeaderMs} ms`));
+      socket.on('error', () => {});
+      socket.on('data', take).once('close', gone);
+    });
   }
 
   #begin(server: SMTPServer, socket: Socket, takeUp: (socket: Socket) => void): void {

@@ -7,7 +7,7 @@
  * The library's own enhanced status codes are off: it derives them from the reply code and would call every 550 an unknown address.
  * Ours stand in the text of each refusal.
  */
-import type { Server } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { SMTPServer, type SMTPServerDataStream, type SMTPServerSession } from 'smtp-server';
 import { type AccountName, type AccountUuid, type DomainName, tryParseDomainName } from '#common/account-name.ts';
 import { sleep, type Timer } from '#common/clock.ts';
@@ -15,6 +15,8 @@ import { asPlatformError, messageOf, PlatformError } from '#common/errors/platfo
 import { smtpReplies } from '#common/errors/wire.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { boundAnew } from '#common/network/listening-sockets.ts';
+import type { TlsFacts } from '#common/network/network.ts';
+import { tlsOfSocket } from '#common/network/secure-contexts.ts';
 import { normaliseLineEnds } from '#protocol/mime/summary.ts';
 import type { FrontendStatus } from '../client/status.ts';
 import type { FrontendListener } from '../config.ts';
@@ -29,6 +31,7 @@ import { SmtpGuests } from './smtp-guests.ts';
 import type { Receiving } from './smtp-message.ts';
 import { judgeRecipient, judgeSubmissionSender, type PolicyOptions, type Refusal, refused } from './smtp-policy.ts';
 import { type JudgedLogin, openSaslDoor } from './smtp-sasl.ts';
+import { smtpTlsOptions, takeContextsOf } from './smtp-tls.ts';
 import { hopCount, hopsMax, missingHeaders, receivedHeader } from './smtp-trace.ts';
 
 /** Recipients of one message: five times what every client may count on (RFC 5321 §4.5.3.1.8); more get 452 and come in another message. */
@@ -54,6 +57,7 @@ interface SessionState {
   readonly log: Logger;
   /** Ends a submission session that does not log in. */
   readonly loginDeadline: Timer | undefined;
+  tls: Omit<TlsFacts, 'channelBinding'> | undefined;
   login: { readonly name: AccountName; readonly uuid: AccountUuid | undefined } | undefined;
   loginFailures: number;
   /** Accepted recipients of the open transaction, by address as the library keeps it. */
@@ -179,8 +183,7 @@ export class SmtpListener implements AsyncDisposable {
       heloResponse: '%s',
       secure: mode === 'implicit',
       lmtp: this.#listener.protocol === 'lmtp',
-      ...(tls === undefined ? {} : { cert: tls.cert, key: tls.key, minVersion: tls.minVersion ?? 'TLSv1.2' }),
-      ...(this.#listener.proxyFrom === undefined ? {} : { useProxy: [...this.#listener.proxyFrom] }),
+      ...(tls === undefined ? {} : smtpTlsOptions(tls)),
       disabledCommands: this.#disabledCommands(),
       hideENHANCEDSTATUSCODES: true,
       authMethods: [...mechanismsOf(this.#options.sasl ?? {}, undefined)],
@@ -197,7 +200,7 @@ export class SmtpListener implements AsyncDisposable {
       closeTimeout: Math.max(1, settings.drainMs),
       logger: false,
       onConnect: (session, done) => this.#connected(session, done),
-      onSecure: (_socket, session, done) => this.#secured(session, done),
+      onSecure: (socket, session, done) => this.#secured(socket, session, done),
       onMailFrom: (address, session, done) => this.#answer(session, done, this.#mail(session, address.address)),
       onRcptTo: (address, session, done) => this.#answer(session, done, this.#rcpt(session, address.address)),
       onData: (stream, session, done) => {
@@ -206,7 +209,7 @@ export class SmtpListener implements AsyncDisposable {
       },
       onClose: (session) => this.#closed(session),
     });
-    tls?.onChange?.(() => server.updateSecureContext({ cert: tls.cert, key: tls.key }));
+    if (tls !== undefined) takeContextsOf(server, tls);
     openSaslDoor(server, {
       exchange: { settings: this.#options.sasl ?? {}, tls: undefined, random: this.#options.ports.random, hasFinalData: false },
       salt: (session, loginName) => this.#options.scramSalt({ loginName, ...this.#clientOf(session) }),
@@ -234,6 +237,7 @@ export class SmtpListener implements AsyncDisposable {
         connections.add({ protocol, outcome });
         if (outcome === 'refused') this.#log.debug({ clientIp, errCode: 'LIMIT_CONNECTIONS' }, 'connection refused: over a limit');
       },
+      headerless: (clientIp, why) => this.#log.debug({ clientIp }, `a load balancer’s connection was dropped: ${why}`),
     });
     guests.watch(this.#server);
     return guests;
@@ -294,6 +298,7 @@ export class SmtpListener implements AsyncDisposable {
       startedAtMs: this.#options.ports.clock.monotonicMs(),
       log: this.#log.child({ sessionId, clientIp: address }),
       loginDeadline: this.#isSubmission ? this.#startLoginDeadline(session) : undefined,
+      tls: this.#tlsBefore(session),
       login: undefined,
       loginFailures: 0,
       recipients: new Map(),
@@ -307,6 +312,16 @@ export class SmtpListener implements AsyncDisposable {
     done();
   }
 
+  /** A load balancer may have ended the client's TLS itself, and said so: then the session has it. */
+  #tlsBefore(session: SMTPServerSession): SessionState['tls'] {
+    const tls = this.#guests.tlsBefore(session.id);
+    if (tls === undefined) return undefined;
+    session.secure = true;
+    for (const connection of this.#server.connections) if (connection.id === session.id) connection.secure = true;
+    const { commonName, ...facts } = tls;
+    return { ...facts, peerNames: commonName === undefined ? [] : [commonName] };
+  }
+
   #startLoginDeadline(session: SMTPServerSession): Timer {
     return this.#options.ports.clock.after(this.#options.settings.loginTimeoutMs, () => {
       this.#log.info({ clientIp: session.remoteAddress }, 'no login in time');
@@ -315,11 +330,14 @@ export class SmtpListener implements AsyncDisposable {
     });
   }
 
-  #secured(session: SMTPServerSession, done: (error?: Error) => void): void {
+  #secured(socket: Socket, session: SMTPServerSession, done: (error?: Error) => void): void {
     session.disabledCommands = this.#disabledCommands();
     const state = this.#sessions.get(session.id);
-    // RFC 3207 §4.2: what was known before the handshake is forgotten.
-    if (state !== undefined) state.login = undefined;
+    if (state !== undefined) {
+      // RFC 3207 §4.2: what was known before the handshake is forgotten.
+      state.login = undefined;
+      state.tls = tlsOfSocket(socket) ?? state.tls;
+    }
     done();
   }
 
@@ -330,8 +348,14 @@ export class SmtpListener implements AsyncDisposable {
     this.#sessions.delete(session.id);
     state.loginDeadline?.cancel();
     const durationMs = Math.round(this.#options.ports.clock.monotonicMs() - state.startedAtMs);
-    const { messages, refusals, login } = state;
-    state.log.info({ durationMs, messages, refusals, account: login?.name, tls: session.secure }, 'session ended');
+    const { messages, refusals, login, tls } = state;
+    const tlsFacts = {
+      tls: tls?.protocol ?? 'none',
+      tlsCipher: tls?.cipher,
+      tlsServerName: tls?.serverName,
+      tlsClientName: tls?.peerNames[0],
+    };
+    state.log.info({ durationMs, messages, refusals, account: login?.name, ...tlsFacts }, 'session ended');
   }
 
   #clientOf(session: SMTPServerSession): Pick<MailLogin, 'client' | 'defaultDomain'> {

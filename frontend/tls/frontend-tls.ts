@@ -30,7 +30,6 @@ interface Pair {
 /** TLS options that may change while they are in use; plain ones, which never do, are of this kind too. */
 export interface ChangingTls extends TlsServerOptions {
   reload?(): Promise<boolean>;
-  onChange?(listener: () => void): void;
   stop?(): void;
 }
 
@@ -45,7 +44,6 @@ export class FrontendTls implements ChangingTls {
   #ticketEpoch = -1;
   #ticketKey: Buffer | undefined;
   readonly #timer: Timer;
-  readonly #listeners: (() => void)[] = [];
 
   private constructor(
     config: FrontendTlsConfig,
@@ -120,7 +118,6 @@ export class FrontendTls implements ChangingTls {
       this.#pairs = pairs;
       this.#ca = ca;
       this.#reloads += 1;
-      for (const listener of this.#listeners) listener();
       log.info(
         { certificates: this.certificates().map(({ subjectAltName, validTo }) => `${subjectAltName}, until ${validTo}`) },
         'certificates reloaded',
@@ -130,11 +127,6 @@ export class FrontendTls implements ChangingTls {
       log.error({}, `the certificates could not be reloaded, those from before stay in use: ${messageOf(error)}`);
       return false;
     }
-  }
-
-  /** Called after the certificates have changed, for those who keep copies. */
-  onChange(listener: () => void): void {
-    this.#listeners.push(listener);
   }
 
   stop(): void {

@@ -54,7 +54,12 @@ const libraries = {
   pino: ['common/log/x.ts'],
   'node-cron': ['common/schedule.ts'],
   testcontainers: ['test/chaos/containers/x.ts'],
-  'smtp-server': ['frontend/listeners/smtp-guests.ts', 'frontend/listeners/smtp-listener.ts', 'frontend/listeners/smtp-sasl.ts'],
+  'smtp-server': [
+    'frontend/listeners/smtp-guests.ts',
+    'frontend/listeners/smtp-listener.ts',
+    'frontend/listeners/smtp-sasl.ts',
+    'frontend/listeners/smtp-tls.ts',
+  ],
   'nodemailer/lib/smtp-connection': ['frontend/queue/relay.ts', 'deploy/dev/x.ts'],
   yaml: ['common/config/x.ts'],
   ajv: ['common/config/x.ts'],

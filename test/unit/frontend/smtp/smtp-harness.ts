@@ -10,11 +10,12 @@ import { type Clock, systemClock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { Files } from '#common/files/files.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
-import { silentLogger } from '#common/log/logger.ts';
+import { type Logger, silentLogger } from '#common/log/logger.ts';
 import { createMetrics } from '#common/metrics/metrics.ts';
+import type { TlsServerOptions } from '#common/network/network.ts';
 import { systemNetwork } from '#common/network/system-network.ts';
 import { systemRandom } from '#common/random.ts';
-import { createThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
+import { createThrowawayCa, type ThrowawayCa } from '#deploy/dev/throwaway-ca.ts';
 import { type FrontendConfig, type FrontendListener, routingDefaults } from '#frontend/config.ts';
 import { startSmtp } from '#frontend/listeners/smtp.ts';
 import type { MailLogin, RunningSmtp } from '#frontend/listeners/smtp-contract.ts';
@@ -30,6 +31,10 @@ export interface SmtpHarnessOptions {
   readonly files?: Files;
   readonly clock?: Clock;
   readonly sasl?: SaslSettings;
+  /** Beside a certificate for `localhost`. */
+  readonly tls?: Partial<TlsServerOptions>;
+  readonly ca?: ThrowawayCa;
+  readonly log?: Logger;
 }
 
 /** See the header of this file. Listeners: SMTP with STARTTLS, submission with STARTTLS, submission with implicit TLS, in this order. */
@@ -41,14 +46,17 @@ export class SmtpHarness implements AsyncDisposable {
   readonly clients: LineClient[] = [];
   running!: RunningSmtp;
   caPem = '';
+  /** In use, and may be changed with its `version`. */
+  tls!: { -readonly [option in keyof TlsServerOptions]: TlsServerOptions[option] };
 
   static async start(options: SmtpHarnessOptions = {}): Promise<SmtpHarness> {
     const h = new SmtpHarness();
     h.router.add('alice@isp.example');
     h.router.add('bob@isp.example');
-    const ca = await createThrowawayCa(systemClock, systemRandom);
+    const ca = options.ca ?? (await createThrowawayCa(systemClock, systemRandom));
     const issued = await ca.issue(['localhost', '127.0.0.1', 'front1.eu.isp.example']);
     h.caPem = ca.certificate;
+    h.tls = { cert: issued.certificate, key: issued.key, ...options.tls };
     const listener = (protocol: 'smtp' | 'submission' | 'lmtp', tls: 'starttls' | 'implicit'): FrontendListener => ({
       protocol,
       tls,
@@ -82,7 +90,7 @@ export class SmtpHarness implements AsyncDisposable {
       config,
       settings: new Settings({ config }),
       listeners,
-      tls: { cert: issued.certificate, key: issued.key },
+      tls: h.tls,
       router: h.router,
       authenticate: async (login) => {
         h.logins.push(login);
@@ -103,7 +111,7 @@ export class SmtpHarness implements AsyncDisposable {
         random: systemRandom,
         network: systemNetwork,
         files: options.files ?? nodeFiles,
-        log: silentLogger,
+        log: options.log ?? silentLogger,
         metrics: createMetrics(),
       },
     });
