@@ -6,7 +6,7 @@
  */
 import type { Clock } from '#common/clock.ts';
 import { PlatformError } from '#common/errors/platform-error.ts';
-import type { Connection, Network } from '#common/network/network.ts';
+import type { Connection, Network, TlsClientOptions } from '#common/network/network.ts';
 import type { ForeignService } from '#directory/client/records.ts';
 import type { ForeignDialogue, ForeignStep } from './dialogues/dialogue.ts';
 
@@ -34,15 +34,23 @@ export interface ForeignConnection {
   readonly early: Buffer;
 }
 
-/** Connects. Rejects with `NET_*`. */
-export function dial(network: Network, target: ForeignTarget): Promise<Connection> {
-  const { host, service, serverName, ca, connectTimeoutMs } = target;
-  return network.connect({
-    host,
-    port: service.port,
-    timeoutMs: connectTimeoutMs,
-    ...(service.tls === 'implicit' ? { tls: { serverName, ...(ca === undefined ? {} : { ca }) } } : {}),
-  });
+/** Makes the PROXY header for a connection. */
+export type Preface = (connection: Connection) => Buffer;
+
+/** Connects. Rejects with `NET_*`. Where TLS comes first, the preface goes before it and has been sent; elsewhere it is to be sent before all else. */
+export async function dial(network: Network, target: ForeignTarget, preface?: Preface): Promise<Connection> {
+  const { host, service, serverName, connectTimeoutMs } = target;
+  const to = { host, port: service.port, timeoutMs: connectTimeoutMs };
+  if (service.tls !== 'implicit') return network.connect(to);
+  if (preface === undefined) return network.connect({ ...to, tls: tlsOf(target) });
+  const connection = await network.connect(to);
+  if (connection.startTlsAsClient === undefined) {
+    connection.destroy();
+    throw noTls(serverName);
+  }
+  connection.write(preface(connection));
+  await connection.startTlsAsClient(tlsOf(target));
+  return connection;
 }
 
 /**
@@ -51,14 +59,9 @@ export function dial(network: Network, target: ForeignTarget): Promise<Connectio
  *
  * @param preface the PROXY header, where the server waits for one
  */
-export async function meet(
-  network: Network,
-  clock: Clock,
-  target: ForeignTarget,
-  preface: (connection: Connection) => Buffer | undefined,
-): Promise<void> {
-  const connection = await dial(network, target);
-  const { serverName, loginTimeoutMs } = target;
+export async function meet(network: Network, clock: Clock, target: ForeignTarget, preface: Preface | undefined): Promise<void> {
+  const connection = await dial(network, target, preface);
+  const { serverName, service, loginTimeoutMs } = target;
   try {
     await new Promise<void>((resolve, reject) => {
       const timer = clock.after(loginTimeoutMs, () =>
@@ -76,8 +79,7 @@ export async function meet(
         end: gone,
         close: gone,
       });
-      const bytes = preface(connection);
-      if (bytes !== undefined) connection.write(bytes);
+      if (preface !== undefined && service.tls !== 'implicit') connection.write(preface(connection));
     });
   } finally {
     connection.destroy();
@@ -87,14 +89,14 @@ export async function meet(
 /**
  * Runs a dialogue to its end. Rejects with the dialogue's error, `NET_*` or `FOREIGN_PROTOCOL`; the connection is then gone.
  *
- * @param preface bytes before everything else (the PROXY header)
+ * @param preface as `dial` was given it
  */
 export function converse(
   clock: Clock,
   connection: Connection,
   target: ForeignTarget,
   dialogue: ForeignDialogue,
-  preface: Buffer | undefined,
+  preface: Preface | undefined,
 ): Promise<ForeignConnection> {
   return new Promise((resolve, reject) => {
     let pending = nothing;
@@ -136,13 +138,12 @@ export function converse(
     const secure = (): void => {
       // Nothing that was said in clear after the server's answer counts (RFC 9051 §6.2.1).
       pending = nothing;
-      const { serverName, ca } = target;
       if (connection.startTlsAsClient === undefined) {
-        fail(new PlatformError('NET_TLS_FAILED', `TLS cannot be started on this connection to ${serverName}`));
+        fail(noTls(target.serverName));
         return;
       }
       isSecuring = true;
-      connection.startTlsAsClient({ serverName, ...(ca === undefined ? {} : { ca }) }).then(
+      connection.startTlsAsClient(tlsOf(target)).then(
         () => {
           isSecuring = false;
           if (!isOver) connection.write(dialogue.secured());
@@ -182,9 +183,18 @@ export function converse(
         if (!isSecuring) fail(closed(target, error));
       },
     });
-    if (preface !== undefined) connection.writeAll([preface, Buffer.from(dialogue.opening)]);
-    else if (dialogue.opening !== '') connection.write(dialogue.opening);
+    if (preface !== undefined && target.service.tls !== 'implicit') {
+      connection.writeAll([preface(connection), Buffer.from(dialogue.opening)]);
+    } else if (dialogue.opening !== '') connection.write(dialogue.opening);
   });
+}
+
+function tlsOf({ serverName, ca }: ForeignTarget): TlsClientOptions {
+  return { serverName, ...(ca === undefined ? {} : { ca }) };
+}
+
+function noTls(serverName: string): PlatformError {
+  return new PlatformError('NET_TLS_FAILED', `TLS cannot be started on this connection to ${serverName}`);
 }
 
 function closed(target: ForeignTarget, cause?: Error): PlatformError {

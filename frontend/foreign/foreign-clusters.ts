@@ -20,7 +20,7 @@ import type { ClusterMember, ClusterRecord, ForeignProtocol, ForeignService } fr
 import type { Credentials } from '#frontend/session/credentials.ts';
 import { encodeProxyHeader } from '#protocol/proxy/encode.ts';
 import { chooseHost, type HostChoice } from './choose-host.ts';
-import { converse, dial, type ForeignConnection, type ForeignTarget, meet } from './connect.ts';
+import { converse, dial, type ForeignConnection, type ForeignTarget, meet, type Preface } from './connect.ts';
 import { type ForeignCredentials, type ForeignDialogue, type ForeignDialogueOptions, withoutSecrets } from './dialogues/dialogue.ts';
 import { ForeignImap } from './dialogues/imap.ts';
 import { ForeignPop3 } from './dialogues/pop3.ts';
@@ -247,7 +247,8 @@ export class ForeignClusters {
     login: ForeignLogin,
     settings: ForeignSettings,
   ): Promise<ForeignConnection> {
-    const connection = await dial(this.#options.ports.network, target);
+    const preface = prefaceOf(settings, login.client);
+    const connection = await dial(this.#options.ports.network, target, preface);
     const startTls = target.service.tls === 'starttls';
     const { address, port } = login.client;
     const options: ForeignDialogueOptions = {
@@ -259,7 +260,6 @@ export class ForeignClusters {
           ? { address, port, localAddress: connection.localAddress, localPort: connection.localPort, sessionId: login.sessionId }
           : undefined,
     };
-    const preface = prefaceOf(settings, connection, login.client);
     try {
       return await converse(this.#clock, connection, target, this.#dialogue(protocol, options), preface);
     } catch (thrown) {
@@ -298,8 +298,7 @@ export class ForeignClusters {
     const isUnreached = error.code.startsWith('NET_') || error.code === 'FOREIGN_PROTOCOL';
     if (isUnreached) {
       const { network, clock } = this.#options.ports;
-      const preface = (connection: Connection): Buffer | undefined =>
-        settings === undefined ? undefined : prefaceOf(settings, connection, { address: '', port: 0 });
+      const preface = settings === undefined ? undefined : prefaceOf(settings, { address: '', port: 0 });
       this.#health.failed(host.name, error, () => meet(network, clock, target, preface));
     }
     if (error.kind === 'auth' && settings?.login.kind === 'master-user') {
@@ -365,18 +364,15 @@ function credentialsOf(account: ForeignAccount, credentials: Credentials, settin
 }
 
 /** The PROXY header, where the server is sent one; without an address it says that the connection is nobody's but ours. */
-function prefaceOf(
-  { forward }: ForeignSettings,
-  { remoteAddress, remotePort }: Connection,
-  { address, port }: ForeignLogin['client'],
-): Buffer | undefined {
+function prefaceOf({ forward }: ForeignSettings, { address, port }: ForeignLogin['client']): Preface | undefined {
   if (forward !== 'proxy-v1' && forward !== 'proxy-v2') return undefined;
-  return encodeProxyHeader(forward === 'proxy-v1' ? 1 : 2, {
-    sourceAddress: address,
-    sourcePort: port,
-    destinationAddress: remoteAddress,
-    destinationPort: remotePort,
-  });
+  return ({ remoteAddress, remotePort }) =>
+    encodeProxyHeader(forward === 'proxy-v1' ? 1 : 2, {
+      sourceAddress: address,
+      sourcePort: port,
+      destinationAddress: remoteAddress,
+      destinationPort: remotePort,
+    });
 }
 
 const nobody: ForeignCredentials = { authenticationId: '', authorizationId: '', password: '' };

@@ -21,6 +21,7 @@ const peers = {
   '/usr/lib/dovecot/pop3': 'dovecot-pop3d',
   '/usr/lib/dovecot/lmtp': 'dovecot-lmtpd',
   '/usr/lib/dovecot/managesieve': 'dovecot-managesieved',
+  '/usr/lib/dovecot/submission': 'dovecot-submissiond',
   '/usr/lib/dovecot/modules/auth/libauthdb_lua.so': 'dovecot-auth-lua',
   '/usr/sbin/nginx': 'nginx',
   '/usr/lib/nginx/modules/ngx_mail_module.so': 'libnginx-mod-mail',
