@@ -2,6 +2,7 @@
 import type { Metrics } from '#common/metrics/metrics.ts';
 import type { RunningMailListener } from './listeners/mail-listener.ts';
 import type { Routes } from './routing/routes.ts';
+import type { CertificateStatus } from './tls/frontend-tls.ts';
 
 /** Where the figures are. */
 export interface GaugeSources {
@@ -10,6 +11,7 @@ export interface GaugeSources {
   /** Since the followed directory was last heard of. */
   silentMs(): number;
   snapshotAgeMs(): number | undefined;
+  certificates(): CertificateStatus | undefined;
 }
 
 /** Adds them to the metrics. */
@@ -21,7 +23,22 @@ export function registerGauges(metrics: Metrics, node: string, sources: GaugeSou
     'node',
   ]);
   const snapshotAge = metrics.gauge('archipelago_frontend_route_snapshot_age_seconds', 'Age of the snapshot of routes on disk.', ['node']);
+  const certificateLeft = metrics.gauge(
+    'archipelago_frontend_certificate_left_seconds',
+    'Time until the first of the certificates that clients are shown expires.',
+    ['node'],
+  );
+  const certificatesRefused = metrics.gauge(
+    'archipelago_frontend_certificates_refused',
+    '1 while the certificate files cannot be used as they are now, and those from before are.',
+    ['node'],
+  );
   metrics.onCollect(() => {
+    const certificates = sources.certificates();
+    if (certificates !== undefined) {
+      certificateLeft.set({ node }, Math.min(...certificates.shown.map(({ leftMs }) => leftMs)) / 1000);
+      certificatesRefused.set({ node }, certificates.refused === undefined ? 0 : 1);
+    }
     const ageMs = sources.snapshotAgeMs();
     if (ageMs !== undefined) snapshotAge.set({ node }, ageMs / 1000);
     const byProtocol = new Map([

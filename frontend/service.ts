@@ -9,7 +9,6 @@
  * What always holds: nobody hears that an account does not exist unless the master said so; a silent directory freezes routes and stops no
  * mail; one session's failure ends that session. What may be lost when this process dies: its clients' connections, which come back elsewhere.
  */
-import { X509Certificate } from 'node:crypto';
 import type { LinkClient } from '#backend-cluster/client/cluster-client.ts';
 import type { LinkTlsPems } from '#backend-cluster/client/link-tls.ts';
 import { tryParseDomainName } from '#common/account-name.ts';
@@ -285,6 +284,7 @@ class Frontend implements RunningFrontend {
       routes: this.#routes,
       silentMs: () => this.#follower.status().silentMs,
       snapshotAgeMs: () => this.#keeper.ageMs(),
+      certificates: () => this.#tls?.certificates?.(),
     });
     this.#takeSettings();
   }
@@ -364,6 +364,7 @@ class Frontend implements RunningFrontend {
 
   status(): FrontendStatus {
     const followed = this.#follower.status();
+    const certificates = this.#tls?.certificates?.();
     return {
       role: 'frontend',
       name: this.name,
@@ -400,6 +401,7 @@ class Frontend implements RunningFrontend {
       logins: { ...this.#opener.counts },
       links: this.#doors.link.use(),
       settingsRefused: this.#settings.report().refused.length,
+      ...(certificates === undefined ? {} : { certificates }),
       queue: this.#smtp?.queue() ?? { messages: 0, oldestAgeMs: 0, delivered: 0, deferred: 0, bounced: 0 },
     };
   }
@@ -579,10 +581,13 @@ class Frontend implements RunningFrontend {
   }
 
   #certificateCheck(): ReadinessCheck {
-    if (this.#tls === undefined) return { name: 'certificate', ok: true, detail: 'no TLS is configured' };
-    const { validFromDate, validToDate } = new X509Certificate(this.#tls.cert);
-    const nowMs = this.#ports.clock.nowMs();
-    const ok = validFromDate.getTime() <= nowMs && nowMs < validToDate.getTime();
-    return { name: 'certificate', ok, detail: `valid from ${validFromDate.toISOString()} to ${validToDate.toISOString()}` };
+    const [first] = this.#tls?.certificates?.().shown ?? [];
+    if (first === undefined) return { name: 'certificate', ok: true, detail: 'no TLS is configured' };
+    const [from, to] = [new Date(first.validFromMs).toISOString(), new Date(first.validToMs).toISOString()];
+    return {
+      name: 'certificate',
+      ok: first.validFromMs <= this.#ports.clock.nowMs() && first.leftMs > 0,
+      detail: `valid from ${from} to ${to}`,
+    };
   }
 }

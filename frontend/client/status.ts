@@ -61,6 +61,11 @@ export interface FrontendStatus {
   readonly links?: readonly LinkUse[];
   /** Values in the entry of its subset that are refused. */
   readonly settingsRefused?: number;
+  /** What it shows its clients, and why files that have changed are not used. */
+  readonly certificates?: {
+    readonly shown: readonly { readonly names: string; readonly leftMs: number }[];
+    readonly refused: string | undefined;
+  };
   /** The processes that serve it: the one that accepts, and earlier ones with sessions left. Missing where it cannot be restarted without a break. */
   readonly processes?: readonly FrontendProcess[];
 }

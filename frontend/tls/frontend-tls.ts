@@ -27,8 +27,16 @@ interface Pair {
   readonly key: string;
 }
 
+/** The certificates, as status pages show them. */
+export interface CertificateStatus {
+  readonly shown: readonly { readonly names: string; readonly validFromMs: number; readonly validToMs: number; readonly leftMs: number }[];
+  /** Why the files as they are now are not used. */
+  readonly refused: string | undefined;
+}
+
 /** TLS options that may change while they are in use; plain ones, which never do, are of this kind too. */
 export interface ChangingTls extends TlsServerOptions {
+  certificates?(): CertificateStatus;
   reload?(): Promise<boolean>;
   stop?(): void;
 }
@@ -39,6 +47,9 @@ export class FrontendTls implements ChangingTls {
   readonly #ports: { readonly files: Files; readonly clock: Clock; readonly log: Logger };
   readonly #ticketSecret: Secret<string> | undefined;
   #pairs: readonly Pair[];
+  /** Of each of them; a certificate is not taken apart for every look at it. */
+  #validity: readonly ReturnType<typeof validityOf>[];
+  #refused: string | undefined;
   #ca: string | undefined;
   #reloads = 0;
   #ticketEpoch = -1;
@@ -53,6 +64,7 @@ export class FrontendTls implements ChangingTls {
     this.#config = config;
     this.#ports = ports;
     this.#pairs = read.pairs;
+    this.#validity = read.pairs.map(validityOf);
     this.#ca = read.ca;
     this.#ticketSecret = read.ticketSecret;
     this.#timer = ports.clock.every(reloadEveryMs, () => void this.reload());
@@ -104,9 +116,11 @@ export class FrontendTls implements ChangingTls {
     return `${this.#reloads}.${this.#epoch()}`;
   }
 
-  /** Every certificate shown here, for status and readiness. */
-  certificates(): readonly X509Certificate[] {
-    return this.#pairs.map(({ cert }) => new X509Certificate(cert));
+  /** Every certificate shown here; the first goes to clients that ask for none. */
+  certificates(): CertificateStatus {
+    const nowMs = this.#ports.clock.nowMs();
+    const shown = this.#validity.map((validity) => ({ ...validity, leftMs: validity.validToMs - nowMs }));
+    return { shown, refused: this.#refused };
   }
 
   /** Reads the files anew; `true` when they had changed and are used from now on. Never rejects. */
@@ -114,17 +128,18 @@ export class FrontendTls implements ChangingTls {
     const { files, log } = this.#ports;
     try {
       const { pairs, ca } = await readFiles(this.#config, files);
+      this.#refused = undefined;
       if (JSON.stringify([pairs, ca]) === JSON.stringify([this.#pairs, this.#ca])) return false;
       this.#pairs = pairs;
+      this.#validity = pairs.map(validityOf);
       this.#ca = ca;
       this.#reloads += 1;
-      log.info(
-        { certificates: this.certificates().map(({ subjectAltName, validTo }) => `${subjectAltName}, until ${validTo}`) },
-        'certificates reloaded',
-      );
+      const certificates = this.#validity.map(({ names, validToMs }) => `${names}, until ${new Date(validToMs).toISOString()}`);
+      log.info({ certificates }, 'certificates reloaded');
       return true;
     } catch (error) {
-      log.error({}, `the certificates could not be reloaded, those from before stay in use: ${messageOf(error)}`);
+      this.#refused = messageOf(error);
+      log.error({}, `the certificates could not be reloaded, those from before stay in use: ${this.#refused}`);
       return false;
     }
   }
@@ -136,6 +151,11 @@ export class FrontendTls implements ChangingTls {
   #epoch(): number {
     return Math.floor(this.#ports.clock.nowMs() / ticketPeriodMs);
   }
+}
+
+function validityOf({ cert }: Pair) {
+  const { subjectAltName = '', validFromDate, validToDate } = new X509Certificate(cert);
+  return { names: subjectAltName, validFromMs: validFromDate.getTime(), validToMs: validToDate.getTime() };
 }
 
 /** 48 bytes: name, MAC key and encryption key of tickets. */

@@ -3,8 +3,8 @@ import type { Finding, Replies, ServiceReport, StatusReport } from './reports.ts
 
 type Picture = Pick<StatusReport, 'subsets' | 'directories' | 'replication' | 'replicas' | 'clusters'>;
 
-/** From where on a replica counts as behind, and a queue as stuck. */
-export const findingLimits = { replicaLagMs: 30_000, queueAgeMs: 3_600_000 } as const;
+/** From where on a replica counts as behind, a queue as stuck, and a certificate as about to expire. */
+export const findingLimits = { replicaLagMs: 30_000, queueAgeMs: 3_600_000, certificateLeftMs: 14 * 86_400_000 } as const;
 
 /** Builds the list, failures first. */
 export function findingsOf(replies: Replies, services: readonly (ServiceReport & { node: string })[], picture: Picture): Finding[] {
@@ -56,6 +56,24 @@ export function findingsOf(replies: Replies, services: readonly (ServiceReport &
           frontend.name,
           `${frontend.settingsRefused} values in the directory entry of subset ${subset.name} are refused; the last good ones stay`,
           `archipelago config show --frontend ${frontend.name} says which and why`,
+        );
+      }
+      for (const { names, leftMs } of frontend.certificates?.shown ?? []) {
+        if (leftMs > findingLimits.certificateLeftMs) continue;
+        const when = leftMs > 0 ? `expires in ${Math.ceil(leftMs / 86_400_000)} days` : 'has expired';
+        add(
+          leftMs > 0 ? 'warning' : 'failure',
+          frontend.name,
+          `the certificate for ${names} ${when}`,
+          'replace its files; no restart is needed',
+        );
+      }
+      if (frontend.certificates?.refused !== undefined) {
+        add(
+          'warning',
+          frontend.name,
+          `certificate files that have changed are not used: ${frontend.certificates.refused}`,
+          'correct the files; those from before stay in use, and no restart is needed',
         );
       }
       if (frontend.queue.oldestAgeMs > findingLimits.queueAgeMs) {

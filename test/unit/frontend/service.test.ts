@@ -21,6 +21,7 @@ import type { DirectoryChange, FollowerStatus } from '#directory/client/director
 import { type FrontendConfig, routingDefaults } from '#frontend/config.ts';
 import { noMail } from '#frontend/listeners/smtp-contract.ts';
 import { type RunningFrontend, startFrontendService } from '#frontend/service.ts';
+import type { ChangingTls } from '#frontend/tls/frontend-tls.ts';
 import { account, cluster, domain, FakeDirectory, subset, uuidOf } from './fakes.ts';
 
 let certificate: IssuedCertificate;
@@ -46,7 +47,12 @@ interface World {
 const calls: { method: string; params: unknown }[] = [];
 
 async function start(
-  options: { serve?: (channel: Connection) => void; drainMs?: number; through?: (port: number) => Promise<number> } = {},
+  options: {
+    serve?: (channel: Connection) => void;
+    drainMs?: number;
+    through?: (port: number) => Promise<number>;
+    tls?: Partial<ChangingTls>;
+  } = {},
 ): Promise<World> {
   const ports: Ports = systemPorts(silentLogger);
   const member = await startLinkServer({
@@ -111,7 +117,7 @@ async function start(
   };
   const frontend = await startFrontendService(
     config,
-    { cert: certificate.certificate, key: certificate.key },
+    { cert: certificate.certificate, key: certificate.key, ...options.tls },
     {
       link: createLinkClient({ name: config.name, role: 'frontend', tls: undefined, ports }),
       reader: directory,
@@ -310,6 +316,16 @@ describe('a frontend on real sockets', () => {
     });
     await wire.until(() => wire.isClosed);
     expect(received).toBe(size);
+  });
+
+  it('is not ready with a first certificate that is none any more, and says what it shows', async () => {
+    const expired = { names: 'DNS:mail.isp.example', validFromMs: 0, validToMs: 1000, leftMs: -5 };
+    const { frontend } = await start({ tls: { certificates: () => ({ shown: [expired], refused: undefined }) } });
+    expect(frontend.readiness().find(({ name }) => name === 'certificate')).toMatchObject({
+      ok: false,
+      detail: 'valid from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.000Z',
+    });
+    expect(frontend.status().certificates).toMatchObject({ shown: [{ names: 'DNS:mail.isp.example', leftMs: -5 }] });
   });
 
   it('goes on with frozen routes while the directory is silent, and is ready all the same', async () => {

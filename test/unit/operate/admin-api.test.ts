@@ -11,6 +11,7 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import { systemRandom } from '#common/random.ts';
 import { Secret } from '#common/secret.ts';
 import type { ClusterRecord } from '#directory/client/records.ts';
+import type { FrontendStatus } from '#frontend/client/status.ts';
 import { startAdmin } from '#operate/api/admin-server.ts';
 import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
 import type { SessionsReport, StatusReport, WhyReport } from '#operate/api/reports.ts';
@@ -207,6 +208,24 @@ describe('the installation', () => {
     expect(findings.map((each) => [each.severity, each.about, each.what, each.fix])).toEqual([
       ['warning', 'front1.eu.isp.example', 'the frontend is cordoned', 'archipelago frontend resume front1.eu.isp.example'],
       ['warning', 'back1.west.isp.example', 'is draining', 'wait, or: archipelago backend drain back1.west.isp.example --abort'],
+    ]);
+  });
+
+  it('warns of certificates that expire soon and of files that are not used, and calls one that has expired a failure', async () => {
+    const frontend = fakeFrontend('front1.eu.isp.example', 'eu', 0);
+    const day = 86_400_000;
+    const shown = [
+      { names: 'DNS:mail.isp.example', leftMs: 15 * day },
+      { names: 'DNS:soon.isp.example', leftMs: 3 * day },
+      { names: 'DNS:old.isp.example', leftMs: -1 },
+    ];
+    const status = { ...(frontend.status() as FrontendStatus), certificates: { shown, refused: 'mail.key is not the key' } };
+    const services = [{ ...frontend, status: () => status }];
+    const { findings } = await ask<StatusReport>(await start({ services }), '/api/v1/status');
+    expect(findings.map(({ severity, what }) => [severity, what])).toEqual([
+      ['failure', 'the certificate for DNS:old.isp.example has expired'],
+      ['warning', 'the certificate for DNS:soon.isp.example expires in 3 days'],
+      ['warning', 'certificate files that have changed are not used: mail.key is not the key'],
     ]);
   });
 
