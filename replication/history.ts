@@ -14,7 +14,7 @@ import type { Scope } from '#replication/scope.ts';
 import { compareServers, describeReport } from '#replication/verify.ts';
 
 /** The latest change that a server says to hold; `undefined` when it does not say. */
-export async function contextCsnOf(connection: LdapConnection, suffix: string): Promise<string | undefined> {
+export async function contextCsnOf(connection: Pick<LdapConnection, 'readEntry'>, suffix: string): Promise<string | undefined> {
   const entry = await connection.readEntry(suffix, ['contextCSN']);
   return textsOf(entry?.attributes ?? [], 'contextCSN')
     .sort()

@@ -12,13 +12,13 @@
  * refresh never deletes more than the configured share by itself. What may happen: a change is applied twice, which changes nothing.
  */
 
-import { sleep } from '#common/clock.ts';
 import { type Environment, readPem, readSecret } from '#common/config/resolve.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Ports, ReadinessCheck, RunningService } from '#common/lifecycle.ts';
 import { cronSchedule, type Schedule, type Scheduled } from '#common/schedule.ts';
 import { openBound } from '#directory/client/access.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { whenCaughtUp } from '#replication/caught-up.ts';
 import type {
   ComparisonOptions,
   FoundDifferences,
@@ -67,8 +67,6 @@ export interface RunningReplication extends RunningService<ReplicationStatus> {
 }
 
 const answerTimeoutMs = 10_000;
-/** How long a comparison waits for changes under way before it looks again at what differed. */
-const settleMs = 5000;
 
 /** Starts the service. Rejects when its configuration cannot be used; servers that are away are waited for. */
 export async function startReplication(
@@ -216,10 +214,8 @@ class Replication implements RunningReplication {
     // Entries are taken apart one at a time: hundreds of them at once would outlive the space for new objects.
     await using master = await reach(this.#master, 'the master', this.#ports);
     await using replica = await reach(this.#seat(name).access, `the replica ${name}`, this.#ports);
-    const found = await this.#comparisons.run(this.#comparison(replicator, master, replica), {
-      onProgress,
-      signal: signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]),
-    });
+    const ends = AbortSignal.any([replicator.ended, this.#stop.signal, ...(signal === undefined ? [] : [signal])]);
+    const found = await this.#comparisons.run(this.#comparison(replicator, master, replica, ends), { onProgress, signal: ends });
     const { report } = found;
     this.#noteVerified(replicator, report, { differences: found.all(), isCut: false });
     this.#continuous.noteEntries(name, report.entries);
@@ -305,25 +301,11 @@ class Replication implements RunningReplication {
     await Promise.all([...this.#seats.values()].map((one) => one[Symbol.asyncDispose]()));
   }
 
-  #comparison(replicator: Replicator, master: LdapConnection, replica: LdapConnection): Comparison {
+  #comparison(replicator: Replicator, master: LdapConnection, replica: LdapConnection, signal: AbortSignal): Comparison {
     const { name, keepsCsn, scope } = replicator;
     const { suffix } = this.#config;
-    return { name, master, replica, suffix, keepsCsn, scope, settled: () => this.#settled(replicator, master) };
-  }
-
-  // Until the replica has what the master has now, and no longer than that takes when all is well.
-  async #settled(replicator: Replicator, master: LdapConnection): Promise<void> {
-    const late = new AbortController();
-    const timer = this.#ports.clock.after(settleMs, () => late.abort());
-    try {
-      const csn = await contextCsnOf(master, this.#config.suffix);
-      if (csn === undefined) await sleep(this.#ports.clock, settleMs, this.#stop.signal);
-      else await replicator.waitFor(csn, AbortSignal.any([late.signal, this.#stop.signal]));
-    } catch (error) {
-      if (!late.signal.aborted && !this.#stop.signal.aborted) throw error;
-    } finally {
-      timer.cancel();
-    }
+    const settled = (): Promise<string | undefined> => whenCaughtUp(() => replicator.status(), master, suffix, this.#ports.clock, signal);
+    return { name, master, replica, suffix, keepsCsn, scope, settled };
   }
 
   #noteVerified(replicator: Replicator, report: VerifyReport, found: Parameters<Replicator['noteVerified']>[1] = report): void {
@@ -356,7 +338,8 @@ class Replication implements RunningReplication {
           await using opening = new AsyncDisposableStack();
           const open = async (access: ServerAccess): Promise<LdapConnection> =>
             opening.use(await openBound(access.url, access, this.#ports));
-          const comparison = this.#comparison(replicator, await open(this.#master), await open(seat.access));
+          const ends = AbortSignal.any([replicator.ended, this.#stop.signal]);
+          const comparison = this.#comparison(replicator, await open(this.#master), await open(seat.access), ends);
           const walks = [await open(this.#master), await open(seat.access)] as const;
           const opened = opening.move();
           return { comparison, walks, [Symbol.asyncDispose]: () => opened.disposeAsync() };

@@ -131,6 +131,11 @@ export class Replicator implements AsyncDisposable {
     return this.#options.scope;
   }
 
+  /** Aborts when it is stopped, e.g. because another service writes the replica. */
+  get ended(): AbortSignal {
+    return this.#stop.signal;
+  }
+
   /** Median replay lag of the last changes, milliseconds. */
   get medianReplayMs(): number | undefined {
     return this.#lag.medianReplayMs();

@@ -3,19 +3,24 @@
  *
  *   read both once ──► digests of ranges (digest.ts) ──► equal: done
  *                         └─ ranges that differ ──► read both again, those entries only ──► suspects
- *                                                      └──► look at each on both sides ──► wait for changes under way ──► look again
+ *                                   └──► look at each on both sides ──► wait until the replica has what the master had ──► look again
  *
  * Changes go on meanwhile. What is equal when it is looked at is no difference, and neither is an entry that the master changed between
- * the last two looks: it is counted as under way. Memory is bounded: 24 bytes a range; suspects and differences are in files when there are
+ * the last two looks: it is counted as under way. So what is reported was one thing at the master from before the replica was given all
+ * that the master had until after the replica was looked at for the last time. Memory is bounded: 24 bytes a range; suspects and differences are in files when there are
  * many (named-entries.ts, differences.ts).
  */
+import { hash } from 'node:crypto';
 import { PlatformError } from '#common/errors/platform-error.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { normalizeDnText, splitDn } from '#protocol/ldap/dn.ts';
+import { textOf } from '#protocol/ldap/messages.ts';
 import type { ComparisonProgress, Difference, VerifyReport } from '#replication/client/status.ts';
 import { decide, type EntryImage } from '#replication/decide.ts';
 import { entryDigest, type Lot, RangeDigests } from '#replication/digest.ts';
-import { findManyAtMaster, findManyByUuid, type ReadEntry, readAllAtMaster, readAllEntries } from '#replication/replica.ts';
-import type { Scope } from '#replication/scope.ts';
+import { masterUuidAttributes, uuidOfEntry } from '#replication/master-entry.ts';
+import { findAtMaster, findManyAtMaster, findManyByUuid, type ReadEntry, readAllAtMaster, readAllEntries } from '#replication/replica.ts';
+import { type Scope, wholeScope } from '#replication/scope.ts';
 import type { Differences } from '#replication/store/differences.ts';
 import { NamedEntries } from '#replication/store/named-entries.ts';
 
@@ -33,8 +38,11 @@ export interface Comparison {
   /** False for a replica that has CSNs of its own. */
   readonly keepsCsn: boolean;
   readonly scope: Scope;
-  /** Resolves when the replica has had time for the changes that are under way. */
-  readonly settled?: () => Promise<void>;
+  /**
+   * Resolves when the replica has been given all that the master has now, with the CSN up to which it has everything where that is known.
+   * Rejects when that does not come about: what differs cannot be told from what is under way.
+   */
+  readonly settled?: () => Promise<string | undefined>;
 }
 
 /** Where a comparison puts what does not go into memory, and whom it tells how far it is. */
@@ -153,38 +161,94 @@ export class Findings {
 
 /** Compares these entries one by one, and those that differ once more. */
 export async function lookAt(comparison: Comparison, uuids: readonly string[], findings: Findings): Promise<void> {
-  /** What the master had when the entry differed; '' for nothing. */
-  const differing = new Map<string, string>();
-  await look(comparison, uuids, (uuid, difference, atMaster) => {
-    if (difference !== undefined) differing.set(uuid, atMaster?.toString('latin1') ?? '');
+  const differing = new Map<string, Mark>();
+  await look(comparison, uuids, undefined, (uuid, difference, mark) => {
+    if (difference !== undefined) differing.set(uuid, mark);
   });
   if (differing.size === 0) return;
-  await comparison.settled?.();
-  await look(comparison, [...differing.keys()], (uuid, difference, atMaster) => {
+  const last = { csn: await comparison.settled?.() };
+  await look(comparison, [...differing.keys()], last, (uuid, difference, mark) => {
     if (difference === undefined) return;
-    if ((atMaster?.toString('latin1') ?? '') === differing.get(uuid)) findings.add(difference);
+    const before = differing.get(uuid);
+    if (mark[0] === before?.[0] && mark[1] === before[1]) findings.add(difference);
     else findings.addUnderWay();
   });
 }
 
-/** `atMaster`: digest of what the master has; `undefined` for nothing. */
-type Seen = (uuid: string, difference: Difference | undefined, atMaster: Buffer | undefined) => void;
+/** What the master has of an entry that differs: equal when it was looked at twice and nothing was done to it in between. */
+type Mark = readonly [high: number, low: number];
+const nothing: Mark = [0, 0];
+/** Of what is being changed: not equal at the first look and the last. */
+const moving = { first: [1, 0], last: [2, 0] } as const;
 
-async function look({ master, replica, suffix, keepsCsn, scope }: Comparison, uuids: readonly string[], seen: Seen): Promise<void> {
+type Seen = (uuid: string, difference: Difference | undefined, mark: Mark) => void;
+
+// `last`: the replica has everything up to that CSN. The master is read behind the replica then, for its state must be known until after that.
+async function look(comparison: Comparison, uuids: readonly string[], last: { readonly csn: string | undefined } | undefined, seen: Seen) {
+  const { master, replica, suffix, keepsCsn, scope } = comparison;
   for (let from = 0; from < uuids.length; from += lookAtMax) {
     const some = uuids.slice(from, from + lookAtMax);
-    const [wanted, present] = await Promise.all([
-      findManyAtMaster(master, suffix, some, scope),
-      findManyByUuid(replica, suffix, some, scope),
-    ]);
+    const reading = findManyByUuid(replica, suffix, some, scope);
+    if (last !== undefined) await reading;
+    const [present, wanted] = await Promise.all([reading, findManyAtMaster(master, suffix, some, scope)]);
+    const marks = new Marks(comparison, last);
     for (const uuid of some) {
       const atMaster = wanted.get(uuid);
-      seen(
-        uuid,
-        compareEntry(uuid, atMaster, present.get(uuid), keepsCsn),
-        atMaster === undefined ? undefined : entryDigest(uuid, atMaster, true),
-      );
+      const difference = compareEntry(uuid, atMaster, present.get(uuid), keepsCsn);
+      seen(uuid, difference, difference === undefined ? nothing : await marks.of(difference, atMaster));
     }
+  }
+}
+
+/** Makes the marks of one look. */
+class Marks {
+  readonly #comparison: Comparison;
+  readonly #last: { readonly csn: string | undefined } | undefined;
+  /** By name: the entries from there up to the suffix, as the master has them; `undefined` where one is missing. */
+  readonly #chains = new Map<string, Promise<string | undefined>>();
+
+  constructor(comparison: Comparison, last: { readonly csn: string | undefined } | undefined) {
+    this.#comparison = comparison;
+    this.#last = last;
+  }
+
+  async of({ uuid, what }: Difference, atMaster: EntryImage | undefined): Promise<Mark> {
+    const csn = textOf(atMaster?.attributes ?? [], 'entryCSN');
+    // slapd may show a change before its contextCSN says that it has it.
+    if (this.#last?.csn !== undefined && csn !== undefined && csn > this.#last.csn) return moving.last;
+    if (atMaster === undefined) return this.#outside(uuid);
+    const digest = entryDigest(uuid, atMaster, true);
+    if (!what.includes('dn')) return eightBytes(digest);
+    // Its name changes with those above it, and back, and nothing of it shows that.
+    const chain = await this.#chainAbove(atMaster.dn);
+    if (chain === undefined) return this.#last === undefined ? moving.first : moving.last;
+    return eightBytes(hash('sha256', Buffer.concat([digest, Buffer.from(chain)]), 'buffer'));
+  }
+
+  // An entry that the replica shall not have may be one for a moment that it shall have.
+  async #outside(uuid: string): Promise<Mark> {
+    const { master, suffix, scope } = this.#comparison;
+    if (scope.key === '') return nothing;
+    const entry = await findAtMaster(master, suffix, uuid, wholeScope);
+    return entry === undefined ? nothing : eightBytes(entryDigest(uuid, entry, true));
+  }
+
+  #chainAbove(dn: string): Promise<string | undefined> {
+    const parent = splitDn(dn)?.parent ?? '';
+    if (parent === '' || normalizeDnText(parent) === normalizeDnText(this.#comparison.suffix)) return Promise.resolve('');
+    let chain = this.#chains.get(parent);
+    if (chain === undefined) {
+      chain = this.#readChain(parent);
+      this.#chains.set(parent, chain);
+    }
+    return chain;
+  }
+
+  async #readChain(dn: string): Promise<string | undefined> {
+    const entry = await this.#comparison.master.readEntry(dn, ['entryCSN', ...masterUuidAttributes]);
+    if (entry === undefined) return undefined;
+    const above = await this.#chainAbove(dn);
+    return above === undefined ? undefined : `${uuidOfEntry(entry.attributes)} ${textOf(entry.attributes, 'entryCSN')},${above}`;
   }
 }
 
@@ -227,37 +291,38 @@ async function findSuspects(
   }
 }
 
-// As `lookAt`, with what was seen first kept as eight bytes beside the suspect.
+// As `lookAt`, with the mark kept beside the suspect.
 async function lookAtSuspects(comparison: Comparison, suspects: NamedEntries, findings: Findings, steps: Steps): Promise<void> {
   steps.begin('looking at what differs', suspects.countUnmarked());
   let differing = 0;
   for (const uuids of suspects.unmarked(lookAtMax)) {
-    await look(comparison, uuids, (uuid, difference, atMaster) => {
+    await look(comparison, uuids, undefined, (uuid, difference, mark) => {
       if (difference === undefined) suspects.mark(uuid);
-      else suspects.put(uuid, ...eightBytes(atMaster));
+      else suspects.put(uuid, ...mark);
       if (difference !== undefined) differing += 1;
     });
     steps.did(uuids.length);
   }
   if (differing === 0) return;
-  await comparison.settled?.();
+  steps.begin('waiting for what is under way to the replica', differing);
+  const last = { csn: await comparison.settled?.() };
   steps.begin('looking at it once more', differing);
   for (const uuids of suspects.unmarked(lookAtMax)) {
-    await look(comparison, uuids, (uuid, difference, atMaster) => {
+    await look(comparison, uuids, last, (uuid, difference, mark) => {
       if (difference === undefined) return;
-      if (suspects.hasFingerprint(uuid, ...eightBytes(atMaster))) findings.add(difference);
+      if (suspects.hasFingerprint(uuid, ...mark)) findings.add(difference);
       else findings.addUnderWay();
     });
     steps.did(uuids.length);
   }
 }
 
-function fingerprint(entry: ReadEntry, scope: Scope, keepsCsn: boolean): [number, number] {
+function fingerprint(entry: ReadEntry, scope: Scope, keepsCsn: boolean): Mark {
   return eightBytes(entryDigest(entry.uuid, scope.trim(entry), keepsCsn));
 }
 
-function eightBytes(digest: Buffer | undefined): [number, number] {
-  return digest === undefined ? [0, 0] : [digest.readUInt32BE(0), digest.readUInt32BE(4)];
+function eightBytes(digest: Buffer): Mark {
+  return [digest.readUInt32BE(0), digest.readUInt32BE(4)];
 }
 
 /** UUID of an entry that was read. Throws `DIR_DENIED` where it may not be read: it would pass for equal. */

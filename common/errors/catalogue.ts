@@ -128,6 +128,7 @@ export const errorCatalogue = {
 
   REPL_TOO_MANY_DELETES: entry('config', 'later', 'A refresh would delete more entries than allowed; check the master, then allow it.'),
   REPL_MASTER_WENT_BACK: entry('config', 'later', 'The master lacks changes that it had reported: restored from an older backup?'),
+  REPL_BEHIND: entry('unavailable', 'later', 'A replica is behind the master and does not move: it cannot be compared with it.'),
   REPL_LEASE_LOST: entry(
     'unavailable',
     'later',

@@ -9,12 +9,13 @@ import { createMetrics } from '#common/metrics/metrics.ts';
 import { systemNetwork } from '#common/network/system-network.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { relax } from '#protocol/ldap/controls.ts';
-import { attribute } from '#protocol/ldap/messages.ts';
+import { attribute, textOf } from '#protocol/ldap/messages.ts';
 import type { VerifyReport } from '#replication/client/status.ts';
 import { ContinuousComparison } from '#replication/continuous.ts';
-import { wholeScope } from '#replication/scope.ts';
+import { contextCsnOf } from '#replication/history.ts';
+import { Scope, wholeScope } from '#replication/scope.ts';
 import { Differences } from '#replication/store/differences.ts';
-import { compareServers } from '#replication/verify.ts';
+import { type Comparison, compareServers, Findings, lookAt } from '#replication/verify.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
 import { seededRandom } from '#test/fakes/random.ts';
 import { startOwnDirectory } from './own-directory.ts';
@@ -122,9 +123,98 @@ describe('comparing while changes are under way', () => {
           [relax],
         );
         await admin.modify(at('user2'), described('again'));
+        return undefined;
       },
     });
     expect(report).toMatchObject({ differing: 1, underWay: 1, differences: [{ kind: 'different', dn: at('user3') }] });
+  });
+});
+
+/** A connection to which `first` happens once, between a search of many entries and its answer. */
+function interrupted(connection: LdapConnection, first: () => Promise<unknown>): LdapConnection {
+  let isDue = true;
+  return new Proxy(connection, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== 'function') return value;
+      return async (...args: unknown[]) => {
+        const answer: unknown = await Reflect.apply(value, target, args);
+        if (name === 'searchAll' && isDue) {
+          isDue = false;
+          await first();
+        }
+        return answer;
+      };
+    },
+  });
+}
+
+describe('what was only under way is no difference', () => {
+  const findings = async (comparison: Comparison, dn: string) => {
+    const entry = await comparison.replica.readEntry(dn, ['entryUUID']);
+    const found = new Findings();
+    await lookAt(comparison, [textOf(entry?.attributes ?? [], 'entryUUID') ?? ''], found);
+    const { differing, underWay } = found.report('ldap-eu', 1);
+    return { differing, underWay };
+  };
+
+  it('when the master changed it after the last look at the replica', async () => {
+    await using servers = await pair(5);
+    const { admin, hand, comparison } = servers;
+    await hand.modify(at('user1'), described('by hand'));
+    expect(await findings(comparison, at('user1'))).toEqual({ differing: 1, underWay: 0 });
+    let last = comparison;
+    const settled = async () => {
+      last = { ...comparison, replica: interrupted(hand, () => admin.modify(at('user1'), described('by the master'))) };
+      return undefined;
+    };
+    const changing = {
+      ...comparison,
+      settled,
+      get replica() {
+        return last.replica;
+      },
+    };
+    expect(await findings(changing, at('user1'))).toEqual({ differing: 0, underWay: 1 });
+  });
+
+  it('when a container had another name in between', async () => {
+    await using servers = await pair(5);
+    const { admin, hand, comparison } = servers;
+    await rename(hand, at('user1'), 'uid=user1', 'cn=other.example,o=mail');
+    const moved = 'uid=user1,cn=other.example,o=mail';
+    expect(await findings(comparison, moved)).toEqual({ differing: 1, underWay: 0 });
+    const settled = async () => {
+      await rename(admin, 'cn=isp.example,o=mail', 'cn=else.example');
+      await rename(admin, 'cn=else.example,o=mail', 'cn=isp.example');
+      return undefined;
+    };
+    expect(await findings({ ...comparison, settled }, moved)).toEqual({ differing: 0, underWay: 1 });
+  });
+
+  it('when the master has it and has not counted it yet', async () => {
+    await using servers = await pair(5);
+    const { admin, hand, comparison } = servers;
+    await hand.modify(at('user1'), described('by hand'));
+    const csn = await contextCsnOf(admin, 'o=mail');
+    const settled = async () => csn;
+    expect(await findings({ ...comparison, settled }, at('user1'))).toEqual({ differing: 1, underWay: 0 });
+    await admin.modify(at('user1'), described('by the master'));
+    expect(await findings({ ...comparison, settled }, at('user1'))).toEqual({ differing: 0, underWay: 1 });
+  });
+
+  it('when it left the filter of a replica and came back and left again', async () => {
+    await using servers = await pair(5);
+    const { admin, comparison } = servers;
+    const scope = new Scope({ filter: '(description=eu)' });
+    const selective = { ...comparison, scope };
+    expect(await findings(selective, at('user1'))).toEqual({ differing: 1, underWay: 0 });
+    const settled = async () => {
+      await admin.modify(at('user1'), described('eu'));
+      await admin.modify(at('user1'), described('us'));
+      return undefined;
+    };
+    expect(await findings({ ...selective, settled }, at('user1'))).toEqual({ differing: 0, underWay: 1 });
   });
 });
 
