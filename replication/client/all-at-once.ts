@@ -9,8 +9,12 @@
  * The master orders the writes of all writers, and decides what is refused; the others get its entries with UUID, CSN and stamps. A server
  * that was away gets what it missed when it is back; when more than `outboxChangesMax` changes wait, those for the server with the longest
  * queue are dropped and it is compared as a whole instead. What was answered with a quorum of n is on n servers.
+ *
+ * Where the outbox cannot be written (a full disk), nothing is begun and every write is put off (`DIR_BUSY`); what was begun goes on.
  */
+import { sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { errnoOf } from '#common/files/files.ts';
 import type { Ports } from '#common/lifecycle.ts';
 import { requireMaster } from '#directory/client/authority.ts';
 import type { DirectoryCopies } from '#directory/client/directory.ts';
@@ -46,34 +50,27 @@ interface Waiting {
   readonly wake: () => void;
 }
 
+/** What an operator mends while the service runs. Anything else is wrong with the configuration, and said at the start. */
+const passing = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM']);
+const openAgainMs = 5000;
+
 /** See the header of this file. */
 export class AllAtOnce implements DirectoryCopies {
   readonly #options: AllAtOnceOptions;
-  readonly #outbox: Outbox;
-  readonly #targets: readonly CopyTarget[];
+  /** Missing while it cannot be opened; then there are no targets either. */
+  #outbox: Outbox | undefined;
+  #targets: readonly CopyTarget[] = [];
+  /** Why nothing can be begun now, as far as is known. */
+  #trouble: string | undefined;
   /** Intents that the master has, with the servers that lack it still. */
   readonly #open = new Map<number, Waiting>();
   readonly #stop = new AbortController();
-  readonly #recovering: Promise<void>;
+  #recovering: Promise<void> = Promise.resolve();
+  /** Shared by those who come while it lasts: many files go. */
+  #makingRoom: Promise<void> | undefined;
 
-  private constructor(options: AllAtOnceOptions, outbox: Outbox) {
+  private constructor(options: AllAtOnceOptions) {
     this.#options = options;
-    this.#outbox = outbox;
-    this.#targets = options.servers.map(
-      ({ name, access }) =>
-        new CopyTarget({
-          name,
-          access,
-          suffix: options.suffix,
-          master: options.master,
-          isCut: () => outbox.isCut(name),
-          onHealed: () => outbox.healed(name),
-          onDone: (number) => this.#copied(number, name),
-          refreshDeletesMaxPercent: 100,
-          suspectsFile: stateFile(options.outboxDirectory, name, 'compare'),
-          ports: options.ports,
-        }),
-    );
     const gauge = options.ports.metrics.gauge(
       'archipelago_directory_outbox_changes',
       'Changes that a directory server has not got from this writer yet.',
@@ -82,18 +79,33 @@ export class AllAtOnce implements DirectoryCopies {
     options.ports.metrics.onCollect(() => {
       for (const target of this.#targets) gauge.set({ replica: target.name }, target.backlog);
     });
-    this.#recovering = this.#recover();
   }
 
-  /** Opens the outbox and goes on with what it holds. */
+  /** Opens the outbox and goes on with what it holds; where its disk has no room, later. Rejects where it can never be opened as it is. */
   static async open(options: AllAtOnceOptions): Promise<AllAtOnce> {
-    const { files, random } = options.ports;
-    return new AllAtOnce(options, await Outbox.open(files, options.outboxDirectory, random.bytes(8).toString('hex')));
+    const all = new AllAtOnce(options);
+    const isOpen = await all.#openOutbox();
+    all.#recovering = isOpen ? all.#recover() : all.#openLater();
+    return all;
   }
 
   async begin(subject: Subject): Promise<Intent> {
-    if (this.#outbox.size >= this.#options.outboxChangesMax) await this.#makeRoom();
-    return this.#outbox.begin(subject);
+    const outbox = this.#outbox;
+    if (outbox === undefined) throw new PlatformError('DIR_BUSY', `nothing was changed: ${this.#trouble}`);
+    try {
+      if (outbox.size >= this.#options.outboxChangesMax) {
+        this.#makingRoom ??= this.#makeRoom(outbox).finally(() => {
+          this.#makingRoom = undefined;
+        });
+        await this.#makingRoom;
+      }
+      const intent = await outbox.begin(subject);
+      this.#trouble = undefined;
+      return intent;
+    } catch (error) {
+      this.#trouble = messageOf(error);
+      throw error;
+    }
   }
 
   async done(intent: Intent, uuid: string): Promise<void> {
@@ -111,7 +123,7 @@ export class AllAtOnce implements DirectoryCopies {
         if (waiting.copies >= quorum) return;
         const lacking =
           waiting.toMaster === undefined
-            ? `it is still under way to ${[...waiting.servers].join(', ')}`
+            ? this.#targets.flatMap((target) => (waiting.servers.has(target.name) ? [target.whatOf(uuid)] : [])).join('; ')
             : `${waiting.toMaster} is the master itself by now: name the old master in its place in allAtOnce.servers`;
         throw new PlatformError(
           'DIR_QUORUM',
@@ -141,7 +153,15 @@ export class AllAtOnce implements DirectoryCopies {
   }
 
   status(): readonly CopyStatus[] {
-    return this.#targets.map((target) => target.status());
+    const trouble = this.#trouble;
+    if (this.#outbox !== undefined) {
+      return this.#targets.map((target) => {
+        const status = target.status();
+        return { ...status, lastError: status.lastError ?? trouble };
+      });
+    }
+    const none = { state: 'away', backlogChanges: 0, isCut: false, refused: [] } as const;
+    return this.#options.servers.map(({ name, access }) => ({ name, url: access.url, ...none, lastError: trouble }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -150,8 +170,67 @@ export class AllAtOnce implements DirectoryCopies {
     await this.#recovering;
   }
 
+  /** False where its disk has trouble that passes. */
+  async #openOutbox(): Promise<boolean> {
+    const { outboxDirectory, servers, ports } = this.#options;
+    const log = ports.log.child({ component: 'all-at-once' });
+    try {
+      const names = servers.map(({ name }) => name);
+      const outbox = await Outbox.open(ports.files, outboxDirectory, ports.random.bytes(8).toString('hex'), names);
+      if (outbox.damaged > 0)
+        log.error({ count: outbox.damaged }, 'changes under way were damaged on the disk: every server is compared as a whole');
+      if (this.#stop.signal.aborted) return false;
+      this.#outbox = outbox;
+      this.#trouble = undefined;
+      this.#targets = servers.map((server) => this.#targetOf(server, outbox));
+      return true;
+    } catch (error) {
+      if (!passing.has(errnoOf(error) ?? '')) throw error;
+      this.#trouble = `the outbox ${outboxDirectory} cannot be opened: ${messageOf(error)}`;
+      log.error({ retryMs: openAgainMs }, this.#trouble);
+      return false;
+    }
+  }
+
+  async #openLater(): Promise<void> {
+    const { clock, log } = this.#options.ports;
+    const { signal } = this.#stop;
+    for (;;) {
+      await sleep(clock, openAgainMs, signal);
+      if (signal.aborted) return;
+      const isOpen = await this.#openOutbox().catch((error: unknown) => {
+        this.#trouble = messageOf(error);
+        log.error({ component: 'all-at-once' }, this.#trouble);
+        return false;
+      });
+      if (isOpen) return this.#recover();
+    }
+  }
+
+  #targetOf({ name, access }: AllAtOnceOptions['servers'][number], outbox: Outbox): CopyTarget {
+    const { suffix, master, outboxDirectory, ports } = this.#options;
+    return new CopyTarget({
+      name,
+      access,
+      suffix,
+      master,
+      isCut: () => outbox.isCut(name),
+      onHealed: async (isStill) => {
+        try {
+          await outbox.healed(name, isStill);
+        } catch (error) {
+          ports.log.error({ component: 'all-at-once', replica: name }, `it is compared once more by the next start: ${messageOf(error)}`);
+        }
+      },
+      onDone: (number) => this.#copied(number, name),
+      refreshDeletesMaxPercent: 100,
+      suspectsFile: stateFile(outboxDirectory, name, 'compare'),
+      ports,
+    });
+  }
+
   async #recover(): Promise<void> {
-    for (const intent of this.#outbox.intents()) {
+    for (const intent of this.#outbox?.intents() ?? []) {
       if (this.#stop.signal.aborted) return;
       await this.unknown(intent);
     }
@@ -167,7 +246,7 @@ export class AllAtOnce implements DirectoryCopies {
       await requireMaster(master);
       uuid = entry === undefined ? undefined : textOf(entry.attributes, 'entryUUID')?.toLowerCase();
     }
-    if (uuid === undefined) await this.#outbox.end(intent.number);
+    if (uuid === undefined) await this.#outbox?.end(intent.number);
     else this.#copy(intent.number, uuid, { servers: new Set(), copies: 1, wake: () => {} });
   }
 
@@ -193,22 +272,22 @@ export class AllAtOnce implements DirectoryCopies {
   async #finish(number: number): Promise<void> {
     this.#open.delete(number);
     try {
-      await this.#outbox.end(number);
+      await this.#outbox?.end(number);
     } catch (error) {
       this.#options.ports.log.error({ component: 'all-at-once' }, `an intent cannot be removed from the outbox: ${messageOf(error)}`);
     }
   }
 
-  async #makeRoom(): Promise<void> {
+  async #makeRoom(outbox: Outbox): Promise<void> {
     const longest = [...this.#targets].sort((a, b) => b.backlog - a.backlog)[0];
-    if (longest === undefined || longest.backlog * 2 < this.#outbox.size) {
-      throw new PlatformError('DIR_BUSY', `${this.#outbox.size} changes are under way to the directory servers already`);
+    if (longest === undefined || longest.backlog * 2 < outbox.size) {
+      throw new PlatformError('DIR_BUSY', `${outbox.size} changes are under way to the directory servers already`);
     }
-    await this.#outbox.cut(longest.name);
-    const dropped = longest.drop();
+    const dropped: number[] = [];
+    await outbox.cut(longest.name, () => dropped.push(...longest.drop()));
     this.#options.ports.log.error(
       { component: 'all-at-once', replica: longest.name, count: dropped.length },
-      'the outbox is full: changes for this server are dropped, it is compared as a whole when it answers again',
+      'the outbox is full: changes for this server are dropped, it is compared as a whole',
     );
     for (const number of dropped) {
       const waiting = this.#open.get(number);

@@ -4,6 +4,10 @@
  *
  * Each change is "bring this entry to the master's state as it is now", so order between writers does not matter, twice does no harm, and a
  * change met late finds what came after it. What the server refuses is set aside, shown, and tried again; it holds up nothing else.
+ *
+ *   read the master ──► write the server ──► read the master again ──► the same: done; else once more
+ *
+ * The second look is for other writers: one may have carried a later state to the server between our look and our write, which was over it.
  */
 import { sleep, type Timer } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
@@ -16,6 +20,7 @@ import { keepAlive } from '#directory/client/keep-alive.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { type ApplyContext, applyDelete, applyPut } from '../apply-change.ts';
 import { removeFile } from '../checkpoint.ts';
+import { decide, type EntryImage } from '../decide.ts';
 import { contextCsnOf } from '../history.ts';
 import { LagMeter } from '../lag.ts';
 import { type Change, Pipeline, type Queued } from '../pipeline.ts';
@@ -30,7 +35,11 @@ import type { CopyStatus } from './status.ts';
 const pauseFirstMs = 100;
 const pauseMaxMs = 10_000;
 const refusedAgainMs = 1000;
+/** Where many are refused that nobody waits for, they are tried again this much later for each. */
+const refusedEachMs = 20;
 const refusedShown = 10;
+/** Entries that are set aside at most; beyond, the server as a whole is wrong, and waits. */
+const refusedMax = 1000;
 /** Differences that are put right in one turn; they are in memory meanwhile. */
 const repairedMax = 20_000;
 
@@ -43,8 +52,8 @@ export interface CopyTargetOptions {
   readonly master: () => Promise<LdapConnection>;
   /** Changes for this server were dropped: compare it. */
   readonly isCut: () => boolean;
-  /** It was compared and is equal. */
-  readonly onHealed: () => Promise<void>;
+  /** It was compared and is equal, unless `isStill` says no by the time that is noted. */
+  readonly onHealed: (isStill: () => boolean) => Promise<void>;
   /** The server has what the master had for that intent. */
   readonly onDone: (number: number) => void;
   readonly refreshDeletesMaxPercent: number;
@@ -72,6 +81,8 @@ export class CopyTarget implements AsyncDisposable {
   #replica: Replica | undefined;
   #keepsCsn = true;
   #isComparing = false;
+  /** How often changes for it were dropped. */
+  #drops = 0;
   #lastError: string | undefined;
   #again: Timer | undefined;
 
@@ -95,12 +106,24 @@ export class CopyTarget implements AsyncDisposable {
     this.#feed();
   }
 
-  /** Forgets what is still to come: the server will be compared as a whole. Returns the intents. */
+  /** Forgets what is still to come: the server is compared as a whole, as soon as it can be. Returns the intents. */
   drop(): number[] {
     const dropped = [...this.#pending.keys()];
     this.#pending.clear();
     this.#toFeed = [];
+    this.#setAside.clear();
+    this.#drops += 1;
+    // A comparison that is under way sees to it itself.
+    if (!this.#isComparing) this.#replica?.connection.destroy('changes for this server were dropped: it is compared as a whole');
     return dropped;
+  }
+
+  /** In words, what has become of that entry's change here. */
+  whatOf(uuid: string): string {
+    const refused = this.#refused.get(uuid);
+    if (refused !== undefined) return `${this.name} does not take it: ${refused.reason}`;
+    if (this.#replica === undefined) return `${this.name} does not answer${this.#lastError === undefined ? '' : ` (${this.#lastError})`}`;
+    return `it is still under way to ${this.name}`;
   }
 
   status(): CopyStatus {
@@ -162,13 +185,20 @@ export class CopyTarget implements AsyncDisposable {
 
   // On a new connection everything that is not done is done again, in order.
   #start(): void {
+    const { ports } = this.#options;
+    const startedMs = ports.clock.monotonicMs();
     this.#pipeline.clear();
     this.#toFeed = [...this.#pending];
     this.#setAside.clear();
+    const pending = new Set(this.#pending.values());
+    // Refused in a comparison: no change of theirs is waiting.
+    for (const [uuid] of this.#refused) if (!pending.has(uuid)) this.#pipeline.push(this.#changeOf(uuid));
     this.#feed();
     this.#again?.cancel();
-    this.#again = this.#options.ports.clock.every(refusedAgainMs, () => {
-      if (this.#pending.size > 0 && this.#replica !== undefined && this.#pipeline.backlog === 0) this.#start();
+    this.#again = ports.clock.every(refusedAgainMs, () => {
+      const isDue = this.#pending.size > 0 || ports.clock.monotonicMs() - startedMs > this.#refused.size * refusedEachMs;
+      if (this.#pending.size + this.#refused.size > 0 && isDue && this.#replica !== undefined && this.#pipeline.backlog === 0)
+        this.#start();
     });
   }
 
@@ -178,48 +208,59 @@ export class CopyTarget implements AsyncDisposable {
     for (const [number, uuid] of this.#toFeed) {
       if (!this.#pipeline.hasRoom) break;
       fed += 1;
-      const change: Change & { intent: number } = {
-        uuid,
-        entry: undefined,
-        isNew: false,
-        cookie: undefined,
-        receivedMs: this.#options.ports.clock.monotonicMs(),
-        isCheck: true,
-        intent: number,
-      };
+      const change: Change & { intent: number } = { ...this.#changeOf(uuid), intent: number };
       this.#pipeline.push(change);
     }
     if (fed > 0) this.#toFeed.splice(0, fed);
   }
 
+  #changeOf(uuid: string): Change {
+    const receivedMs = this.#options.ports.clock.monotonicMs();
+    return { uuid, entry: undefined, isNew: false, cookie: undefined, receivedMs, isCheck: true };
+  }
+
   async #heal(replica: Replica, signal: AbortSignal): Promise<void> {
-    const { isCut, onHealed, suffix, suspectsFile, ports, refreshDeletesMaxPercent } = this.#options;
+    const { isCut, onHealed, suffix } = this.#options;
     // One that is empty was never filled.
     if (!isCut() && (await replica.connection.readEntry(suffix, ['1.1'])) !== undefined) return;
-    this.#isComparing = true;
-    try {
-      const master = await this.#options.master();
-      const csn = await contextCsnOf(master, suffix);
-      // More than is kept in memory is put right in turns, as long as it gets less: what the server refuses stays.
-      for (let before = Number.POSITIVE_INFINITY, isCut = true; isCut; ) {
-        const { name } = this;
-        const { keepsCsn } = replica;
-        const comparison = { name, master, replica: replica.connection, suffix, keepsCsn, scope: wholeScope };
-        using differences = new Differences(undefined, repairedMax);
-        await removeFile(ports.files, suspectsFile);
-        const report = await compareServers(comparison, { suspectsFile, differences, listedMax: 1 });
-        this.#log.info({ differing: report.differing, entries: report.entries }, 'compared as a whole: changes for it had been dropped');
-        checkRepair(report, refreshDeletesMaxPercent);
-        await queueRepair(differences.all(), this.#pipeline, () => ports.clock.monotonicMs(), signal);
-        await this.#pipeline.passed(signal);
-        isCut = report.differing > differences.size && report.differing < before;
-        before = report.differing;
+    let drops: number;
+    do {
+      drops = this.#drops;
+      this.#isComparing = true;
+      try {
+        await this.#compare(replica, signal);
+      } finally {
+        this.#isComparing = false;
       }
-      if (csn !== undefined) await replica.setContextCsn(csn);
-      await onHealed();
-    } finally {
-      this.#isComparing = false;
+      // What it does not take is known to nobody after a restart, unless it is compared again.
+      while (this.#refused.size > 0 && drops === this.#drops) {
+        await this.#pipeline.moved();
+        signal.throwIfAborted();
+      }
+      await onHealed(() => drops === this.#drops);
+    } while (drops !== this.#drops);
+  }
+
+  async #compare(replica: Replica, signal: AbortSignal): Promise<void> {
+    const { suffix, suspectsFile, ports, refreshDeletesMaxPercent } = this.#options;
+    const master = await this.#options.master();
+    const csn = await contextCsnOf(master, suffix);
+    // More than is kept in memory is put right in turns, as long as it gets less: what the server refuses stays.
+    for (let before = Number.POSITIVE_INFINITY, isCut = true; isCut; ) {
+      const { name } = this;
+      const { keepsCsn } = replica;
+      const comparison = { name, master, replica: replica.connection, suffix, keepsCsn, scope: wholeScope };
+      using differences = new Differences(undefined, repairedMax);
+      await removeFile(ports.files, suspectsFile);
+      const report = await compareServers(comparison, { suspectsFile, differences, listedMax: 1 });
+      this.#log.info({ differing: report.differing, entries: report.entries }, 'compared as a whole: changes for it had been dropped');
+      checkRepair(report, refreshDeletesMaxPercent);
+      await queueRepair(differences.all(), this.#pipeline, () => ports.clock.monotonicMs(), signal);
+      await this.#pipeline.passed(signal);
+      isCut = report.differing > differences.size && report.differing < before;
+      before = report.differing;
     }
+    if (csn !== undefined) await replica.setContextCsn(csn);
   }
 
   async #applyOrSetAside(replica: Replica, change: Queued): Promise<void> {
@@ -228,7 +269,10 @@ export class CopyTarget implements AsyncDisposable {
       this.#refused.delete(change.uuid);
     } catch (error) {
       if (!(error instanceof PlatformError) || error.code !== 'REPL_TARGET_REFUSED') throw error;
-      if (!this.#refused.has(change.uuid)) this.#log.error({ errCode: error.code }, `set aside: ${error.message}`);
+      if (!this.#refused.has(change.uuid)) {
+        if (this.#refused.size >= refusedMax) throw error;
+        this.#log.error({ errCode: error.code }, `set aside: ${error.message}`);
+      }
       this.#refused.set(change.uuid, {
         dn: change.entry?.dn ?? change.uuid,
         reason: error.message,
@@ -253,11 +297,20 @@ export class CopyTarget implements AsyncDisposable {
       mayRely: false,
       onContainerMoved: undefined,
     };
-    const asked = await master();
-    const current = await findAtMaster(asked, suffix, change.uuid, wholeScope);
-    await requireMaster(asked);
-    if (current === undefined) await applyDelete(context, change.uuid);
-    else await applyPut(context, change.uuid, current, false);
+    const look = async (): Promise<EntryImage | undefined> => {
+      const asked = await master();
+      const found = await findAtMaster(asked, suffix, change.uuid, wholeScope);
+      await requireMaster(asked);
+      return found;
+    };
+    let current: EntryImage | undefined;
+    let now = await look();
+    do {
+      current = now;
+      if (current === undefined) await applyDelete(context, change.uuid);
+      else await applyPut(context, change.uuid, current, false);
+      now = await look();
+    } while (!isSame(now, current));
   }
 
   #finish(intent: number): void {
@@ -280,4 +333,9 @@ export class CopyTarget implements AsyncDisposable {
     }
     this.#feed();
   }
+}
+
+function isSame(one: EntryImage | undefined, other: EntryImage | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other;
+  return decide(one, other, true).length === 0;
 }

@@ -17,6 +17,7 @@ export class FaultProxy implements AsyncDisposable {
   #isSilent = false;
   #delayMs = 0;
   #bytesPerSecond = Number.POSITIVE_INFINITY;
+  #heldBytes = 0;
   #changed = Promise.withResolvers<void>();
 
   private constructor(server: Server, port: number) {
@@ -37,6 +38,11 @@ export class FaultProxy implements AsyncDisposable {
   /** Clients connected. */
   get connections(): number {
     return this.#sockets.size / 2;
+  }
+
+  /** Bytes that came in silence, ever. */
+  get heldBytes(): number {
+    return this.#heldBytes;
   }
 
   /** Resets every connection and refuses new ones, until `heal`. */
@@ -94,6 +100,7 @@ export class FaultProxy implements AsyncDisposable {
       for await (const chunk of from as AsyncIterable<Buffer>) {
         for (let at = 0; at < chunk.length; at += pieceBytes) {
           const piece = this.#bytesPerSecond === Number.POSITIVE_INFINITY && at === 0 ? chunk : chunk.subarray(at, at + pieceBytes);
+          if (this.#isSilent) this.#heldBytes += piece.length;
           while (this.#isSilent) await this.#changed.promise;
           const waitMs = this.#delayMs + (1000 * piece.length) / this.#bytesPerSecond;
           if (waitMs > 0) await this.#hold(waitMs);

@@ -15,6 +15,7 @@ import type { DirectoryWriter } from '#directory/client/directory.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { openConfiguredWriter } from '#replication/client/open-writer.ts';
 import type { CopyStatus } from '#replication/client/status.ts';
+import { FaultProxy } from '#test/fakes/fault-proxy.ts';
 import { MortalWorld } from './mortal-world.ts';
 import { adminDn, startOwnDirectory } from './own-directory.ts';
 import { exportOf, type TestServer } from './replication-suite.ts';
@@ -155,6 +156,88 @@ describe('a writer of all directory servers at once', () => {
     });
   });
 
+  it('compares a server as a whole that answers but does not come along, also where more is dropped while that is done', async () => {
+    await withSite(async (site) => {
+      await using toOwn = await FaultProxy.before(site.own.url);
+      const servers = [{ ...serverOf(site, 'own'), url: toOwn.url }, serverOf(site, 'slapd')];
+      await using writer = await open(site, { servers, quorum: '2', outboxChangesMax: 10 });
+      await writer.createDomain(parseDomainName('isp.example'));
+      await expect.poll(() => isDrained(writer, site), { timeout: 10_000 }).toBe(true);
+      let made = 0;
+      const addTen = async (): Promise<void> => {
+        for (const last = made + 10; made < last; made += 1) await writer.createAccount({ name: account(`u${made}`) });
+      };
+      toOwn.slow(300, 100_000);
+      await addTen();
+      await addTen();
+      expect(statusOf(writer, 'own')?.isCut).toBe(true);
+      await expect.poll(() => statusOf(writer, 'own')?.state, { timeout: 60_000 }).toBe('comparing');
+      // Nothing comes through any more; connections stay for some seconds.
+      toOwn.silence();
+      await addTen();
+      await addTen();
+      expect(statusOf(writer, 'own')).toMatchObject({ state: 'comparing', isCut: true });
+      toOwn.heal();
+      await expect.poll(() => isDrained(writer, site), { timeout: 60_000 }).toBe(true);
+      await expectEqual(site);
+    });
+  });
+
+  it('puts writes off while its outbox has no room, also from its start on, and goes on when there is some', async () => {
+    await withSite(async (site) => {
+      let isFull = true;
+      const full = (): Promise<never> => Promise.reject(Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' }));
+      const files = Object.assign(Object.create(ports.files), {
+        replace: (path: string, content: string) => (isFull ? full() : ports.files.replace(path, content)),
+        writeNew: (path: string, parts: readonly Uint8Array[]) => (isFull ? full() : ports.files.writeNew(path, parts)),
+      });
+      await using writer = await open(site, {}, { files });
+      await expect(writer.createDomain(parseDomainName('isp.example'))).rejects.toMatchObject({ code: 'DIR_BUSY' });
+      expect(statusOf(writer, 'slapd')).toMatchObject({ state: 'away', lastError: expect.stringContaining('no space left') });
+      isFull = false;
+      const create = (): Promise<boolean> =>
+        writer.createDomain(parseDomainName('isp.example')).then(
+          () => true,
+          () => false,
+        );
+      await expect.poll(create, { timeout: 20_000 }).toBe(true);
+      await expectEqual(site);
+      isFull = true;
+      await expect(writer.createAccount({ name: account('alice') })).rejects.toMatchObject({ code: 'DIR_BUSY' });
+      expect(statusOf(writer, 'own')?.lastError).toContain('no space left');
+      isFull = false;
+      await writer.createAccount({ name: account('alice') });
+      expect(statusOf(writer, 'own')?.lastError).toBeUndefined();
+      await expectEqual(site);
+    });
+  });
+
+  it('does not leave an older state over a newer one that another writer has carried meanwhile', async () => {
+    await withSite(async (site) => {
+      await using toOwn = await FaultProxy.before(site.own.url);
+      const servers = [{ ...serverOf(site, 'own'), url: toOwn.url }, serverOf(site, 'slapd')];
+      await using slow = await open(site, { servers, quorum: 'master' });
+      await using fast = await open(site, { outboxDirectory: join(site.directory, 'second') });
+      await fast.createDomain(parseDomainName('isp.example'));
+      const alice = await fast.createAccount({ name: account('alice') });
+      const bob = await fast.createAccount({ name: account('bob') });
+      await expect.poll(() => statusOf(slow, 'own')?.state, { timeout: 10_000 }).toBe('current');
+      // It has asked the master by then, and waits for what the server says.
+      toOwn.silence();
+      const before = toOwn.heldBytes;
+      await slow.setStatus(alice.uuid, 'locked');
+      await slow.setStatus(bob.uuid, 'locked');
+      await expect.poll(() => toOwn.heldBytes - before, { timeout: 4000, interval: 5 }).toBeGreaterThan(200);
+      await fast.setStatus(alice.uuid, 'active');
+      await fast.removeAccount(bob.uuid);
+      toOwn.heal();
+      await expect.poll(() => isDrained(slow, site), { timeout: 20_000 }).toBe(true);
+      const content = await expectEqual(site);
+      expect(content).toContain('uid=alice,');
+      expect(content).not.toContain('uid=bob,');
+    });
+  });
+
   it('lets nobody begin a change in an outbox that somebody else has opened since', async () => {
     await withSite(async (site) => {
       await using first = await open(site, { quorum: 'master' });
@@ -199,11 +282,40 @@ describe('a writer of all directory servers at once', () => {
         await admin.modify(odd, [{ kind: 'add', attribute: attribute('objectClass', 'oddThing') }]);
         await writer.setStatus(uuid, 'locked');
         await expect.poll(() => statusOf(writer, 'slapd')?.refused[0]?.reason ?? '', { timeout: 10_000 }).toContain('oddThing');
+        await using strict = await open(site, { outboxDirectory: join(site.directory, 'second'), answerWithinMs: 1000 });
+        const wanted = strict.setStatus(uuid, 'maintenance');
+        await expect(wanted).rejects.toMatchObject({ code: 'DIR_QUORUM' });
+        await expect(wanted).rejects.toThrow(/only 2 of the 3 .* slapd does not take it: .*oddThing/);
         await writer.createAccount({ name: account('next') });
         await admin.modify(odd, [{ kind: 'delete', attribute: attribute('objectClass', 'oddThing') }]);
         await writer.setStatus(uuid, 'active');
         await expect.poll(() => isDrained(writer, site), { timeout: 20_000 }).toBe(true);
         await expectEqual(site);
+      },
+      () => startSlapd({ extraSchema }),
+    );
+  });
+
+  it('takes a compared server for equal once it has taken what it refused in the comparison, and not before', async () => {
+    const extraSchema = "\nobjectclass ( 2.25.11233386167282336856843219451289651251.2.99 NAME 'oddThing' SUP top AUXILIARY )\n";
+    await withSite(
+      async (site) => {
+        await using writer = await open(site, { quorum: '2', outboxChangesMax: 10 });
+        await writer.createDomain(parseDomainName('isp.example'));
+        await expect.poll(() => isDrained(writer, site), { timeout: 10_000 }).toBe(true);
+        await site.slapd.stop();
+        await writer.createAccount({ name: account('odd') });
+        await using admin = await site.master.connect();
+        const odd = 'uid=odd,cn=isp.example,o=mail';
+        await admin.modify(odd, [{ kind: 'add', attribute: attribute('objectClass', 'oddThing') }]);
+        for (let i = 0; i < 20; i += 1) await writer.createAccount({ name: account(`u${i}`) });
+        await site.slapd.start();
+        await expect.poll(() => statusOf(writer, 'slapd')?.refused[0]?.reason ?? '', { timeout: 20_000 }).toContain('oddThing');
+        await expect.poll(() => statusOf(writer, 'slapd')?.backlogChanges, { timeout: 20_000 }).toBe(0);
+        expect(statusOf(writer, 'slapd')).toMatchObject({ isCut: true });
+        await admin.modify(odd, [{ kind: 'delete', attribute: attribute('objectClass', 'oddThing') }]);
+        await expect.poll(() => isDrained(writer, site), { timeout: 20_000 }).toBe(true);
+        expect(await exportOf(site.slapd, false)).toBe(await exportOf(site.master, false));
       },
       () => startSlapd({ extraSchema }),
     );

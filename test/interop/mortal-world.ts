@@ -50,6 +50,10 @@ export class MortalWorld {
       this.#deed();
       await nodeFiles.writeNew(path, parts);
     },
+    link: async (existing, name) => {
+      this.#deed();
+      await nodeFiles.link(existing, name);
+    },
     unlink: async (path) => {
       this.#deed();
       await nodeFiles.unlink(path);
