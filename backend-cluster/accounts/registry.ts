@@ -21,6 +21,8 @@ export class AccountRegistry {
   readonly #cluster: ClusterName;
   readonly #accounts = new Map<AccountUuid, AccountRecord>();
   readonly #byAddress = new Map<AccountName, AccountUuid>();
+  /** Further addresses that several accounts have: such a one leads to none of them, only to whom it is the name of. */
+  readonly #contested = new Map<AccountName, Set<AccountUuid>>();
   readonly #domains = new Map<AccountUuid, DomainRecord>();
   readonly #aliases = new Map<DomainName, DomainName>();
   readonly #listeners: ((change: AccountChange) => void)[] = [];
@@ -43,7 +45,7 @@ export class AccountRegistry {
     return this.#accounts.get(uuid);
   }
 
-  /** The account that an address belongs to: name, `mail`, `mailAlternateAddress`, each also at the domain's aliases. */
+  /** The account that an address belongs to: name, else `mail` or `mailAlternateAddress` of one account, each also at the domain's aliases. */
   resolve(address: AccountName): AccountRecord | undefined {
     const uuid = this.#byAddress.get(address) ?? this.#byAddress.get(this.#atMainDomain(address));
     return uuid === undefined ? undefined : this.#accounts.get(uuid);
@@ -81,7 +83,8 @@ export class AccountRegistry {
     if (before !== undefined) this.#forget(before);
     if (record.hostServer === this.#cluster) {
       this.#accounts.set(record.uuid, record);
-      for (const address of addressesOf(record)) this.#byAddress.set(address, record.uuid);
+      this.#byAddress.set(record.name, record.uuid);
+      for (const address of record.addresses) this.#claim(address, record.uuid);
     }
     if (before !== undefined || record.hostServer === this.#cluster) this.#tell({ before, after: record });
   }
@@ -93,9 +96,27 @@ export class AccountRegistry {
 
   #forget(record: AccountRecord): void {
     this.#accounts.delete(record.uuid);
-    for (const address of addressesOf(record)) {
+    for (const address of [record.name, ...record.addresses]) {
       // Another account may have the address by now: its news came first.
       if (this.#byAddress.get(address) === record.uuid) this.#byAddress.delete(address);
+      const claims = this.#contested.get(address);
+      if (claims?.delete(record.uuid) !== true || claims.size > 1) continue;
+      this.#contested.delete(address);
+      for (const left of claims) this.#claim(address, left);
+    }
+  }
+
+  #claim(address: AccountName, uuid: AccountUuid): void {
+    const claims = this.#contested.get(address);
+    if (claims !== undefined) {
+      claims.add(uuid);
+      return;
+    }
+    const holder = this.#byAddress.get(address);
+    if (holder === undefined) this.#byAddress.set(address, uuid);
+    else if (this.#accounts.get(holder)?.name !== address) {
+      this.#contested.set(address, new Set([holder, uuid]));
+      this.#byAddress.delete(address);
     }
   }
 
@@ -109,8 +130,4 @@ export class AccountRegistry {
   #tell(change: AccountChange): void {
     for (const listener of this.#listeners) listener(change);
   }
-}
-
-function addressesOf(record: AccountRecord): readonly AccountName[] {
-  return [record.name, ...record.addresses];
 }

@@ -42,6 +42,11 @@ export const errorCatalogue = {
     'never',
     'An entry is there, and its entryUUID is not shown to this identity; nothing may be said about its account. Mend the access rules of the directory.',
   ),
+  DIR_ADDRESS_AMBIGUOUS: entry(
+    'unavailable',
+    'later',
+    'Several accounts have an address that is the name of none of them; it leads to none until all but one have given it up. The message names them.',
+  ),
   DIR_REFUSED: entry('protocol', 'never', 'The directory refused the operation; its result code and text are in the message.'),
   DIR_QUORUM: entry(
     'unavailable',

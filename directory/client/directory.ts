@@ -82,7 +82,7 @@ export interface DirectoryReader extends AsyncDisposable {
   /**
    * Finds the account that an address belongs to: name, `mail`, `mailAlternateAddress`, each also at domain aliases.
    * `authoritative` asks the master and fails with `DIR_NO_MASTER` when it does not answer; otherwise the servers are tried in order
-   * (`DIR_UNAVAILABLE` when none answers).
+   * (`DIR_UNAVAILABLE` when none answers). An address that several accounts have and that is the name of none: `DIR_ADDRESS_AMBIGUOUS`.
    */
   findAccount(address: AccountName, options?: { authoritative?: boolean }): Promise<LookupAnswer>;
   findAccountByUuid(uuid: AccountUuid, options?: { authoritative?: boolean }): Promise<LookupAnswer>;

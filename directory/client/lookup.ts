@@ -21,7 +21,7 @@ import { and, equal, type Filter, or } from '#protocol/ldap/filter.ts';
 import { textOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 
-/** Entries taken from one answer when one is expected; more are a mistake in the tree, reported in the log. */
+/** Entries taken from one answer when one is expected; more are a mistake in the tree. */
 const ambiguousMax = 5;
 /** Most clusters of one installation. */
 const clustersMax = 1000;
@@ -52,13 +52,18 @@ class Lookup implements DirectoryReader {
     this.#servers = new DirectoryServers(options.access, options.ports);
   }
 
-  findAccount(address: AccountName, options: { authoritative?: boolean } = {}): Promise<LookupAnswer> {
-    return this.#ask((connection) => this.#findByAddress(connection, address), options.authoritative === true);
+  async findAccount(address: AccountName, options: { authoritative?: boolean } = {}): Promise<LookupAnswer> {
+    const { found, ...by } = await this.#ask((connection) => this.#findByAddress(connection, address), options.authoritative === true);
+    // Not while the server is asked: it answered, and is not to be avoided for what it said.
+    if (found.length > 1) throw this.#ambiguous(address, found, by.server);
+    return { record: found[0], ...by };
   }
 
-  findAccountByUuid(uuid: AccountUuid, options: { authoritative?: boolean } = {}): Promise<LookupAnswer> {
+  async findAccountByUuid(uuid: AccountUuid, options: { authoritative?: boolean } = {}): Promise<LookupAnswer> {
     const filter = and(equal('objectClass', this.#names.accountClass), uuidFilter(uuid, this.#names));
-    return this.#ask(async (connection) => (await this.#accounts(connection, filter, ambiguousMax))[0], options.authoritative === true);
+    const find = async (connection: LdapConnection) => this.#readable(await this.#entries(connection, filter, ambiguousMax));
+    const { found, ...by } = await this.#ask(find, options.authoritative === true);
+    return { record: found[0], ...by };
   }
 
   async findDomain(domain: DomainName): Promise<DomainRecord | undefined> {
@@ -79,8 +84,8 @@ class Lookup implements DirectoryReader {
       tests.push(or(contains(names.uid), contains(names.mail), contains(names.mailAlternateAddress), contains(names.displayName)));
     }
     const base = filter.domain === undefined ? this.#options.access.suffix : this.#domainDn(filter.domain);
-    const { answer } = await this.#servers.askAny((connection) => this.#accounts(connection, and(...tests), limit, base));
-    return answer;
+    const { answer } = await this.#servers.askAny((connection) => this.#entries(connection, and(...tests), limit, base));
+    return answer.flatMap((entry) => this.#account(recordFromEntry(entry, { names })) ?? []);
   }
 
   async listClusters(): Promise<readonly ClusterRecord[]> {
@@ -130,39 +135,34 @@ class Lookup implements DirectoryReader {
     await this.#servers[Symbol.asyncDispose]();
   }
 
-  async #ask(find: (connection: LdapConnection) => Promise<AccountRecord | undefined>, authoritative: boolean): Promise<LookupAnswer> {
-    if (authoritative) return { record: await this.#servers.askMaster(find), server: this.#servers.master, authoritative: true };
+  async #ask(
+    find: (connection: LdapConnection) => Promise<readonly AccountRecord[]>,
+    authoritative: boolean,
+  ): Promise<Omit<LookupAnswer, 'record'> & { readonly found: readonly AccountRecord[] }> {
+    if (authoritative) return { found: await this.#servers.askMaster(find), server: this.#servers.master, authoritative: true };
     const { answer, server } = await this.#servers.askAny(find);
-    return { record: answer, server, authoritative: server === this.#servers.master };
+    return { found: answer, server, authoritative: server === this.#servers.master };
   }
 
-  async #findByAddress(connection: LdapConnection, address: AccountName): Promise<AccountRecord | undefined> {
+  async #findByAddress(connection: LdapConnection, address: AccountName): Promise<readonly AccountRecord[]> {
     const [found, domain] = await Promise.all([this.#findExactly(connection, address), this.#domainOf(connection, domainOf(address))]);
-    if (found !== undefined || domain === undefined || domain.name === domainOf(address)) return found;
+    if (found.length > 0 || domain === undefined || domain.name === domainOf(address)) return found;
     return this.#findExactly(connection, `${localPartOf(address)}@${domain.name}` as AccountName);
   }
 
-  // The entry of that name wins over another account that has the name among its addresses.
-  async #findExactly(connection: LdapConnection, address: AccountName): Promise<AccountRecord | undefined> {
+  // The entry of that name wins over other accounts that have the name among their addresses, hidden ones too: `mail` left over from a rename on a server
+  // that does not keep it in step still says where it came from, not where it belongs.
+  async #findExactly(connection: LdapConnection, address: AccountName): Promise<readonly AccountRecord[]> {
     const names = this.#names;
     const dn = `${names.uid}=${escapeDnValue(localPartOf(address))},${this.#domainDn(domainOf(address))}`;
     const isAccount = equal('objectClass', names.accountClass);
     const byAddress = and(isAccount, or(equal(names.mail, address), equal(names.mailAlternateAddress, address)));
     const [byName, others] = await Promise.all([
       connection.readEntry(dn, this.#attributes, { filter: isAccount }),
-      this.#accounts(connection, byAddress, ambiguousMax),
+      this.#entries(connection, byAddress, ambiguousMax),
     ]);
-    const named = byName === undefined ? undefined : this.#account(byName);
-    if (named !== undefined) return named;
-    // `mail` left over from a rename on a server that does not keep it in step still says where it came from, not where it belongs.
-    const matching = others.sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
-    if (matching.length > 1) {
-      this.#options.ports.log.warn(
-        { component: 'directory-lookup', account: address, peer: connection.url },
-        `${matching.length} accounts have the address ${address}; the first by entryUUID is taken: ${matching[0]?.dn}`,
-      );
-    }
-    return matching[0];
+    const named = this.#readable(byName === undefined ? [] : [byName]);
+    return named.length > 0 ? named : this.#readable(others);
   }
 
   async #domainOf(connection: LdapConnection, domain: DomainName): Promise<DomainRecord | undefined> {
@@ -179,29 +179,38 @@ class Lookup implements DirectoryReader {
     return domains.find((one) => one.name === domain) ?? domains.find((one) => one.aliases.includes(domain));
   }
 
-  async #accounts(connection: LdapConnection, filter: Filter, limit: number, listedBelow?: string): Promise<AccountRecord[]> {
-    const baseDn = listedBelow ?? this.#options.access.suffix;
-    const records: AccountRecord[] = [];
+  async #entries(connection: LdapConnection, filter: Filter, limit: number, baseDn = this.#options.access.suffix): Promise<Entry[]> {
+    const entries: Entry[] = [];
     try {
       for await (const item of connection.search({ baseDn, filter, attributes: this.#attributes, sizeLimit: limit })) {
-        const record = item.kind === 'entry' ? this.#account(item, listedBelow !== undefined) : undefined;
-        if (record !== undefined) records.push(record);
+        if (item.kind === 'entry') entries.push(item);
       }
     } catch (error) {
       // Our own limit, and a domain that does not exist.
       const code = resultCodeOf(error);
       if (code !== resultCodes.sizeLimitExceeded && code !== resultCodes.noSuchObject) throw error;
     }
-    return records;
+    return entries;
   }
 
-  /** A list goes on without what cannot be read. */
-  #account(entry: Entry, isOfList = false): AccountRecord | undefined {
-    const found = recordFromEntry(entry, { names: this.#names });
-    const made = isOfList ? found : readable(found);
+  #readable(entries: readonly Entry[]): AccountRecord[] {
+    return entries.flatMap((entry) => this.#account(readable(recordFromEntry(entry, { names: this.#names }))) ?? []);
+  }
+
+  #account(made: RecordOutcome): AccountRecord | undefined {
     if (made.outcome === 'record') return made.record.kind === 'account' ? made.record : undefined;
     if (made.outcome === 'unusable') this.#options.ports.log.warn({ component: 'directory-lookup' }, made.detail);
     return undefined;
+  }
+
+  #ambiguous(address: AccountName, found: readonly AccountRecord[], server: string): PlatformError {
+    const error = new PlatformError(
+      'DIR_ADDRESS_AMBIGUOUS',
+      `${found.length} accounts have the address ${address}: ${found.map(({ dn }) => dn).join('; ')}. Take it from all but one`,
+      { fields: { account: address, peer: server } },
+    );
+    this.#options.ports.log.warn({ component: 'directory-lookup', ...error.fields, errCode: error.code }, error.message);
+    return error;
   }
 
   #domainDn(domain: DomainName): string {

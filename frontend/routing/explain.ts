@@ -136,7 +136,7 @@ async function entry(
         : `${record.dn} (${record.uuid}), ${record.status}, hostServer ${record.hostServer ?? record.hostServerProblem ?? 'missing'}`;
     return { record, server, found };
   } catch (thrown) {
-    return { record: undefined, server: undefined, found: `no answer: ${messageOf(thrown)}` };
+    return { record: undefined, server: undefined, found: `nothing to go by: ${messageOf(thrown)}` };
   }
 }
 

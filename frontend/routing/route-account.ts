@@ -115,7 +115,7 @@ export class AccountRouter {
    */
   async routeWithUuid(address: AccountName): Promise<AccountRoute> {
     const found = await this.#look(address);
-    const isSilent = found.kind === 'temporary' && found.error.code !== 'ROUTE_NO_HOST_SERVER';
+    const isSilent = found.kind === 'temporary' && !isKnown(found.error);
     const indexed = isSilent
       ? await (this.#index === undefined ? this.#routes.find(address) : this.#findElsewhere(this.#index, address))
       : undefined;
@@ -189,8 +189,11 @@ export class AccountRouter {
       if (answer.authoritative) return this.#absentNow(address);
     } catch (thrown) {
       const error = asPlatformError(thrown);
+      this.#distrust(address, error);
       if (error.kind !== 'unavailable') return { kind: 'temporary', error: temporary(error) };
-      // None of the subset's servers answers; the master still may.
+      // None of the subset's servers answers, or gives one account; the master still may.
+      const route = await this.#askMaster(address);
+      return route.kind === 'temporary' && isKnown(error) ? { kind: 'temporary', error } : route;
     }
     return this.#askMaster(address);
   }
@@ -202,8 +205,15 @@ export class AccountRouter {
       const { record } = await this.#reader.findAccount(address, { authoritative: true });
       return record === undefined ? this.#absentNow(address) : await this.#ofRecord(address, record, 'master');
     } catch (thrown) {
-      return { kind: 'temporary', error: temporary(asPlatformError(thrown)) };
+      const error = asPlatformError(thrown);
+      this.#distrust(address, error);
+      return { kind: 'temporary', error: temporary(error) };
     }
+  }
+
+  /** Several accounts have the address by now: none of them is to be found by what was known before. */
+  #distrust(address: AccountName, error: PlatformError): void {
+    if (error.code === 'DIR_ADDRESS_AMBIGUOUS') this.#cache.remove(address);
   }
 
   #ofRecord(address: AccountName, record: AccountRecord, source: 'subset' | 'master'): Promise<AccountRoute> {
@@ -283,6 +293,11 @@ export class AccountRouter {
     const atMs = this.#absent.get(address);
     return atMs !== undefined && this.#clock.monotonicMs() - atMs < negativeCacheMs;
   }
+}
+
+/** The directory answered, and what it said leads nowhere. */
+function isKnown({ code }: PlatformError): boolean {
+  return code === 'ROUTE_NO_HOST_SERVER' || code === 'DIR_ADDRESS_AMBIGUOUS';
 }
 
 /** A directory that refuses or misbehaves is our trouble and not the client's fault: what it costs is temporary. */

@@ -9,7 +9,7 @@
 import type { AccountWhereabouts } from '#backend-cluster/client/cluster-client.ts';
 import { type AccountName, parseAccountName } from '#common/account-name.ts';
 import { withTimeout } from '#common/clock.ts';
-import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
+import { asPlatformError, messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { RouteExplanation } from '#frontend/client/status.ts';
 import { accountView } from './accounts.ts';
 import { localExplanations, localSessions } from './local.ts';
@@ -46,18 +46,18 @@ export async function explainUser(options: AdminOptions, ownUrl: string, text: s
     disagreement: disagreementOf(explanations),
     sessions,
   };
-  return { ...facts, atMs: options.ports.clock.nowMs(), verdict: verdictOf(facts, directory.isKnownMissing) };
+  return { ...facts, atMs: options.ports.clock.nowMs(), verdict: verdictOf(facts, directory.outcome) };
 }
 
 async function askDirectory(
   options: AdminOptions,
   address: AccountName,
-): Promise<{ seen: WhyReport['directory']; account: AccountView | undefined; isKnownMissing: boolean }> {
+): Promise<{ seen: WhyReport['directory']; account: AccountView | undefined; outcome: Outcome }> {
   const reader = options.directory?.reader;
   const none = { server: undefined, lagMs: undefined, servers: [] };
   if (reader === undefined) {
     const error = `node ${options.node} has no directory access`;
-    return { seen: { ...none, error }, account: undefined, isKnownMissing: false };
+    return { seen: { ...none, error }, account: undefined, outcome: 'unanswered' };
   }
   const servers = await limited(options, 'the directory servers', reader.servers()).catch(() => []);
   try {
@@ -69,10 +69,11 @@ async function askDirectory(
     return {
       seen: { server: answer.server, lagMs, error: undefined, servers },
       account: answer.record === undefined ? undefined : accountView(answer.record, answer.server),
-      isKnownMissing: answer.record === undefined && answer.authoritative,
+      outcome: answer.record !== undefined ? 'found' : answer.authoritative ? 'missing' : 'unanswered',
     };
   } catch (error) {
-    return { seen: { ...none, servers, error: messageOf(error) }, account: undefined, isKnownMissing: false };
+    const outcome = asPlatformError(error).code === 'DIR_ADDRESS_AMBIGUOUS' ? 'ambiguous' : 'unanswered';
+    return { seen: { ...none, servers, error: messageOf(error) }, account: undefined, outcome };
   }
 }
 
@@ -119,18 +120,27 @@ export function disagreementOf(explanations: readonly RouteExplanation[]): strin
   return [...groups].map(([outcome, frontends]) => `${frontends.join(', ')} ${outcome}`).join('; ');
 }
 
+/** What asking the directory came to. */
+type Outcome = 'found' | 'missing' | 'ambiguous' | 'unanswered';
 type Facts = Omit<WhyReport, 'verdict' | 'atMs'>;
 
 /** The last line of the answer. Pure. */
-export function verdictOf(facts: Facts, isKnownMissing: boolean): WhyReport['verdict'] {
+export function verdictOf(facts: Facts, outcome: Outcome): WhyReport['verdict'] {
   const { account, whereabouts, explanations, address } = facts;
   const routed = explanations.filter((each) => each.verdict === 'routed');
-  if (isKnownMissing) {
+  if (outcome === 'missing') {
     const stale = routed.length > 0 ? `; ${routed.length} frontends still route it, from a replica that has not heard yet` : '';
     return {
       state: 'unknown',
       text: `The master directory has no account ${address}${stale}.`,
       fix: `archipelago account create ${address}`,
+    };
+  }
+  if (outcome === 'ambiguous') {
+    return {
+      state: 'unavailable',
+      text: `Nobody can say whose the address is: ${facts.directory.error}. Mail for it waits, and whoever logs in by it may be refused.`,
+      fix: 'leave mail and mailAlternateAddress with that address to one entry',
     };
   }
   if (account === undefined && routed.length === 0) {

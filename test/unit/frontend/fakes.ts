@@ -89,6 +89,8 @@ export class FakeDirectory implements DirectoryReader {
   readonly clusters: ClusterRecord[] = [];
   isSubsetDown = false;
   isMasterDown = false;
+  /** Addresses that several accounts have, for whoever looks. */
+  readonly ambiguous = new Set<string>();
   /** Questions so far: `subset alice@...`, `master alice@...`. */
   readonly asked: string[] = [];
   /** Answers wait for this. */
@@ -139,6 +141,8 @@ export class FakeDirectory implements DirectoryReader {
     await this.gate;
     if (authoritative && this.isMasterDown) throw new PlatformError('DIR_NO_MASTER', 'the master does not answer');
     if (!authoritative && this.isSubsetDown) throw new PlatformError('DIR_UNAVAILABLE', 'no server answers');
+    if (this.ambiguous.has(what))
+      throw new PlatformError('DIR_ADDRESS_AMBIGUOUS', `2 accounts have the address ${what}: uid=bob; uid=carol`);
     return {
       record: find(authoritative ? this.master : this.subset),
       server: authoritative ? 'ldap://master' : 'ldap://subset',

@@ -15,6 +15,31 @@ function shown(route: AccountRoute): string {
   return route.kind === 'temporary' ? route.error.code : route.kind;
 }
 
+/** What explaining needs, in this federation. */
+function explaining(world: Federation): Parameters<typeof explainRoute>[0] {
+  const follower = {
+    status: () => ({
+      server: 'ldap://subset',
+      state: 'following' as const,
+      refreshedOnce: true,
+      silentMs: 1500,
+      changes: 0,
+      lastError: undefined,
+    }),
+    whenRefreshed: async () => {},
+    [Symbol.asyncDispose]: async () => {},
+  };
+  return {
+    ...world,
+    lastHosts: world.opener.lastHosts,
+    frontend: 'front1.eu.isp.example',
+    subset: 'eu',
+    defaultDomain: undefined,
+    reader: world.directory,
+    follower,
+  };
+}
+
 describe('the route of an address', () => {
   type Row = readonly [what: string, address: string, prepare: (world: Federation) => void, shown: string, asked: readonly string[]];
   const cases: readonly Row[] = [
@@ -102,6 +127,27 @@ describe('the route of an address', () => {
     prepare(world);
     expect(shown(await world.router.route(parseAccountName(address)))).toBe(result);
     expect(world.directory.asked).toEqual(asked);
+  });
+
+  it('leads nowhere for now when several accounts have it, whatever was known of it before', async () => {
+    const world = federation();
+    const { router, directory, clock } = world;
+    directory.put(account(20, newcomer, 'east.isp.example'), 'master');
+    expect(shown(await router.route(newcomer))).toBe('east.isp.example by master');
+    directory.ambiguous.add(newcomer).add(alice);
+    expect(shown(await router.routeByMaster(newcomer))).toBe('DIR_ADDRESS_AMBIGUOUS');
+    expect(shown(await router.route(newcomer))).toBe('DIR_ADDRESS_AMBIGUOUS');
+    directory.isMasterDown = true;
+    expect(shown(await router.route(newcomer))).toBe('DIR_ADDRESS_AMBIGUOUS');
+    // Mail is for whom the directory names, and not for whom the index has.
+    expect(shown(await router.routeWithUuid(alice))).toBe('DIR_ADDRESS_AMBIGUOUS');
+    directory.isMasterDown = false;
+    const { verdict, steps } = await explainRoute(explaining(world), newcomer);
+    expect(verdict).toBe('unavailable');
+    expect(steps.map(({ found }) => found)).toContain(`nothing to go by: 2 accounts have the address ${newcomer}: uid=bob; uid=carol`);
+    directory.ambiguous.clear();
+    await clock.advance(1);
+    expect(shown(await router.route(newcomer))).toBe('east.isp.example by master');
   });
 
   it('is asked for once, however many wait for it', async () => {
@@ -278,27 +324,7 @@ describe('explaining a route', () => {
   it('shows every step, the choice of member and what is stale', async () => {
     const world = federation();
     world.directory.put(account(10, alice, 'east.isp.example'), 'master');
-    const follower = {
-      status: () => ({
-        server: 'ldap://subset',
-        state: 'following' as const,
-        refreshedOnce: true,
-        silentMs: 1500,
-        changes: 0,
-        lastError: undefined,
-      }),
-      whenRefreshed: async () => {},
-      [Symbol.asyncDispose]: async () => {},
-    };
-    const options = {
-      ...world,
-      lastHosts: world.opener.lastHosts,
-      frontend: 'front1.eu.isp.example',
-      subset: 'eu',
-      defaultDomain: undefined,
-      reader: world.directory,
-      follower,
-    };
+    const options = explaining(world);
     const explained = await explainRoute(options, 'Alice@ISP.example');
     expect(explained).toMatchObject({
       verdict: 'routed',

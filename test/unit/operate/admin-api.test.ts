@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '#common/clock.ts';
-import type { PlatformError } from '#common/errors/platform-error.ts';
+import { PlatformError } from '#common/errors/platform-error.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
 import { requestJson } from '#common/http/client.ts';
 import type { Ports } from '#common/lifecycle.ts';
@@ -305,6 +305,17 @@ describe('user why', () => {
       state: 'unavailable',
       text: 'The account has no usable hostServer: two values.',
     });
+  });
+
+  it('says that several accounts have the address, and what to do', async () => {
+    const access = fakeDirectoryAccess([]);
+    access.reader.findAccount = async () => {
+      throw new PlatformError('DIR_ADDRESS_AMBIGUOUS', '2 accounts have the address');
+    };
+    const services = [fakeFrontend('front1.eu.isp.example', 'eu', 0)];
+    const why = await ask<WhyReport>(await start({ services, directory: access }), '/api/v1/users/alice@isp.example/why');
+    expect(why.verdict).toMatchObject({ state: 'unavailable', text: expect.stringContaining('2 accounts have the address') });
+    expect(why.verdict.fix).toContain('mailAlternateAddress');
   });
 
   it('never calls an account unknown when the master cannot be asked', async () => {
