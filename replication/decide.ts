@@ -7,6 +7,7 @@
  */
 import { type Dn, formatRdn, normalizeAttributeType, normalizeDn, parseDn, type Rdn, splitDn } from '#protocol/ldap/dn.ts';
 import type { Attribute, Modification } from '#protocol/ldap/messages.ts';
+import { comparedText } from '#replication/same-value.ts';
 
 /** An entry with the attributes that are replicated. */
 export interface EntryImage {
@@ -130,7 +131,7 @@ function decideRename(
   const oldRdn = from[0];
   if (newRdn === undefined || oldRdn === undefined) return undefined;
   const moves = normalizeDn(to.slice(1)) !== normalizeDn(from.slice(1));
-  const isRenamed = formatRdn(newRdn) !== formatRdn(oldRdn) && !differsInTypeSpellingOnly(newRdn, oldRdn);
+  const isRenamed = !isSameRdn(newRdn, oldRdn);
   if (!moves && !isRenamed) return undefined;
   // The old naming value stays where the master's entry still has it.
   const keepsOld = oldRdn.every((ava) => hasValue(master.attributes, ava.type, ava.value));
@@ -146,13 +147,13 @@ function decideRename(
   };
 }
 
-function differsInTypeSpellingOnly(one: Rdn, other: Rdn): boolean {
+// The parts of an RDN have no order (RFC 4512 §2.3.1), and servers give them one.
+function isSameRdn(one: Rdn, other: Rdn): boolean {
   return (
     one.length === other.length &&
-    one.every((ava, i) => {
-      const twin = other[i];
-      return twin !== undefined && ava.value === twin.value && normalizeAttributeType(ava.type) === normalizeAttributeType(twin.type);
-    })
+    one.every((ava) =>
+      other.some((twin) => ava.value === twin.value && normalizeAttributeType(ava.type) === normalizeAttributeType(twin.type)),
+    )
   );
 }
 
@@ -190,17 +191,17 @@ function difference(wanted: readonly Attribute[], present: readonly Attribute[])
     const key = normalizeAttributeType(attribute.type);
     const was = before.get(key);
     before.delete(key);
-    if (was === undefined || !sameValues(attribute.values, was.values)) changes.push({ kind: 'replace', attribute });
+    if (was === undefined || !sameValues(key, attribute.values, was.values)) changes.push({ kind: 'replace', attribute });
   }
   for (const gone of before.values()) changes.push({ kind: 'replace', attribute: { type: gone.type, values: [] } });
   return changes;
 }
 
-function sameValues(one: readonly Buffer[], other: readonly Buffer[]): boolean {
+function sameValues(type: string, one: readonly Buffer[], other: readonly Buffer[]): boolean {
   if (one.length !== other.length) return false;
-  if (one.length === 1) return (one[0] as Buffer).equals(other[0] as Buffer);
-  const left = new Set(one.map((value) => value.toString('latin1')));
-  return other.every((value) => left.has(value.toString('latin1')));
+  if (one.length === 1 && (one[0] as Buffer).equals(other[0] as Buffer)) return true;
+  const left = new Set(one.map((value) => comparedText(type, value)));
+  return other.every((value) => left.has(comparedText(type, value)));
 }
 
 const stampTypes = new Set(['entrycsn', 'modifytimestamp', 'modifiersname']);

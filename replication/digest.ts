@@ -12,6 +12,7 @@ import { hash } from 'node:crypto';
 import { uuidToBytes } from '#protocol/ldap/controls.ts';
 import { type Dn, normalizeAttributeType, normalizeDn, parseDn } from '#protocol/ldap/dn.ts';
 import { type EntryImage, replicatedAttributes } from '#replication/decide.ts';
+import { comparedText } from '#replication/same-value.ts';
 
 /** 24 bytes each: 1.5 MB whatever the size of the directory. */
 export const rangesCount = 65_536;
@@ -31,7 +32,10 @@ export function entryDigest(uuid: string, entry: EntryImage, keepsCsn: boolean):
   const lines: string[] = [];
   for (const attribute of replicatedAttributes(entry.attributes, keepsCsn)) {
     const type = normalizeAttributeType(attribute.type);
-    for (const value of attribute.values) lines.push(`${type}:${value.length}:${value.toString('latin1')}`);
+    for (const value of attribute.values) {
+      const text = comparedText(type, value);
+      lines.push(`${type}:${text.length}:${text}`);
+    }
   }
   const text = [uuid, nameKey(entry.dn), ...lines.sort()].join('\u0000');
   return hash('sha256', Buffer.from(text, 'latin1'), 'buffer').subarray(0, words * 4);
@@ -44,7 +48,10 @@ function nameKey(dn: string): string {
   const key =
     parsed === undefined || first === undefined
       ? dn
-      : `${first.map((ava) => `${normalizeAttributeType(ava.type)}=${ava.value}`).join('+')}\u0000${normalizeDn(parsed.slice(1))}`;
+      : `${first
+          .map((ava) => `${normalizeAttributeType(ava.type)}=${ava.value}`)
+          .sort()
+          .join('+')}\u0000${normalizeDn(parsed.slice(1))}`;
   return Buffer.from(key).toString('latin1');
 }
 

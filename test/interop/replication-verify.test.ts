@@ -311,4 +311,27 @@ describe('comparing a replica with the master', () => {
     await using replica = await startSlapd({ withSuffix: false });
     await compared(master, replica);
   }, 600_000);
+
+  it('finds none where OpenLDAP only spells names and object classes its own way', async () => {
+    await using master = await startOwnDirectory('master');
+    await using replica = await startSlapd({ withSuffix: false });
+    const directory = await mkdtemp(join(tmpdir(), 'archipelago-verify-'));
+    await using admin = await master.connect();
+    await fill(admin, 3);
+    await admin.add('uid=two+cn=parts,cn=isp.example,o=mail', [
+      attribute('objectClass', 'TOP', 'inetOrgPerson', 'MailAccount'),
+      attribute('uid', 'two'),
+      attribute('cn', 'parts'),
+      attribute('sn', 'two'),
+      attribute('seeAlso', 'UID=user1 , cn=isp.example,  o=mail'),
+    ]);
+    const service = await replicate(master, replica, directory);
+    try {
+      await expect.poll(() => service.status().replicas[0]?.state, patience).toBe('following');
+      expect(await service.verify()).toMatchObject([{ differences: [], differing: 0 }]);
+    } finally {
+      await service[Symbol.asyncDispose]();
+      await rm(directory, { recursive: true, force: true });
+    }
+  }, 60_000);
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { decide, type EntryImage, type Step } from '#replication/decide.ts';
+import { entryDigest } from '#replication/digest.ts';
 
 const stamps = ['entryCSN=2', 'modifyTimestamp=2', 'modifiersName=cn=a'];
 
@@ -86,6 +87,23 @@ describe('deciding what a replica needs', () => {
 
   it.each(cases)('%s', (_name, master, replica, expected) => {
     expect(decide(master, replica, true).map(line)).toEqual(expected);
+  });
+
+  it('finds nothing to do where a server spells names and object classes its own way, and writes what is another value', () => {
+    const group = (objectClass: string, member: string, dn = 'cn=g+ou=x,o=mail'): EntryImage =>
+      entry(dn, `objectClass=${objectClass}`, `member=${member}`, 'description=Text');
+    const master = group('TOP', 'UID=alice , cn=Isp,o=mail', 'ou=x+cn=g,o=mail');
+    expect(decide(master, group('top', 'uid=alice,cn=Isp,o=mail'), true)).toEqual([]);
+    expect(entryDigest('', group('top', 'uid=alice,cn=Isp,o=mail'), true)).toEqual(entryDigest('', master, true));
+    for (const other of [
+      group('person', 'uid=alice,cn=Isp,o=mail'),
+      group('top', 'uid=alice,cn=isp,o=mail'),
+      group('top', 'uid=alicia,cn=Isp,o=mail'),
+      group('top', 'uid=alice,cn=Isp,o=mail', 'cn=g+ou=y,o=mail'),
+    ]) {
+      expect(decide(master, other, true)).not.toEqual([]);
+      expect(entryDigest('', other, true)).not.toEqual(entryDigest('', master, true));
+    }
   });
 
   it('leaves entryCSN alone where the server keeps its own', () => {
