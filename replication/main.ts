@@ -191,12 +191,10 @@ class Replication implements RunningReplication {
     const names = replica === undefined ? this.#activeNames() : [replica];
     const reports: VerifyReport[] = [];
     for (const name of names) {
-      const replicator = this.#replicator(name);
       try {
         using found = await this.compare(name, options);
         reports.push(found.report);
       } catch (error) {
-        replicator.noteVerified(`failed: ${messageOf(error)}`);
         this.#ports.log.warn({ component: 'verify', replica: name }, `cannot be compared now: ${messageOf(error)}`);
         if (replica !== undefined) throw error;
       }
@@ -209,8 +207,28 @@ class Replication implements RunningReplication {
     await Promise.all(waited.map((one) => one.waitFor(change, signal)));
   }
 
-  async compare(name: string, { onProgress, signal }: ComparisonOptions = {}): Promise<FoundDifferences> {
+  async compare(name: string, options: ComparisonOptions = {}): Promise<FoundDifferences> {
     const replicator = this.#replicator(name);
+    try {
+      return await this.#compare(name, replicator, options);
+    } catch (error) {
+      if (options.signal?.aborted === true) throw error;
+      const ended = replicator.ended.aborted && !this.#stop.signal.aborted;
+      const reason = ended ? this.#isNotWritten(name) : error;
+      replicator.noteNotVerified(messageOf(reason));
+      throw reason;
+    }
+  }
+
+  #isNotWritten(name: string): PlatformError {
+    return new PlatformError(
+      'REPL_LEASE_LOST',
+      `${this.name} does not write ${name} any more, or not from that master: its comparison was broken off. ` +
+        '`archipelago replica status` says who writes it; ask again',
+    );
+  }
+
+  async #compare(name: string, replicator: Replicator, { onProgress, signal }: ComparisonOptions): Promise<FoundDifferences> {
     // Entries are taken apart one at a time: hundreds of them at once would outlive the space for new objects.
     await using master = await reach(this.#master, 'the master', this.#ports);
     await using replica = await reach(this.#seat(name).access, `the replica ${name}`, this.#ports);

@@ -89,6 +89,7 @@ export class Replicator implements AsyncDisposable {
   #targetError: string | undefined;
   #checkpointError: string | undefined;
   #verified: { readonly atMs: number; readonly result: string } | undefined;
+  #notVerified: string | undefined;
   #queries: LdapConnection | undefined;
   #openingQueries: Promise<LdapConnection> | undefined;
 
@@ -159,6 +160,7 @@ export class Replicator implements AsyncDisposable {
       lastAppliedAtMs: this.#lag.lastAppliedAtMs,
       lastVerifiedAtMs: this.#verified?.atMs,
       lastVerifyResult: this.#verified?.result,
+      ...(this.#notVerified === undefined ? {} : { lastVerifyFailure: this.#notVerified }),
     };
   }
 
@@ -192,6 +194,12 @@ export class Replicator implements AsyncDisposable {
   noteVerified(result: string, found?: { readonly differences: Iterable<Difference>; readonly isCut: boolean }): void {
     if (found !== undefined) this.#shadow?.doubt(found);
     this.#verified = { atMs: this.#options.ports.clock.nowMs(), result };
+    this.#notVerified = undefined;
+  }
+
+  /** A comparison came to no end, and why. */
+  noteNotVerified(reason: string): void {
+    this.#notVerified = reason;
   }
 
   /** Resolves once the replica has everything up to that `entryCSN`; rejects with the signal's reason. */

@@ -27,11 +27,12 @@ type Run = (service: AdminService, name: string, body: Body, to: Listener) => Pr
 export const comparisonStreams: Readonly<Record<string, Run>> = {
   async verify(service, name, _body, { onProgress, signal }) {
     if (service.verify === undefined) throw notAble(service);
-    await service.verify(name, { onProgress, signal });
+    const [report] = await service.verify(name, { onProgress, signal });
     const { replicas = [] } = service.status() as {
       readonly replicas?: readonly { readonly name: string; readonly lastVerifyResult?: string }[];
     };
-    return { result: replicas.find((one) => one.name === name)?.lastVerifyResult ?? 'compared' };
+    const result = replicas.find((one) => one.name === name)?.lastVerifyResult ?? 'compared';
+    return { result, ...(report === undefined ? {} : { differing: report.differing }) };
   },
   async diff(service, name, _body, to) {
     if (service.repair === undefined) throw notAble(service);

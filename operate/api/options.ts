@@ -4,7 +4,7 @@ import type { Ports, RunningService } from '#common/lifecycle.ts';
 import type { Secret } from '#common/secret.ts';
 import type { DirectoryReader, DirectoryWriter } from '#directory/client/directory.ts';
 import type { RouteExplanation } from '#frontend/client/status.ts';
-import type { ComparisonOptions, PromotionReport, RepairOptions, RepairReport } from '#replication/client/status.ts';
+import type { ComparisonOptions, PromotionReport, RepairOptions, RepairReport, VerifyReport } from '#replication/client/status.ts';
 
 /** A service of this process, with what only some roles can do. */
 export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'name' | 'status' | 'readiness' | 'refresh'> {
@@ -13,7 +13,7 @@ export interface AdminService extends Pick<RunningService<unknown>, 'role' | 'na
   /** Frontends: cordon, drain, resume, weight, and the guard's verbs; see frontend/control.ts. */
   control?(action: string, body: Readonly<Record<string, unknown>>): Promise<unknown>;
   /** Replication: compares a replica with the master now; what was found is then in the service's status. */
-  verify?(replica: string, options?: ComparisonOptions): Promise<unknown>;
+  verify?(replica: string, options?: ComparisonOptions): Promise<readonly VerifyReport[]>;
   /** Replication: compares a replica and makes it equal to the master, or only says what differs. */
   repair?(replica: string, options: RepairOptions): Promise<RepairReport>;
   /** Replication: the latest change at the master. */

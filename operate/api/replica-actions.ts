@@ -19,8 +19,9 @@ const waitMaxMs = 500_000;
 
 const actions: Readonly<Record<string, Action>> = {
   async verify(service, name) {
-    await able(service, service.verify)(name);
-    return { result: replicaOf(service, name)?.lastVerifyResult ?? 'compared' };
+    const [report] = await able(service, service.verify)(name);
+    const result = replicaOf(service, name)?.lastVerifyResult ?? 'compared';
+    return { result, ...(report === undefined ? {} : { differing: report.differing }) };
   },
   async diff(service, name) {
     const { before } = await able(service, service.repair)(name, { isDryRun: true });

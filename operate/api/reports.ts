@@ -181,6 +181,8 @@ export interface ReplicaActionReport {
   readonly before?: VerifyReport;
   /** What differs still, for `repair`. */
   readonly after?: VerifyReport | undefined;
+  /** How many entries differ, for `verify`. */
+  readonly differing?: number;
   readonly promotion?: PromotionReport;
 }
 

@@ -169,7 +169,7 @@ const exitMeanings: Record<keyof typeof exitCodes, string> = {
   usage: 'the command line or a node file has mistakes',
   notFound: 'there is no such account or object',
   degraded:
-    '`status`, `replica status`, `user why`, `store stat`, `store check`: something is not as it should be; `store repair`, also with `--dry-run`: it would lose something',
+    '`status`, `replica status`, `replica verify`, `replica diff`, `replica repair`, `user why`, `store stat`, `store check`: something is not as it should be; `store repair`, also with `--dry-run`: it would lose something',
   conflict: 'it exists already, or changed meanwhile',
   denied: 'wrong token, or not permitted',
   partial: 'no answer in time, or an answer that some node is missing from',

@@ -66,8 +66,11 @@ export interface ReplicaStatus {
   /** Code of the error that it waits for the operator for. */
   readonly stoppedBy?: string;
   readonly lastAppliedAtMs: number | undefined;
+  /** When the last comparison came to its end, and to what. */
   readonly lastVerifiedAtMs: number | undefined;
   readonly lastVerifyResult: string | undefined;
+  /** Why a later one came to no end. */
+  readonly lastVerifyFailure?: string;
   /** The comparison that goes on all the time, where it is configured and has begun. */
   readonly continuous?: ContinuousStatus | undefined;
   /** Where several services take turns: who writes this replica. */

@@ -239,6 +239,7 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[];
       verified.push(name);
       const result = '214 entries compared, none differs';
       status = { ...status, replicas: status.replicas.map((one) => (one.name === name ? { ...one, lastVerifyResult: result } : one)) };
+      return [{ replica: name, entries: 214, differences: [], differing: 0, extra: 0, isCut: false, underWay: 0 }];
     },
   };
 }

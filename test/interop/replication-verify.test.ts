@@ -218,6 +218,39 @@ describe('what was only under way is no difference', () => {
   });
 });
 
+it('a comparison that breaks off is no comparison: status keeps the last one and says why there is none since', async () => {
+  await using master = await startOwnDirectory('master');
+  await using replica = await startOwnDirectory('replica');
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-verify-'));
+  await using admin = await master.connect();
+  await fill(admin, 3);
+  const service = await replicate(master, replica, directory);
+  try {
+    const state = () => service.status().replicas[0];
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    await service.verify('ldap-eu');
+    const verified = state();
+    expect(verified).toMatchObject({
+      lastVerifiedAtMs: expect.any(Number),
+      lastVerifyResult: expect.stringMatching(/^equal: \d+ entries$/),
+    });
+    await replica.stop();
+    await expect(service.repair('ldap-eu', { isDryRun: true })).rejects.toThrow('the replica ldap-eu');
+    await expect(service.verify('ldap-eu')).rejects.toThrow('the replica ldap-eu');
+    expect(state()).toMatchObject({
+      lastVerifiedAtMs: verified?.lastVerifiedAtMs,
+      lastVerifyResult: verified?.lastVerifyResult,
+      lastVerifyFailure: expect.stringContaining('the replica ldap-eu'),
+    });
+    await replica.start();
+    await service.verify('ldap-eu');
+    expect(state()?.lastVerifyFailure).toBeUndefined();
+  } finally {
+    await service[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
 describe('limits of memory', () => {
   it('put suspects and differences in files and cut the list of the report, but every difference counts', async () => {
     await using servers = await pair(20);

@@ -65,7 +65,7 @@ export async function compareReplica(terminal: Terminal, ask: AskStream, request
         await flush();
         printer.end(line.end);
         await terminal.flushed();
-        const left = line.end.after?.differing ?? found?.differing ?? 0;
+        const left = line.end.after?.differing ?? found?.differing ?? line.end.differing ?? 0;
         return left === 0 ? exitCodes.ok : exitCodes.degraded;
       }
     }

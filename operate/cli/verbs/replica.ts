@@ -83,8 +83,8 @@ function receiveText({ receive }: ReplicasReport['replicas'][number]): string {
 }
 
 /** What the last comparison said, and how far the one is that goes on all the time. */
-function verifiedText({ lastVerifyResult, continuous }: ReplicasReport['replicas'][number]): string {
-  const last = lastVerifyResult ?? 'never';
+function verifiedText({ lastVerifyResult, lastVerifyFailure, continuous }: ReplicasReport['replicas'][number]): string {
+  const last = `${lastVerifyResult ?? 'never'}${lastVerifyFailure === undefined ? '' : '; not since, see -o wide'}`;
   if (continuous === undefined) return last;
   const { share, checked, differing, waitsFor } = continuous;
   const far = share === undefined ? `${checked} entries` : `${Math.floor(share * 100)} %`;
@@ -92,8 +92,9 @@ function verifiedText({ lastVerifyResult, continuous }: ReplicasReport['replicas
   return `${last}; now at ${far}${found}${waitsFor === undefined || share === 1 ? '' : `, waits: ${waitsFor}`}`;
 }
 
-function lastVerifiedText({ lastVerifiedAtMs }: ReplicasReport['replicas'][number]): string {
-  return lastVerifiedAtMs === undefined ? '-' : new Date(lastVerifiedAtMs).toISOString();
+function lastVerifiedText({ lastVerifiedAtMs, lastVerifyFailure }: ReplicasReport['replicas'][number]): string {
+  const at = lastVerifiedAtMs === undefined ? '-' : new Date(lastVerifiedAtMs).toISOString();
+  return lastVerifyFailure === undefined ? at : `${at}; after that: ${lastVerifyFailure}`;
 }
 
 /** Who writes all servers at once; nothing where nobody does. */

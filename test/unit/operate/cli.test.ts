@@ -18,7 +18,7 @@ import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
 import { readContexts, removeContext, writeContext } from '#operate/cli/context.ts';
 import { runCli } from '#operate/cli/program.ts';
 import type { Terminal } from '#operate/cli/terminal.ts';
-import type { ReplicationStatus } from '#replication/client/status.ts';
+import type { ReplicaStatus, ReplicationStatus } from '#replication/client/status.ts';
 import {
   aliceRecord,
   aliceUuid,
@@ -324,6 +324,25 @@ describe('verbs', () => {
     expect(late).toMatchObject({ code: 7, err: expect.stringContaining('after 1000 ms') });
     expect((await run('replica resume ldap-us.isp.example')).code).toBe(0);
     expect((await run('replica allow-deletes ldap-us.isp.example')).code).toBe(0);
+  });
+
+  it('replica: verify ends with 4 when something differs', async () => {
+    const replication = fakeReplication();
+    replication.verify = async (replica) => [{ replica, entries: 214, differences: [], differing: 2, extra: 0, isCut: true, underWay: 0 }];
+    await startWith({ services: [replication] });
+    expect((await run('replica verify ldap-us.isp.example')).code).toBe(4);
+  });
+
+  it('replica: status tells a comparison that came to no end from the last one that did', async () => {
+    const replication = fakeReplication();
+    const before = replication.status() as ReplicationStatus;
+    const [replica] = before.replicas as [ReplicaStatus];
+    const lastVerifyFailure = 'the replica cannot be asked';
+    const verified = { ...replica, lastVerifiedAtMs: Date.UTC(2026, 10, 28), lastVerifyResult: 'equal: 214 entries', lastVerifyFailure };
+    replication.status = () => ({ ...before, replicas: [verified] });
+    await startWith({ services: [replication] });
+    expect((await run('replica status')).out).toContain('equal: 214 entries; not since, see -o wide');
+    expect((await run('replica status -o wide')).out).toContain('2026-11-28T00:00:00.000Z; after that: the replica cannot be asked');
   });
 
   it('replica: prints what differs as it comes, in every form, and says what a repair would do', async () => {
