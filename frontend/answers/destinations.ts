@@ -19,6 +19,7 @@ export type Destination =
       readonly host: string;
       readonly port: number;
       readonly tls: string;
+      /** Empty where nobody logs in. */
       readonly account: string;
     }
   | { readonly kind: 'unknown' }
@@ -59,6 +60,11 @@ export class Destinations {
     return other.kind === 'unknown' ? { kind: 'temporary', reason: `mailCatchAll ${catchAll} does not exist` } : other;
   }
 
+  /** Where mail is taken from servers that have not logged in: our own SMTP listener judges its recipients itself. */
+  ofMail(reached: string): Destination {
+    return this.#own('', 'lmtp', reached);
+  }
+
   async #of(address: AccountName, protocol: ForeignProtocol, reached: string): Promise<Destination> {
     const { router, foreign } = this.#options;
     const found = await router.route(address);
@@ -80,7 +86,7 @@ export class Destinations {
   }
 
   /** Mail is taken by our SMTP listener; the other protocols by the listener without implicit TLS, if there is one. */
-  #own(account: AccountName, protocol: ForeignProtocol, reached: string): Destination {
+  #own(account: AccountName | '', protocol: ForeignProtocol, reached: string): Destination {
     const wanted = protocol === 'lmtp' ? 'smtp' : protocol;
     const own = this.#options.listeners().filter((each) => each.protocol === wanted);
     const listener = own.find(({ tls }) => tls !== 'implicit') ?? own[0];

@@ -3,6 +3,7 @@
  * (deploy/foreign/dovecot-passdb.lua). Neither asks whether the password is right: the server that they are sent to says that.
  *
  *   GET /nginx     Auth-User: alice@isp.example, Auth-Protocol: imap   → Auth-Status: OK, Auth-Server: 192.0.2.11, Auth-Port: 143
+ *   GET /nginx     Auth-Method: none, Auth-Protocol: smtp              → the same for mail from other servers (smtp_auth none)
  *   GET /account?name=alice@isp.example&protocol=imap                  → { "host": "192.0.2.11", "port": 143, "tls": "none", "account": … }
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
@@ -38,8 +39,11 @@ export async function startProxyAnswers(
     // Node takes the octets of a header for latin1; a name may have others.
     const header = (name: string): string => Buffer.from(String(request.headers[name] ?? ''), 'latin1').toString();
     const protocol = header('auth-protocol') === 'smtp' ? 'submission' : protocolOf(header('auth-protocol'));
+    const reached = reachedBy(request);
+    const isMail = protocol === 'submission' && header('auth-method') === 'none';
     // nginx writes %XX for what would break a header.
-    const destination = await destinations.find(percentDecoded(header('auth-user')), protocol, reachedBy(request));
+    const name = percentDecoded(header('auth-user'));
+    const destination = isMail ? destinations.ofMail(reached) : await destinations.find(name, protocol, reached);
     return reply.headers(nginxHeaders(destination, protocol)).send('');
   });
   server.get('/account', async (request) => {
@@ -61,7 +65,7 @@ export function nginxHeaders(destination: Destination, protocol: ForeignProtocol
       'Auth-Status': 'OK',
       'Auth-Server': destination.host,
       'Auth-Port': String(destination.port),
-      'Auth-User': Buffer.from(destination.account).toString('latin1'),
+      ...(destination.account === '' ? {} : { 'Auth-User': Buffer.from(destination.account).toString('latin1') }),
     };
   }
   if (destination.kind === 'unknown') {

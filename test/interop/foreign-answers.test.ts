@@ -156,8 +156,10 @@ describe('Postfix', () => {
 
 describe('nginx', () => {
   let port: number;
+  let smtpPort: number;
   beforeAll(async () => {
     port = await freePort();
+    smtpPort = await freePort();
     const base = join(root, 'nginx');
     await mkdir(base);
     const config = `
@@ -170,6 +172,7 @@ mail {
   auth_http 127.0.0.1:${portOf('routes')}/nginx;
   imap_capabilities IMAP4rev1 SASL-IR;
   server { listen 127.0.0.1:${port}; protocol imap; imap_auth plain login; }
+  server { listen 127.0.0.1:${smtpPort}; protocol smtp; smtp_auth none; xclient off; proxy_pass_error_message on; }
 }
 `;
     await writeFile(join(base, 'nginx.conf'), config);
@@ -186,6 +189,14 @@ mail {
       expect(await statusBy(`127.0.0.1:${port}`, `${uid}@isp.example`), uid).toContain('MESSAGES 0');
       expect(await hostsOf(uid)).toEqual([await homeOf(uid)]);
     }
+  });
+
+  it('brings mail of other servers to the SMTP listener, which judges the recipients', async () => {
+    const send = (recipient: string) =>
+      run('curl', ['-sSv', `smtp://127.0.0.1:${smtpPort}`, '--mail-from', 'x@other.example', '--mail-rcpt', recipient, '-T', '/dev/null']);
+    const taken = await send('alice@isp.example');
+    expect([taken.code, taken.err]).toEqual([0, expect.stringMatching(/^< 250 2\.0\.0 Queued /m)]);
+    expect((await send('nobody@isp.example')).err).toMatch(/^< 550 5\.1\.1 /m);
   });
 
   it('is told of an account that is nobody’s', async () => {
