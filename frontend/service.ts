@@ -133,7 +133,13 @@ export async function startFrontendService(
   doors: FrontendDoors,
   ports: Ports,
 ): Promise<RunningFrontend> {
-  const frontend = new Frontend(config, tls, doors, ports, await doors.snapshots?.read(doors.helper !== undefined));
+  const frontend = new Frontend(
+    config,
+    tls,
+    doors,
+    ports,
+    await doors.snapshots?.read({ withoutIndex: doors.helper !== undefined, memory: doors.indexMemory }),
+  );
   try {
     await frontend.start();
     return frontend;

@@ -20,6 +20,7 @@ import type { FollowedPosition } from '#directory/client/directory.ts';
 import type { ClusterRecord, DomainRecord, SubsetRecord } from '#directory/client/records.ts';
 import type { RouteIndexImage } from './route-index.ts';
 import type { KnownRoutes, Routes } from './routes.ts';
+import { ownMemory, type SegmentMemory } from './segment-memory.ts';
 
 const format = 2;
 const partBytesMax = 16 * 1024 * 1024;
@@ -86,12 +87,17 @@ export class RouteSnapshots {
   /**
    * The last snapshot; `undefined` when there is none that can be used, which is logged unless it is simply missing.
    *
-   * @param withoutIndex where another process keeps that
+   * @param options `withoutIndex` where another process keeps that; `memory`, into which segments are read, is that of the index to be
    */
-  async read(withoutIndex = false): Promise<ReadSnapshot | undefined> {
+  async read(
+    options: { readonly withoutIndex?: boolean; readonly memory?: SegmentMemory | undefined } = {},
+  ): Promise<ReadSnapshot | undefined> {
+    const { withoutIndex = false, memory = ownMemory } = options;
+    const segments: RouteIndexImage['segments'][number][] = [];
     try {
-      return await this.#read(withoutIndex);
+      return await this.#read(withoutIndex, memory, segments);
     } catch (error) {
+      for (const segment of segments) memory.free(segment.memory);
       if (errnoOf(error) !== 'ENOENT') this.#log.warn({}, `the snapshot of routes is not used, they are read anew: ${messageOf(error)}`);
       return undefined;
     }
@@ -105,7 +111,7 @@ export class RouteSnapshots {
     return this.#writing;
   }
 
-  async #read(withoutIndex: boolean): Promise<ReadSnapshot> {
+  async #read(withoutIndex: boolean, memory: SegmentMemory, segments: RouteIndexImage['segments'][number][]): Promise<ReadSnapshot> {
     const manifest = JSON.parse((await this.#files.read(join(this.#directory, 'snapshot.json'))).toString()) as Manifest;
     if (manifest.format !== format) throw unusable(`its format is ${manifest.format}, this release reads ${format}`);
     const { urls, suffix, bindDn } = this.#origin;
@@ -113,13 +119,14 @@ export class RouteSnapshots {
       throw unusable(`it is of ${manifest.suffix} as seen by ${manifest.bindDn}, and ${suffix} as seen by ${bindDn} is configured`);
     }
     if (!urls.includes(manifest.position.url)) throw unusable(`it is of ${manifest.position.url}, which is none of this subset’s servers`);
-    const segments: RouteIndexImage['segments'][number][] = [];
     for (const part of withoutIndex ? [] : manifest.parts) {
       const content = await this.#files.read(join(this.#directory, part.name));
       if (crc32(content) !== part.crc) throw unusable(`${part.name} is damaged`);
       let at = 0;
       for (const { prefix, depth, bytes } of part.segments) {
-        segments.push({ prefix, depth, memory: Uint8Array.from(content.subarray(at, at + bytes)) });
+        const segment = memory.allocate(bytes);
+        segments.push({ prefix, depth, memory: segment });
+        segment.set(content.subarray(at, at + bytes));
         at += bytes;
       }
     }

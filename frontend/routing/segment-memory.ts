@@ -5,7 +5,7 @@ import type { RouteSegment } from './route-segment.ts';
 export interface SegmentMemory {
   /** All zeros. */
   allocate(bytes: number): Uint8Array<ArrayBuffer>;
-  /** Memory of a snapshot, or a copy of it. */
+  /** Memory of a snapshot; a copy of it where it was not allocated here. */
   adopt(memory: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>;
   /** The index needs it no more; whoever has an image that is not disposed of may still. */
   free(memory: Uint8Array<ArrayBuffer>): void;

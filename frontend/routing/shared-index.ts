@@ -86,6 +86,7 @@ export class SharedIndexMemory implements SegmentMemory {
   }
 
   adopt(memory: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    if (this.#places.has(memory.buffer)) return memory;
     const adopted = this.allocate(memory.byteLength);
     adopted.set(memory);
     return adopted;

@@ -1,12 +1,14 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseAccountName } from '#common/account-name.ts';
 import { nodeFiles } from '#common/files/node-files.ts';
+import { SharedMemory } from '#common/shared-memory.ts';
 import type { DirectoryChange, FollowedPosition } from '#directory/client/directory.ts';
 import { RouteSnapshots } from '#frontend/routing/route-snapshot.ts';
 import { Routes } from '#frontend/routing/routes.ts';
+import { SharedIndexMemory, SharedIndexReader, sharedFactsOf } from '#frontend/routing/shared-index.ts';
 import { FakeClock } from '#test/fakes/clock.ts';
 import { seededRandom } from '#test/fakes/random.ts';
 import { account, cluster, domain, keepingLogger, subset, uuidOf } from './fakes.ts';
@@ -60,6 +62,34 @@ describe('a snapshot of routes', () => {
     expect(again.find(parseAccountName('nobody@isp.example'))).toBeUndefined();
     expect([...again.topology.clusters.keys()]).toEqual(['west.isp.example']);
     expect([...again.subsets]).toEqual([subset(3, 'eu', ['weight 50'])]);
+  });
+
+  it('is read into the memory of the index, which needs no second one', async () => {
+    const { made } = snapshots();
+    const routes = someRoutes(30_000);
+    await made.write(routes, position);
+    const memory = SharedIndexMemory.create() as SharedIndexMemory;
+    const known = await made.read({ memory });
+    const used = memory.bytesUsed;
+    expect(used).toBeGreaterThanOrEqual(routes.index.bytes);
+    const again = new Routes({ random: seededRandom(2), clock: new FakeClock(), known, memory });
+    // What an index begins with.
+    expect(memory.bytesUsed - used).toBeLessThanOrEqual(SharedMemory.roundUp(1));
+    const reader = SharedIndexReader.open(memory.fd, memory.bytes, sharedFactsOf(again.index));
+    expect(reader?.find(parseAccountName('u29999@isp.example'))).toEqual({ cluster: 'west.isp.example', isName: true });
+  });
+
+  it('leaves nothing in the memory of the index when it cannot be used', async () => {
+    const { made, lines } = snapshots();
+    await made.write(someRoutes(100), position);
+    const file = join(directory, 'snapshot.json');
+    const manifest = JSON.parse(await readFile(file, 'utf8')) as { parts: { crc: number }[] };
+    const [part] = manifest.parts;
+    await writeFile(file, JSON.stringify({ ...manifest, parts: [part, { ...part, crc: 0 }] }));
+    const memory = SharedIndexMemory.create() as SharedIndexMemory;
+    const free = vi.spyOn(memory, 'free');
+    expect(await made.read({ memory })).toBeUndefined();
+    expect([free.mock.calls.length, memory.bytesUsed, lines.length]).toEqual([1, 0, 1]);
   });
 
   it('replaces the one before and leaves nothing of it', async () => {
