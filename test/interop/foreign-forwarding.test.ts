@@ -1,8 +1,11 @@
 /**
- * Dovecot servers that are told whose session it is: by the PROXY header, before TLS where TLS comes first, and by XCLIENT; and a Dovecot whose
- * submission service judges the passwords of clients that submit mail.
+ * Dovecot servers that are told whose session it is: by the PROXY header, before TLS where TLS comes first, and by XCLIENT; that have access tokens passed
+ * on to them; and whose submission service judges the log-ins of clients that submit mail.
  */
+
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -31,6 +34,8 @@ let root: string;
 let federation: Federation;
 let dovecots: DovecotHosts;
 let frontend: RunningFrontend;
+/** The issuer of tokens, whom Dovecot asks about them: a good one is `good-for-NAME`. */
+let issuer: Server;
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'archipelago-forwarding-'));
@@ -40,6 +45,23 @@ beforeAll(async () => {
   await writeFile(certFile, issued.certificate);
   await writeFile(keyFile, issued.key);
   await writeFile(caFile, authority.certificate);
+  issuer = createServer((request, response) => {
+    let body = '';
+    request.on('data', (chunk: Buffer) => (body += chunk.toString()));
+    request.on('end', () => {
+      const name = /good-for-([a-z]+)/.exec(body)?.[1];
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify(name === undefined ? { active: false } : { active: true, username: `${name}@isp.example` }));
+    });
+  });
+  await new Promise<void>((resolve) => issuer.listen(0, '127.0.0.1', resolve));
+  const introspectionUrl = `http://127.0.0.1:${(issuer.address() as AddressInfo).port}/`;
+  const [tokenFile, jwksFile] = [join(root, 'oauth2.conf'), join(root, 'jwks.json')];
+  await writeFile(
+    tokenFile,
+    `introspection_url = ${introspectionUrl}\nintrospection_mode = post\nusername_attribute = username\nactive_attribute = active\nactive_value = true\n`,
+  );
+  await writeFile(jwksFile, '{"keys":[]}');
   const [imap, imaps, pop3, pop3s, sieve, submission] = await Promise.all(Array.from({ length: 6 }, freePort));
   const proxied = (port: number | undefined, name: string, ssl = ''): string =>
     `inet_listener ${name} {\nport = ${port}\nhaproxy = yes\n${ssl}\n}`;
@@ -48,6 +70,13 @@ haproxy_trusted_networks = 127.0.0.0/8
 protocols = imap pop3 lmtp sieve submission
 submission_relay_host = 127.0.0.1
 submission_relay_port = 9
+auth_mechanisms = plain oauthbearer xoauth2
+auth_failure_delay = 0
+passdb {
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = ${tokenFile}
+}
 service imap-login {
   ${proxied(imap, 'imap_px')}
   ${proxied(imaps, 'imaps_px', 'ssl = yes')}
@@ -116,6 +145,7 @@ service submission-login {
       connectTimeoutMs: 3000,
       loginTimeoutMs: 20_000,
     })),
+    oauth: { issuer: 'https://login.isp.example', audience: 'mail', jwksFile, claim: 'email', clockSkewSeconds: 30, timeoutMs: 5000 },
     queueDirectory: join(root, 'queue-forwarding'),
   };
   frontend = await startFrontend(config, ports);
@@ -125,6 +155,7 @@ afterAll(async () => {
   await frontend?.[Symbol.asyncDispose]();
   await federation?.[Symbol.asyncDispose]();
   await dovecots?.[Symbol.asyncDispose]();
+  issuer?.close();
   await rm(root, { recursive: true, force: true });
 });
 
@@ -182,5 +213,48 @@ describe('a client that submits mail', () => {
     expect(right.err).toMatch(/^< 235 /m);
     expect(right.code).toBe(0);
     expect(await seen('submission', 'told')).toContain(`rip=${clientAddress},`);
+  });
+});
+
+describe.each([
+  ['OAUTHBEARER', '127.0.0.10'],
+  ['XOAUTH2', '127.0.0.11'],
+])('an access token that comes by %s', (mechanism, from) => {
+  const shown = (url: string, token: string, ...rest: readonly string[]) =>
+    run('curl', [
+      ...[
+        '-sSv',
+        '--max-time',
+        '20',
+        '--interface',
+        from,
+        '--login-options',
+        `AUTH=${mechanism}`,
+        '--user',
+        'told@isp.example',
+        '--oauth2-bearer',
+        token,
+      ],
+      ...[url, ...rest],
+    ]);
+
+  it('is judged by the server, whatever protocol the client speaks', async () => {
+    const [imap, pop3, submission] = [
+      [`imap://127.0.0.1:${portOf('imap')}/`, '-X', 'STATUS INBOX (MESSAGES)'],
+      [`pop3://127.0.0.1:${portOf('pop3')}/`],
+      [
+        `smtp://127.0.0.1:${portOf('submission')}`,
+        '--mail-from',
+        'told@isp.example',
+        '--mail-rcpt',
+        'alice@isp.example',
+        '-T',
+        '/dev/null',
+      ],
+    ] as const;
+    for (const [url, ...rest] of [imap, pop3, submission])
+      expect(await shown(url, 'good-for-told', ...rest), url).toMatchObject({ code: 0 });
+    expect((await shown(imap[0], 'good-for-first')).err).toMatch(/^< A\d+ NO \[AUTHENTICATIONFAILED\]/m);
+    expect((await shown(pop3[0], 'stolen')).err).toMatch(/^< -ERR \[AUTH\]/m);
   });
 });
