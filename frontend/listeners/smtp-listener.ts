@@ -62,6 +62,8 @@ interface SessionState {
   loginFailures: number;
   /** Accepted recipients of the open transaction, by address as the library keeps it. */
   recipients: Map<string, QueuedRecipient>;
+  /** RCPT commands that were accepted: by LMTP each has an answer of its own, also of an address that is named twice (RFC 2033 §4.2). */
+  acceptedRcpts: number;
   messages: number;
   refusals: number;
   /** What it hears once its transaction is over, after which it is closed. */
@@ -204,7 +206,14 @@ export class SmtpListener implements AsyncDisposable {
       onMailFrom: (address, session, done) => this.#answer(session, done, this.#mail(session, address.address)),
       onRcptTo: (address, session, done) => this.#answer(session, done, this.#rcpt(session, address.address)),
       onData: (stream, session, done) => {
-        const settled = this.#data(stream, session).then((text) => done(null, text), done);
+        const answer = (result: string | Error): void => {
+          // A client that has gone hears nothing.
+          const { acceptedRcpts = 0 } = this.#sessions.get(session.id) ?? {};
+          if (this.#listener.protocol === 'lmtp') done(null, Array<string | Error>(acceptedRcpts).fill(result));
+          else if (typeof result === 'string') done(null, result);
+          else done(result);
+        };
+        const settled = this.#data(stream, session).then(answer, answer);
         void settled.then(() => this.#transactionOver(session));
       },
       onClose: (session) => this.#closed(session),
@@ -302,6 +311,7 @@ export class SmtpListener implements AsyncDisposable {
       login: undefined,
       loginFailures: 0,
       recipients: new Map(),
+      acceptedRcpts: 0,
       messages: 0,
       refusals: 0,
       farewell: undefined,
@@ -385,6 +395,7 @@ export class SmtpListener implements AsyncDisposable {
   async #mail(session: SMTPServerSession, sender: string): Promise<Refusal | undefined> {
     const state = this.#stateOf(session);
     state.recipients = new Map();
+    state.acceptedRcpts = 0;
     if (state.farewell !== undefined) return refused(421, '4.3.2', state.farewell);
     if (!this.#isSubmission) return undefined;
     // The library asks for a login only where it offers AUTH; in clear it does not.
@@ -398,6 +409,7 @@ export class SmtpListener implements AsyncDisposable {
     const verdict = await judgeRecipient(address, this.#isSubmission, this.#policy);
     if (verdict.kind === 'refused') return verdict;
     state.recipients.set(address.toLowerCase(), verdict.recipient);
+    state.acceptedRcpts += 1;
     return undefined;
   }
 

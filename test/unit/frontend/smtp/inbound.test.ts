@@ -51,6 +51,24 @@ describe('inbound SMTP', () => {
     await expect.poll(async () => (await inbox(h)).length + (await inbox(h, 'alice@isp.example')).length).toBe(2);
   });
 
+  it('answers by LMTP for each RCPT that it took, also of an address that is named twice, and of a message that it does not take', async () => {
+    await using h = await SmtpHarness.start();
+    const client = await h.connect(3);
+    await client.reply();
+    await client.command('LHLO client.example');
+    for (const [body, code] of [
+      ['hello', /^250/],
+      ['x'.repeat(2_000_001), /^552/],
+    ] as const) {
+      await client.command('MAIL FROM:<x@other.example>');
+      for (const name of ['bob', 'BOB', 'bob']) expect(await client.command(`RCPT TO:<${name}@isp.example>`)).toMatch(/^250/);
+      await client.command('DATA');
+      client.send(`Subject: x\r\n\r\n${body}\r\n.\r\nNOOP\r\n`);
+      for (const expected of [code, code, code, /^250 OK/]) expect(await client.reply()).toMatch(expected);
+    }
+    await expect.poll(async () => (await inbox(h)).length).toBe(1);
+  });
+
   it('offers no login', async () => {
     await using h = await SmtpHarness.start();
     const client = await h.connect();
