@@ -41,8 +41,8 @@ export type Step =
 /** Operational attributes that a replica takes over from the master. */
 export const keptOperational = ['entryUUID', 'entryCSN', 'createTimestamp', 'creatorsName', 'modifyTimestamp', 'modifiersName'] as const;
 
-/** What is asked for at the master and read at the replica. */
-export const replicatedSelection: readonly string[] = ['*', ...keptOperational];
+/** What is asked for at the master and read at the replica: of an entry that refers elsewhere (RFC 3296 §2.2), where that is, too. */
+export const replicatedSelection: readonly string[] = ['*', ...keptOperational, 'ref'];
 
 /** What a server makes by itself, should it send it unasked. */
 const derived = new Set(['structuralobjectclass', 'entrydn', 'subschemasubentry', 'hassubordinates', 'numsubordinates', 'contextcsn']);

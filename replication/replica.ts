@@ -32,6 +32,8 @@ import { inReplicaForm, masterUuidAttributes, masterUuidFilter, uuidOfEntry } fr
 import { type Scope, wholeScope } from '#replication/scope.ts';
 
 const pageSize = 1000;
+/** Stamps and all are written as the master has them, and an entry that refers elsewhere (RFC 3296 §3) is one like any other. */
+const asItIs: readonly Control[] = [relax, manageDsaIt];
 const noImages: ImageResult = { added: 0, modified: 0, renamed: 0, deleted: 0, remarks: [] };
 /** The service's own entry on servers that are not ours (state-place.ts). */
 const stateEntryStart = 'cn=archipelago-replication,';
@@ -115,14 +117,14 @@ export class Replica {
     const rdn = splitDn(dn)?.rdn ?? '';
     const type = rdn.slice(0, rdn.indexOf('=')).trim();
     await this.connection.modifyDn({ dn, newRdn: `${type}=displaced-${uuid}`, deleteOldRdn: true, newSuperior: undefined }, [
-      relax,
+      ...asItIs,
       ...this.#onlyIf(uuid),
     ]);
   }
 
   /** Makes an entry of the replica's own the master's entry of that name. */
   async adopt(dn: string, uuid: string): Promise<void> {
-    await this.connection.modify(dn, [{ kind: 'replace', attribute: attribute('entryUUID', uuid) }], [relax]);
+    await this.connection.modify(dn, [{ kind: 'replace', attribute: attribute('entryUUID', uuid) }], asItIs);
   }
 
   /** Says as of which change this replica is current; only where the server keeps CSNs. */
@@ -168,8 +170,8 @@ export class Replica {
   }
 
   async #write(step: Step, uuid: string): Promise<void> {
-    const controls = [relax, ...this.#onlyIf(uuid)];
-    if (step.kind === 'add') await this.connection.add(step.dn, step.attributes, [relax]);
+    const controls = [...asItIs, ...this.#onlyIf(uuid)];
+    if (step.kind === 'add') await this.connection.add(step.dn, step.attributes, asItIs);
     else if (step.kind === 'modify') {
       if (step.changes.length > 0) await this.connection.modify(step.dn, step.changes, controls);
     } else {

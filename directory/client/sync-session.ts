@@ -12,7 +12,15 @@ import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
 import { isNumbered, numberedChanges, readMissed } from '#directory/client/numbered-changes.ts';
 import type { SearchItem, SearchOptions } from '#directory/client/search-stream.ts';
-import { controlOids, findControl, makeSyncRequest, readSyncDone, readSyncInfo, readSyncState } from '#protocol/ldap/controls.ts';
+import {
+  controlOids,
+  findControl,
+  makeSyncRequest,
+  manageDsaIt,
+  readSyncDone,
+  readSyncInfo,
+  readSyncState,
+} from '#protocol/ldap/controls.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
@@ -70,7 +78,7 @@ export async function* syncEventLists(
   const control = makeSyncRequest({ mode: 'refreshAndPersist', cookie: options.cookie, reloadHint: false });
   const { baseDn, filter, attributes, takeEarly, roomEarly } = options;
   const early = { ...(takeEarly === undefined ? {} : { takeEarly }), ...(roomEarly === undefined ? {} : { roomEarly }) };
-  const search = connection.search({ baseDn, scope: 'sub', filter, attributes, timeoutMs: 0, ...early }, [control]);
+  const search = connection.search({ baseDn, scope: 'sub', filter, attributes, timeoutMs: 0, ...early }, [control, manageDsaIt]);
   const phase: Phase = { unnamedAreGone: options.cookie === undefined, refreshed: false, mayBeNew: true };
   const lists = search.lists();
   try {
@@ -112,7 +120,7 @@ async function changedSince(connection: LdapConnection, options: SyncOptions, co
   const { baseDn, filter, attributes } = options;
   const control = makeSyncRequest({ mode: 'refreshOnly', cookie, reloadHint: false });
   // Without a limit of time: it waits with the connection while the stream's reader is slow.
-  const search = connection.search({ baseDn, scope: 'sub', filter, attributes, timeoutMs: 0 }, [control]);
+  const search = connection.search({ baseDn, scope: 'sub', filter, attributes, timeoutMs: 0 }, [control, manageDsaIt]);
   const phase: Phase = { unnamedAreGone: false, refreshed: true, mayBeNew: false };
   const missed = await readMissed(connection.url, eventsOf(search.lists(), phase, connection.url));
   const until = readSyncDone(findControl(search.done?.controls ?? [], controlOids.syncDone)?.value)?.cookie;
