@@ -19,13 +19,16 @@ import type { PlatformError } from '#common/errors/platform-error.ts';
 import type { AnswerTaker, LdapAnswer, LdapConnection } from '#directory/client/ldap-connection.ts';
 import { errorFromResult, isServerFailure } from '#directory/client/ldap-errors.ts';
 import { nameOctets, writeAttributesWithout } from '#protocol/ldap/attribute-list.ts';
-import type { BerWriter } from '#protocol/ldap/ber.ts';
-import { relax } from '#protocol/ldap/controls.ts';
+import { BerWriter } from '#protocol/ldap/ber.ts';
+import { relax, uuidFromBytes } from '#protocol/ldap/controls.ts';
 import { splitDn } from '#protocol/ldap/dn.ts';
+import { writeAttributes } from '#protocol/ldap/encode.ts';
 import { decodeImages, type EncodedImages, type Image, ImageWalker } from '#protocol/ldap/image-batch.ts';
+import { attribute } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { notReplicated, replicatedAttributes } from '#replication/decide.ts';
 import type { LagMeter } from '#replication/lag.ts';
+import { knownAs } from '#replication/master-entry.ts';
 import type { Batches, Queued } from '#replication/pipeline.ts';
 import type { Quarantine } from '#replication/quarantine.ts';
 import type { Replica } from '#replication/replica.ts';
@@ -74,6 +77,9 @@ interface Lane {
 }
 
 const controls = [relax];
+/** The attribute by which the replica knows an entry again: it ends in the UUID, and is good until the next. */
+const uuidAttribute = encodedUuidAttribute();
+const uuidTextAt = uuidAttribute.length - 36;
 
 /** See the header of this file. One is for one session with the replica. */
 export class AddSender implements Batches, Disposable {
@@ -83,7 +89,11 @@ export class AddSender implements Batches, Disposable {
   readonly #lag: Pick<LagMeter, 'wroteMany'>;
   readonly #quarantine: Pick<Quarantine, 'size' | 'has' | 'release'>;
   readonly #shadow: Pick<Shadow, 'putAll'> | undefined;
-  readonly #notSent = { withCsn: nameOctets(notReplicated(true)), withoutCsn: nameOctets(notReplicated(false)) };
+  /** The UUID is the one by which the stream names the entry, whatever the entry shows. */
+  readonly #notSent = {
+    withCsn: nameOctets([...notReplicated(true), 'entryUUID']),
+    withoutCsn: nameOctets([...notReplicated(false), 'entryUUID']),
+  };
   /** In their order; those of which everything was sent are only in `#unanswered`. */
   readonly #unsent: Sending[] = [];
   readonly #unanswered = new Set<Sending>();
@@ -116,7 +126,8 @@ export class AddSender implements Batches, Disposable {
       const { octets, places } = this.#entry.walker as ImageWalker;
       const without = this.#replica.keepsCsn ? this.#notSent.withCsn : this.#notSent.withoutCsn;
       writer.rawOf(octets, places.dnStart, places.attributesStart);
-      writeAttributesWithout(writer, octets, places.attributesStart, places.end, without);
+      uuidAttribute.write(uuidFromBytes(octets.subarray(places.uuidStart, places.dnStart)), uuidTextAt, 'latin1');
+      writeAttributesWithout(writer, octets, places.attributesStart, places.end, without, uuidAttribute);
     },
   };
   /** The connection's first entry, which shows whether the replica takes `entryCSN`. */
@@ -166,7 +177,10 @@ export class AddSender implements Batches, Disposable {
     sending.sent = 1;
     try {
       const { uuid, dn = '', attributes = [] } = image as Extract<Image, { attributes: unknown }>;
-      await this.#replica.write({ kind: 'add', dn, attributes: replicatedAttributes(attributes, true) }, uuid);
+      await this.#replica.write(
+        { kind: 'add', dn, attributes: replicatedAttributes(knownAs({ dn, attributes }, uuid).attributes, true) },
+        uuid,
+      );
     } catch (error) {
       if (isServerFailure(error)) throw error;
       sending.refused.push(0);
@@ -345,4 +359,11 @@ class AddUnderWay implements AnswerTaker {
 function parentOf(dn: string): string {
   const comma = dn.indexOf(',');
   return comma > 0 && dn[comma - 1] !== '\\' ? dn.slice(comma + 1) : (splitDn(dn)?.parent ?? '');
+}
+
+function encodedUuidAttribute(): Buffer {
+  const writer = new BerWriter();
+  writeAttributes(writer, [attribute('entryUUID', '0'.repeat(36))]);
+  // Without the tag and the length of the list.
+  return Buffer.from(writer.take().subarray(2));
 }

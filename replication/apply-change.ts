@@ -11,7 +11,7 @@ import { textOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { decide, decideKnown, type EntryImage, type Step } from '#replication/decide.ts';
 import type { LagMeter } from '#replication/lag.ts';
-import { inReplicaForm, masterUuidAttributes } from '#replication/master-entry.ts';
+import { inReplicaForm, knownAs, masterUuidAttributes } from '#replication/master-entry.ts';
 import { findAtMaster, type Replica } from '#replication/replica.ts';
 import type { Shadow } from '#replication/store/shadow.ts';
 
@@ -48,10 +48,10 @@ export interface ApplyContext {
 /** Applies an entry's new state. `isNew`: the replica is not expected to have it, so that no look-up is spent. */
 export async function applyPut(context: ApplyContext, uuid: string, received: EntryImage, isNew: boolean): Promise<void> {
   const { replica } = context;
-  let master = received;
+  let master = knownAs(received, uuid);
   let expectsNothing = isNew;
   let lastError: unknown;
-  if (!isNew && (await putKnown(context, uuid, received))) return;
+  if (!isNew && (await putKnown(context, uuid, master))) return;
   for (let attempt = 0; attempt < attemptsMax; attempt += 1) {
     const present = expectsNothing ? undefined : await replica.find(uuid);
     expectsNothing = false;

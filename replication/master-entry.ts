@@ -28,6 +28,15 @@ export function inReplicaForm<T extends EntryImage>(entry: T, named?: string): T
   return { ...entry, attributes: [...rest, attribute('entryUUID', uuid)], attributesBer: undefined };
 }
 
+/**
+ * The entry with the UUID by which the master's stream names it, whatever it shows itself. Without it, as where our identity may not read it,
+ * the replica would give the entry one of its own, and never find it again to change or remove it.
+ */
+export function knownAs<T extends EntryImage>(entry: T, uuid: string): T {
+  const shown = entry.attributes.filter((one) => one.type.toLowerCase() === 'entryuuid').flatMap((one) => one.values);
+  return shown.length === 1 && shown[0]?.toString('latin1') === uuid ? entry : inReplicaForm(entry, uuid);
+}
+
 function isUniqueId({ type }: Attribute): boolean {
   return type.toLowerCase() === 'nsuniqueid';
 }

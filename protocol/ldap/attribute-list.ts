@@ -9,8 +9,15 @@ export function nameOctets(names: Iterable<string>): NameOctets {
   return [...names].map((name) => Buffer.from(name.toLowerCase(), 'latin1'));
 }
 
-/** Writes the list at `octets[start, end)`, which is known to be well-formed, all but the attributes of those names. */
-export function writeAttributesWithout(to: BerWriter, octets: Buffer, start: number, end: number, names: NameOctets): void {
+/** Writes the list at `octets[start, end)`, which is known to be well-formed, all but the attributes of those names; and `further`, encoded already. */
+export function writeAttributesWithout(
+  to: BerWriter,
+  octets: Buffer,
+  start: number,
+  end: number,
+  names: NameOctets,
+  further: Buffer,
+): void {
   const opened = to.open(berTags.sequence);
   readLength(octets, start + 1, end);
   let kept = lengthContentStart();
@@ -26,6 +33,7 @@ export function writeAttributesWithout(to: BerWriter, octets: Buffer, start: num
     at = next;
   }
   to.rawOf(octets, kept, end);
+  to.rawOf(further, 0, further.length);
   to.close(opened);
 }
 

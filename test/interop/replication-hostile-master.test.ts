@@ -8,6 +8,7 @@ import type { Clock } from '#common/clock.ts';
 import { type Logger, silentLogger } from '#common/log/logger.ts';
 import type { Schedule } from '#common/schedule.ts';
 import { systemPorts } from '#common/system-ports.ts';
+import { encodeMessage } from '#protocol/ldap/encode.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { RunningReplication } from '#replication/main.ts';
@@ -299,5 +300,77 @@ describe.each(['ours', 'slapd'] as const)('a replica of %s whose master', (kind)
     await start();
     await expect.poll(() => state()?.lastError, patience).toContain('does not show the entryUUID of "o=mail"');
     expect(await namesOf(replica)).toEqual([]);
+  });
+
+  it.each([
+    ['no entryUUID', []],
+    ['two', [uuidOf(61), uuidOf(77)]],
+    ['another', [uuidOf(77)]],
+  ])('shows %s of an entry is taken by the word of its stream, and what it removes goes', async (_, shown) => {
+    const odd = (n: number): HostileEntry => {
+      const entry = roleEntry(n);
+      const rest = entry.attributes.filter(({ type }) => type !== 'entryUUID');
+      return { ...entry, attributes: shown.length === 0 ? rest : [...rest, attribute('entryUUID', ...shown)] };
+    };
+    master.entries = [suffixEntry(), odd(60), roleEntry(2)];
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    master.stream.entry(odd(61), 'add', cookieOf(101));
+    await expect.poll(() => namesOf(replica), patience).toEqual(['cn=a2,o=mail', 'cn=a60,o=mail', 'cn=a61,o=mail', 'o=mail']);
+    expect(state()?.refused.entries).toBe(0);
+    for (const n of [60, 61]) master.stream.entry(odd(n), 'delete', cookieOf(42 + n));
+    await expect.poll(() => namesOf(replica), patience).toEqual(['cn=a2,o=mail', 'o=mail']);
+  });
+
+  it('says things out of order, twice, or of nobody is followed all the same', async () => {
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    const { stream } = master;
+    const nobody = uuidOf(999);
+    stream.refreshed(cookieOf(101), 'refreshPresent');
+    stream.refreshed(undefined);
+    stream.info({ kind: 'refreshPresent', cookie: undefined, refreshDone: false });
+    stream.info({ kind: 'syncIdSet', cookie: undefined, refreshDeletes: false, uuids: [nobody, uuidOf(2)] });
+    stream.info({ kind: 'syncIdSet', cookie: undefined, refreshDeletes: true, uuids: [nobody] });
+    stream.entry(roleEntry(999), 'delete');
+    stream.send({ type: 'searchResultReference', urls: ['ldap://elsewhere.isp.example/o=mail'] });
+    stream.send({ type: 'intermediateResponse', oid: '1.2.3', value: Buffer.from('x') });
+    stream.entry(roleEntry(61), 'modify', cookieOf(102));
+    await expect.poll(() => namesOf(replica), patience).toContain('cn=a61,o=mail');
+    expect(await namesOf(replica)).toHaveLength(61);
+    expect(master.streams).toHaveLength(1);
+    await expect.poll(() => state()?.contextCsn, patience).toBe(csnOf(102));
+  });
+
+  it.each([
+    ['a message of two gigabytes', Buffer.from([0x30, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x02, 0x01]), 'passes the limit'],
+    ['what is no LDAP', Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n'), 'no LDAP message'],
+    ['the end of the connection in mid-message', undefined, 'closed the connection'],
+  ])('sends %s is asked again, from where it was, and status says why', async (_, bytes, reason) => {
+    const errors: string[] = [];
+    const log: Logger = { ...silentLogger, child: () => log, info: (_fields, text) => void errors.push(text) };
+    await start({ ports: { log } });
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    master.onStream = (stream) => stream.refreshed(cookieOf(100));
+    const { socket } = master.stream;
+    if (bytes === undefined) socket.end(Buffer.from([0x30, 0x20, 0x02, 0x01]));
+    else socket.write(bytes);
+    await expect.poll(() => errors.join(), patience).toContain(reason);
+    await expect.poll(() => master.streams.length, patience).toBe(2);
+    expect(master.stream.cookie).toEqual(cookieOf(100));
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    expect(await namesOf(replica)).toHaveLength(60);
+  });
+
+  it('says that it will hang up is asked again, and status tells its reason', async () => {
+    await start();
+    await expect.poll(() => state()?.state, patience).toBe('following');
+    const notice = { type: 'extendedResponse', resultCode: 52, matchedDn: '', diagnosticMessage: 'closing for the night' } as const;
+    const bytes = encodeMessage({ id: 0, operation: { ...notice, oid: '1.3.6.1.4.1.1466.20036', value: undefined }, controls: [] });
+    master.onStream = (stream) => void stream.socket.write(bytes);
+    master.stream.socket.write(bytes);
+    await expect.poll(() => state()?.lastError, patience).toContain('closing for the night');
+    tellsAll();
+    await expect.poll(() => state()?.state, patience).toBe('following');
   });
 });

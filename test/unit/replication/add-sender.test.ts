@@ -95,10 +95,14 @@ describe('new entries on their way to a server that is not ours', () => {
       const kept = [attribute('cn', 'x', 'y'), attribute('mail', 'z'.repeat(200)), { type: 'seeAlso', values: [] }];
       const csn = attribute('EntryCSN', '20260101000000.000000Z#000000#000#000000');
       const [cn, ...rest] = kept as [Attribute, ...Attribute[]];
-      const attributes = [attribute('structuralObjectClass', 'a'), cn, attribute('hasSubordinates', 'FALSE'), ...rest, csn];
+      // Whatever they show, they are known by the UUID that the stream gave them.
+      const shown = attribute('EntryUUID', uuidOf(77), uuidOf(78));
+      const attributes = [attribute('structuralObjectClass', 'a'), shown, cn, attribute('hasSubordinates', 'FALSE'), ...rest, csn];
       const sent = sender.send(blockOf(['o=a', 'o=b'], attributes));
       await settle();
-      expect(asked.get('o=b')?.operation).toMatchObject({ attributes: keepsCsn ? [...kept, csn] : kept });
+      expect(asked.get('o=b')?.operation).toMatchObject({
+        attributes: [...kept, ...(keepsCsn ? [csn] : []), attribute('entryUUID', uuidOf(1))],
+      });
       answer('o=b');
       await sent;
     },
