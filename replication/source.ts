@@ -304,9 +304,11 @@ async function pushDeletes(
 ): Promise<void> {
   const { uuids, dn } = event;
   const cookie = event.cookie === undefined ? undefined : latest;
-  for (const [i, uuid] of uuids.entries()) {
+  let left = uuids.length;
+  for (const uuid of uuids) {
     if (!context.pipeline.hasRoom) await room(context);
-    pushDelete(context, uuid, i === uuids.length - 1 ? cookie : undefined, dn);
+    left -= 1;
+    pushDelete(context, uuid, left === 0 ? cookie : undefined, dn);
   }
 }
 

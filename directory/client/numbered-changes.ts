@@ -91,14 +91,14 @@ function numberOf(cookie: Buffer): bigint | undefined {
   return match === null ? undefined : BigInt(match[1] as string);
 }
 
-function uuidsOf(event: SyncEvent): readonly string[] {
+function uuidsOf(event: SyncEvent): Iterable<string> {
   if (event.type === 'entry') return [event.uuid];
   return event.type === 'delete' ? event.uuids : [];
 }
 
 function withoutTold(event: SyncEvent, told: ReadonlySet<string>): readonly SyncEvent[] {
-  if (event.type !== 'delete') return uuidsOf(event).some((uuid) => told.has(uuid)) ? [] : [event];
-  const uuids = event.uuids.filter((uuid) => !told.has(uuid));
+  if (event.type !== 'delete') return [...uuidsOf(event)].some((uuid) => told.has(uuid)) ? [] : [event];
+  const uuids = [...event.uuids].filter((uuid) => !told.has(uuid));
   return uuids.length === 0 ? [] : [{ ...event, uuids }];
 }
 

@@ -20,6 +20,7 @@ import {
   readSyncDone,
   readSyncInfo,
   readSyncState,
+  type Uuids,
 } from '#protocol/ldap/controls.ts';
 import type { Filter } from '#protocol/ldap/filter.ts';
 import type { Attribute } from '#protocol/ldap/messages.ts';
@@ -37,9 +38,9 @@ export type SyncEvent =
       readonly cookie: Buffer | undefined;
     }
   /** Unchanged, and still there. */
-  | { readonly type: 'present'; readonly uuids: readonly string[]; readonly cookie: Buffer | undefined }
+  | { readonly type: 'present'; readonly uuids: Uuids; readonly cookie: Buffer | undefined }
   /** `dn`: the name it had, where it is a single entry. */
-  | { readonly type: 'delete'; readonly uuids: readonly string[]; readonly dn?: string; readonly cookie: Buffer | undefined }
+  | { readonly type: 'delete'; readonly uuids: Uuids; readonly dn?: string; readonly cookie: Buffer | undefined }
   | { readonly type: 'refreshed'; readonly unnamedAreGone: boolean; readonly cookie: Buffer | undefined }
   | { readonly type: 'cookie'; readonly cookie: Buffer };
 

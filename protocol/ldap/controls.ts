@@ -166,8 +166,31 @@ export type SyncInfo =
       readonly kind: 'syncIdSet';
       readonly cookie: Buffer | undefined;
       readonly refreshDeletes: boolean;
-      readonly uuids: readonly string[];
+      readonly uuids: Uuids;
     };
+
+/** Some UUIDs, perhaps a million: gone through one by one, never all as text at a time. */
+export interface Uuids extends Iterable<string> {
+  readonly length: number;
+}
+
+/** Those of a set as it came. */
+class ReceivedUuids implements Uuids {
+  readonly length: number;
+  readonly #octets: Buffer;
+
+  /** Throws `BerError` where it holds anything else. */
+  constructor(octets: Buffer) {
+    this.#octets = octets;
+    let count = 0;
+    for (const reader = new BerReader(octets); reader.hasMore(); count += 1) checkUuid(reader.octets());
+    this.length = count;
+  }
+
+  *[Symbol.iterator](): Generator<string, void, undefined> {
+    for (const reader = new BerReader(this.#octets); reader.hasMore(); ) yield uuidFromBytes(reader.octets());
+  }
+}
 
 /** The value of the intermediate response whose OID is `controlOids.syncInfo`. */
 export function encodeSyncInfo(info: SyncInfo): Buffer {
@@ -198,10 +221,7 @@ export function readSyncInfo(value: Buffer | undefined): SyncInfo | undefined {
     const cookie = reader.peekTag() === berTags.octets ? reader.octets() : undefined;
     const flag = reader.peekTag() === berTags.boolean ? reader.boolean() : undefined;
     if (tag !== 0xa3) return { kind: tag === 0xa1 ? 'refreshDelete' : 'refreshPresent', cookie, refreshDone: flag ?? true };
-    const uuids: string[] = [];
-    reader.enter(berTags.set);
-    while (reader.hasMore()) uuids.push(uuidFromBytes(reader.octets()));
-    return { kind: 'syncIdSet', cookie, refreshDeletes: flag ?? false, uuids };
+    return { kind: 'syncIdSet', cookie, refreshDeletes: flag ?? false, uuids: new ReceivedUuids(reader.octets(berTags.set)) };
   });
 }
 
@@ -286,7 +306,11 @@ export function uuidToBytes(uuid: string): Buffer {
 
 /** Lower case text with hyphens of sixteen octets; throws `BerError` for another count. */
 export function uuidFromBytes(bytes: Buffer): string {
-  if (bytes.length !== 16) throw new BerError(`a UUID of ${bytes.length} octets`);
+  checkUuid(bytes);
   const h = bytes.toString('hex');
   return `${h.slice(0, 8)}-${h.slice(8, 12)}-${h.slice(12, 16)}-${h.slice(16, 20)}-${h.slice(20)}`;
+}
+
+function checkUuid(bytes: Buffer): void {
+  if (bytes.length !== 16) throw new BerError(`a UUID of ${bytes.length} octets`);
 }

@@ -47,7 +47,7 @@ async function session(cookie: Buffer | undefined) {
 function inWords(event: SyncEvent): string {
   const cookie = event.cookie === undefined ? '' : ` #${event.cookie.toString().split('#').at(-1)}`;
   if (event.type === 'entry') return `${event.isAdd ? 'new' : 'entry'} ${event.dn}${cookie}`;
-  return `${event.type}${event.type === 'delete' ? ` ${event.uuids.map((uuid) => Number(uuid.slice(-12))).join()}` : ''}${cookie}`;
+  return `${event.type}${event.type === 'delete' ? ` ${[...event.uuids].map((uuid) => Number(uuid.slice(-12))).join()}` : ''}${cookie}`;
 }
 
 it('asks a server that numbers its changes again for what fell between refresh and persist', async () => {

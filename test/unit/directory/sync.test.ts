@@ -178,7 +178,8 @@ describe('refreshAndPersist', () => {
     // Resuming from the rename's cookie brings the delete only.
     await using second = await directory.connect('frontend');
     const resumed = follow(second, (renamed as { cookie: Buffer }).cookie);
-    expect(await resumed.next()).toMatchObject({ type: 'delete', uuids: [uuid] });
+    const missed = await resumed.next();
+    expect(missed.type === 'delete' ? [...missed.uuids] : missed).toEqual([uuid]);
     expect(await resumed.next()).toMatchObject({ type: 'refreshed', unnamedAreGone: false });
   });
 
