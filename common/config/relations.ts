@@ -243,6 +243,13 @@ function checkForeignClusters(service: Group, path: Path, report: Report): void 
   }
 }
 
+/** What only some protocols have: elsewhere it would look as if it were obeyed. */
+const listenerKeys: Record<string, readonly string[]> = {
+  proxyFrom: ['imap', 'pop3', 'managesieve', 'smtp', 'submission', 'lmtp'],
+  allowFrom: ['routes', 'tcp-table', 'socketmap'],
+  sieveExtensions: ['managesieve'],
+};
+
 function checkFrontendListeners(service: Group, path: Path, report: Report): void {
   for (const { value, path: at } of listenersOf(service, path)) {
     if (!isGroup(value)) continue;
@@ -256,7 +263,13 @@ function checkFrontendListeners(service: Group, path: Path, report: Report): voi
         report([...at, 'allowFrom', index], `${shown(entry)} is not an IP address or a range such as 10.1.0.0/16`);
       }
     }
-    if (value.protocol === 'http' && value.proxyFrom !== undefined) report([...at, 'proxyFrom'], 'is not known to http; remove it');
+    for (const [key, protocols] of Object.entries(listenerKeys)) {
+      if (value[key] === undefined || !isText(value.protocol) || protocols.includes(value.protocol)) continue;
+      report([...at, key], `is not known to ${value.protocol}, only to ${protocols.join(', ')}; remove it`, true);
+    }
+    if (value.tls === 'implicit' && ['agent', 'tcp-table', 'socketmap'].includes(String(value.protocol))) {
+      report([...at, 'tls'], `${value.protocol} has no TLS; set tls: none`);
+    }
     checkDomain(value.domain, [...at, 'domain'], report);
   }
   for (const [index, entry] of listOf(service.addressDomains).entries()) {

@@ -65,6 +65,21 @@ describe('a node file', () => {
     ['with a service that is text', 'services: [frontend]\n', /services\[0\]: "frontend" where the keys of a service are expected/],
     ['with TLS listeners and no certificate', frontend.replace(/ {4}tls:.*\n/, ''), /"starttls" needs a certificate/],
     ['with StartTLS over HTTP', frontend.replace('protocol: imap', 'protocol: http'), /"starttls" is not known to http/],
+    [
+      'with a list of who may ask where everybody may come',
+      frontend.replace('port: 1143', 'port: 1143, allowFrom: [10.0.0.0/8]'),
+      /listeners\[0\]\.allowFrom: is not known to imap, only to routes, tcp-table, socketmap; remove it/,
+    ],
+    [
+      'with load balancers where no header is read',
+      frontend.replace('protocol: imap, port: 1143', 'protocol: agent, port: 1143, proxyFrom: [10.0.0.1]'),
+      /proxyFrom: is not known to agent/,
+    ],
+    [
+      'with TLS where there is none',
+      frontend.replace('protocol: imap, port: 1143', 'protocol: socketmap, port: 1143, tls: implicit'),
+      /tls: socketmap has no TLS; set tls: none/,
+    ],
     ['whose secret has two sources', frontend.replace('{file: secret}', '{file: s, env: S}'), /gives both file and env/],
     ['with a directory URL of another kind', frontend.replace('[ldap://127', '[http://127'), /is not a URL of the form ldap:/],
     [
