@@ -320,10 +320,15 @@ class Replication implements RunningReplication {
   }
 
   #comparison(replicator: Replicator, master: LdapConnection, replica: LdapConnection, signal: AbortSignal): Comparison {
-    const { name, keepsCsn, scope } = replicator;
+    const { name, scope } = replicator;
     const { suffix } = this.#config;
     const settled = (): Promise<string | undefined> => whenCaughtUp(() => replicator.status(), master, suffix, this.#ports.clock, signal);
-    return { name, master, replica, suffix, keepsCsn, scope, settled };
+    return {
+      ...{ name, master, replica, suffix, scope, settled },
+      get keepsCsn() {
+        return replicator.keepsCsn;
+      },
+    };
   }
 
   #noteVerified(replicator: Replicator, report: VerifyReport, found: Parameters<Replicator['noteVerified']>[1] = report): void {

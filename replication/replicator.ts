@@ -397,13 +397,15 @@ export class Replicator implements AsyncDisposable {
         void connection.closed.then((error) => lost.abort(error));
         stopWatching = keepAlive(connection, ports.clock);
         const target = await Replica.on(connection, suffix, this.#keepsCsn, this.#options.scope);
+        const lacksFlushed = target.takesImages && this.#changes !== this.#flushedChanges;
+        // Before it counts as connected: its answer tells whether its CSNs may be compared.
+        if (!lacksFlushed && this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
         this.#target = target;
         this.#takesImages = target.takesImages;
         this.#wasConnected = true;
         this.#targetError = undefined;
         this.#pipeline.wake();
-        if (target.takesImages && this.#changes !== this.#flushedChanges) this.#rewind();
-        else if (this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
+        if (lacksFlushed) this.#rewind();
         this.#refusedAgain.tryFrom(0);
         const apply = (change: Queued): Promise<void> => this.#applyOrHold(target, change);
         batches = this.#batchesTo(target, guard);

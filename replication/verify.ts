@@ -35,7 +35,7 @@ export interface Comparison {
   readonly master: LdapConnection;
   readonly replica: LdapConnection;
   readonly suffix: string;
-  /** False for a replica that has CSNs of its own. */
+  /** False for a replica that has CSNs of its own; may be found out while they are compared, and before `settled` resolves. */
   readonly keepsCsn: boolean;
   readonly scope: Scope;
   /**

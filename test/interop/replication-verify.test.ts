@@ -251,6 +251,28 @@ it('a comparison that breaks off is no comparison: status keeps the last one and
   }
 });
 
+it('a service that has just begun does not take the CSNs of OpenLDAP’s own for differences', async () => {
+  await using master = await startOwnDirectory('master');
+  await using replica = await startSlapd({ withSuffix: false });
+  const directory = await mkdtemp(join(tmpdir(), 'archipelago-verify-'));
+  await using admin = await master.connect();
+  await fill(admin, 5);
+  try {
+    for (let start = 0; start < 3; start += 1) {
+      const service = await replicate(master, replica, directory);
+      try {
+        if (start === 0) await expect.poll(() => service.status().replicas[0]?.state, patience).toBe('following');
+        expect((await service.repair('ldap-eu', { isDryRun: true })).before).toMatchObject({ differences: [], differing: 0 });
+      } finally {
+        await service[Symbol.asyncDispose]();
+      }
+      await admin.modify(at('user1'), described(`while no service ran, ${start}`));
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+});
+
 describe('limits of memory', () => {
   it('put suspects and differences in files and cut the list of the report, but every difference counts', async () => {
     await using servers = await pair(20);
