@@ -48,7 +48,7 @@ export async function compareReplica(terminal: Terminal, ask: AskStream, request
       rows = [];
       return terminal.flushed();
     };
-    for await (const line of linesOf(answer)) {
+    for await (const line of linesOf(answer, name)) {
       if ('progress' in line) progress.show(line.progress);
       else if ('found' in line) {
         progress.clear();
@@ -69,14 +69,22 @@ export async function compareReplica(terminal: Terminal, ask: AskStream, request
         return left === 0 ? exitCodes.ok : exitCodes.degraded;
       }
     }
-    throw new PlatformError('NET_CLOSED', `the answer about ${name} was cut off; see the log of the replication service, and ask again`);
+    throw cutOff(name);
   } finally {
     progress.clear();
     answer?.destroy();
   }
 }
 
-async function* linesOf(answer: StreamAnswer): AsyncGenerator<ComparisonLine> {
+function cutOff(name: string, cause?: unknown): PlatformError {
+  return new PlatformError(
+    'NET_CLOSED',
+    `the answer about ${name} was cut off, so nothing is known of what had not come; see the log of the replication service, and ask again`,
+    { cause },
+  );
+}
+
+async function* linesOf(answer: StreamAnswer, name: string): AsyncGenerator<ComparisonLine> {
   const type = answer.headers['content-type'] ?? 'nothing';
   if (!type.startsWith(linesType))
     throw new PlatformError(
@@ -85,12 +93,20 @@ async function* linesOf(answer: StreamAnswer): AsyncGenerator<ComparisonLine> {
     );
   const decoder = new StringDecoder('utf8');
   let rest = '';
-  for await (const chunk of answer as AsyncIterable<Buffer>) {
+  for await (const chunk of chunksOf(answer, name)) {
     const lines = `${rest}${decoder.write(chunk)}`.split('\n');
     rest = lines.pop() ?? '';
     if (rest.length > lineBytesMax)
       throw new PlatformError('PROTO_SYNTAX', `a line of the answer is longer than ${lineBytesMax} characters`);
     for (const line of lines) yield JSON.parse(line) as ComparisonLine;
+  }
+}
+
+async function* chunksOf(answer: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
+  try {
+    yield* answer;
+  } catch (error) {
+    throw cutOff(name, error);
   }
 }
 

@@ -1,4 +1,6 @@
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -331,6 +333,23 @@ describe('verbs', () => {
     replication.verify = async (replica) => [{ replica, entries: 214, differences: [], differing: 2, extra: 0, isCut: true, underWay: 0 }];
     await startWith({ services: [replication] });
     expect((await run('replica verify ldap-us.isp.example')).code).toBe(4);
+  });
+
+  it('replica: says that the answer was cut off when the service dies in the middle of it', async () => {
+    const server = createServer((request, response) => {
+      request.resume();
+      response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+      response.write(`${JSON.stringify({ progress: { step: 'reading the master', entries: 0 } })}\n`, () => response.destroy());
+    });
+    try {
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const { port } = server.address() as AddressInfo;
+      await writeContext({ XDG_CONFIG_HOME: home }, { name: 'test', url: `http://127.0.0.1:${port}`, token, pid: process.pid });
+      const { code, err } = await run('replica diff ldap-us.isp.example');
+      expect([code, err]).toEqual([1, expect.stringMatching(/the answer about ldap-us.isp.example was cut off.*\[NET_CLOSED\]/)]);
+    } finally {
+      server.close();
+    }
   });
 
   it('replica: status tells a comparison that came to no end from the last one that did', async () => {
