@@ -36,13 +36,13 @@ async function folders(): Promise<{ stopped: string; killed: string }> {
 }
 
 /** What is found there by one who may not write: entries, and problems. */
-function verified(folder: string): [number, string[]] {
+function verified(folder: string, isLogLookedFor = true): [number, string[]] {
   const isRoot = process.geteuid?.() === 0;
   const problems: string[] = [];
   if (isRoot) process.seteuid?.(nobody);
   try {
     const entries = verifyDatabase(join(folder, databaseFile), entryFunctions(), {
-      hasLog: existsSync(join(folder, `${databaseFile}-wal`)),
+      ...(isLogLookedFor ? { hasLog: existsSync(join(folder, `${databaseFile}-wal`)) } : {}),
       problem: (text) => problems.push(text),
       progress: () => {},
     });
@@ -66,6 +66,11 @@ test('is not verified without the log that a killed server left, and what to do 
     /nothing can be written to its folder, and .*-wal holds what is not in it yet\. .* copy both files/,
   );
   expect(await readdir(killed)).toEqual([databaseFile, `${databaseFile}-wal`]);
+});
+
+test('is not verified either by one who does not say whether there is a log', async () => {
+  const { stopped, killed } = await folders();
+  for (const folder of [stopped, killed]) expect(() => verified(folder, false)).toThrow(/nothing can be written to its folder/);
 });
 
 test('is said not to be there where it is not', async () => {

@@ -145,6 +145,8 @@ describe('a login', () => {
     expect(await asked()).toEqual([back2]);
     await world.clock.advance(lastHostMs);
     expect(await asked()).toEqual([back1, back2]);
+    // The default of idleCloseMs.
+    expect(lastHostMs).toBe(60_000);
   });
 
   it('asks another member when that one cannot be asked, or is not the host any more', async () => {
@@ -172,6 +174,9 @@ describe('a login', () => {
     expect([hosts.find(name(0)), hosts.find(name(1)), hosts.find(name(accountsMax))]).toEqual([undefined, back1, back1]);
     hosts.opened(name(1), parseMemberName(back2), false);
     expect(hosts.find(name(1))).toBe(back2);
+    // Who came again is not the one that came longest ago.
+    hosts.opened(name(accountsMax + 1), parseMemberName(back1), true);
+    expect([hosts.find(name(1)), hosts.find(name(2)), hosts.find(name(3))]).toEqual([back2, undefined, back1]);
   });
 
   it('waits out the fail-over of a dead host, which another member still names', async () => {
