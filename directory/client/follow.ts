@@ -7,8 +7,8 @@
  *
  * What holds: a `put` and a `remove` are reported in the order the server sent them; `refreshed` means that everything before it is the
  * whole content. The cookie is good for the server that gave it only, so a switch means a full refresh, and what that refresh does not
- * name is reported as `remove`. One that would remove more than half of what is known (and more than 20 entries) is not believed: a
- * directory restored empty must not empty the routes.
+ * name is reported as `remove`. One that would remove more than half of what is known (and more than 20 entries), or all of it however
+ * little that is, is not believed: a directory restored empty must not empty the routes.
  */
 import type { AccountUuid } from '#common/account-name.ts';
 import { sleep } from '#common/clock.ts';
@@ -314,14 +314,14 @@ class Follower implements ResumableFollower {
       // A provider that has nothing to tell may end a present phase without naming anybody: with a cookie that names nothing as gone.
       if (hadCookie) throw new PresentPhase(this.#server);
       const { gone, known } = content.unnamed;
-      const isBelieved = !this.#refreshedOnce || gone <= removedFloor || gone <= known * removedShareMax;
+      const isBelieved = !this.#refreshedOnce || isCredible(gone, known);
       content.endRefresh(isBelieved);
       if (!isBelieved) throw new RefreshNotBelieved(this.#server, gone, known);
       return;
     }
     const count = this.#known.countUnmarked();
     if (count === 0) return;
-    if (this.#refreshedOnce && count > removedFloor && count > this.#known.size * removedShareMax) {
+    if (this.#refreshedOnce && !isCredible(count, this.#known.size)) {
       throw new RefreshNotBelieved(this.#server, count, this.#known.size);
     }
     for (const uuid of [...this.#known.unmarked()]) this.#remove(uuid);
@@ -381,6 +381,11 @@ class PresentPhase extends Error {
   constructor(server: string) {
     super(`${server} goes on from the cookie by naming what is unchanged`);
   }
+}
+
+/** Whether a refresh may leave out so many of the entries that are known. */
+function isCredible(gone: number, known: number): boolean {
+  return gone === 0 || (gone < known && (gone <= removedFloor || gone <= known * removedShareMax));
 }
 
 class RefreshNotBelieved extends PlatformError {

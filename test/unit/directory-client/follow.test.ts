@@ -160,6 +160,21 @@ describe('following the directory', () => {
     await follower[Symbol.asyncDispose]();
   });
 
+  it('keeps the little that it knows when a refresh names nothing at all', async () => {
+    const { clock, follower, provider, changes } = start({ 389: answerBasics }, ['ldap://a:389']);
+    await settle();
+    for (let n = 0; n < 3; n += 1) provider(389).account(n);
+    provider(389).refreshed('refreshDelete', 'c1');
+    await follower.whenRefreshed();
+    provider(389).server.connection.destroy();
+    await clock.advance(1000);
+    provider(389).refreshed('refreshPresent', 'c2');
+    await settle();
+    expect(changes.filter((one) => one.type === 'remove')).toEqual([]);
+    expect(follower.status().lastError).toContain('no longer has 3 of 3 entries');
+    await follower[Symbol.asyncDispose]();
+  });
+
   it('keeps what it knows when a refresh would drop most of it', async () => {
     const { clock, follower, provider, changes } = start({ 389: answerBasics }, ['ldap://a:389']);
     await settle();
@@ -180,7 +195,10 @@ describe('following the directory', () => {
     await follower[Symbol.asyncDispose]();
   });
 
-  it('leaves it to those who keep their own account of the content what a refresh did not name', async () => {
+  it.each([
+    { gone: 60, known: 80 },
+    { gone: 4, known: 4 },
+  ])('leaves it to those who keep their own account of the content what a refresh did not name, $gone of $known', async (unnamed) => {
     const told: string[] = [];
     const content = {
       beginRefresh: () => told.push('begin'),
@@ -208,7 +226,7 @@ describe('following the directory', () => {
     provider(389).info({ kind: 'syncIdSet', cookie: undefined, refreshDeletes: false, uuids: [uuidOf(1)] });
     await clock.advance(1000);
     expect(provider(389).cookie).toBeUndefined();
-    content.unnamed = { gone: 60, known: 80 };
+    content.unnamed = unnamed;
     provider(389).refreshed('refreshPresent', 'c3');
     await settle();
     expect(told).toEqual(['begin', 'believed', 'begin', 'not believed']);
