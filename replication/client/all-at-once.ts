@@ -157,7 +157,8 @@ export class AllAtOnce implements DirectoryCopies {
     if (this.#outbox !== undefined) {
       return this.#targets.map((target) => {
         const status = target.status();
-        return { ...status, lastError: status.lastError ?? trouble };
+        // An outbox that cannot be written concerns every server, also one that is away.
+        return trouble === undefined ? status : { ...status, lastError: [trouble, status.lastError].filter(Boolean).join('; ') };
       });
     }
     const none = { state: 'away', backlogChanges: 0, isCut: false, refused: [] } as const;

@@ -202,10 +202,16 @@ describe('a writer of all directory servers at once', () => {
         );
       await expect.poll(create, { timeout: 20_000 }).toBe(true);
       await expectEqual(site);
+      await site.own.stop();
+      await expect.poll(() => statusOf(writer, 'own')?.state, { timeout: 10_000 }).toBe('away');
+      await expect.poll(() => statusOf(writer, 'own')?.lastError, { timeout: 10_000 }).toContain('cannot connect');
       isFull = true;
       await expect(writer.createAccount({ name: account('alice') })).rejects.toMatchObject({ code: 'DIR_BUSY' });
-      expect(statusOf(writer, 'own')?.lastError).toContain('no space left');
+      expect(statusOf(writer, 'own')?.lastError).toMatch(/no space left.*cannot connect/);
+      expect(statusOf(writer, 'slapd')?.lastError).toContain('no space left');
       isFull = false;
+      await site.own.start();
+      await expect.poll(() => statusOf(writer, 'own')?.state, { timeout: 20_000 }).toBe('current');
       await writer.createAccount({ name: account('alice') });
       expect(statusOf(writer, 'own')?.lastError).toBeUndefined();
       await expectEqual(site);
