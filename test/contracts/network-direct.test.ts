@@ -99,6 +99,8 @@ it.each([
 ])('has nothing made by OpenSSL for a client before its first octet where $when', async ({ said, early }) => {
   const { server } = await identities();
   const made = madeSessions();
+  const freed = vi.spyOn(openSsl() as OpenSsl, 'SSL_free');
+  onTestFinished(() => freed.mockRestore());
   const { side, peer } = await withPeer('accepted', direct);
   side.write(said);
   const started = failureOf(side.startTls(server, early));
@@ -111,6 +113,7 @@ it.each([
   peer.socket.end();
   expect((await started).code).toBe('NET_TLS_FAILED');
   await side.untilClosed();
+  expect(freed.mock.calls).toEqual(made.mock.results.map(({ value }) => [value]));
 });
 
 it.each(['nothing', 'one octet'])('gives a client that has said $0 the time of a handshake, and ends it then', async (said) => {
@@ -129,6 +132,19 @@ it.each(['nothing', 'one octet'])('gives a client that has said $0 the time of a
   expect(await started).toMatch(/^NET_TLS_FAILED .*127\.0\.0\.1 failed: nothing came within 20000 ms$/);
   await side.untilClosed();
   await peer.untilGone();
+});
+
+it.each(kinds)('has no limit of time for a connection %s any more once it is there', async (kind) => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { client, server } = await joined(kind, { client: direct, server: direct });
+  vi.advanceTimersByTime(60_000);
+  vi.useRealTimers();
+  await settled();
+  client.write('still here');
+  await server.untilText('still here');
+  server.write('so am I');
+  await client.untilText('so am I');
 });
 
 it('sends in clear what was written before TLS was started, however slow the peer', async () => {
