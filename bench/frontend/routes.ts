@@ -1,5 +1,5 @@
 /**
- * The route index: `bench/frontend/routes.ts [--accounts N] [--ldap N] [--snapshot N]`.
+ * The route index: `bench/frontend/routes.ts [--accounts N] [--ldap N] [--from own,slapd] [--snapshot N]`.
  *
  * Accounts are made in the process and taken in as the follower reports them; then look-ups, hits and misses in turn; a snapshot to the
  * temporary directory, and what a restart takes until it knows all routes again; and the same road over LDAP, from our server and from slapd
@@ -22,14 +22,24 @@ import type { AccountRecord } from '#directory/client/records.ts';
 import { RouteSnapshots } from '#frontend/routing/route-snapshot.ts';
 import { Routes } from '#frontend/routing/routes.ts';
 import { adminDn, adminPassword, suffix, writeLdif } from '../directory/accounts.ts';
-import { configureSlapd, importOwn, importSlapd, makeCertificate, startOwn, startSlapd } from '../directory/servers.ts';
+import {
+  type BenchServer,
+  configureSlapd,
+  importOwn,
+  importSlapd,
+  makeCertificate,
+  startOwn,
+  startSlapd,
+  type TlsFiles,
+} from '../directory/servers.ts';
 
 const { values } = parseArgs({
-  options: { accounts: { type: 'string' }, ldap: { type: 'string' }, snapshot: { type: 'string' } },
+  options: { accounts: { type: 'string' }, ldap: { type: 'string' }, from: { type: 'string' }, snapshot: { type: 'string' } },
 });
 const accounts = Number(values.accounts ?? 4_000_000);
 const snapshotAccounts = Number(values.snapshot ?? 10_000_000);
 const ldapAccounts = Number(values.ldap ?? 200_000);
+const from = (values.from ?? 'own,slapd').split(',');
 const lookups = 4_000_000;
 const origin = { urls: ['ldap://bench'], suffix, bindDn: adminDn };
 
@@ -111,18 +121,26 @@ async function measureSnapshot(): Promise<void> {
   });
 }
 
+async function filledOwn(folder: string, tls: TlsFiles, ldif: string): Promise<BenchServer> {
+  const own = join(folder, 'own');
+  await mkdir(own);
+  await importOwn(own, ldif);
+  return startOwn(own, tls);
+}
+
+async function filledSlapd(folder: string, tls: TlsFiles, ldif: string): Promise<BenchServer> {
+  const configuration = await configureSlapd(join(folder, 'slapd'), tls, { isProvider: true });
+  await importSlapd(configuration, ldif);
+  return startSlapd(configuration);
+}
+
 async function measureLdap(): Promise<void> {
   await directoryOf(async (folder) => {
     const tls = makeCertificate(folder);
     const ldif = join(folder, 'accounts.ldif');
     await writeLdif(ldif, ldapAccounts);
-    const own = join(folder, 'own');
-    await mkdir(own);
-    await importOwn(own, ldif);
-    const configuration = await configureSlapd(join(folder, 'slapd'), tls, { isProvider: true });
-    await importSlapd(configuration, ldif);
-    for (const start of [() => startOwn(own, tls), () => startSlapd(configuration)]) {
-      const server = await start();
+    for (const name of from) {
+      const server = await (name === 'own' ? filledOwn(folder, tls, ldif) : filledSlapd(folder, tls, ldif));
       try {
         const routes = freshRoutes();
         const began = performance.now();
