@@ -296,6 +296,7 @@ class Member implements RunningBackend {
       collect: (ticket, frontend) => this.#sessions.handovers.collect(ticket, frontend),
       byeSession: (sessionId, frontend, text) => this.#sessions.byeSession(sessionId, frontend, text),
       upkeep: this.#upkeep,
+      log: ports.log.child({ cluster: this.#cluster }),
     });
     this.#server = await startLinkServer({
       name: this.name,

@@ -17,8 +17,9 @@ import type { ClusterStatus } from '#backend-cluster/client/status.ts';
 import type { Controller } from '#backend-cluster/controller/controller.ts';
 import type { Upkeep } from '#backend-cluster/controller/upkeep.ts';
 import { type AccountUuid, parseAccountUuid, printable } from '#common/account-name.ts';
-import { PlatformError } from '#common/errors/platform-error.ts';
+import { asPlatformError, PlatformError } from '#common/errors/platform-error.ts';
 import { type ClusterName, clusterOf, parseMemberName } from '#common/host-server.ts';
+import type { Logger } from '#common/log/logger.ts';
 import {
   type AuthenticateParams,
   type AuthenticateResult,
@@ -45,6 +46,7 @@ export interface CallsOptions {
   /** Ends a session that came through this frontend; `false` when there is none. */
   byeSession(sessionId: string, frontend: string, text: string): boolean;
   readonly upkeep: Upkeep;
+  readonly log: Logger;
 }
 
 const operations = new Set(['accounts.create', 'accounts.rename', 'accounts.remove', 'accounts.restore']);
@@ -54,6 +56,7 @@ const operationTimeoutMs = 30_000;
 const storeTimeoutMs = 600_000;
 const passwordLengthMax = 4_096;
 const byeLengthMax = 200;
+const sessionIdLengthMax = 100;
 
 /** Makes the answerer. */
 export function createCalls(options: CallsOptions): (peer: LinkPeer, method: string, params: unknown) => Promise<unknown> {
@@ -96,23 +99,37 @@ export function createCalls(options: CallsOptions): (peer: LinkPeer, method: str
     if (method === byeMethod) {
       return { ended: options.byeSession(String(params.sessionId), peer.name, printable(String(params.text)).slice(0, byeLengthMax)) };
     }
-    if (method === authenticateMethod || method === authenticateLoginMethod) return authenticate(options.logins, params);
+    if (method === authenticateMethod || method === authenticateLoginMethod) return authenticate(options, peer, params);
     if (method === scramSaltMethod) return scramSalt(options.logins, params);
     if (method === 'status') return options.clusterStatus();
     throw new PlatformError('LINK_PROTOCOL', `the call ${printable(method)} is unknown to this release`);
   };
 }
 
-async function authenticate(logins: LoginCheck, params: Record<string, unknown>): Promise<AuthenticateResult> {
-  const { uuid, name, password, login: shown } = params as unknown as AuthenticateParams;
+async function authenticate(
+  { logins, log }: CallsOptions,
+  { name: peer }: LinkPeer,
+  params: Record<string, unknown>,
+): Promise<AuthenticateResult> {
+  const { uuid, name, password, login: shown, sessionId, client } = params as unknown as AuthenticateParams;
   const isWell = typeof password === 'string' && password.length <= passwordLengthMax && (shown === undefined || isLinkLogin(shown));
   if (typeof uuid !== 'string' || typeof name !== 'string' || !isWell) {
     throw new PlatformError('LINK_PROTOCOL', 'a request to verify a login is malformed');
   }
   const login: LinkLogin = shown ?? { mechanism: 'PLAIN', authorizationId: '', authenticationId: name, password };
-  const record = await logins.find({ uuid, name }, login);
-  const serverSignature = await logins.verify(record, name, login);
-  return { ok: true, name: record.name, ...(serverSignature === undefined ? {} : { serverSignature }) };
+  const fields = {
+    ...(typeof sessionId === 'string' ? { sessionId: printable(sessionId).slice(0, sessionIdLengthMax) } : {}),
+    ...{ protocol: 'submission', account: printable(name), clientIp: printable(String(client?.address)), tls: client?.tls === true, peer },
+  };
+  try {
+    const record = await logins.find({ uuid, name }, login);
+    const serverSignature = await logins.verify(record, name, login);
+    log.info(fields, 'login verified');
+    return { ok: true, name: record.name, ...(serverSignature === undefined ? {} : { serverSignature }) };
+  } catch (error) {
+    log.info({ ...fields, errCode: asPlatformError(error).code }, 'login refused');
+    throw error;
+  }
 }
 
 async function scramSalt(logins: LoginCheck, params: Record<string, unknown>): Promise<ScramSalt> {

@@ -233,13 +233,13 @@ export class SessionOpener {
 
   /** Verifies a submission client's password. Never rejects. */
   async authenticate(login: MailLogin): Promise<MailLoginResult> {
-    const { credentials, client } = login;
+    const { credentials, client, sessionId } = login;
     const reached = await this.#login<{ name: AccountName; serverSignature?: string }>('submission', login, {
       member: (member, uuid, name) =>
         this.#call(async () => {
           const isPassword = credentials.kind === 'password';
           const shown = isPassword ? { password: credentials.password.reveal() } : { password: '', login: linkLoginOf(name, credentials) };
-          const params: AuthenticateParams = { uuid, name, ...shown, client };
+          const params: AuthenticateParams = { uuid, name, ...shown, sessionId, client };
           const method = isPassword ? authenticateMethod : authenticateLoginMethod;
           const answer = await this.#options.link.call(member, method, params, authenticateTimeoutMs);
           const { name: itsName, serverSignature } = (answer ?? {}) as Partial<AuthenticateResult>;

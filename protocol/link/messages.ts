@@ -143,6 +143,8 @@ export interface AuthenticateParams {
   readonly password: string;
   /** What is shown instead of a password. */
   readonly login?: LinkLogin;
+  /** As in `OpenSession`; frontends of earlier releases send none. */
+  readonly sessionId?: string;
   readonly client: { readonly address: string; readonly port: number; readonly tls: boolean };
 }
 

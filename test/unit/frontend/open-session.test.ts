@@ -250,7 +250,9 @@ describe('verifying a password for submission', () => {
     const world = federation();
     world.link.answerCall = () => ({ ok: true, name: 'alice.liddell@isp.example' });
     expect(await world.opener.authenticate(request('alice'))).toEqual({ ok: true, name: 'alice.liddell@isp.example' });
-    expect(world.link.calls).toMatchObject([{ method: 'authenticate', params: { uuid: '', name: 'alice@isp.example', password: 'x' } }]);
+    expect(world.link.calls).toMatchObject([
+      { method: 'authenticate', params: { uuid: '', name: 'alice@isp.example', password: 'x', sessionId: 's' } },
+    ]);
   });
 
   it('goes on to the next member when one is down, and reports a wrong password as the member did', async () => {

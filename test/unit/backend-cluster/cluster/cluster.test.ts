@@ -183,11 +183,19 @@ describe('a member', () => {
   it('verifies a password for submission without opening the account', async () => {
     const a = await cluster.start('back1');
     const alice = cluster.directory.add('alice@isp.example');
-    const params = { uuid: alice.uuid, name: alice.name, password: 'secret', client: { address: '192.0.2.1', port: 1, tls: true } };
+    const client = { address: '192.0.2.1', port: 1, tls: true };
+    const params = { uuid: alice.uuid, name: alice.name, password: 'secret', sessionId: 'one-of-the-frontend', client };
     const ask = (more: object) => cluster.client.call(cluster.address(a), 'authenticate', { ...params, ...more });
     expect(await ask({})).toEqual({ ok: true, name: 'alice@isp.example' });
     await expect(ask({ password: 'wrong' })).rejects.toMatchObject({ code: 'AUTH_FAILED' });
     await expect(ask({ name: 'bob@isp.example' })).rejects.toMatchObject({ code: 'LINK_NOT_HERE' });
+    // The session as the frontend calls it, and whose it is.
+    const whose = { sessionId: 'one-of-the-frontend', protocol: 'submission', clientIp: '192.0.2.1', tls: true };
+    expect(cluster.said.filter(({ fields }) => fields.protocol === 'submission')).toMatchObject([
+      { message: 'login verified', fields: { ...whose, account: 'alice@isp.example' } },
+      { message: 'login refused', fields: { ...whose, account: 'alice@isp.example', errCode: 'AUTH_FAILED' } },
+      { message: 'login refused', fields: { ...whose, account: 'bob@isp.example', errCode: 'LINK_NOT_HERE' } },
+    ]);
     expect(a.status().openAccounts).toBe(0);
   });
 

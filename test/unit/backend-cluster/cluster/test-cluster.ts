@@ -153,6 +153,8 @@ export class TestCluster implements AsyncDisposable {
   readonly client: LinkClient;
   /** What the members logged at `warn` and above. */
   readonly warnings: string[] = [];
+  /** Lines of level info. */
+  readonly said: { readonly fields: Record<string, unknown>; readonly message: string }[] = [];
   #sessions = 0;
 
   private constructor(root: string) {
@@ -263,7 +265,8 @@ export class TestCluster implements AsyncDisposable {
 
   #ports() {
     const note = (_fields: Record<string, unknown>, message: string): void => void this.warnings.push(message);
-    const log: Logger = { ...silentLogger, child: () => log, warn: note, error: note };
+    const info = (fields: Record<string, unknown>, message: string): void => void this.said.push({ fields, message });
+    const log: Logger = { ...silentLogger, child: () => log, info, warn: note, error: note };
     return { clock: systemClock, random: systemRandom, network: systemNetwork, log, metrics: createMetrics() };
   }
 }
