@@ -15,12 +15,18 @@ const messageMaxMs = 60_000;
 /** Watches a connection until the returned function is called. */
 export function keepAlive(connection: LdapConnection, clock: Clock): () => void {
   let isAsking = false;
+  let lookedMs = clock.monotonicMs();
+  let patientUntilMs = 0;
   const timer = clock.every(askAfterMs / 2, () => {
-    if (connection.silentMs > silentMaxMs) {
+    const nowMs = clock.monotonicMs();
+    if (nowMs - lookedMs > askAfterMs) patientUntilMs = nowMs + silentMaxMs;
+    lookedMs = nowMs;
+    const isPatient = nowMs < patientUntilMs;
+    if (!isPatient && connection.silentMs > silentMaxMs) {
       connection.destroy(`no sign of life for ${Math.round(connection.silentMs)} ms`);
       return;
     }
-    if (connection.unfinishedMs > messageMaxMs) {
+    if (!isPatient && connection.unfinishedMs > messageMaxMs) {
       connection.destroy(`a message has not come to its end for ${Math.round(connection.unfinishedMs / 1000)} s`);
       return;
     }

@@ -10,8 +10,7 @@ const entry = (id: number): Buffer =>
   encodeMessage({ id, operation: { type: 'searchResultEntry', dn: 'cn=a,o=mail', attributes: [] }, controls: [] });
 
 /** A connection that is watched, with a search that persists. */
-async function watched(answer: (message: LdapMessage, server: ScriptedConnection) => void) {
-  const clock = new FakeClock();
+async function watched(answer: (message: LdapMessage, server: ScriptedConnection) => void, clock = new FakeClock()) {
   const { network, connections } = scriptedNetwork({ 389: answer });
   const connection = await LdapConnection.open(network, clock, { url: 'ldap://ldap.isp.example', timeoutMs: 1000 });
   const search = connection.search({ baseDn: 'o=mail', timeoutMs: 0 });
@@ -53,6 +52,26 @@ describe('a connection that is watched', () => {
     expect(connection.isOpen).toBe(true);
     await clock.advance(10_000);
     expect((await connection.closed).message).toContain('no sign of life');
+  });
+
+  it('is kept when this process stood still and the server answers as soon as it is asked, and dropped when it does not', async () => {
+    class StoppedClock extends FakeClock {
+      stoodMs = 0;
+      override monotonicMs(): number {
+        return super.monotonicMs() + this.stoodMs;
+      }
+    }
+    const clock = new StoppedClock();
+    const { connection } = await watched(signOfLife, clock);
+    const other = new StoppedClock();
+    const silent = await watched(() => {}, other);
+    for (const one of [clock, other]) {
+      await one.advance(3000);
+      one.stoodMs = 60_000;
+      await one.advance(60_000);
+    }
+    expect(connection.isOpen).toBe(true);
+    expect((await silent.connection.closed).message).toContain('no sign of life');
   });
 
   it('is dropped when a message comes byte by byte and does not end', async () => {
