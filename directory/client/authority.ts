@@ -19,6 +19,8 @@ export const authorityOid = `${arc}.3.10`;
 export const fenceOid = `${arc}.5.10`;
 /** OID of the control on a search or compare that is answered once the server holds everything up to a CSN: `CSN` or `CSN,milliseconds`. */
 export const asOfOid = `${arc}.5.11`;
+/** OID of the control on a write that a replica sends on for somebody: whoever gets it does not send it on again. */
+export const forwardedOid = `${arc}.5.12`;
 /** Attribute of the root DSE: `master 3`, or `replica 3 ldap://where.the.master.is`. */
 export const roleAttribute = 'directoryRole';
 

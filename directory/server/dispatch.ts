@@ -7,7 +7,7 @@ import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
 import type { Metrics } from '#common/metrics/metrics.ts';
 import { accessRulesOid } from '#directory/client/access-rules.ts';
-import { asOfOid, authorityOid, fenceOid } from '#directory/client/authority.ts';
+import { asOfOid, authorityOid, fenceOid, forwardedOid } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import type { DirectoryStatus } from '#directory/client/status.ts';
 import { controlOids, findControl } from '#protocol/ldap/controls.ts';
@@ -27,7 +27,7 @@ import { saslMechanisms } from './bind-sasl.ts';
 import { compare } from './compare.ts';
 import { deleteEntry } from './delete.ts';
 import { compileFilter } from './filter-match.ts';
-import type { ForwardedRequest, WriteForwarder } from './forward-writes.ts';
+import { type ForwardedRequest, type WriteForwarder, wasForwarded } from './forward-writes.ts';
 import { modifyEntry } from './modify.ts';
 import { modifyDn } from './modify-dn.ts';
 import { isMonitorName, searchMonitor } from './monitor.ts';
@@ -95,7 +95,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
 
   const write = (request: WriteOperation, operation: Operation): Started => {
     const { forwarder } = context;
-    if (forwarder !== undefined && tree.mode === 'replica' && operation.who.rights !== 'replicator')
+    if (forwarder !== undefined && tree.mode === 'replica' && operation.who.rights !== 'replicator' && !wasForwarded(operation))
       return { done: forward(forwarder, request, operation) };
     const relaxed = findControl(operation.controls, controlOids.relax) !== undefined;
     const run = (ready: WriteOperation): Promise<void> =>
@@ -174,7 +174,7 @@ export function createDispatcher(context: DispatchContext): Dispatcher & { reado
       operation.send({ type: 'extendedResponse', ...success, value: encodeImageResult(result) });
       operation.flush();
     } else if (oid === extendedOids.passwordModify) {
-      if (context.forwarder !== undefined && tree.mode === 'replica') {
+      if (context.forwarder !== undefined && tree.mode === 'replica' && !wasForwarded(operation)) {
         return forward(context.forwarder, { type: 'extendedRequest', oid, value }, operation);
       }
       const made = await modifyPassword(context.write, context.binding, value, operation);
@@ -312,6 +312,7 @@ function checkControls(request: LdapRequest, controls: readonly Control[]): void
     [controlOids.postRead]: isWrite && request.type !== 'deleteRequest',
     [controlOids.relax]: isWrite,
     [fenceOid]: isWrite,
+    [forwardedOid]: isWrite || request.type === 'extendedRequest',
     [asOfOid]: request.type === 'searchRequest' || request.type === 'compareRequest',
   };
   for (const [index, control] of controls.entries()) {

@@ -6,13 +6,18 @@
  *
  * A write is sent once. When the connection breaks before the answer the client is told that the outcome is unknown; trying again by ourselves could
  * do it twice. How long is waited for replication is bounded, and running out of it changes nothing in the answer.
+ *
+ * It says that it was sent on: another replica refers it on instead of sending it on once more. So it goes to one other server after a referral and
+ * no further, also while a promotion that broke off leaves two replicas that take each other for the master.
  */
 import { type Clock, sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
+import { forwardedOid } from '#directory/client/authority.ts';
 import type { DirectoryServers } from '#directory/client/directory-servers.ts';
 import type { LdapAnswer } from '#directory/client/ldap-connection.ts';
-import { controlOids } from '#protocol/ldap/controls.ts';
+import { errorFromResult, resultCodeOf } from '#directory/client/ldap-errors.ts';
+import { controlOids, findControl } from '#protocol/ldap/controls.ts';
 import { type Control, type LdapRequest, textsOf } from '#protocol/ldap/messages.ts';
 import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import { Refusal } from '../schema/refusal.ts';
@@ -24,6 +29,11 @@ export type ForwardedRequest = Extract<
   LdapRequest,
   { type: 'addRequest' | 'modifyRequest' | 'modifyDnRequest' | 'deleteRequest' | 'extendedRequest' }
 >;
+
+/** Whether a replica sent it on already. */
+export function wasForwarded({ controls }: Operation): boolean {
+  return findControl(controls, forwardedOid) !== undefined;
+}
 
 /** See the header of this file. */
 export class WriteForwarder implements AsyncDisposable {
@@ -57,12 +67,16 @@ export class WriteForwarder implements AsyncDisposable {
     let wasSent = false;
     let answer: LdapAnswer;
     try {
-      answer = await master.askMaster((connection) => {
+      answer = await master.askMaster(async (connection) => {
         wasSent = true;
-        return connection.exchange(request, controls);
+        const given = await connection.exchange(request, controls);
+        if (given.result.resultCode === resultCodes.referral) throw errorFromResult(given.result, request.type, connection.url);
+        return given;
       });
     } catch (error) {
       log.warn({ detail: messageOf(error), op: request.type, by: operation.who.dn }, 'a write could not be forwarded');
+      if (resultCodeOf(error) === resultCodes.referral)
+        throw new Refusal('busy', 'no server takes writes now: another one is being made the master. Nothing was changed; try again later');
       if (error instanceof PlatformError && error.code === 'DIR_BUSY') throw error;
       const what = wasSent
         ? 'the master did not answer; whether the change was made is not known'
@@ -95,7 +109,9 @@ export class WriteForwarder implements AsyncDisposable {
 function forwardedControls({ who, controls }: Operation): Control[] {
   const others = controls.filter((control) => control.oid !== controlOids.proxiedAuthorization);
   const identity = Buffer.from(who.dn === '' ? '' : `dn:${who.dn}`);
-  return [{ oid: controlOids.proxiedAuthorization, critical: true, value: identity }, ...others];
+  // Not critical: servers of earlier versions, and those that are not ours, do not know it.
+  const onlyOnce = { oid: forwardedOid, critical: false, value: undefined };
+  return [{ oid: controlOids.proxiedAuthorization, critical: true, value: identity }, onlyOnce, ...others];
 }
 
 // The change is here once this replica's state is not older than the master's after the change.

@@ -4,7 +4,7 @@
  */
 
 import { accessRulesOid } from '#directory/client/access-rules.ts';
-import { asOfOid, authorityOid, fenceOid, roleAttribute } from '#directory/client/authority.ts';
+import { asOfOid, authorityOid, fenceOid, forwardedOid, roleAttribute } from '#directory/client/authority.ts';
 import { backupOid } from '#directory/client/backup.ts';
 import { controlOids } from '#protocol/ldap/controls.ts';
 import { imageBatchOid } from '#protocol/ldap/image-batch.ts';
@@ -30,6 +30,7 @@ export const supportedControls: readonly string[] = [
   passwordPolicyOid,
   fenceOid,
   asOfOid,
+  forwardedOid,
 ];
 
 /** All operational attributes (RFC 3673), attributes by class (RFC 4529), absolute filters (RFC 4526), increment (RFC 4525). */
