@@ -422,8 +422,9 @@ export class LdapConnection implements AsyncDisposable {
       return;
     }
     if (operation.type === 'extendedResponse' && id === 0) {
-      // RFC 4511 §4.4.1: the server says why before it hangs up.
-      this.#end(errorFromResult(operation, 'our connection (notice of disconnection)', this.url));
+      // RFC 4511 §4.4.1: the server says why before it hangs up. It is no answer to what was asked, which may be done or not.
+      const { code, kind, message } = errorFromResult(operation, 'our connection (notice of disconnection)', this.url);
+      this.#end(new PlatformError(kind === 'unavailable' ? 'NET_CLOSED' : code, message));
       this.#connection.destroy();
       return;
     }

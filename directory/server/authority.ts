@@ -5,7 +5,8 @@
  *              term + 1            "superseded"                              configuration's `mode`, which is for the first start
  *
  * What always holds: the term never goes down; a master that has heard of a later one takes no write any more; a replicator's write with a
- * lower term or lease than stored here is refused; a freeze ends by itself, so that a promotion that failed half-way leaves no dead master.
+ * lower term than stored here, with another lease, or to a replica that became the master is refused; a freeze ends by itself, so that a
+ * promotion that failed half-way leaves no dead master.
  */
 import type { Clock } from '#common/clock.ts';
 import type { Logger } from '#common/log/logger.ts';
@@ -90,20 +91,22 @@ export class Authority {
 
   /** Refuses a write that somebody sent who was replaced, and every write while frozen or in doubt; inside `store.write`. */
   checkWrite(request: WriteRequest): void {
+    // No control: a writer that writes by hand, or all servers at once; the state it brings is asked for anew each time.
+    const given = request.who.rights === 'replicator' ? readFence(findControl(request.controls, fenceOid)?.value) : undefined;
     if (this.#tree.mode === 'master') {
+      if (given !== undefined)
+        throw new Refusal('unavailable', `this server is the master of term ${this.term}; replication of term ${given.term} writes it no more`);
       if (this.isFrozen) throw new Refusal('busy', 'this server hands the mastership over; try again in a moment');
       if (this.#doubt !== undefined) throw new Refusal('unavailable', this.#doubt);
       return;
     }
-    if (request.who.rights !== 'replicator') return;
-    const given = readFence(findControl(request.controls, fenceOid)?.value);
-    // No control: a writer that writes by hand, or all servers at once; the state it brings is asked for anew each time.
     if (given === undefined) return;
     if (given.term < this.term) {
       throw new Refusal('unavailable', `the write comes from term ${given.term}; the master of term ${this.term} is another`);
     }
     const lease = this.#leaseNumber();
-    if (given.lease < lease) {
+    // A higher one was given out here once, before this database was put back from an older copy: since then numbers are given out again.
+    if (given.lease !== lease) {
       throw new Refusal('unavailable', `another replication service writes this replica: lease ${lease}, not ${given.lease}`);
     }
   }

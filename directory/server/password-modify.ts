@@ -58,6 +58,8 @@ export async function modifyPassword(
       : undefined;
   const stored = await binding.hasher.storedValues(new Secret(request.newPassword ?? (made as string)));
   await tree.store.write(() => {
+    // Hashing takes long enough for the mastership to be handed over.
+    checkMode(context, operation, dn);
     const before = tree.require(name);
     const attributes = stampModified(
       context,

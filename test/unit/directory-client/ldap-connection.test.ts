@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Secret } from '#common/secret.ts';
 import { LdapConnection } from '#directory/client/ldap-connection.ts';
+import { resultCodeOf } from '#directory/client/ldap-errors.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { FakeClock, settle } from '#test/fakes/clock.ts';
 import { scriptedNetwork, success } from './scripted-server.ts';
@@ -156,12 +157,13 @@ describe('an LDAP client connection', () => {
     }
   });
 
-  it('says why when the server sends a notice of disconnection', async () => {
+  it('says why when the server sends a notice of disconnection, and takes it for no answer to what was asked', async () => {
     const { connection, server } = await connected(() => {});
-    const waiting = connection.delete('cn=a');
-    const outcome = expect(waiting).rejects.toMatchObject({ code: 'DIR_BUSY', message: expect.stringContaining('going down') });
+    const waiting = connection.delete('cn=a').catch((error: unknown) => error);
     await settle();
     server.send(0, { type: 'extendedResponse', resultCode: 52, matchedDn: '', diagnosticMessage: 'going down' });
-    await outcome;
+    const error = await waiting;
+    expect(error).toMatchObject({ code: 'NET_CLOSED', message: expect.stringContaining('going down') });
+    expect(resultCodeOf(error)).toBeUndefined();
   });
 });
