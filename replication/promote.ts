@@ -7,6 +7,9 @@
  *   again     the master is a replica as well: whoever promoted before broke off in the middle. Every other server is told the new term, so
  *             that who broke off can do no more, and has no more than the replica; replica: master of term + 1
  *
+ * Two that are forced at once: each tells the other's server of its own before it makes its server the master, and a server that was told of
+ * another one in that term refuses. So at most one gets through, where they reach each other's servers.
+ *
  * A planned promotion loses nothing that was answered: the freeze comes before the last look, and nothing is answered while frozen. One
  * service at a time can freeze, and hands over only what it has frozen. A forced one may lack what the dead master answered and never sent; the
  * report says how long it had been silent. What was not told at once is told by master-watch.ts, for as long as it takes.
@@ -19,11 +22,18 @@ import { type AuthorityAnswer, askAuthority, hasAuthority } from '#directory/cli
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { resultCodeOf } from '#directory/client/ldap-errors.ts';
 import { answersLastMs } from '#directory/client/peers.ts';
+import { resultCodes } from '#protocol/ldap/result-codes.ts';
 import type { PromotionReport, ReplicaStatus } from '#replication/client/status.ts';
 import type { ServerAccess } from '#replication/server-access.ts';
 
 const freezeSeconds = 60;
 const lookEveryMs = 50;
+/** Answers that say that nothing was done; after any other one it may have been. */
+const refusals: ReadonlySet<number> = new Set([
+  resultCodes.unwillingToPerform,
+  resultCodes.insufficientAccessRights,
+  resultCodes.protocolError,
+]);
 
 /** One server that takes part. */
 export interface PromotionServer {
@@ -62,17 +72,19 @@ export async function promote(options: PromotionOptions): Promise<PromotionRepor
     );
   }
   const { mode, isFilled } = await askAuthority(replica, { op: 'look' });
-  if (target.access.url === master.access.url) {
-    if (mode === 'master') throw notPromoted(`${target.name} is the master already`);
-    return await again(options, replica);
-  }
+  const isKnownMaster = target.access.url === master.access.url;
+  if (isKnownMaster && mode === 'master') throw notPromoted(`${target.name} is the master already`);
   // Asked before anybody is stopped or told of another master: it would refuse at the end.
   if (isFilled === false) {
+    const has = `${target.name} has only a part of the directory`;
     throw notPromoted(
-      `${target.name} is still being filled by replication and has only a part of the directory. ${master.name} was not asked to stop; wait until ` +
-        `\`archipelago replica status\` says that ${target.name} follows, or promote another replica`,
+      isKnownMaster
+        ? `${has}: replication has not filled it. No server is the master; promote one that has everything`
+        : `${has}: it is still being filled by replication. ${master.name} was not asked to stop; wait until \`archipelago replica status\` ` +
+            `says that ${target.name} follows, or promote another replica`,
     );
   }
+  if (isKnownMaster) return await again(options, replica);
   let old: LdapConnection | undefined;
   let whyNot = '';
   try {
@@ -108,7 +120,13 @@ async function planned(options: PromotionOptions, replica: LdapConnection, old: 
   const { target, master, term, ports, withinMs } = options;
   const lacks = await mayLack(options);
   const frozen = await askAuthority(old, { op: 'freeze', seconds: freezeSeconds }).catch((error: unknown) => {
-    throw notPromoted(`${master.name} does not stop for it: ${messageOf(error)}`);
+    const isKnown = resultCodeOf(error) !== undefined;
+    throw notPromoted(
+      `${isKnown ? `${master.name} does not stop for it` : `whether ${master.name} stops for it is not known`}: ${messageOf(error)}` +
+        (isKnown
+          ? ''
+          : `. If it has stopped, it takes writes again after ${freezeSeconds} s; promote ${target.name} again when it answers`),
+    );
   });
   const startedMs = ports.clock.monotonicMs();
   try {
@@ -143,7 +161,7 @@ async function planned(options: PromotionOptions, replica: LdapConnection, old: 
 async function takeBack(options: PromotionOptions, old: LdapConnection, csn: string, error: unknown): Promise<never> {
   const { target, master, term } = options;
   // It may be the master of that term and take writes already.
-  if (resultCodeOf(error) === undefined) {
+  if (!refusals.has(resultCodeOf(error) ?? -1)) {
     throw notPromoted(
       `whether ${target.name} is the master is not known: ${messageOf(error)}. ${master.name} has handed over and takes no writes; ` +
         `promote ${target.name} again when it answers, or another replica with --force`,
@@ -225,8 +243,13 @@ async function takeOver(
   term: number,
   missing: (contextCsn: string) => string,
 ): Promise<PromotionReport> {
-  const { contextCsn } = await askAuthority(replica, { op: 'promote', term }).catch((error: unknown) => {
-    throw notPromoted(`${options.target.name} refuses: ${messageOf(error)}`);
+  const { name, access } = options.target;
+  const { contextCsn } = await askAuthority(replica, { op: 'promote', term, claimed: access.url }).catch((error: unknown) => {
+    throw notPromoted(
+      refusals.has(resultCodeOf(error) ?? -1)
+        ? `${name} refuses: ${messageOf(error)}. Look with \`archipelago replica status\` who is the master; if nobody is, promote one again`
+        : `whether ${name} is the master is not known: ${messageOf(error)}. Promote it again when it answers; if it is the master by then, that says so`,
+    );
   });
   const { told, notTold } = await tellAll(options, term);
   return { ...reportOf(options, term, contextCsn), missing: missing(contextCsn), frozenMs: 0, told: told.map((one) => one.name), notTold };

@@ -33,8 +33,11 @@ export type AuthorityRequest =
   /** Master: takes no writes for so long, or until told otherwise. Refused as `busy` while it is frozen: somebody else is at it. */
   | { readonly op: 'freeze'; readonly seconds: number }
   | { readonly op: 'thaw' }
-  /** Replica: becomes the master of that term, if it holds everything up to `csn`. */
-  | { readonly op: 'promote'; readonly term: number; readonly csn?: string }
+  /**
+   * Replica: becomes the master of that term, if it holds everything up to `csn`. With `claimed`, the URL under which the others were told of the
+   * term before as this one's, only where nobody told it of another master in that term: of two who promote at once at most one gets through.
+   */
+  | { readonly op: 'promote'; readonly term: number; readonly csn?: string; readonly claimed?: string }
   /**
    * Another server is master in that term; a master that hears of a later term becomes its replica. With `handsOver` only a frozen master
    * that is still at that CSN does: whoever asks was not overtaken since it froze it.

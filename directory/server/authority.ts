@@ -95,7 +95,10 @@ export class Authority {
     const given = request.who.rights === 'replicator' ? readFence(findControl(request.controls, fenceOid)?.value) : undefined;
     if (this.#tree.mode === 'master') {
       if (given !== undefined)
-        throw new Refusal('unavailable', `this server is the master of term ${this.term}; replication of term ${given.term} writes it no more`);
+        throw new Refusal(
+          'unavailable',
+          `this server is the master of term ${this.term}; replication of term ${given.term} writes it no more`,
+        );
       if (this.isFrozen) throw new Refusal('busy', 'this server hands the mastership over; try again in a moment');
       if (this.#doubt !== undefined) throw new Refusal('unavailable', this.#doubt);
       return;
@@ -170,7 +173,7 @@ export class Authority {
         this.#frozenUntilMs = 0;
         return true;
       case 'promote':
-        this.#promote(request.term, request.csn);
+        this.#promote(request);
         return true;
       case 'follow':
         if (request.handsOver !== undefined) this.#handOver(request.term, request.handsOver);
@@ -190,9 +193,15 @@ export class Authority {
     throw new Refusal('busy', `the freeze is over, or was another one: at ${this.#tree.contextCsn} now, at ${csn} then`);
   }
 
-  #promote(term: number, csn: string | undefined): void {
+  #promote({ term, csn, claimed }: Extract<AuthorityRequest, { op: 'promote' }>): void {
     const { store, contextCsn, csns } = this.#tree;
     if (term <= this.term) throw new Refusal('unwillingToPerform', `term ${term} is not after ${this.term}, which this server knows of`);
+    if (claimed !== undefined && term === this.term + 1 && this.masterUrl !== claimed) {
+      throw new Refusal(
+        'unwillingToPerform',
+        `another promotion is under way: it has named ${this.masterUrl} as the master of term ${this.term}`,
+      );
+    }
     if (!this.#tree.isFilled)
       throw new Refusal('unwillingToPerform', 'replication has not filled this replica yet; it cannot be the master');
     if (csn !== undefined && !this.#tree.holds(csn)) {
@@ -255,7 +264,7 @@ function parseRequest(value: Buffer | undefined): AuthorityRequest {
     keep: () => isTexts(request.set) && (request.expect === undefined || isTexts(request.expect)),
     freeze: () => typeof request.seconds === 'number' && request.seconds > 0,
     thaw: () => true,
-    promote: () => isTerm && (request.csn === undefined || typeof request.csn === 'string'),
+    promote: () => isTerm && [request.csn, request.claimed].every((one) => one === undefined || typeof one === 'string'),
     follow: () =>
       isTerm &&
       typeof request.master === 'string' &&

@@ -101,7 +101,9 @@ export class PeerWatch implements Disposable {
     const { authority } = this.#options;
     const master = role.mode === 'master' ? url : role.master;
     if (master === undefined || role.term < authority.term) return undefined;
-    return role.term > authority.term || authority.masterUrl !== master ? { term: role.term, master } : undefined;
+    // Of one term a replica may have been told otherwise than this server, by two who promote at once; the master itself knows.
+    const isNews = role.term > authority.term || (role.mode === 'master' && authority.masterUrl !== url);
+    return isNews ? { term: role.term, master } : undefined;
   }
 
   #judge(): void {

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { silentLogger } from '#common/log/logger.ts';
+import type { Network } from '#common/network/network.ts';
+import { systemNetwork } from '#common/network/system-network.ts';
 import { systemPorts } from '#common/system-ports.ts';
 import { type AuthorityAnswer, type AuthorityRequest, askAuthority, asOfOid } from '#directory/client/authority.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
@@ -10,6 +12,7 @@ import { equal as equals } from '#protocol/ldap/filter.ts';
 import { attribute } from '#protocol/ldap/messages.ts';
 import { type RunningReplication, startReplication } from '#replication/main.ts';
 import { adminDn, replicatorDn, startOwnDirectory } from './own-directory.ts';
+import { PromotionMoments } from './promotion-moments.ts';
 import { addAccount, addDomain, exportOf, type TestServer } from './replication-suite.ts';
 
 /** A master `a`, and its replicas `b` and `c`. */
@@ -33,7 +36,7 @@ async function startSite(): Promise<Site> {
 }
 
 /** A replication service of its own state; `a` is the master of its configuration. */
-async function startService({ a, b, c, directory }: Site, name = 'one'): Promise<RunningReplication> {
+async function startService({ a, b, c, directory }: Site, name = 'one', network: Network = systemNetwork): Promise<RunningReplication> {
   const bindPassword = { file: join(directory, 'secret') };
   const access = ({ url }: TestServer) => ({ url, bindDn: replicatorDn, bindPassword });
   const service = await startReplication(
@@ -50,7 +53,7 @@ async function startService({ a, b, c, directory }: Site, name = 'one'): Promise
       refreshDeletesMaxPercent: 100,
       verifySchedule: '17 3 * * *',
     },
-    systemPorts(silentLogger),
+    { ...systemPorts(silentLogger), network },
     { schedule: () => ({ cancel: () => {} }) },
   );
   onTestFinished(() => service[Symbol.asyncDispose]());
@@ -243,4 +246,73 @@ it('makes a master that comes back equal to the new one, also where it had follo
   await a.start();
   await following(again, 'a', 'c');
   await equal(b, a, c);
+});
+
+it.each([
+  ['freeze', 'a', /^whether a stops for it is not known: .*\. If it has stopped, it takes writes again after 60 s; promote b again/],
+  ['follow', 'a', /^whether a has handed over is not known: .*\. Promote b again/],
+  ['promote', 'b', /^whether b is the master is not known: .*\. a has handed over and takes no writes; promote b again when it answers/],
+])(
+  'says what is not known when a server stops before it has answered to "%s", and makes nobody the master on a guess',
+  async (op, server, message) => {
+    const site = await startSite();
+    const moments = new PromotionMoments({ [site.a.url]: 'a', [site.b.url]: 'b', [site.c.url]: 'c' });
+    const service = await startService(site, 'one', moments.network);
+    await filled(service, site);
+    await equal(site.a, site.b, site.c);
+    const at = ['freeze a', 'follow a', 'promote b'].indexOf(`${op} ${server}`);
+    const victim = server === 'a' ? site.a : site.b;
+    moments.arm(at, true, () => victim.stop());
+    await expect(service.promote('b', { isForced: false, withinMs: 5000 })).rejects.toThrow(message);
+    await moments.struck;
+    expect(moments.told.at(-1)).toBe(`${op} ${server}`);
+    await victim.start();
+    const modes = await Promise.all([site.a, site.b, site.c].map(modeOf));
+    expect(modes.filter((mode) => mode.startsWith('master')).length).toBeLessThanOrEqual(1);
+    await service.promote('b', { isForced: false, withinMs: 5000 }).catch((error: unknown) => {
+      expect(error).toMatchObject({ message: 'b is the master already' });
+    });
+    await following(service, 'a', 'c');
+    await equal(site.b, site.a, site.c);
+  },
+);
+
+it('lists the servers that have more of a lost master than the one that is promoted', async () => {
+  const site = await startSite();
+  const { a, b, c } = site;
+  {
+    await using service = await startService(site);
+    await filled(service, site);
+    await equal(a, b, c);
+  }
+  await b.stop();
+  {
+    await using service = await startService(site);
+    await using admin = await asAdmin(a);
+    await addAccount(admin, 'bob');
+    await equal(a, c);
+    await following(service, 'c');
+  }
+  const { contextCsn } = await ask(c, { op: 'look' });
+  await a.stop();
+  await b.start();
+  const service = await startService(site);
+  const { missing } = await service.promote('b', { isForced: true, withinMs: 5000 });
+  expect(missing).toContain(`; c (${contextCsn}) has changes of it up to a later one, which are undone there`);
+  expect(missing).not.toContain('; a (');
+  await following(service, 'c');
+  await equal(b, c);
+});
+
+it('promotes neither of two that are forced at once, where each was told of the other one before', async () => {
+  const { a, b, c } = await startSite();
+  // Each has told the other’s server of its own, in the same term, and makes its own the master now.
+  await ask(a, { op: 'follow', term: 2, master: b.url });
+  await ask(c, { op: 'follow', term: 2, master: b.url });
+  await ask(a, { op: 'follow', term: 2, master: c.url });
+  await ask(b, { op: 'follow', term: 2, master: c.url });
+  const claims = (server: TestServer): Promise<unknown> => ask(server, { op: 'promote', term: 3, claimed: server.url });
+  const named = 'another promotion is under way: it has named';
+  await expect(claims(b)).rejects.toThrow(named);
+  await expect(claims(c)).rejects.toThrow(named);
 });

@@ -17,11 +17,12 @@ import type { TestServer } from './replication-suite.ts';
 export const adminDn = 'cn=admin,ou=services,o=mail';
 export const replicatorDn = 'cn=replicator,ou=services,o=mail';
 
-/** Starts one. The identity is `admin` at a master and `replicator` at a replica. */
+/** Starts one. The identity is `admin` at a master and `replicator` at a replica. `peers` is asked at each start. */
 export async function startOwnDirectory(
   mode: 'master' | 'replica',
   tls?: { readonly listen: 'implicit' | 'starttls'; readonly certFile: string; readonly keyFile: string; readonly ca: string },
   clock: Clock = systemClock,
+  peers: () => string[] = () => [],
 ): Promise<TestServer & { readonly dataDirectory: string }> {
   const directory = await mkdtemp(join(tmpdir(), 'archipelago-directory-'));
   const rootDn = 'cn=test,ou=services,o=mail';
@@ -49,6 +50,7 @@ export async function startOwnDirectory(
           name: `ldap-${mode}.isp.example`,
           mode,
           ...(mode === 'replica' ? { master: 'ldap://127.0.0.1:389' } : {}),
+          peers: peers(),
           suffix: 'o=mail',
           dataDirectory: server.dataDirectory,
           listeners: [{ address: '127.0.0.1', port, tls: tls?.listen ?? 'none' }],

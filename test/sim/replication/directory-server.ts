@@ -181,7 +181,7 @@ export class SimDirectoryServer {
     const attempt = (type: 'addResponse' | 'modifyResponse' | 'modifyDnResponse' | 'deleteResponse', work: () => string): void => {
       try {
         const fence = readFence(findControl(controls, fenceOid)?.value);
-        if (fence !== undefined && fence.lease < Number.parseInt(this.kept.get('lease') ?? '0', 10)) {
+        if (fence !== undefined && fence.lease !== Number.parseInt(this.kept.get('lease') ?? '0', 10)) {
           throw new Refused(resultCodes.unavailable, 'another connection writes here');
         }
         const uuid = work();
