@@ -8,6 +8,7 @@
  * Going on by itself would undo at every replica what was lost at the master, and hand out again what had been removed.
  */
 import { PlatformError } from '#common/errors/platform-error.ts';
+import type { Logger } from '#common/log/logger.ts';
 import type { LdapConnection } from '#directory/client/ldap-connection.ts';
 import { textsOf } from '#protocol/ldap/messages.ts';
 import type { Scope } from '#replication/scope.ts';
@@ -19,6 +20,20 @@ export async function contextCsnOf(connection: Pick<LdapConnection, 'readEntry'>
   return textsOf(entry?.attributes ?? [], 'contextCSN')
     .sort()
     .at(-1);
+}
+
+/**
+ * Whether a replica of ours that has stored everything up to that CSN has less now. It says how far it is before the checkpoint does; so only
+ * an older copy in its place, or none, can say less.
+ */
+export async function hasLess(replica: LdapConnection, suffix: string, csn: string | undefined, log: Logger): Promise<boolean> {
+  const present = (await contextCsnOf(replica, suffix)) ?? '';
+  if (csn === undefined || present >= csn) return false;
+  log.warn(
+    { contextCsn: present },
+    'the replica has less than it had stored before: an older copy was put in its place, everything is compared',
+  );
+  return true;
 }
 
 /**

@@ -24,7 +24,7 @@ import { AddSender } from '#replication/add-sender.ts';
 import { type ApplyContext, applyDelete, applyPut } from '#replication/apply-change.ts';
 import { checkpointIsDue, csnOfCookie, csnOfTime, removeFile } from '#replication/checkpoint.ts';
 import type { Difference, ReplicaStatus } from '#replication/client/status.ts';
-import { checkHistory } from '#replication/history.ts';
+import { checkHistory, hasLess } from '#replication/history.ts';
 import { ImageSender } from '#replication/image-sender.ts';
 import { LagMeter } from '#replication/lag.ts';
 import { isForOperator, OperatorStop } from '#replication/operator-stop.ts';
@@ -397,7 +397,9 @@ export class Replicator implements AsyncDisposable {
         void connection.closed.then((error) => lost.abort(error));
         stopWatching = keepAlive(connection, ports.clock);
         const target = await Replica.on(connection, suffix, this.#keepsCsn, this.#options.scope);
-        const lacksFlushed = target.takesImages && this.#changes !== this.#flushedChanges;
+        const hasLost = target.takesImages && (await hasLess(connection, suffix, csnOfCookie(this.#saved), this.#log));
+        if (hasLost) await this.#forget();
+        const lacksFlushed = hasLost || (target.takesImages && this.#changes !== this.#flushedChanges);
         // Before it counts as connected: its answer tells whether its CSNs may be compared.
         if (!lacksFlushed && this.#acknowledged?.csn !== undefined) await target.setContextCsn(this.#acknowledged.csn);
         this.#target = target;
