@@ -169,6 +169,7 @@ class Replication implements RunningReplication {
       role: 'replication',
       name: this.name,
       master: {
+        name: this.#masterName(),
         url: this.#master.url,
         term: this.#watch.term,
         state: sources.some((one) => one.state === 'connected') ? 'connected' : 'connecting',
@@ -393,7 +394,12 @@ class Replication implements RunningReplication {
     const { url } = this.#master;
     const role = this.#watch.roleOf(url);
     if (role?.mode !== 'replica' || this.#watch.term <= 1) return undefined;
-    return `no server takes writes: a promotion of ${url} broke off; \`archipelago directory promote\` it again`;
+    const name = this.#masterName();
+    return `no server takes writes: a promotion of ${name} (${url}) broke off; \`archipelago directory promote ${name}\` ends it`;
+  }
+
+  #masterName(): string {
+    return [...this.#seats.values()].find(({ access }) => access === this.#master)?.name ?? this.#master.url;
   }
 
   // The configured master is a replica only once another server is the master.

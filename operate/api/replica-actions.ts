@@ -91,13 +91,17 @@ const feeder = (name: string): Sought => ({
 export function addReplicaActions(server: HttpServer, options: AdminOptions): void {
   const here = (name: string): AdminService | undefined =>
     options.services.find((service) => service.role === 'replication' && isFedBy(service, name));
+  // The master is no replica; but it may be one that a promotion is to make it, where an earlier one broke off or was not answered.
+  const hereToPromote = (name: string): AdminService | undefined =>
+    options.services.find((service) => service.role === 'replication' && masterNameOf(service) === name);
   // Only it knows what was received and not applied; one that stands by acts once the replica's lease has come to it.
   const standingBy = (name: string): AdminService | undefined =>
     options.services.find((service) => service.role === 'replication' && replicaOf(service, name)?.state === 'standby');
   for (const [action, run] of Object.entries(actions)) {
     const runHere = async (name: string, request: HttpRequest): Promise<ReplicaActionReport> => {
       const body = bodyOf(request);
-      const service = here(name) ?? (body.standby === true ? standingBy(name) : undefined);
+      const instead = action === 'promote' ? hereToPromote(name) : undefined;
+      const service = here(name) ?? instead ?? (body.standby === true ? standingBy(name) : undefined);
       if (service === undefined)
         throw new PlatformError('ADMIN_NOT_FOUND', `no replication service of this process feeds a replica ${name}`);
       return { replica: name, ...(await run(service, name, body, options.ports.clock)) };
@@ -111,7 +115,7 @@ export function addReplicaActions(server: HttpServer, options: AdminOptions): vo
     server.post<Replica>(`/api/v1/node/replicas/:name/${action}`, (request, reply) => answerHere(request.params.name, request, reply));
     server.post<Replica>(`/api/v1/replicas/:name/${action}`, async (request, reply) => {
       const { name } = request.params;
-      if (here(name) !== undefined) return answerHere(name, request, reply);
+      if (here(name) !== undefined || (action === 'promote' && hereToPromote(name) !== undefined)) return answerHere(name, request, reply);
       const path = `/api/v1/node/replicas/${encodeURIComponent(name)}/${action}`;
       if (stream !== undefined && wantsStream(request))
         return reply.type(linesType).send(await askPeersForStream(options, path, feeder(name), bodyOf(request), linesType));
@@ -152,6 +156,10 @@ function replicaOf(service: AdminService, name: string) {
   };
   type Status = { readonly replicas?: readonly Known[] };
   return (service.status() as Status).replicas?.find((replica) => replica.name === name);
+}
+
+function masterNameOf(service: AdminService): string | undefined {
+  return (service.status() as { readonly master?: { readonly name?: string } }).master?.name;
 }
 
 function able<A extends unknown[], R>(service: AdminService, method: ((...args: A) => R) | undefined): (...args: A) => R {

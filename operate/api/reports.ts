@@ -213,7 +213,8 @@ export type ComparisonLine =
 /** Replicas: `/api/v1/replicas`. */
 export interface ReplicasReport {
   readonly replies: Replies;
-  readonly master: { readonly url: string; readonly state: string } | undefined;
+  /** `problem`: why nothing comes from it, or why nothing is written there. */
+  readonly master: { readonly url: string; readonly state: string; readonly problem: string | undefined } | undefined;
   readonly replicas: readonly ReplicaView[];
   readonly writers: readonly WriterCopies[];
 }

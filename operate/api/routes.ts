@@ -58,7 +58,12 @@ export function addRoutes(server: HttpServer, options: AdminOptions, ownUrl: () 
     const { replies, replicas, replication, writers } = await status();
     // One that stands by for all its replicas has no stream from the master.
     const master = (replication.find((one) => one.master.state === 'connected') ?? replication[0])?.master;
-    return { replies, master: master === undefined ? undefined : { url: master.url, state: master.state }, replicas, writers };
+    return {
+      replies,
+      master: master === undefined ? undefined : { url: master.url, state: master.state, problem: master.lastError },
+      replicas,
+      writers,
+    };
   });
   server.get('/api/v1/sessions', async (request): Promise<SessionsReport> => {
     const filter = filterOf(request);

@@ -88,6 +88,8 @@ export interface ReplicationStatus {
   readonly role: 'replication';
   readonly name: string;
   readonly master: {
+    /** As it is called in the configuration of the service. */
+    readonly name: string;
     readonly url: string;
     /** Number of its mastership. */
     readonly term: number;

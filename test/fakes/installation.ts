@@ -210,7 +210,14 @@ export function fakeReplication(lagMs = 0): AdminService & { verified: string[];
   let status: ReplicationStatus = {
     role: 'replication',
     name: 'replication.isp.example',
-    master: { url: 'ldap://ldap-master.isp.example', term: 1, state: 'following', contextCsn: undefined, lastError: undefined },
+    master: {
+      name: 'ldap-master.isp.example',
+      url: 'ldap://ldap-master.isp.example',
+      term: 1,
+      state: 'following',
+      contextCsn: undefined,
+      lastError: undefined,
+    },
     replicas: [replica('ldap-eu.isp.example', 0), replica('ldap-us.isp.example', lagMs)],
   };
   return {

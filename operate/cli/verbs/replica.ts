@@ -1,4 +1,5 @@
 /** `archipelago replica`: status, and what can be asked of one replica. */
+import { PlatformError } from '#common/errors/platform-error.ts';
 import type { ReplicaActionReport, ReplicasReport } from '../../api/reports.ts';
 import type { AskApi } from '../connect.ts';
 import { duration, type Paint, table, type VerbResult } from '../output.ts';
@@ -15,7 +16,9 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
     names: replicas.map((replica) => replica.name),
     render: (paint, isWide) => {
       const master =
-        report.master === undefined ? 'no replication service answered\n' : `master ${report.master.url} ${report.master.state}\n`;
+        report.master === undefined
+          ? 'no replication service answered\n'
+          : `master ${report.master.url} ${report.master.state}${problemText(paint, report.master.problem)}\n`;
       const head = [
         'REPLICA',
         'STATE',
@@ -56,6 +59,10 @@ export async function replicaStatus(ask: AskApi): Promise<VerbResult> {
         report.writers.some(({ servers }) => servers.some((one) => one.state !== 'current')),
     ),
   };
+}
+
+function problemText(paint: Paint, problem: string | undefined): string {
+  return problem === undefined ? '' : ` ${paint.bad(problem)}`;
 }
 
 /** How far each refresh is that runs, and what it waits for. */
@@ -113,6 +120,9 @@ function writersTable({ writers }: ReplicasReport, paint: Paint): string {
   return rows.length === 0 ? '' : `\n${table(paint, ['WRITER', 'SERVER', 'STATE', 'OUTBOX', 'CUT', 'REFUSED', 'LAST ERROR'], rows)}`;
 }
 
+/** Of a command whose service may have gone on, or not. */
+const unanswered: ReadonlySet<string> = new Set(['NET_CLOSED', 'NET_TIMEOUT']);
+
 /** What can be asked of one replica. */
 export type ReplicaAction = 'wait' | 'allow-deletes' | 'resume' | 'promote';
 
@@ -127,6 +137,12 @@ export async function replicaAction(
     method: 'POST',
     body,
     timeoutMs: 600_000,
+  }).catch((error: unknown) => {
+    if (action !== 'promote' || !(error instanceof PlatformError) || !unanswered.has(error.code)) throw error;
+    throw new PlatformError(error.code, `whether ${name} is the master is not known: ${error.message}`, {
+      cause: error,
+      fields: { ...error.fields, hint: `ask for the same again: it goes on from there, or says that ${name} is the master already` },
+    });
   });
   return { document: answer, names: [name], render: () => `${answer.replica}: ${answer.result}\n`, exitCode: exitCodes.ok };
 }

@@ -20,7 +20,7 @@ import type { AdminOptions, RunningAdmin } from '#operate/api/options.ts';
 import { readContexts, removeContext, writeContext } from '#operate/cli/context.ts';
 import { runCli } from '#operate/cli/program.ts';
 import type { Terminal } from '#operate/cli/terminal.ts';
-import type { ReplicaStatus, ReplicationStatus } from '#replication/client/status.ts';
+import type { PromotionReport, ReplicaStatus, ReplicationStatus } from '#replication/client/status.ts';
 import {
   aliceRecord,
   aliceUuid,
@@ -309,6 +309,35 @@ describe('verbs', () => {
     expect((await run('replica status')).out).toContain(
       `\nldap-us.isp.example refresh: 12,345 of 20,000 entries taken, 7 named; waits for ${waitsFor}\n`,
     );
+  });
+
+  it('directory promote: ends one that broke off on its way to the configured master, and says before what is so', async () => {
+    const replication = fakeReplication();
+    const lastError = 'no server takes writes: a promotion of ldap-master.isp.example broke off';
+    const status = replication.status() as ReplicationStatus;
+    const asked: string[] = [];
+    let answer = (): Promise<PromotionReport> => Promise.reject(new PlatformError('REPL_NOT_PROMOTED', 'is the master already'));
+    await startWith({
+      services: [
+        {
+          ...replication,
+          status: () => ({ ...status, master: { ...status.master, lastError } }),
+          promote: (name) => {
+            asked.push(name);
+            return answer();
+          },
+        },
+      ],
+    });
+    expect((await run('replica status')).out).toContain(`master ldap://ldap-master.isp.example following x ${lastError}\n`);
+    expect(await run('directory promote ldap-master.isp.example')).toMatchObject({ err: expect.stringContaining('is the master already') });
+    expect((await run('directory promote ldap-elsewhere.isp.example')).err).toContain('no node has');
+    // As when the connection to the service breaks.
+    answer = () => Promise.reject(new PlatformError('NET_CLOSED', 'closed the connection before answering'));
+    expect((await run('directory promote ldap-us.isp.example')).err).toMatch(
+      /whether ldap-us\.isp\.example is the master is not known: .*before answering.*\n.*ask for the same again/,
+    );
+    expect(asked).toEqual(['ldap-master.isp.example', 'ldap-us.isp.example']);
   });
 
   it('replica: lists what differs, repairs it, waits for a change and lets a stopped one go on', async () => {
