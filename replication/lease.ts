@@ -1,19 +1,19 @@
 /**
  * Which of several replication services writes a replica: the one that holds the replica's lease.
  *
- *   standby ──► nobody, or the same beat for `leaseMs` by our own clock ──► compare-and-swap to number + 1 ──► active
+ *   standby ──► nobody, or the same beat for `leaseMs` by our own clock ──► compare-and-swap to a higher number ──► active
  *   active  ──► a new beat every quarter of it; writes only until 4/5 of it after the last beat that was sent and taken
  *           ──► swap refused, or time is up ──► standby
  *
  * No two clocks are compared: others look for change, the holder counts from before it sent. The number goes with every write, and our
- * servers refuse a lower one than they have stored; on other servers a holder that was stopped finds, before it sends anything, that its time
+ * servers refuse any but the one that they have stored; on other servers a holder that was stopped finds, before it sends anything, that its time
  * is up (`refusal`).
  */
 import { type Clock, sleep } from '#common/clock.ts';
 import { messageOf, PlatformError } from '#common/errors/platform-error.ts';
 import type { Logger } from '#common/log/logger.ts';
 import { jitteredMs, type Random } from '#common/random.ts';
-import type { LeaseRecord, StatePlace } from '#replication/state-place.ts';
+import { type LeaseRecord, nextNumber, type StatePlace } from '#replication/state-place.ts';
 
 /** What a candidate needs. */
 export interface LeaseOptions {
@@ -90,14 +90,14 @@ export class Lease implements AsyncDisposable {
 
   // Looks once; true when the lease is ours now.
   async #contend(): Promise<boolean> {
-    const { clock, leaseMs, holder, place, log } = this.#options;
+    const { clock, random, leaseMs, holder, place, log } = this.#options;
     const at = await place();
     const present = await at.readLease();
     const nowMs = clock.monotonicMs();
     if (this.#seen === undefined || !isSame(this.#seen.lease, present)) this.#seen = { lease: present, sinceMs: nowMs };
     const silentMs = nowMs - this.#seen.sinceMs;
     if (present !== undefined && present.holder !== '' && silentMs < leaseMs) return false;
-    const next = { number: (present?.number ?? 0) + 1, holder, beat: 1 };
+    const next = { number: nextNumber(present, random), holder, beat: 1 };
     if (!(await at.swapLease(present, next))) return false;
     this.#held = next;
     this.#validUntilMs = nowMs + leaseMs * 0.8;

@@ -18,12 +18,22 @@ import { resultCodes } from '#protocol/ldap/result-codes.ts';
 
 /** A lease as it is stored. */
 export interface LeaseRecord {
-  /** Raised by one at each take-over. */
+  /** Raised at each take-over (`nextNumber`). */
   readonly number: number;
   /** Empty: given up in good order. */
   readonly holder: string;
   /** Changes with each renewal; that it does not is how others see that the holder is gone. No clock is compared. */
   readonly beat: number;
+}
+
+const numberStepMax = 1_000_000;
+
+/**
+ * The number of the next holder. By a step that nobody can foresee: after an older copy of the replica was put back numbers begin again below
+ * that of a holder of before, and a step of one would lead back to it, so that what that one still sends would count.
+ */
+export function nextNumber(present: LeaseRecord | undefined, random: Random): number {
+  return (present?.number ?? 0) + 1 + random.integer(numberStepMax);
 }
 
 /** A value that is kept beside the lease. */
@@ -180,7 +190,7 @@ export async function fenceConnection(connection: LdapConnection, term: number, 
   const place = new OwnPlace(connection);
   for (;;) {
     const present = await place.readLease();
-    const next = { number: (present?.number ?? 0) + 1, holder: `only/${random.bytes(4).toString('hex')}`, beat: 1 };
+    const next = { number: nextNumber(present, random), holder: `only/${random.bytes(4).toString('hex')}`, beat: 1 };
     if (await place.swapLease(present, next)) return { controls: [makeFence(term, next.number)], refusal: free };
   }
 }
