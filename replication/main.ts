@@ -292,7 +292,7 @@ class Replication implements RunningReplication {
     const report = await promote({
       target: seat,
       master,
-      others: isForced ? [...others, master] : others,
+      others: isForced && master !== seat ? [...others, master] : others,
       term: this.#watch.term + 1,
       isForced,
       withinMs,

@@ -71,9 +71,16 @@ export async function promote(options: PromotionOptions): Promise<PromotionRepor
       `${target.name} is not a Directory Server of ours; make it the master by its own means, and name it in the configuration`,
     );
   }
-  const { mode, isFilled } = await askAuthority(replica, { op: 'look' });
+  const { mode, isFilled, term } = await askAuthority(replica, { op: 'look' });
   const isKnownMaster = target.access.url === master.access.url;
-  if (isKnownMaster && mode === 'master') throw notPromoted(`${target.name} is the master already`);
+  if (isKnownMaster && mode === 'master') {
+    const { answers } = await lookAtAll(options);
+    const rivals = answers.filter((one) => one.answer.mode === 'master' && one.answer.term === term).map((one) => one.name);
+    if (rivals.length === 0) throw notPromoted(`${target.name} is the master already`);
+    const two = `${rivals.join(', ')} is a master of term ${term} as well as ${target.name}`;
+    if (!isForced) throw notPromoted(`${two}. Say --force for the one that shall stay; what only the other one has is undone there`);
+    return await forced(options, replica, two);
+  }
   // Asked before anybody is stopped or told of another master: it would refuse at the end.
   if (isFilled === false) {
     const has = `${target.name} has only a part of the directory`;

@@ -97,7 +97,9 @@ export class Authority {
       if (given !== undefined)
         throw new Refusal(
           'unavailable',
-          `this server is the master of term ${this.term}; replication of term ${given.term} writes it no more`,
+          given.term === this.term
+            ? `this server is a master of term ${this.term} as well; see docs/operate/replication.md, "The master is lost"`
+            : `this server is the master of term ${this.term}; replication of term ${given.term} writes it no more`,
         );
       if (this.isFrozen) throw new Refusal('busy', 'this server hands the mastership over; try again in a moment');
       if (this.#doubt !== undefined) throw new Refusal('unavailable', this.#doubt);

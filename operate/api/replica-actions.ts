@@ -66,7 +66,8 @@ const actions: Readonly<Record<string, Action>> = {
     if (!(withinMs > 0 && withinMs <= waitMaxMs)) throw new PlatformError('ADMIN_BAD_REQUEST', `withinMs is not from 1 to ${waitMaxMs}`);
     const promotion = await able(service, service.promote)(name, { isForced: body.force === true, withinMs });
     const { term, missing, notTold, isForced, frozenMs } = promotion;
-    const paused = isForced ? '' : `; no server took writes for ${frozenMs} ms`;
+    // Of one that had broken off nobody knows it.
+    const paused = isForced || frozenMs === 0 ? '' : `; no server took writes for ${frozenMs} ms`;
     const later = notTold.length === 0 ? '' : `; to be told when they answer: ${notTold.join(', ')}`;
     return { result: `is the master, term ${term}${paused}${later}${missing === '' ? '' : `. ${missing}`}`, promotion };
   },

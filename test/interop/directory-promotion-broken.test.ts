@@ -316,3 +316,35 @@ it('promotes neither of two that are forced at once, where each was told of the 
   await expect(claims(b)).rejects.toThrow(named);
   await expect(claims(c)).rejects.toThrow(named);
 });
+
+it('lets an operator decide between two masters of one term, as two that were forced at both sides of a cut network leave them', async () => {
+  const site = await startSite();
+  const { a, b, c } = site;
+  {
+    await using service = await startService(site);
+    await filled(service, site);
+    await equal(a, b, c);
+  }
+  await a.stop();
+  await ask(b, { op: 'promote', term: 3, claimed: b.url });
+  await ask(c, { op: 'promote', term: 3, claimed: c.url });
+  for (const [server, uid] of [
+    [b, 'bob'],
+    [c, 'carol'],
+  ] as const) {
+    await using admin = await asAdmin(server);
+    await addAccount(admin, uid);
+  }
+  await a.start();
+  const service = await startService(site);
+  const ofC = (): unknown => service.status().replicas.find(({ name }) => name === 'c');
+  await expect.poll(ofC, { timeout: 20_000 }).toMatchObject({ lastError: expect.stringContaining('a master of term 3 as well') });
+  await expect(service.promote('b', { isForced: false, withinMs: 5000 })).rejects.toThrow(
+    'c is a master of term 3 as well as b. Say --force',
+  );
+  const { missing } = await service.promote('b', { isForced: true, withinMs: 5000 });
+  expect(missing).toMatch(/; c \(.*\) has changes of it up to a later one, which are undone there/);
+  await following(service, 'a', 'c');
+  await equal(b, a, c);
+  expect(await exportOf(c, true)).not.toContain('carol');
+});
