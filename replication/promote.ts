@@ -62,8 +62,10 @@ export async function promote(options: PromotionOptions): Promise<PromotionRepor
   const { target, master, isForced, ports } = options;
   await using replica = await openBound(target.access.url, target.access, ports).catch((error: unknown) => {
     throw notPromoted(
-      `${target.name} (${target.access.url}) cannot be asked: ${messageOf(error)}. ${master.name} goes on as it is; start ${target.name} or ` +
-        'promote another replica',
+      `${target.name} (${target.access.url}) cannot be asked: ${messageOf(error)}. ` +
+        (target.access.url === master.access.url
+          ? `Start ${target.name}; where it is lost, promote another replica with --force`
+          : `${master.name} goes on as it is; start ${target.name} or promote another replica`),
     );
   });
   if (!(await hasAuthority(replica))) {

@@ -138,7 +138,8 @@ export async function replicaAction(
     body,
     timeoutMs: 600_000,
   }).catch((error: unknown) => {
-    if (action !== 'promote' || !(error instanceof PlatformError) || !unanswered.has(error.code)) throw error;
+    if (action !== 'promote' || !(error instanceof PlatformError) || !unanswered.has(error.code) || error.fields.hint !== undefined)
+      throw error;
     throw new PlatformError(error.code, `whether ${name} is the master is not known: ${error.message}`, {
       cause: error,
       fields: { ...error.fields, hint: `ask for the same again: it goes on from there, or says that ${name} is the master already` },
