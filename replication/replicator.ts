@@ -373,8 +373,7 @@ export class Replicator implements AsyncDisposable {
       await this.#pipeline.passed(this.#stop.signal);
       return this.#connectedTarget();
     };
-    const outcome = await checkHistory(this.name, master, csn, suffix, scope, target, namedFile);
-    if (outcome === 'same') return;
+    if ((await checkHistory(this.name, master, csn, suffix, scope, target, namedFile)) === 'same') return;
     this.#log.warn({ contextCsn: csn }, 'the master says less than before, but its content is the replica’s: everything is compared');
     await this.#forget();
   }
