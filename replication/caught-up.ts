@@ -40,8 +40,9 @@ export async function whenCaughtUp(
     if (now.state === 'stopped') return undefined;
     const has = csn === undefined ? now.backlogChanges === 0 && nowMs - startedMs >= unsaidMs : (now.contextCsn ?? '') >= csn;
     if (now.state === 'following' && has) return csn === undefined ? undefined : now.contextCsn;
-    const { contextCsn, applied, backlogChanges, refresh, state } = now;
-    const moved = JSON.stringify([state, contextCsn, applied, backlogChanges, refresh?.entries, refresh?.named]);
+    const { contextCsn, applied, refresh } = now;
+    // Neither what is received for it nor that it comes and goes brings it nearer.
+    const moved = JSON.stringify([contextCsn, applied]);
     if (moved !== before || (refresh !== undefined && refresh.quietMs < quietMaxMs)) movedMs = nowMs;
     before = moved;
     if (nowMs - movedMs >= quietMaxMs) throw behind(now, csn);

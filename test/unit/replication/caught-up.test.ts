@@ -74,6 +74,14 @@ describe('waiting until a replica has what the master has', () => {
       expect((error as Error).message).toContain(said);
   });
 
+  it('does not wait for one that only comes and goes while more is received for it', async () => {
+    const { become } = waiting({ contextCsn: csnOf(1) });
+    let outcome: unknown;
+    for (let i = 0; i < 4; i += 1)
+      outcome = await become({ state: i % 2 === 0 ? 'retrying' : 'connecting', backlogChanges: i }, quietMaxMs / 3);
+    expect(outcome).toMatchObject({ code: 'REPL_BEHIND' });
+  });
+
   it('waits for nothing where an operator has to decide first', async () => {
     const { become } = waiting({ state: 'stopped', contextCsn: csnOf(1) });
     expect(await become({}, 0)).toBeUndefined();
