@@ -38,7 +38,7 @@ export interface ForeignConnection {
 export type Preface = (connection: Connection) => Buffer;
 
 /** Connects. Rejects with `NET_*`. Where TLS comes first, the preface goes before it and has been sent; elsewhere it is to be sent before all else. */
-export async function dial(network: Network, target: ForeignTarget, preface?: Preface): Promise<Connection> {
+export async function dial(network: Network, clock: Clock, target: ForeignTarget, preface?: Preface): Promise<Connection> {
   const { host, service, serverName, connectTimeoutMs } = target;
   const to = { host, port: service.port, timeoutMs: connectTimeoutMs };
   if (service.tls !== 'implicit') return network.connect(to);
@@ -48,9 +48,21 @@ export async function dial(network: Network, target: ForeignTarget, preface?: Pr
     connection.destroy();
     throw noTls(serverName);
   }
-  connection.write(preface(connection));
-  await connection.startTlsAsClient(tlsOf(target));
-  return connection;
+  let isLate = false;
+  const timer = clock.after(connectTimeoutMs, () => {
+    isLate = true;
+    connection.destroy();
+  });
+  try {
+    connection.write(preface(connection));
+    await connection.startTlsAsClient(tlsOf(target));
+    return connection;
+  } catch (error) {
+    connection.destroy();
+    throw isLate ? new PlatformError('NET_TIMEOUT', `${serverName} did not finish its TLS handshake within ${connectTimeoutMs} ms`) : error;
+  } finally {
+    timer.cancel();
+  }
 }
 
 /**
@@ -60,7 +72,7 @@ export async function dial(network: Network, target: ForeignTarget, preface?: Pr
  * @param preface the PROXY header, where the server waits for one
  */
 export async function meet(network: Network, clock: Clock, target: ForeignTarget, preface: Preface | undefined): Promise<void> {
-  const connection = await dial(network, target, preface);
+  const connection = await dial(network, clock, target, preface);
   const { serverName, service, loginTimeoutMs } = target;
   try {
     await new Promise<void>((resolve, reject) => {

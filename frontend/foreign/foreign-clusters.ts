@@ -159,7 +159,7 @@ export class ForeignClusters {
     if (service === undefined) throw noService(cluster, 'lmtp');
     const target = this.#target(cluster, host, service);
     try {
-      const connection = await dial(this.#options.ports.network, target);
+      const connection = await dial(this.#options.ports.network, this.#clock, target);
       if (service.tls !== 'starttls') return { connection, isGreeted: false };
       const options: ForeignDialogueOptions = { credentials: nobody, startTls: true, early: false, client: undefined };
       await converse(this.#clock, connection, target, new ForeignSubmission(options, `LHLO ${this.#options.name}`), undefined);
@@ -248,7 +248,7 @@ export class ForeignClusters {
     settings: ForeignSettings,
   ): Promise<ForeignConnection> {
     const preface = prefaceOf(settings, login.client);
-    const connection = await dial(this.#options.ports.network, target, preface);
+    const connection = await dial(this.#options.ports.network, this.#clock, target, preface);
     const startTls = target.service.tls === 'starttls';
     const { address, port } = login.client;
     const options: ForeignDialogueOptions = {
