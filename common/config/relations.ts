@@ -133,15 +133,7 @@ const roleRules: Record<string, (service: Group, path: Path, report: Report) => 
       { server: service.master, path: [...path, 'master'] },
       ...listOf(service.replicas).map((server, index) => ({ server, path: [...path, 'replicas', index] })),
     ];
-    const urls = new Map<string, string>();
-    for (const { server, path: at } of servers) {
-      if (!isGroup(server)) continue;
-      checkUrl(server.url, ['ldap:', 'ldaps:'], [...at, 'url'], report);
-      if (!isText(server.url)) continue;
-      const other = urls.get(server.url);
-      if (other !== undefined) report([...at, 'url'], `${shown(server.url)} is already ${other}`);
-      urls.set(server.url, pathText(at));
-    }
+    checkWrittenServers(servers, report);
     if (isText(service.verifySchedule) && !/^\S+(?:\s+\S+){4,5}$/.test(service.verifySchedule.trim())) {
       report(
         [...path, 'verifySchedule'],
@@ -304,6 +296,26 @@ function checkDirectoryAccess(service: Group, path: Path, report: Report): void 
     checkUrl(url, ['ldap:', 'ldaps:'], [...at, 'servers', index], report);
   }
   checkUrl(service.directory.master, ['ldap:', 'ldaps:'], [...at, 'master'], report);
+  const { allAtOnce } = service.directory;
+  if (!isGroup(allAtOnce)) return;
+  const written = listOf(allAtOnce.servers).map((server, index) => ({ server, path: [...at, 'allAtOnce', 'servers', index] }));
+  checkWrittenServers(written, report);
+}
+
+/** Each has a URL of its own, and a name of its own, by which what is known of it is kept. */
+function checkWrittenServers(servers: readonly { readonly server: unknown; readonly path: Path }[], report: Report): void {
+  const taken = { url: new Map<string, string>(), name: new Map<string, string>() };
+  for (const { server, path } of servers) {
+    if (!isGroup(server)) continue;
+    checkUrl(server.url, ['ldap:', 'ldaps:'], [...path, 'url'], report);
+    for (const key of ['url', 'name'] as const) {
+      const value = server[key];
+      if (!isText(value)) continue;
+      const other = taken[key].get(value.toLowerCase());
+      if (other !== undefined) report([...path, key], `${shown(value)} is already ${key === 'url' ? other : `the name of ${other}`}`);
+      taken[key].set(value.toLowerCase(), pathText(path));
+    }
+  }
 }
 
 function checkUrl(value: unknown, protocols: readonly string[], path: Path, report: Report): void {

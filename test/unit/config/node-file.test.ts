@@ -184,4 +184,13 @@ describe('a node file', () => {
     const text = `services:\n  - {role: replication, name: r.isp.example, stateDirectory: s, master: {${server}}, replicas: [{name: a.b, ${server}}]}\n`;
     expect(problemsOf(text).join('\n')).toMatch(/replicas\[0\]\.url: .* is already services\[0\]\.master/);
   });
+
+  it('refuses two servers to be written that have one name: one of them would be forgotten', () => {
+    const at = (port: number): string => `url: "ldap://127.0.0.1:${port}", bindDn: cn=r, bindPassword: {env: X}`;
+    const replicas = `[{name: ldap-eu, ${at(2)}}, {name: LDAP-EU, ${at(3)}}]`;
+    const text = `services:\n  - {role: replication, name: r.isp.example, stateDirectory: s, master: {${at(1)}}, replicas: ${replicas}}\n`;
+    expect(problemsOf(text).join('\n')).toMatch(/replicas\[1\]\.name: "LDAP-EU" is already the name of services\[0\]\.replicas\[0\]/);
+    const copies = `allAtOnce:\n        outboxDirectory: o\n        servers: ${replicas}\n`;
+    expect(problemsOf(`${member}      ${copies}`).join('\n')).toMatch(/allAtOnce\.servers\[1\]\.name: "LDAP-EU" is already the name of/);
+  });
 });
