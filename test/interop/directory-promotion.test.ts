@@ -135,6 +135,8 @@ describe('promotion of a replica', { timeout: 120_000 }, () => {
       ],
       placement: 'none',
     };
+    // Of an attempt before this one.
+    await running.get(name)?.kill();
     running.set(name, await startServiceProcess(`${name}.isp.example`, { services: [service] }, directory));
     await expect.poll(() => roleOf(name), { timeout: 20_000 }).not.toBe('away');
   };
